@@ -1,0 +1,3 @@
+//! The `platform` command line.
+
+fn main() {}

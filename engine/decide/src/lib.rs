@@ -1,0 +1,1 @@
+//! Decisions as values: plan, rollout, analysis, drill. No I/O, no clock.

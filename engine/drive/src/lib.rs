@@ -1,0 +1,1 @@
+//! The loops that observe, decide, act and record.

@@ -1,0 +1,1 @@
+//! What the orchestrator needs from a target, in our words.

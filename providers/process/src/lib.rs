@@ -1,0 +1,1 @@
+//! Runs a blueprint as supervised local processes behind the gateway.

@@ -1,0 +1,1 @@
+//! The fake target and the contract that every adapter passes.

@@ -1,0 +1,1 @@
+//! The gateway's configuration, tallies and admin protocol as values.

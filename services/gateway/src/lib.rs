@@ -1,0 +1,1 @@
+//! The data plane: routes, splits, balances and counts requests, on Pingora.

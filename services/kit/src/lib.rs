@@ -1,0 +1,1 @@
+//! The chassis each reference service stands on.
