@@ -1,1 +1,19 @@
 //! What the orchestrator needs from a target, in our words.
+//!
+//! A target is a place that runs services: this machine's processes, a Docker engine, a Kubernetes cluster. Each adapter
+//! fulfils [`Target`] and keeps one small document [`Store`] on the target itself, so that teammates and CI share
+//! releases, locks and history without a service of ours.
+
+pub mod error;
+pub mod logs;
+pub mod secrets;
+pub mod store;
+pub mod target;
+
+pub use error::{Retry, TargetError};
+pub use logs::{LogLine, LogQuery, Stream};
+pub use secrets::{SecretValue, SecretValues};
+pub use store::{Document, Store, StoreError, Version};
+pub use target::{
+    Attachment, ExecRequest, Finding, LaneTally, Severity, Tallies, Target, TargetInfo,
+};

@@ -1,0 +1,188 @@
+//! The port: what every target does for the orchestrator.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use platform_blueprint::{ResourceName, ServiceName};
+use platform_decide::desired::{Desired, DesiredResource};
+use platform_decide::group::{GroupId, GroupSpec};
+use platform_decide::observed::Observed;
+use platform_decide::traffic::Traffic;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::error::TargetError;
+use crate::logs::{LogLine, LogQuery};
+use crate::secrets::SecretValues;
+use crate::store::Store;
+
+/// What a target is, for people and for `doctor`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetInfo {
+    /// Provider name as written in the blueprint.
+    pub provider: String,
+    /// Where it is: a folder, an engine's address, a cluster's context.
+    pub place: String,
+    /// Its version, where it has one.
+    pub version: Option<String>,
+}
+
+/// How much a finding weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Good to know.
+    Note,
+    /// Something will work less well than asked for.
+    Warning,
+    /// The deploy would fail.
+    Error,
+}
+
+/// Something preflight or `doctor` found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Stable code, such as `preflight::port-taken`.
+    pub code: String,
+    /// How much it weighs.
+    pub severity: Severity,
+    /// The service or resource it is about.
+    pub subject: Option<String>,
+    /// What was found.
+    pub message: String,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+/// Counts of the answers one lane gave since the gateway started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LaneTally {
+    /// All requests that were answered or given up.
+    pub requests: u64,
+    /// Answers of 500 and above, and requests without an answer.
+    pub bad: u64,
+    /// Good answers that took longer than the service's threshold.
+    pub slow: u64,
+    /// Sum of answer times in microseconds.
+    pub time_micros: u64,
+    /// 99th percentile of answer times since the start, in microseconds, where known.
+    pub p99_micros: Option<u64>,
+}
+
+/// Counts of the gateway, exact and growing within one epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Tallies {
+    /// Changes when the gateway starts anew and counts from zero.
+    pub epoch: String,
+    /// By group.
+    pub lanes: BTreeMap<GroupId, LaneTally>,
+}
+
+/// A command to run inside an instance's surroundings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecRequest {
+    /// The service.
+    pub service: ServiceName,
+    /// One of its instances; the first ready one where none is named.
+    pub instance: Option<String>,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Give it a terminal.
+    pub tty: bool,
+}
+
+/// A running command or an open connection: bytes both ways.
+pub struct Attachment {
+    /// To its standard input, or into the connection.
+    pub input: Box<dyn AsyncWrite + Send + Unpin>,
+    /// Its standard output, or what the connection brings.
+    pub output: Box<dyn AsyncRead + Send + Unpin>,
+    /// Its standard error, where that is apart.
+    pub errors: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    /// Ends with the exit code once the command has ended; 0 for a connection.
+    pub exit: futures::future::BoxFuture<'static, Result<i32, TargetError>>,
+    /// Tells the terminal's size, columns and rows, where it has one.
+    pub resize: Option<tokio::sync::mpsc::UnboundedSender<(u16, u16)>>,
+}
+
+/// A place that runs one environment of one project.
+///
+/// Each method is safe to repeat: what already is as asked is left alone. A method returns when the target has taken the
+/// request in; whether instances became ready is seen through [`Target::observe`].
+#[async_trait]
+pub trait Target: Send + Sync {
+    /// Says what and where this is, without asking it anything.
+    fn info(&self) -> TargetInfo;
+
+    /// Looks for what would make a deploy of `desired` fail, and touches nothing.
+    async fn preflight(&self, desired: &Desired) -> Result<Vec<Finding>, TargetError>;
+
+    /// Checks the target itself: versions, permissions, space, clock.
+    async fn doctor(&self) -> Vec<Finding>;
+
+    /// Looks at everything that carries the project's and environment's labels. Changes nothing, starts nothing.
+    async fn observe(&self) -> Result<Observed, TargetError>;
+
+    /// Returns when something [`Target::observe`] shows may have changed, or after `at_most`.
+    async fn changed(&self, at_most: Duration);
+
+    /// Creates a resource or brings it to what is asked, keeping its data.
+    async fn ensure_resource(
+        &self,
+        name: &ResourceName,
+        resource: &DesiredResource,
+    ) -> Result<(), TargetError>;
+
+    /// Stops a resource's server; removes its data only where told to.
+    async fn remove_resource(
+        &self,
+        name: &ResourceName,
+        remove_data: bool,
+    ) -> Result<(), TargetError>;
+
+    /// Starts the gateway where it does not run, and replaces one of another build without dropping a request.
+    async fn ensure_gateway(&self) -> Result<(), TargetError>;
+
+    /// Gives the gateway routes and shares; returns once it has confirmed them.
+    async fn route(&self, traffic: &Traffic) -> Result<(), TargetError>;
+
+    /// Creates a group, or brings it to so many instances of this spec.
+    ///
+    /// Instances beyond `replicas` are drained and stopped, the newest first.
+    async fn ensure_group(
+        &self,
+        group: &GroupSpec,
+        secrets: &SecretValues,
+    ) -> Result<(), TargetError>;
+
+    /// Drains a group's instances, stops them within their grace period and removes them.
+    async fn remove_group(&self, group: &GroupId) -> Result<(), TargetError>;
+
+    /// Stops every instance and the gateway, keeping data, state and what is needed to come up again.
+    async fn stop(&self) -> Result<(), TargetError>;
+
+    /// Removes everything that carries the project's and environment's labels, and nothing else.
+    ///
+    /// Documents of the store go too; data of resources only where told to.
+    async fn destroy(&self, remove_data: bool) -> Result<(), TargetError>;
+
+    /// Reads what the gateway has counted.
+    async fn tallies(&self) -> Result<Tallies, TargetError>;
+
+    /// Reads log lines, oldest first, also of instances that ended.
+    async fn logs(
+        &self,
+        query: &LogQuery,
+    ) -> Result<BoxStream<'static, Result<LogLine, TargetError>>, TargetError>;
+
+    /// Runs a command in an instance's surroundings.
+    async fn exec(&self, request: &ExecRequest) -> Result<Attachment, TargetError>;
+
+    /// Opens a connection to a port of a service's instance or of a resource, by name.
+    async fn connect(&self, name: &str, port: Option<u16>) -> Result<Attachment, TargetError>;
+
+    /// The environment's documents.
+    fn store(&self) -> &dyn Store;
+}
