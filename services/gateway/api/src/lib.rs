@@ -1,1 +1,26 @@
 //! The gateway's configuration, tallies and admin protocol as values.
+//!
+//! No I/O lives here except behind the feature `client`, which adds a small
+//! asynchronous client for the admin socket.
+
+pub mod admin;
+#[cfg(feature = "client")]
+pub mod client;
+mod config;
+mod protection;
+mod route;
+mod service;
+mod tallies;
+mod validate;
+
+pub use config::{AccessLog, Config, Listener, ListenerKind, ListenerLimits, Tls, TlsCertificate};
+pub use protection::{ApiKey, Auth, Cors, Identity, Jwks, RateKey, RateLimit};
+pub use route::{
+    HeaderChange, Match, PathMatch, Redirect, Retries, Rewrite, Route, Timeouts, ValueMatch,
+};
+pub use service::{
+    Balance, Breaker, Endpoint, HealthCheck, Outliers, Override, Role, Service, ServiceLimits,
+    Sticky, Version,
+};
+pub use tallies::{EndpointTally, LATENCY_BOUNDS_MICROS, RouteTally, ServiceTally, Tallies, Tally};
+pub use validate::Reason;

@@ -1,0 +1,137 @@
+//! The whole configuration: listeners, routes and services, under a revision.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Identity, Route, Service};
+
+/// Everything the gateway does, as one value.
+///
+/// Applied whole or refused whole. A configuration replaces the one before it
+/// only if its revision is higher, or if it is equal to it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Chosen by whoever pushes; grows with each change.
+    pub revision: u64,
+    /// Addresses to listen on.
+    pub listeners: Vec<Listener>,
+    /// Routes of the public listeners; the most specific match wins.
+    pub routes: Vec<Route>,
+    /// Services that routes and internal listeners lead to.
+    pub services: BTreeMap<String, Service>,
+    /// How bearer tokens are verified, where a route asks for one.
+    pub identity: Option<Identity>,
+    /// Peers whose `X-Forwarded-*` headers and request ids are believed:
+    /// addresses or CIDR blocks. Empty believes nobody.
+    pub trusted_proxies: Vec<String>,
+    /// Adds `x-platform-version` to answers.
+    pub show_version: bool,
+    /// What the access log holds.
+    pub access_log: AccessLog,
+}
+
+/// One address the gateway accepts connections on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Listener {
+    /// Unique name; survives a change of address.
+    pub name: String,
+    /// `ip:port`. Port 0 takes a free port, which `GET /status` tells.
+    pub address: String,
+    /// Who is served here.
+    pub kind: ListenerKind,
+    /// Serves TLS (HTTP/1.1 and HTTP/2 by ALPN) where present.
+    pub tls: Option<Tls>,
+    /// Limits against slow and oversized clients.
+    pub limits: ListenerLimits,
+}
+
+/// Who a listener serves.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ListenerKind {
+    /// Everyone, by the routes.
+    #[default]
+    Public,
+    /// Other services: every request goes to one service.
+    Internal {
+        /// Name in [`Config::services`].
+        service: String,
+    },
+}
+
+/// Certificates of a TLS listener, chosen by SNI.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// The first is used where no name fits.
+    pub certificates: Vec<TlsCertificate>,
+}
+
+/// One certificate with its key, as PEM files that are reread when they change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsCertificate {
+    /// Host names it is for, `*.example.org` allowed.
+    pub hosts: Vec<String>,
+    /// Path of the PEM chain.
+    pub certificate: String,
+    /// Path of the PEM private key.
+    pub key: String,
+}
+
+/// Limits on what one connection may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListenerLimits {
+    /// Time to send a whole request head.
+    pub head_ms: u64,
+    /// Longest pause between two reads or writes of a body.
+    pub idle_ms: u64,
+    /// How long an idle keep-alive connection stays.
+    pub keep_alive_ms: u64,
+    /// Most connections at a time; more are closed at once. 0 is unlimited.
+    pub connections: u32,
+}
+
+impl Default for ListenerLimits {
+    fn default() -> Self {
+        Self {
+            head_ms: 10_000,
+            idle_ms: 60_000,
+            keep_alive_ms: 75_000,
+            connections: 0,
+        }
+    }
+}
+
+/// What the access log holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccessLog {
+    /// Logged share of good answers, in thousandths. Bad ones are always logged.
+    pub sample: u32,
+    /// Query parameters whose values are replaced by `[redacted]`.
+    pub redact_query: Vec<String>,
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        Self {
+            sample: 1000,
+            redact_query: [
+                "access_token",
+                "token",
+                "api_key",
+                "key",
+                "password",
+                "code",
+            ]
+            .map(String::from)
+            .to_vec(),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Who may ask, how often, and from where.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A token bucket: `requests` per `every_ms`, with room for `burst`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RateLimit {
+    /// Requests allowed in each period.
+    pub requests: u64,
+    /// The period.
+    pub every_ms: u64,
+    /// Bucket size; 0 means `requests`.
+    pub burst: u64,
+    /// What is counted together.
+    pub per: RateKey,
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self {
+            requests: 100,
+            every_ms: 1_000,
+            burst: 0,
+            per: RateKey::Client,
+        }
+    }
+}
+
+/// What a rate limit counts together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RateKey {
+    /// The client's address (IPv6 by /64).
+    #[default]
+    Client,
+    /// The verified token's subject; the client's address without one.
+    Subject,
+    /// The verified API key; the client's address without one.
+    ApiKey,
+    /// Everyone on the route together.
+    Route,
+}
+
+/// Who may use a route. Without a valid token or key the answer is 401, without
+/// the scopes and roles 403.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// Scopes that all must be in the token's `scope` or `scp`.
+    pub scopes: Vec<String>,
+    /// Roles of which one must be in the token's `roles`. Empty asks for none.
+    pub roles: Vec<String>,
+    /// Audiences of which one must be in the token, instead of the identity's.
+    pub audiences: Vec<String>,
+    /// API keys that are taken instead of a token.
+    pub api_keys: Vec<ApiKey>,
+    /// Lets requests without token and key pass, unidentified.
+    pub optional: bool,
+}
+
+/// An API key, kept as a hash only. Clients send it as `X-Api-Key`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiKey {
+    /// Name for logs and rate limits.
+    pub name: String,
+    /// SHA-256 of the key, in hex. Keys must be random, 128 bits or more.
+    pub sha256: String,
+    /// Scopes the key carries.
+    pub scopes: Vec<String>,
+}
+
+/// How bearer tokens (JWT: RS256/384/512, PS256/384/512, ES256/384, `EdDSA`) are verified.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Identity {
+    /// Required `iss`; empty accepts any.
+    pub issuer: String,
+    /// Audiences of which one must be in `aud`; empty accepts any.
+    pub audiences: Vec<String>,
+    /// Where the public keys are.
+    pub jwks: Jwks,
+    /// Clock difference allowed.
+    pub leeway_seconds: u64,
+}
+
+/// Where public keys are found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Jwks {
+    /// `http://` URL, fetched at start, when an unknown key id is met, and each 5 minutes.
+    Url(String),
+    /// The document itself, as JSON text.
+    Inline(String),
+}
+
+impl Default for Jwks {
+    fn default() -> Self {
+        Self::Inline(r#"{"keys":[]}"#.into())
+    }
+}
+
+/// Cross-origin access from browsers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cors {
+    /// Allowed origins, or `*`.
+    pub origins: Vec<String>,
+    /// Allowed methods; empty allows those of the route.
+    pub methods: Vec<String>,
+    /// Allowed request headers.
+    pub headers: Vec<String>,
+    /// Response headers scripts may read.
+    pub expose: Vec<String>,
+    /// Allows cookies; not together with `*`.
+    pub credentials: bool,
+    /// How long a browser may remember the answer.
+    pub max_age_seconds: u64,
+}

@@ -1,0 +1,252 @@
+//! Services, their versions, and how requests are spread over them.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One service: the versions it runs in and how requests are spread.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Service {
+    /// Versions by name (`r5`).
+    pub versions: BTreeMap<String, Version>,
+    /// How an endpoint is chosen inside a version.
+    pub balance: Balance,
+    /// Requests that ask for a version; the first that fits wins over the weights.
+    pub overrides: Vec<Override>,
+    /// Keeps a client with the version it met.
+    pub sticky: Option<Sticky>,
+    /// Asks each endpoint whether it is healthy. Absent trusts the pusher.
+    pub health: Option<HealthCheck>,
+    /// Sets endpoints aside that fail requests.
+    pub outliers: Outliers,
+    /// Stops asking a service that fails.
+    pub breaker: Option<Breaker>,
+    /// Concurrency limits.
+    pub limits: ServiceLimits,
+    /// An answer whose head takes longer than this is tallied as slow.
+    pub slow_after_ms: u64,
+    /// Speaks HTTP/2 in clear text to the endpoints (gRPC needs it).
+    pub http2: bool,
+    /// An endpoint in this zone is preferred while one there is fit.
+    pub zone: Option<String>,
+    /// A new endpoint's share grows over this time.
+    pub slow_start_ms: u64,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self {
+            versions: BTreeMap::new(),
+            balance: Balance::default(),
+            overrides: Vec::new(),
+            sticky: None,
+            health: None,
+            outliers: Outliers::default(),
+            breaker: None,
+            limits: ServiceLimits::default(),
+            slow_after_ms: 250,
+            http2: false,
+            zone: None,
+            slow_start_ms: 0,
+        }
+    }
+}
+
+/// One version of a service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Version {
+    /// Share of the requests in thousandths, 0 to 1000, relative to the sum of
+    /// the service's weights.
+    pub weight: u32,
+    /// Ready instances.
+    pub endpoints: Vec<Endpoint>,
+    /// What the version is here for. `preview` and `shadow` have weight 0.
+    pub role: Role,
+}
+
+/// One instance that takes requests.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Endpoint {
+    /// Unique inside the service; counts are kept under it.
+    pub id: String,
+    /// `host:port`; a host name is looked up again every few seconds.
+    pub address: String,
+    /// Where it runs, for zone preference.
+    pub zone: Option<String>,
+}
+
+/// What a version is here for.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// The release that serves.
+    #[default]
+    Stable,
+    /// The release on trial.
+    Canary,
+    /// Fresh instances of the old release that the canary is compared with.
+    Baseline,
+    /// Reached by a route or an override that names it, never by weight.
+    Preview,
+    /// Gets copies of requests only.
+    Shadow,
+}
+
+impl Role {
+    /// Whether the version takes a share of the ordinary requests.
+    pub fn takes_traffic(self) -> bool {
+        !matches!(self, Self::Preview | Self::Shadow)
+    }
+}
+
+/// How an endpoint is chosen.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Balance {
+    /// One after the other.
+    #[default]
+    RoundRobin,
+    /// The less busy of two taken at random.
+    LeastRequests,
+    /// By a hash of the client's address, moving few clients when endpoints change.
+    ClientHash,
+    /// By a hash of a header's value; round robin without it.
+    HeaderHash(String),
+}
+
+/// Requests that ask for a version.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Override {
+    /// Header that must have `value`; or
+    pub header: Option<String>,
+    /// cookie that must have `value`.
+    pub cookie: Option<String>,
+    /// The value asked for; empty accepts any.
+    pub value: String,
+    /// Version that then answers, while it has an endpoint.
+    pub version: String,
+}
+
+/// What identifies a client that keeps its version.
+///
+/// The version follows from a hash of the identity and the weights, so it
+/// needs no state: growing a version's weight moves clients only into it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sticky {
+    /// The client's address.
+    #[default]
+    Client,
+    /// A header's value; the client's address without it.
+    Header(String),
+    /// A cookie's value; the client's address without it.
+    Cookie(String),
+}
+
+/// Active health checks over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HealthCheck {
+    /// Path that answers 2xx when healthy.
+    pub path: String,
+    /// Pause between checks.
+    pub every_ms: u64,
+    /// Time one check may take.
+    pub timeout_ms: u64,
+    /// Successes in a row that make an endpoint healthy again.
+    pub healthy_after: u32,
+    /// Failures in a row that make an endpoint unhealthy.
+    pub unhealthy_after: u32,
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        Self {
+            path: "/health/ready".into(),
+            every_ms: 2_000,
+            timeout_ms: 1_000,
+            healthy_after: 1,
+            unhealthy_after: 2,
+        }
+    }
+}
+
+/// When an endpoint is set aside for failing requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Outliers {
+    /// Unanswered requests in a row that set it aside; 0 never does.
+    pub consecutive_unreachable: u32,
+    /// 5xx answers in a row that set it aside; 0 never does.
+    pub consecutive_bad: u32,
+    /// How long, doubling each time it happens again, up to ten times as long.
+    pub eject_ms: u64,
+    /// Share of a version's endpoints that always stays, in percent. At least
+    /// one always stays.
+    pub floor_percent: u32,
+}
+
+impl Default for Outliers {
+    fn default() -> Self {
+        Self {
+            consecutive_unreachable: 3,
+            consecutive_bad: 0,
+            eject_ms: 5_000,
+            floor_percent: 50,
+        }
+    }
+}
+
+/// When a failing service is no longer asked, per version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Breaker {
+    /// Share of bad answers that trips it, in percent,
+    pub bad_percent: u32,
+    /// over this window,
+    pub window_ms: u64,
+    /// with at least so many requests in it.
+    pub at_least: u32,
+    /// How long nothing is asked; then one request at a time tries.
+    pub rest_ms: u64,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self {
+            bad_percent: 50,
+            window_ms: 10_000,
+            at_least: 20,
+            rest_ms: 5_000,
+        }
+    }
+}
+
+/// Concurrency limits; 0 is unlimited. What is over them is answered 503 with
+/// `Retry-After` at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServiceLimits {
+    /// Requests under way to the service.
+    pub concurrent: u32,
+    /// Requests under way to each endpoint.
+    pub concurrent_per_endpoint: u32,
+}
