@@ -1,0 +1,361 @@
+//! The gateway: what holds for every route.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::one_or_many::one_or_many;
+use crate::shorthand::{Refused, Shorthand, deserialize_shorthand};
+use crate::{ByteSize, Percent, Period, Port, SecretName};
+
+/// The gateway: what holds for every route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gateway {
+    /// The address it listens on.
+    pub address: IpAddr,
+    /// The port it listens on.
+    pub port: Port,
+    /// How many gateways run, where the target can run several.
+    pub replicas: u32,
+    /// Certificates; without them it speaks plain HTTP.
+    pub tls: Option<Tls>,
+    /// What is written down of each request.
+    pub access_log: AccessLog,
+    /// Addresses and networks of proxies before it, whose `Forwarded` and
+    /// `X-Forwarded-*` headers are believed.
+    pub trust: Vec<String>,
+    /// How bearer tokens are checked.
+    pub jwt: Option<Jwt>,
+    /// How API keys are checked.
+    pub api_keys: Option<ApiKeys>,
+    /// What it refuses.
+    pub limits: GatewayLimits,
+    /// When an instance is left out for a while.
+    pub outliers: Outliers,
+    /// When calls are refused to spare a service.
+    pub breaker: Breaker,
+    /// The most that retries may add to the requests.
+    pub retry_budget: Percent,
+    /// Whether answers carry the usual security headers.
+    pub security_headers: bool,
+    /// How long requests under way may take when it stops.
+    pub drain: Period,
+    /// Where traces go: an OTLP endpoint over HTTP.
+    pub otlp: Option<String>,
+    /// The share of requests that are traced.
+    pub trace: Percent,
+    /// The redis resource through which several gateways count together.
+    pub shared: Option<crate::ResourceName>,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self {
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: Port::new(8080).unwrap_or(Port::MAX),
+            replicas: 1,
+            tls: None,
+            access_log: AccessLog::default(),
+            trust: Vec::new(),
+            jwt: None,
+            api_keys: None,
+            limits: GatewayLimits::default(),
+            outliers: Outliers::default(),
+            breaker: Breaker::default(),
+            retry_budget: Percent::whole(20),
+            security_headers: true,
+            drain: Period::from_secs(30),
+            otlp: None,
+            trace: Percent::whole(10),
+            shared: None,
+        }
+    }
+}
+
+/// Certificates of the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// The port for TLS.
+    pub port: Port,
+    /// Certificates by host; the first is for clients that name none.
+    pub certificates: Vec<Certificate>,
+    /// Whether a local authority signs one for development.
+    pub local_ca: bool,
+    /// Whether plain HTTP is redirected to TLS.
+    pub redirect: bool,
+    /// The oldest version of TLS that is spoken.
+    pub minimum: TlsVersion,
+    /// A file of authorities, one of which must have signed a client's certificate.
+    pub client_ca: Option<String>,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self {
+            port: Port::new(8443).unwrap_or(Port::MAX),
+            certificates: Vec::new(),
+            local_ca: false,
+            redirect: true,
+            minimum: TlsVersion::V12,
+            client_ca: None,
+        }
+    }
+}
+
+/// A version of TLS.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    #[default]
+    #[serde(rename = "1.2")]
+    V12,
+    /// TLS 1.3.
+    #[serde(rename = "1.3")]
+    V13,
+}
+
+/// A certificate and its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// The hosts it is for; those it names if empty.
+    #[serde(default, deserialize_with = "one_or_many")]
+    #[schemars(with = "crate::one_or_many::OneOrMany")]
+    pub host: Vec<String>,
+    /// The file of the certificate chain, PEM.
+    pub certificate: String,
+    /// The secret that holds the key, PEM.
+    pub key: SecretName,
+}
+
+/// What is written down of each request; `true` all, `false` nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(with = "AccessLogForms")]
+pub struct AccessLog {
+    /// Whether anything is.
+    pub on: bool,
+    /// The share of good answers that are; bad ones always are.
+    pub sample: Percent,
+    /// Headers and query parameters whose values are left out, beside the
+    /// usual ones.
+    pub redact: Vec<String>,
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        Self {
+            on: true,
+            sample: Percent::FULL,
+            redact: Vec::new(),
+        }
+    }
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(
+    dead_code,
+    reason = "the variants describe the written forms in the schema"
+)]
+enum AccessLogForms {
+    Short(bool),
+    Full(AccessLogKeys),
+}
+
+/// An access log in full.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AccessLogKeys {
+    /// Whether anything is written down.
+    on: Option<bool>,
+    /// The share of good answers that are; bad ones always are.
+    sample: Option<Percent>,
+    /// Headers and query parameters whose values are left out.
+    redact: Vec<String>,
+}
+
+impl Shorthand for AccessLog {
+    type Table = AccessLogKeys;
+    const EXPECTED: &'static str = "true, false or { sample = \"10%\" }";
+    const TABLES: bool = true;
+    fn from_bool(on: bool) -> Result<Self, Refused> {
+        Ok(Self {
+            on,
+            ..Self::default()
+        })
+    }
+    fn from_table(keys: AccessLogKeys) -> Result<Self, Refused> {
+        Ok(Self {
+            on: keys.on.unwrap_or(true),
+            sample: keys.sample.unwrap_or(Percent::FULL),
+            redact: keys.redact,
+        })
+    }
+}
+
+deserialize_shorthand!(AccessLog);
+
+/// How bearer tokens are checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Jwt {
+    /// Who must have issued them.
+    pub issuer: String,
+    /// For whom they must be; any one of these.
+    #[serde(default, deserialize_with = "one_or_many")]
+    #[schemars(with = "crate::one_or_many::OneOrMany")]
+    pub audience: Vec<String>,
+    /// Where the issuer's keys are: a URL, or a path on a service of the
+    /// project as `service:/path`. The issuer's well-known place if not given.
+    #[serde(default)]
+    pub jwks: Option<String>,
+    /// How far clocks may differ.
+    #[serde(default = "half_a_minute")]
+    pub leeway: Period,
+    /// How long keys are kept before they are asked for again.
+    #[serde(default = "ten_minutes")]
+    pub refresh: Period,
+    /// The claim that holds the scopes.
+    #[serde(default = "scope_claim")]
+    pub scopes: String,
+    /// The claim that holds the roles.
+    #[serde(default = "roles_claim")]
+    pub roles: String,
+}
+
+fn half_a_minute() -> Period {
+    Period::from_secs(30)
+}
+
+fn ten_minutes() -> Period {
+    Period::from_secs(600)
+}
+
+fn scope_claim() -> String {
+    "scope".to_owned()
+}
+
+fn roles_claim() -> String {
+    "roles".to_owned()
+}
+
+/// How API keys are checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKeys {
+    /// The header that carries them.
+    #[serde(default = "api_key_header")]
+    pub header: String,
+    /// The secret that holds the list: one line for each, `name hash scopes…`.
+    pub keys: SecretName,
+}
+
+fn api_key_header() -> String {
+    "x-api-key".to_owned()
+}
+
+/// What the gateway refuses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewayLimits {
+    /// The largest body of a request.
+    pub body: ByteSize,
+    /// The largest head of a request.
+    pub headers: ByteSize,
+    /// How many header lines a request may have.
+    pub header_count: u32,
+    /// The longest request target.
+    pub uri: ByteSize,
+    /// How many connections it holds.
+    pub connections: u32,
+    /// How many requests may be under way; the rest are answered 503.
+    pub requests: u32,
+    /// How many streams one HTTP/2 connection may have.
+    pub streams: u32,
+    /// How long the head of a request may take to come in.
+    pub header_time: Period,
+    /// How long a body may pause.
+    pub body_pause: Period,
+    /// How long a connection may idle.
+    pub idle: Period,
+}
+
+impl Default for GatewayLimits {
+    fn default() -> Self {
+        Self {
+            body: ByteSize::from_mib(16),
+            headers: ByteSize::from_bytes(32 << 10),
+            header_count: 100,
+            uri: ByteSize::from_bytes(8 << 10),
+            connections: 100_000,
+            requests: 20_000,
+            streams: 128,
+            header_time: Period::from_secs(10),
+            body_pause: Period::from_secs(30),
+            idle: Period::from_secs(75),
+        }
+    }
+}
+
+/// When an instance is left out for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Outliers {
+    /// After so many bad answers in a row.
+    pub failures: u32,
+    /// For so long the first time; longer each time after.
+    pub leave_out: Period,
+    /// Never more than this share of the instances at once.
+    pub at_most: Percent,
+}
+
+impl Default for Outliers {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            leave_out: Period::from_secs(10),
+            at_most: Percent::whole(50),
+        }
+    }
+}
+
+/// When calls are refused to spare a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Breaker {
+    /// When this share of the calls fails.
+    pub errors: Percent,
+    /// Of at least so many calls.
+    pub at_least: u32,
+    /// Over this time.
+    pub window: Period,
+    /// For so long, before a few calls try again.
+    pub pause: Period,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self {
+            errors: Percent::whole(50),
+            at_least: 20,
+            window: Period::from_secs(10),
+            pause: Period::from_secs(5),
+        }
+    }
+}
