@@ -1,16 +1,17 @@
 //! What an environment should run, from a resolved blueprint and the keys of its builds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use platform_blueprint::{
-    EnvironmentName, Gateway, ProjectName, Resolved, Resource, ResourceName, Rollout, Route,
-    SecretName, ServiceKind, ServiceName,
+    EnvironmentName, Gateway, NeedName, OptIn, ProjectName, Protocol, Resolved, Resource,
+    ResourceName, Rollout, Route, SecretName, Service, ServiceKind, ServiceName,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::group::{Artifact, Need, ServiceSpec};
+use crate::release::Release;
 
 /// Routes and the gateway's settings, as the blueprint has them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -19,10 +20,23 @@ pub struct Ingress {
     pub gateway: Gateway,
     /// Routes, in the order of the blueprint.
     pub routes: Vec<Route>,
-    /// Services that others need, which the gateway listens for inside the environment.
-    pub internal: Vec<ServiceName>,
-    /// Above which time an answer counts as slow, per service, in milliseconds.
-    pub slow_after: BTreeMap<ServiceName, u64>,
+    /// What the gateway needs to know of each service that has a port.
+    pub services: BTreeMap<ServiceName, Upstream>,
+}
+
+/// What the gateway needs to know of a service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Upstream {
+    /// Others need it, so the gateway listens for it inside the environment.
+    pub internal: bool,
+    /// What the service speaks.
+    pub protocol: Protocol,
+    /// Balancing, bulkhead, breaker.
+    pub traffic: platform_blueprint::Traffic,
+    /// By which header or cookie a request asks for the new version.
+    pub opt_in: OptIn,
+    /// Above which time a good answer counts as slow, in milliseconds.
+    pub slow_after: u64,
 }
 
 /// A resource as it should be.
@@ -42,7 +56,7 @@ pub struct DesiredService {
     /// Digest of the spec.
     pub digest: Digest,
     /// How many instances.
-    pub replicas: u16,
+    pub replicas: u32,
     /// How a change of it is rolled out.
     pub rollout: Rollout,
 }
@@ -107,7 +121,7 @@ impl Desired {
                 continue;
             };
             let mut versions = BTreeMap::new();
-            for secret in service.secrets() {
+            for secret in secrets_of(service) {
                 match secrets.get(secret) {
                     Some(version) => {
                         versions.insert(secret.clone(), *version);
@@ -121,7 +135,7 @@ impl Desired {
             let spec = ServiceSpec {
                 service: service.clone(),
                 artifact: artifact.clone(),
-                needs: needs_of(resolved, name),
+                needs: needs_of(resolved, service),
                 secrets: versions,
             };
             services.insert(
@@ -130,7 +144,7 @@ impl Desired {
                     digest: spec.digest(),
                     spec,
                     replicas: service.replicas,
-                    rollout: resolved.rollout_of(name).clone(),
+                    rollout: service.rollout.clone(),
                 },
             );
         }
@@ -149,7 +163,7 @@ impl Desired {
             })
             .collect();
         Ok(Self {
-            project: resolved.project.clone(),
+            project: resolved.project.name.clone(),
             environment: resolved.environment.name.clone(),
             services,
             resources,
@@ -157,58 +171,80 @@ impl Desired {
         })
     }
 
-    /// Digests everything that is desired.
-    pub fn digest(&self) -> Digest {
-        Digest::of_value(self)
+    /// What a release asked for, to bring it back.
+    pub fn of_release(release: &Release) -> Self {
+        let services = release
+            .services
+            .iter()
+            .map(|(name, placed)| {
+                let service = DesiredService {
+                    spec: placed.spec.clone(),
+                    digest: placed.digest.clone(),
+                    replicas: placed.replicas,
+                    rollout: placed.spec.service.rollout.clone(),
+                };
+                (name.clone(), service)
+            })
+            .collect();
+        Self {
+            project: release.project.clone(),
+            environment: release.environment.clone(),
+            services,
+            resources: release.resources.clone(),
+            ingress: release.ingress.clone(),
+        }
     }
 }
 
-fn needs_of(resolved: &Resolved, service: &ServiceName) -> Vec<Need> {
-    resolved.services[service]
+fn needs_of(resolved: &Resolved, service: &Service) -> Vec<Need> {
+    service
         .needs
         .iter()
-        .filter_map(|need| {
-            let as_service = resolved
-                .services
-                .get_key_value(need.as_str())
-                .map(|(name, _)| Need::Service { name: name.clone() });
-            as_service.or_else(|| {
-                resolved
-                    .resources
-                    .get_key_value(need.as_str())
-                    .map(|(name, resource)| Need::Resource {
-                        name: name.clone(),
-                        resource: resource.kind,
-                    })
-            })
+        .filter_map(|need| resolved.need(need))
+        .map(|need| match need {
+            platform_blueprint::Need::Service(name, _) => Need::Service { name: name.clone() },
+            platform_blueprint::Need::Resource(name, resource) => Need::Resource {
+                name: name.clone(),
+                resource: resource.kind,
+            },
         })
         .collect()
 }
 
+/// The secrets that a service is handed.
+fn secrets_of(service: &Service) -> impl Iterator<Item = &SecretName> {
+    service
+        .env
+        .values()
+        .filter_map(|value| value.secret().map(|reference| &reference.secret))
+}
+
 fn ingress_of(resolved: &Resolved) -> Ingress {
-    let mut internal: Vec<ServiceName> = resolved
+    let needed: BTreeSet<&str> = resolved
         .services
-        .keys()
-        .flat_map(|name| needs_of(resolved, name))
-        .filter_map(|need| match need {
-            Need::Service { name } if resolved.services[&name].port.is_some() => Some(name),
-            _ => None,
-        })
+        .values()
+        .flat_map(|service| service.needs.iter().map(NeedName::as_str))
         .collect();
-    internal.sort();
-    internal.dedup();
-    let slow_after = resolved
+    let services = resolved
         .services
-        .keys()
-        .map(|name| {
-            let slow_after = resolved.rollout_of(name).analysis.slow_after.as_duration();
-            (name.clone(), u64::try_from(slow_after.as_millis()).unwrap_or(u64::MAX))
+        .iter()
+        .filter(|(_, service)| service.port.is_some())
+        .map(|(name, service)| {
+            let analysis = service.rollout.analysis.clone().unwrap_or_default();
+            let slow_after = analysis.slow_after.duration().as_millis();
+            let upstream = Upstream {
+                internal: needed.contains(name.as_str()),
+                protocol: service.protocol,
+                traffic: service.traffic.clone(),
+                opt_in: service.rollout.opt_in.clone(),
+                slow_after: u64::try_from(slow_after).unwrap_or(u64::MAX),
+            };
+            (name.clone(), upstream)
         })
         .collect();
     Ingress {
         gateway: resolved.gateway.clone(),
         routes: resolved.routes.clone(),
-        internal,
-        slow_after,
+        services,
     }
 }

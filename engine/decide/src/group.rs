@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use platform_blueprint::{ResourceKind, ResourceName, SecretName, Service, ServiceName};
+use platform_blueprint::{
+    ResourceKind, ResourceName, Rollout, SecretName, Service, ServiceName, Traffic,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +15,18 @@ use crate::release::ReleaseNumber;
 
 /// Which of a version's groups this is.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Track {
@@ -193,11 +206,13 @@ pub struct ServiceSpec {
 impl ServiceSpec {
     /// Digests what an instance's behaviour depends on.
     ///
-    /// How many there are, how they are rolled out and where the artifact lies leave it unchanged.
+    /// How many there are, how they are rolled out, how the gateway treats them and where the artifact lies leave it
+    /// unchanged.
     pub fn digest(&self) -> Digest {
         let mut service = self.service.clone();
         service.replicas = 0;
-        service.rollout = None;
+        service.rollout = Rollout::default();
+        service.traffic = Traffic::default();
         Digest::of_value(&(service, &self.artifact.key, &self.needs, &self.secrets))
     }
 }
@@ -208,7 +223,7 @@ pub struct GroupSpec {
     /// Which group.
     pub id: GroupId,
     /// How many instances.
-    pub replicas: u16,
+    pub replicas: u32,
     /// What each of them runs.
     pub spec: ServiceSpec,
     /// [`ServiceSpec::digest`], carried as a label by what runs.

@@ -5,6 +5,7 @@
 
 pub mod analysis;
 pub mod desired;
+pub mod difference;
 pub mod digest;
 pub mod group;
 pub mod observed;

@@ -63,7 +63,7 @@ pub struct GroupSeen {
     /// Digest of the spec its instances run.
     pub digest: Digest,
     /// How many instances the target has been told to keep.
-    pub replicas: u16,
+    pub replicas: u32,
     /// The instances, in the order of their names.
     pub instances: Vec<InstanceSeen>,
 }
@@ -76,13 +76,53 @@ impl GroupSeen {
 
     /// Whether as many instances are ready, or have completed, as were asked for.
     pub fn settled(&self) -> bool {
-        self.count(InstanceState::Ready) + self.count(InstanceState::Completed) >= usize::from(self.replicas)
+        self.count(InstanceState::Ready) + self.count(InstanceState::Completed)
+            >= self.replicas as usize
+    }
+
+    /// Whether the group, meant to have `replicas` instances of the spec `digest`, is up, coming up or has failed.
+    pub fn coming(&self, digest: &Digest, replicas: u32) -> Coming {
+        let told = self.digest == *digest && self.replicas == replicas;
+        if told && self.settled() {
+            return Coming::Up;
+        }
+        let given_up = self
+            .instances
+            .iter()
+            .find(|i| matches!(i.state, InstanceState::CrashLooping | InstanceState::Failed));
+        match given_up {
+            Some(instance) if self.digest == *digest => Coming::Failed {
+                instance: instance.id.clone(),
+                reason: instance
+                    .reason
+                    .clone()
+                    .or_else(|| instance.last_exit.clone())
+                    .unwrap_or_else(|| "it did not come up".to_owned()),
+            },
+            _ => Coming::NotYet,
+        }
     }
 
     /// Restarts of all instances together.
     pub fn restarts(&self) -> u32 {
         self.instances.iter().map(|i| i.restarts).sum()
     }
+}
+
+/// How a group that was asked for is getting on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Coming {
+    /// As many instances as asked for are ready, or have completed.
+    Up,
+    /// It may still come up.
+    NotYet,
+    /// An instance was given up on.
+    Failed {
+        /// The instance.
+        instance: String,
+        /// Why, in words.
+        reason: String,
+    },
 }
 
 /// A resource as it was seen.

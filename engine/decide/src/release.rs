@@ -22,6 +22,7 @@ pub struct ReleaseNumber(pub u32);
 
 impl ReleaseNumber {
     /// The number after this one.
+    #[must_use]
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
@@ -71,7 +72,7 @@ pub struct PlacedService {
     /// The release that introduced this spec; instances and the gateway carry it.
     pub version: ReleaseNumber,
     /// How many instances.
-    pub replicas: u16,
+    pub replicas: u32,
     /// What each instance runs.
     pub spec: ServiceSpec,
     /// Digest of the spec.
@@ -145,7 +146,9 @@ impl Release {
 
     /// Every group the release runs when it is fully up.
     pub fn groups(&self) -> impl Iterator<Item = GroupSpec> + '_ {
-        self.services.iter().map(|(name, placed)| placed.group(name))
+        self.services
+            .iter()
+            .map(|(name, placed)| placed.group(name))
     }
 }
 

@@ -1,0 +1,229 @@
+//! What a plan changes and why, for people to read.
+
+use platform_blueprint::{Rollout, ServiceName, Strategy};
+
+use super::{Change, ChangeKind, Inputs, Pace, Standing, Subject, steps};
+use crate::difference::{Difference, differences};
+use crate::digest::Digest;
+use crate::group::{GroupId, ServiceSpec};
+use crate::release::{PlacedService, Release, ReleaseStatus};
+
+/// Lists what changes between what was observed and `release`.
+pub(super) fn changes(inputs: &Inputs<'_>, release: &Release) -> Vec<Change> {
+    let mut found = resources(inputs, release);
+    found.extend(
+        release
+            .services
+            .iter()
+            .filter_map(|(name, placed)| service(inputs, name, placed)),
+    );
+    found.extend(removals(inputs, release));
+    found.extend(gateway(inputs, release, &found));
+    let recorded =
+        inputs.unfinished.is_none() && inputs.current.is_some_and(|c| c.digest == release.digest);
+    if found.is_empty() && !recorded {
+        found.push(Change {
+            subject: Subject::Release(release.number),
+            kind: ChangeKind::Finish,
+            summary: format!("record {} as the release that serves", release.number),
+            because: Vec::new(),
+        });
+    }
+    found
+}
+
+fn resources(inputs: &Inputs<'_>, release: &Release) -> Vec<Change> {
+    let seen = &inputs.observed.resources;
+    let wanted = release.resources.iter().filter_map(|(name, wanted)| {
+        let (kind, because) = match seen.get(name) {
+            None => (ChangeKind::Create, Vec::new()),
+            Some(seen) if seen.digest == wanted.digest => return None,
+            Some(_) => {
+                let before = inputs.current.and_then(|c| c.resources.get(name));
+                let because = before.map(|b| differences(&b.resource, &wanted.resource));
+                (ChangeKind::Update, because.unwrap_or_default())
+            }
+        };
+        Some(Change {
+            subject: Subject::Resource(name.clone()),
+            kind,
+            summary: wanted.resource.kind.as_str().to_owned(),
+            because,
+        })
+    });
+    let gone = seen
+        .iter()
+        .filter(|(name, _)| !release.resources.contains_key(*name))
+        .map(|(name, seen)| Change {
+            subject: Subject::Resource(name.clone()),
+            kind: ChangeKind::Remove,
+            summary: format!("{}; its data is kept", seen.engine),
+            because: Vec::new(),
+        });
+    wanted.chain(gone).collect()
+}
+
+fn service(inputs: &Inputs<'_>, name: &ServiceName, placed: &PlacedService) -> Option<Change> {
+    let standing = Standing::of(name, placed, inputs.observed);
+    let target = &standing.target.id;
+    let before = inputs.current.and_then(|c| c.services.get(name));
+    let was_here = before.is_some_and(|b| b.version == placed.version);
+    let differing = || {
+        before
+            .map(|b| spec_differences(&b.spec, &placed.spec))
+            .unwrap_or_default()
+    };
+    let (kind, summary, because) = match (standing.seen, standing.others.last()) {
+        _ if standing.strange => (
+            ChangeKind::Repair,
+            format!("{target} does not run what its release says"),
+            Vec::new(),
+        ),
+        (None, None) if was_here => (
+            ChangeKind::Repair,
+            format!("{target} is gone; start {}", instances(placed.replicas)),
+            Vec::new(),
+        ),
+        (None, None) => (
+            ChangeKind::Create,
+            format!("{target}, {}", instances(placed.replicas)),
+            differing(),
+        ),
+        (None, Some(from)) => (
+            ChangeKind::Replace,
+            format!("{from} → {target}, {}", manner(inputs, name)),
+            differing(),
+        ),
+        (Some(_), Some(from)) if was_here => (
+            ChangeKind::Finish,
+            format!("{from} → {target}, at once: take back what a stopped run left"),
+            Vec::new(),
+        ),
+        (Some(_), Some(from)) => (
+            ChangeKind::Finish,
+            format!("{from} → {target}, go on where a stopped run left off"),
+            differing(),
+        ),
+        (Some(seen), None) if seen != placed.replicas => (
+            ChangeKind::Scale,
+            format!("{target}, {seen} → {}", instances(placed.replicas)),
+            vec![Difference {
+                path: "replicas".to_owned(),
+                before: Some(seen.to_string()),
+                after: Some(placed.replicas.to_string()),
+            }],
+        ),
+        (Some(_), None) if standing.short => (
+            ChangeKind::Repair,
+            format!("{target} has lost instances"),
+            Vec::new(),
+        ),
+        (Some(_), None) => return None,
+    };
+    Some(Change {
+        subject: Subject::Service(name.clone()),
+        kind,
+        summary,
+        because,
+    })
+}
+
+fn removals(inputs: &Inputs<'_>, release: &Release) -> Vec<Change> {
+    let gone = |id: &&GroupId| !release.services.contains_key(&id.service);
+    inputs
+        .observed
+        .groups
+        .keys()
+        .filter(gone)
+        .map(|id| Change {
+            subject: Subject::Service(id.service.clone()),
+            kind: ChangeKind::Remove,
+            summary: id.to_string(),
+            because: Vec::new(),
+        })
+        .collect()
+}
+
+fn gateway(inputs: &Inputs<'_>, release: &Release, others: &[Change]) -> Option<Change> {
+    let change = |kind, summary, because| {
+        Some(Change {
+            subject: Subject::Gateway,
+            kind,
+            summary,
+            because,
+        })
+    };
+    let routes = format!("{} routes", release.ingress.routes.len());
+    let Some(seen) = &inputs.observed.gateway else {
+        return change(ChangeKind::Create, routes, Vec::new());
+    };
+    if seen.ingress != Digest::of_value(&release.ingress) {
+        let before = inputs.current.map(|c| &c.ingress);
+        let because = before.map(|b| differences(b, &release.ingress));
+        return change(ChangeKind::Update, routes, because.unwrap_or_default());
+    }
+    let covered = others
+        .iter()
+        .any(|c| matches!(c.subject, Subject::Service(_)));
+    let strays = release.status == ReleaseStatus::Active
+        && !covered
+        && seen.splits != steps::final_traffic(release).splits;
+    if strays {
+        let summary = "requests are not shared out as the release says".to_owned();
+        return change(ChangeKind::Repair, summary, Vec::new());
+    }
+    None
+}
+
+/// Differences of two specs, without those that leave instances alone.
+fn spec_differences(before: &ServiceSpec, after: &ServiceSpec) -> Vec<Difference> {
+    let mut found = differences(&before.service, &after.service);
+    found.retain(|d| {
+        let outside = ["rollout", "traffic"];
+        d.path != "replicas" && !outside.iter().any(|prefix| d.path.starts_with(prefix))
+    });
+    if before.artifact.key != after.artifact.key {
+        found.push(Difference {
+            path: "build".to_owned(),
+            before: Some(before.artifact.key.short().to_owned()),
+            after: Some(after.artifact.key.short().to_owned()),
+        });
+    }
+    let version = |v: Option<String>| v.map(|v| format!("version {v}"));
+    found.extend(
+        differences(&before.secrets, &after.secrets)
+            .into_iter()
+            .map(|d| Difference {
+                path: format!("secret {}", d.path),
+                before: version(d.before),
+                after: version(d.after),
+            }),
+    );
+    found
+}
+
+fn instances(count: u32) -> String {
+    match count {
+        1 => "1 instance".to_owned(),
+        n => format!("{n} instances"),
+    }
+}
+
+fn manner(inputs: &Inputs<'_>, service: &ServiceName) -> String {
+    match (inputs.pace, inputs.desired.services.get(service)) {
+        (Pace::ByPolicy, Some(desired)) => describe(&desired.rollout),
+        _ => "at once".to_owned(),
+    }
+}
+
+/// A rollout policy in a few words: `canary 1%, 5%, 25%, 50%`.
+fn describe(rollout: &Rollout) -> String {
+    match rollout.strategy {
+        Strategy::Canary => {
+            let steps: Vec<String> = rollout.steps.iter().map(ToString::to_string).collect();
+            format!("canary {}", steps.join(", "))
+        }
+        Strategy::BlueGreen => "blue-green".to_owned(),
+        Strategy::Rolling => "rolling".to_owned(),
+    }
+}

@@ -1,0 +1,366 @@
+//! The steps of a plan and their order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use platform_blueprint::{Rollout, ServiceName};
+
+use super::{Action, Change, Inputs, Member, Pace, Standing, Step, StepId, Subject};
+use super::{is_job, takes_traffic};
+use crate::digest::Digest;
+use crate::group::{GroupId, Need};
+use crate::observed::GatewaySeen;
+use crate::release::Release;
+use crate::traffic::{Split, Traffic};
+
+/// Traffic when the release serves alone.
+pub(super) fn final_traffic(release: &Release) -> Traffic {
+    let splits = release
+        .services
+        .iter()
+        .filter(|(_, placed)| takes_traffic(placed))
+        .map(|(name, placed)| {
+            let group = GroupId::main(name.clone(), placed.version);
+            (name.clone(), Split::all(group))
+        })
+        .collect();
+    Traffic {
+        ingress: release.ingress.clone(),
+        splits,
+    }
+}
+
+/// Orders what the changes ask for: builds and resources, then starts along needs, then rollouts, then the final routes,
+/// then removals against needs, then the record.
+pub(super) fn steps(inputs: &Inputs<'_>, release: &Release, changes: &[Change]) -> Vec<Step> {
+    if changes.is_empty() {
+        return Vec::new();
+    }
+    let mut order = Order {
+        inputs,
+        release,
+        steps: Vec::new(),
+        ready: BTreeMap::new(),
+    };
+    order.builds();
+    order.resources();
+    order.gateway(changes);
+    let replaced = order.starts();
+    order.rollouts(replaced);
+    order.route(changes);
+    order.removals();
+    order.record();
+    order.steps
+}
+
+struct Order<'a> {
+    inputs: &'a Inputs<'a>,
+    release: &'a Release,
+    steps: Vec<Step>,
+    /// The step after which a service or resource can be relied on, by its name.
+    ready: BTreeMap<&'a str, StepId>,
+}
+
+/// A service that another group serves now.
+struct Replaced<'a> {
+    service: &'a ServiceName,
+    member: Member,
+    policy: &'a Rollout,
+    after: Vec<StepId>,
+}
+
+impl<'a> Order<'a> {
+    fn push(&mut self, id: String, action: Action, after: Vec<StepId>) -> StepId {
+        let id = StepId(id);
+        self.steps.push(Step {
+            id: id.clone(),
+            action,
+            after,
+        });
+        id
+    }
+
+    fn has(&self, id: &str) -> bool {
+        self.steps.iter().any(|step| step.id.0 == id)
+    }
+
+    fn builds(&mut self) {
+        for service in self.inputs.unbuilt {
+            if let Some(placed) = self.release.services.get(service) {
+                let action = Action::Build {
+                    service: service.clone(),
+                    key: placed.spec.artifact.key.clone(),
+                };
+                self.push(format!("build {service}"), action, Vec::new());
+            }
+        }
+    }
+
+    fn resources(&mut self) {
+        // Nothing on the target is touched before every build has succeeded.
+        let after: Vec<StepId> = self.steps.iter().map(|step| step.id.clone()).collect();
+        let release = self.release;
+        for (name, wanted) in &release.resources {
+            let seen = self.inputs.observed.resources.get(name);
+            if seen.is_none_or(|seen| seen.digest != wanted.digest) {
+                let action = Action::EnsureResource { name: name.clone() };
+                let id = self.push(format!("resource {name}"), action, after.clone());
+                self.ready.insert(name.as_str(), id);
+            }
+        }
+    }
+
+    fn gateway(&mut self, changes: &[Change]) {
+        let builds = self.ids(|action| matches!(action, Action::Build { .. }));
+        let gateway = self.push("gateway".to_owned(), Action::EnsureGateway, builds);
+        let newcomers = changes
+            .iter()
+            .any(|c| matches!(c.subject, Subject::Service(_) | Subject::Gateway));
+        if newcomers {
+            self.push("route early".to_owned(), Action::RouteEarly, vec![gateway]);
+        }
+    }
+
+    /// Starts what serves without replacing anything, in the order of needs; returns what replaces something.
+    fn starts(&mut self) -> Vec<Replaced<'a>> {
+        let mut replaced = Vec::new();
+        for service in along_needs(self.release) {
+            let placed = &self.release.services[service];
+            let standing = Standing::of(service, placed, self.inputs.observed);
+            let mut after = self.ids(|a| matches!(a, Action::RouteEarly | Action::EnsureGateway));
+            after.extend(
+                placed
+                    .spec
+                    .needs
+                    .iter()
+                    .filter_map(|need| self.ready.get(need.name()).cloned()),
+            );
+            let group = standing.target.id.clone();
+            let policy = self
+                .inputs
+                .desired
+                .services
+                .get(service)
+                .map(|desired| &desired.rollout);
+            let from = standing.others.iter().rev().find(|id| {
+                let seen = &self.inputs.observed.groups[**id];
+                seen.replicas > 0
+            });
+            let forward = self
+                .inputs
+                .current
+                .and_then(|c| c.services.get(service))
+                .is_none_or(|p| p.version != placed.version);
+            if let (Some(from), Some(policy), Pace::ByPolicy, true, false) =
+                (from, policy, self.inputs.pace, forward, is_job(placed))
+            {
+                replaced.push(Replaced {
+                    service,
+                    member: Member {
+                        from: (*from).clone(),
+                        from_replicas: self.inputs.observed.groups[*from].replicas,
+                        to: group,
+                    },
+                    policy,
+                    after,
+                });
+                continue;
+            }
+            if !standing.stands() {
+                let action = Action::Start {
+                    group: group.clone(),
+                    replicas: placed.replicas,
+                };
+                let id = self.push(format!("start {group}"), action, after);
+                self.ready.insert(service.as_str(), id);
+            }
+        }
+        replaced
+    }
+
+    /// Moves services that share a policy together, one policy after another.
+    fn rollouts(&mut self, replaced: Vec<Replaced<'a>>) {
+        let starts = self.ids(|a| matches!(a, Action::Start { .. }));
+        let mut units: Vec<(&Rollout, Vec<Replaced<'a>>)> = Vec::new();
+        for one in replaced {
+            match units.iter_mut().find(|(policy, _)| *policy == one.policy) {
+                Some((_, members)) => members.push(one),
+                None => units.push((one.policy, vec![one])),
+            }
+        }
+        let mut before: Option<StepId> = None;
+        for (policy, members) in units {
+            let mut after: BTreeSet<StepId> = members
+                .iter()
+                .flat_map(|m| m.after.iter().cloned())
+                .collect();
+            after.extend(starts.iter().cloned());
+            after.extend(before.take());
+            let names: Vec<&str> = members.iter().map(|m| m.service.as_str()).collect();
+            let name = format!("rollout {}", names.join(" "));
+            let action = Action::Rollout {
+                members: members.iter().map(|m| m.member.clone()).collect(),
+                policy: Box::new(policy.clone()),
+            };
+            before = Some(self.push(name, action, after.into_iter().collect()));
+        }
+    }
+
+    fn route(&mut self, changes: &[Change]) {
+        let early_is_final = !self.has("route early");
+        if early_is_final
+            && changes
+                .iter()
+                .all(|c| !matches!(c.subject, Subject::Gateway))
+        {
+            return;
+        }
+        let after = self.ids(|a| {
+            matches!(
+                a,
+                Action::Start { .. } | Action::Rollout { .. } | Action::RouteEarly
+            )
+        });
+        self.push("route".to_owned(), Action::Route, after);
+    }
+
+    /// Removes groups that nothing desired, those that need others before those that are needed.
+    fn removals(&mut self) {
+        let rolled: BTreeSet<GroupId> = self
+            .steps
+            .iter()
+            .filter_map(|step| match &step.action {
+                Action::Rollout { members, .. } => Some(members),
+                _ => None,
+            })
+            .flatten()
+            .map(|member| member.from.clone())
+            .collect();
+        let wanted: BTreeSet<GroupId> = self
+            .release
+            .services
+            .iter()
+            .map(|(name, placed)| GroupId::main(name.clone(), placed.version))
+            .collect();
+        let strays: Vec<&GroupId> = self
+            .inputs
+            .observed
+            .groups
+            .keys()
+            .filter(|id| !wanted.contains(*id) && !rolled.contains(*id))
+            .collect();
+        let settled = self.ids(|a| {
+            matches!(
+                a,
+                Action::Route | Action::Start { .. } | Action::Rollout { .. }
+            )
+        });
+        for stray in &strays {
+            let mut after = settled.clone();
+            after.extend(
+                strays
+                    .iter()
+                    .filter(|other| self.needed_by(stray, other))
+                    .map(|other| StepId(format!("remove {other}"))),
+            );
+            let action = Action::Remove {
+                group: (*stray).clone(),
+            };
+            self.push(format!("remove {stray}"), action, after);
+        }
+        let removed = self.ids(|a| matches!(a, Action::Remove { .. }));
+        for name in self.inputs.observed.resources.keys() {
+            if !self.release.resources.contains_key(name) {
+                let mut after = settled.clone();
+                after.extend(removed.iter().cloned());
+                let action = Action::RemoveResource { name: name.clone() };
+                self.push(format!("remove resource {name}"), action, after);
+            }
+        }
+    }
+
+    /// Whether `other` needs the service of `stray`, as the release that serves has it.
+    fn needed_by(&self, stray: &GroupId, other: &GroupId) -> bool {
+        let needs =
+            |release: &Release| {
+                release.services.get(&other.service).is_some_and(|placed| {
+                    placed.spec.needs.iter().any(
+                        |need| matches!(need, Need::Service { name } if *name == stray.service),
+                    )
+                })
+            };
+        other.service != stray.service && self.inputs.current.is_some_and(needs)
+    }
+
+    fn record(&mut self) {
+        let after = self.steps.iter().map(|step| step.id.clone()).collect();
+        self.push(
+            format!("record {}", self.release.number),
+            Action::Record,
+            after,
+        );
+    }
+
+    fn ids(&self, wanted: impl Fn(&Action) -> bool) -> Vec<StepId> {
+        self.steps
+            .iter()
+            .filter(|step| wanted(&step.action))
+            .map(|step| step.id.clone())
+            .collect()
+    }
+}
+
+/// Services so that each comes after those it needs, by name where that leaves a choice.
+///
+/// The blueprint has no cycles; should there be one, its services come last.
+fn along_needs(release: &Release) -> Vec<&ServiceName> {
+    fn visit<'a>(
+        name: &'a ServiceName,
+        release: &'a Release,
+        seen: &mut BTreeSet<&'a ServiceName>,
+        order: &mut Vec<&'a ServiceName>,
+    ) {
+        if !seen.insert(name) {
+            return;
+        }
+        for need in &release.services[name].spec.needs {
+            if let Need::Service { name } = need
+                && let Some((key, _)) = release.services.get_key_value(name)
+            {
+                visit(key, release, seen, order);
+            }
+        }
+        order.push(name);
+    }
+    let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
+    for name in release.services.keys() {
+        visit(name, release, &mut seen, &mut order);
+    }
+    order
+}
+
+/// Traffic while instances start: what the gateway does now, and shares for services that nothing serves yet.
+///
+/// Routes stay as they are until what they lead to is up, except on a gateway that has none.
+pub(super) fn early_traffic(
+    gateway: Option<&GatewaySeen>,
+    current: Option<&Release>,
+    release: &Release,
+) -> Traffic {
+    let last = final_traffic(release);
+    let Some(seen) = gateway else {
+        return last;
+    };
+    let ingress = current
+        .filter(|c| Digest::of_value(&c.ingress) == seen.ingress)
+        .map_or(last.ingress, |c| {
+            let mut ingress = c.ingress.clone();
+            let services = release.ingress.services.clone();
+            ingress.services.extend(services);
+            ingress
+        });
+    let mut splits = last.splits;
+    for (service, split) in &seen.splits {
+        splits.insert(service.clone(), split.clone());
+    }
+    Traffic { ingress, splits }
+}
