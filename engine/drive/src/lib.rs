@@ -1,1 +1,18 @@
 //! The loops that observe, decide, act and record.
+//!
+//! Nothing here knows which adapters exist, and nothing here decides: plans and rollouts come from `platform-decide`, targets
+//! fulfil `platform-port`.
+
+pub mod apply;
+pub mod build;
+pub mod clock;
+pub mod deploy;
+pub mod error;
+pub mod events;
+pub mod journal;
+pub mod lease;
+pub mod owner;
+pub mod record;
+pub mod releases;
+pub mod rollout;
+pub mod watcher;

@@ -1,0 +1,187 @@
+//! What each kind of step does, and how long it waits.
+
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use platform_blueprint::ResourceName;
+use platform_decide::group::{GroupId, GroupSpec};
+use platform_decide::observed::Coming;
+use platform_decide::plan::{Action, Plan, Step};
+use platform_port::{LogLine, LogQuery};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::{Crew, Means};
+use crate::error::Cause;
+use crate::rollout;
+use crate::watcher::Watcher;
+
+/// Lines shown of what failed to start.
+const LAST_LINES: usize = 20;
+/// How long the gateway and resources have to answer.
+const BACKING_WITHIN: Duration = Duration::from_secs(120);
+/// What a target has on top of `start_within` to say itself that an instance is given up on.
+const GRACE: Duration = Duration::from_secs(15);
+/// Looks at the target that may fail in a row, one each second or so.
+const PATIENCE: u32 = 30;
+
+pub(super) struct Actor<'a> {
+    pub(super) crew: &'a Crew,
+    pub(super) plan: &'a Plan,
+    pub(super) means: Means<'a>,
+    pub(super) watcher: &'a Watcher,
+    /// Told when waiting makes no sense any more.
+    pub(super) abandon: &'a CancellationToken,
+    /// Limits how many steps act at the same time; waiting is free.
+    pub(super) acting: &'a Semaphore,
+}
+
+impl Actor<'_> {
+    pub(super) async fn act(&self, step: &Step) -> Result<(), Cause> {
+        let target = self.crew.target.as_ref();
+        match &step.action {
+            // Artifacts are built before anything on the target is touched.
+            Action::Build { .. } => Ok(()),
+            Action::EnsureResource { name } => self.resource(name).await,
+            Action::EnsureGateway => self.gateway().await,
+            Action::RouteEarly => {
+                let observed = target.observe().await?;
+                let traffic = self.plan.early_traffic(&observed, self.means.current);
+                Ok(target.route(&traffic).await?)
+            }
+            Action::Route => Ok(target.route(&self.plan.traffic()).await?),
+            Action::Start { group, .. } => self.start(group).await,
+            Action::Rollout { members, policy } => {
+                let outcome = rollout::run(
+                    self.crew,
+                    self.plan,
+                    self.means,
+                    members,
+                    policy,
+                    self.abandon,
+                )
+                .await?;
+                match outcome {
+                    rollout::Outcome::Promoted => Ok(()),
+                    rollout::Outcome::RolledBack { why } => Err(Cause::RolledBack { why }),
+                    rollout::Outcome::Stopped => Err(Cause::Stopped),
+                }
+            }
+            Action::Remove { group } => {
+                let _permit = self.acting.acquire().await;
+                Ok(target.remove_group(group).await?)
+            }
+            Action::RemoveResource { name } => Ok(target.remove_resource(name, false).await?),
+            // The record is written by the run once every other step is done.
+            Action::Record => Ok(()),
+        }
+    }
+
+    async fn resource(&self, name: &ResourceName) -> Result<(), Cause> {
+        let Some(wanted) = self.plan.release.resources.get(name) else {
+            return Ok(());
+        };
+        self.crew.target.ensure_resource(name, wanted).await?;
+        let mut reason = None;
+        let up = self.watcher.until(PATIENCE, |observed| {
+            let seen = observed.resources.get(name)?;
+            reason.clone_from(&seen.reason);
+            (seen.ready && seen.digest == wanted.digest).then_some(())
+        });
+        let waited = self.within(BACKING_WITHIN, up).await?;
+        waited.ok_or_else(|| Cause::NotReady {
+            subject: format!("resource `{name}`"),
+            seconds: BACKING_WITHIN.as_secs(),
+            reason,
+        })
+    }
+
+    async fn gateway(&self) -> Result<(), Cause> {
+        self.crew.target.ensure_gateway().await?;
+        let up = self.watcher.until(PATIENCE, |observed| {
+            observed.gateway.as_ref().filter(|g| g.ready).map(|_| ())
+        });
+        let waited = self.within(BACKING_WITHIN, up).await?;
+        waited.ok_or_else(|| Cause::NotReady {
+            subject: "the gateway".to_owned(),
+            seconds: BACKING_WITHIN.as_secs(),
+            reason: None,
+        })
+    }
+
+    async fn start(&self, id: &GroupId) -> Result<(), Cause> {
+        let Some(group) = self.plan.group(id) else {
+            return Ok(());
+        };
+        {
+            let _permit = self.acting.acquire().await;
+            let target = self.crew.target.as_ref();
+            target.ensure_group(&group, self.means.secrets).await?;
+        }
+        self.up(&group).await
+    }
+
+    async fn up(&self, group: &GroupSpec) -> Result<(), Cause> {
+        let mut reason = None;
+        let coming = self.watcher.until(PATIENCE, |observed| {
+            let seen = observed.groups.get(&group.id)?;
+            reason = seen.instances.iter().find_map(|i| i.reason.clone());
+            match seen.coming(&group.digest, group.replicas) {
+                Coming::Up => Some(Ok(())),
+                Coming::NotYet => None,
+                Coming::Failed { instance, reason } => {
+                    Some(Err(Cause::Instance { instance, reason }))
+                }
+            }
+        });
+        let within = group.spec.service.health.start_within.duration() + GRACE;
+        match self.within(within, coming).await? {
+            Some(result) => result,
+            None => Err(Cause::NotReady {
+                subject: group.id.to_string(),
+                seconds: within.as_secs(),
+                reason,
+            }),
+        }
+    }
+
+    /// Waits for something of the target's, but not for ever; `None` when time is up.
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        waiting: impl Future<Output = Result<T, std::sync::Arc<platform_port::TargetError>>>,
+    ) -> Result<Option<T>, Cause> {
+        tokio::select! {
+            found = waiting => found.map(Some).map_err(Cause::Unseen),
+            () = tokio::time::sleep(limit) => Ok(None),
+            () = self.abandon.cancelled() => Err(Cause::Stopped),
+        }
+    }
+
+    /// What the instances of a failed step last wrote, oldest first.
+    pub(super) async fn last_lines(&self, step: &Step, cause: &Cause) -> Vec<LogLine> {
+        let group = match (&step.action, cause) {
+            (_, Cause::Target(error)) if error.group.is_some() => error.group.clone(),
+            (Action::Start { group, .. }, _) => Some(group.clone()),
+            _ => None,
+        };
+        let Some(group) = group else {
+            return Vec::new();
+        };
+        let query = LogQuery {
+            services: vec![group.service.clone()],
+            instance: match cause {
+                Cause::Instance { instance, .. } => Some(instance.clone()),
+                _ => None,
+            },
+            version: Some(group.version),
+            since: None,
+            tail: Some(LAST_LINES),
+            follow: false,
+        };
+        match self.crew.target.logs(&query).await {
+            Ok(lines) => lines.try_collect().await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! One deploy from what is desired to a recorded release, or back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use platform_blueprint::ServiceName;
+use platform_decide::desired::Desired;
+use platform_decide::plan::{Inputs, Pace, Plan, StepId, plan};
+use platform_decide::release::{Release, ReleaseNumber, ReleaseStatus};
+use platform_port::{Finding, SecretValues};
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::{Crew, Means, apply};
+use crate::error::{DriveError, Failure};
+use crate::events::Event;
+use crate::journal::{self, Entries, Journal};
+use crate::lease::Lease;
+use crate::record::{Ending, RunRecord};
+use crate::releases::History;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// What should run.
+    pub desired: &'a Desired,
+    /// The release whose content is wanted back, for a rollback.
+    pub back_to: Option<&'a Release>,
+    /// Services whose artifact is not built yet.
+    pub unbuilt: &'a BTreeSet<ServiceName>,
+    /// How changed services are replaced.
+    pub pace: Pace,
+}
+
+/// A plan ready to be shown and carried out.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The plan.
+    pub plan: Plan,
+    /// What preflight found.
+    pub findings: Vec<Finding>,
+    /// What a stopped run left behind.
+    pub left: Option<Entries>,
+    history: History,
+}
+
+/// How a deploy ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Everything already was as asked.
+    Unchanged {
+        /// The release that serves.
+        release: Option<ReleaseNumber>,
+    },
+    /// The release serves.
+    Deployed {
+        /// Its number.
+        release: ReleaseNumber,
+        /// How long each step took.
+        times: BTreeMap<StepId, Duration>,
+    },
+    /// The release failed and what it had begun was taken back.
+    RolledBack {
+        /// The release that was taken back.
+        release: ReleaseNumber,
+        /// The release that serves on.
+        to: ReleaseNumber,
+        /// What failed.
+        failure: Box<Failure>,
+    },
+}
+
+/// Observes, plans and checks ahead. Touches nothing.
+///
+/// # Errors
+///
+/// If the target or its store cannot be read.
+pub async fn prepare(crew: &Crew, request: Request<'_>) -> Result<Prepared, DriveError> {
+    let store = crew.target.store();
+    let history = History::read(store).await?;
+    let left = journal::left_behind(store).await?;
+    let observed = crew.target.observe().await?;
+    let plan = plan(Inputs {
+        desired: request.desired,
+        observed: &observed,
+        current: history.current.as_ref(),
+        unfinished: history.unfinished.as_ref(),
+        back_to: request.back_to,
+        last: history.head.last,
+        unbuilt: request.unbuilt,
+        pace: request.pace,
+    });
+    let findings = if plan.is_empty() {
+        Vec::new()
+    } else {
+        crew.target.preflight(request.desired).await?
+    };
+    Ok(Prepared {
+        plan,
+        findings,
+        left,
+        history,
+    })
+}
+
+/// Takes a saved plan in place of a fresh one, if the target still is as the plan saw it.
+///
+/// # Errors
+///
+/// [`DriveError::Stale`] if it is not.
+pub async fn prepare_saved(crew: &Crew, saved: Plan) -> Result<Prepared, DriveError> {
+    let store = crew.target.store();
+    let history = History::read(store).await?;
+    let left = journal::left_behind(store).await?;
+    let observed = crew.target.observe().await?;
+    let moved = observed.fingerprint() != saved.observed
+        || history.current.as_ref().map(|c| c.number) != saved.from;
+    if moved {
+        return Err(DriveError::Stale);
+    }
+    let desired = Desired::of_release(&saved.release);
+    let findings = crew.target.preflight(&desired).await?;
+    Ok(Prepared {
+        plan: saved,
+        findings,
+        left,
+        history,
+    })
+}
+
+/// What a plan is carried out with.
+#[derive(Debug, Clone, Copy)]
+pub struct With<'a> {
+    /// Values of every secret that is set.
+    pub secrets: &'a SecretValues,
+    /// Steps that act at the same time at the most.
+    pub parallelism: usize,
+    /// The commit the blueprint was read at, where there is a repository.
+    pub commit: Option<&'a str>,
+}
+
+/// Carries a plan out and records the release; takes it back if it fails and another release serves.
+///
+/// Every artifact must be built.
+///
+/// # Errors
+///
+/// What ended the run early. The target then still serves what it served, and the next run finishes or takes back the rest.
+pub async fn carry_out(
+    crew: &Crew,
+    lease: &Lease,
+    prepared: Prepared,
+    with: With<'_>,
+) -> Result<Outcome, DriveError> {
+    let Prepared {
+        mut plan,
+        mut history,
+        ..
+    } = prepared;
+    if plan.is_empty() {
+        let release = plan.from;
+        return Ok(Outcome::Unchanged { release });
+    }
+    sign(crew, &mut plan.release, with.commit);
+    let store = crew.target.store();
+    let since = crew.clock.rfc3339();
+    history.begin(store, &plan.release).await?;
+    let journal = Journal::open(store, &crew.run, &crew.command, since.clone(), &plan).await?;
+    let current = history.current.clone();
+    let means = Means {
+        secrets: with.secrets,
+        current: current.as_ref(),
+        parallelism: with.parallelism,
+    };
+    let result = match apply(crew, lease, &journal, &plan, means).await {
+        Ok(times) => {
+            history.finish(store, &plan.release).await?;
+            crew.events.emit(Event::Released {
+                release: plan.release.number,
+            });
+            Ok(Outcome::Deployed {
+                release: plan.release.number,
+                times,
+            })
+        }
+        Err(DriveError::Failed { release, failure }) => match &current {
+            Some(current) if current.number != release => {
+                take_back(crew, lease, &mut history, &plan.release, current, means, failure).await
+            }
+            _ => Err(DriveError::Failed { release, failure }),
+        },
+        Err(other) => Err(other),
+    };
+    let entries = match &result {
+        // The next run reads the journal to say what it found.
+        Err(DriveError::Stopped { .. } | DriveError::LeaseLost) => None,
+        _ => Some(journal.close(store).await?),
+    };
+    let record = RunRecord {
+        run: crew.run.clone(),
+        command: crew.command.clone(),
+        since,
+        until: crew.clock.rfc3339(),
+        ending: Ending::of(&result),
+        changes: plan.changes,
+        artifacts: RunRecord::artifacts_of(&plan.release),
+        release: plan.release.number,
+        from: plan.from,
+        steps: entries.map(|e| e.steps).unwrap_or_default(),
+    };
+    if !matches!(result, Err(DriveError::LeaseLost)) {
+        record.save(store).await?;
+    }
+    result
+}
+
+/// Writes into a fresh release who made it and when.
+fn sign(crew: &Crew, release: &mut Release, commit: Option<&str>) {
+    if release.run.is_empty() {
+        release.run.clone_from(&crew.run);
+        release.created_at = crew.clock.rfc3339();
+        release.commit = commit.map(str::to_owned);
+    }
+}
+
+/// Brings the environment back to the release that served, in one move.
+async fn take_back(
+    crew: &Crew,
+    lease: &Lease,
+    history: &mut History,
+    failed: &Release,
+    current: &Release,
+    means: Means<'_>,
+    failure: Box<Failure>,
+) -> Result<Outcome, DriveError> {
+    crew.events.emit(Event::TakingBack {
+        release: failed.number,
+        to: Some(current.number),
+    });
+    let store = crew.target.store();
+    let observed = crew.target.observe().await?;
+    let desired = Desired::of_release(current);
+    let back = plan(Inputs {
+        desired: &desired,
+        observed: &observed,
+        current: Some(current),
+        unfinished: Some(failed),
+        back_to: None,
+        last: history.head.last,
+        unbuilt: &BTreeSet::new(),
+        pace: Pace::AtOnce,
+    });
+    // The way back is short and must not be stopped half-way by the word that stopped the way there.
+    let crew = &Crew {
+        stop: CancellationToken::new(),
+        ..crew.clone()
+    };
+    let command = format!("take back {}", failed.number);
+    let journal = Journal::open(store, &crew.run, &command, crew.clock.rfc3339(), &back).await?;
+    let result = apply(crew, lease, &journal, &back, means).await;
+    match result {
+        Ok(_) => {
+            history
+                .give_up(store, failed, ReleaseStatus::RolledBack)
+                .await?;
+            Ok(Outcome::RolledBack {
+                release: failed.number,
+                to: current.number,
+                failure,
+            })
+        }
+        Err(DriveError::Failed { failure: back, .. }) => Err(DriveError::NotTakenBack {
+            release: failed.number,
+            failure,
+            back,
+        }),
+        Err(other) => Err(other),
+    }
+}

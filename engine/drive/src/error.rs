@@ -1,0 +1,205 @@
+//! What ends a run early.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use platform_decide::plan::StepId;
+use platform_decide::release::ReleaseNumber;
+use platform_port::{LogLine, StoreError, TargetError};
+
+use crate::build::BuildError;
+use crate::lease::LeaseError;
+
+/// A run could not be carried through.
+#[derive(Debug, thiserror::Error)]
+pub enum DriveError {
+    /// A step failed, and what it leaves is for the next run to finish.
+    #[error("release {release} is not up: {failure}")]
+    Failed {
+        /// The release.
+        release: ReleaseNumber,
+        /// The step that failed.
+        failure: Box<Failure>,
+    },
+    /// A step failed, and so did taking back what the run had begun.
+    #[error("release {release} failed ({failure}), and it could not be taken back")]
+    NotTakenBack {
+        /// The release.
+        release: ReleaseNumber,
+        /// The step that failed first.
+        failure: Box<Failure>,
+        /// The step of the way back that failed.
+        #[source]
+        back: Box<Failure>,
+    },
+    /// The target has changed since the plan was made.
+    #[error("the target has changed since the plan was made")]
+    Stale,
+    /// The run was told to stop and stopped at a safe point.
+    #[error("stopped before `{before}`; {done} of {planned} steps are done")]
+    Stopped {
+        /// The step that would have come next.
+        before: StepId,
+        /// Steps that are done.
+        done: usize,
+        /// Steps of the plan.
+        planned: usize,
+    },
+    /// Another run took the lease, so this one must not act any more.
+    #[error("the lock was lost to another run")]
+    LeaseLost,
+    /// The lease could not be taken.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The target failed.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// A build failed; nothing on the target was touched.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+}
+
+impl DriveError {
+    /// Stable code, such as `deploy::not-ready`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Failed { failure, .. } => failure.cause.code(),
+            Self::NotTakenBack { .. } => "deploy::not-taken-back",
+            Self::Stale => "plan::stale",
+            Self::Stopped { .. } => "run::stopped",
+            Self::LeaseLost => "lock::lost",
+            Self::Lease(LeaseError::Held { .. }) => "lock::held",
+            Self::Lease(LeaseError::Stopped) => "run::stopped",
+            Self::Lease(LeaseError::Store(error)) | Self::Store(error) => store_code(error),
+            Self::Target(error) => error.code,
+            Self::Build(error) => error.code(),
+        }
+    }
+
+    /// What to do, a line the reader can act on.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Failed { failure, .. } => failure.cause.help().or_else(|| {
+                Some("mend what the log shows and run `platform deploy` again; what is up stays up".to_owned())
+            }),
+            Self::NotTakenBack { .. } => {
+                Some("run `platform status` to see what serves, then `platform deploy` again".to_owned())
+            }
+            Self::Stale => Some("make a new plan with `platform plan --out FILE`".to_owned()),
+            Self::Stopped { .. } => {
+                Some("run `platform deploy` to go on, or `platform rollback` to go back".to_owned())
+            }
+            Self::LeaseLost => Some("run `platform status` to see who changes the environment".to_owned()),
+            Self::Lease(LeaseError::Held { .. }) => Some(
+                "wait with `--lock-timeout 5m`, or run `platform unlock` if that run is gone".to_owned(),
+            ),
+            Self::Target(error) => error.help.clone(),
+            Self::Build(error) => error.help(),
+            Self::Lease(_) | Self::Store(_) => None,
+        }
+    }
+}
+
+/// Stable code of a store's error.
+pub fn store_code(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Conflict { .. } => "state::conflict",
+        StoreError::Damaged { .. } => "state::damaged",
+        StoreError::Unavailable { .. } => "state::unavailable",
+    }
+}
+
+/// A step that failed, with what its instances last wrote.
+#[derive(Debug, thiserror::Error)]
+#[error("`{step}` failed")]
+pub struct Failure {
+    /// The step.
+    pub step: StepId,
+    /// Why.
+    #[source]
+    pub cause: Cause,
+    /// The last log lines of what failed, oldest first.
+    pub log: Vec<LogLine>,
+}
+
+impl Failure {
+    /// The failure and its causes in one line.
+    pub fn in_words(&self) -> String {
+        let mut words = self.to_string();
+        let mut cause: Option<&dyn Error> = self.source();
+        while let Some(error) = cause {
+            words.push_str(": ");
+            words.push_str(&error.to_string());
+            cause = error.source();
+        }
+        words
+    }
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// An instance was given up on.
+    #[error("{instance}: {reason}")]
+    Instance {
+        /// The instance.
+        instance: String,
+        /// Why, in words.
+        reason: String,
+    },
+    /// Something did not become ready in time.
+    #[error("{subject} was not ready within {seconds} s{}", reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default())]
+    NotReady {
+        /// What.
+        subject: String,
+        /// How long was waited.
+        seconds: u64,
+        /// What it last said.
+        reason: Option<String>,
+    },
+    /// A rollout ended with the old release serving.
+    #[error("rolled back: {why}")]
+    RolledBack {
+        /// Why, in words.
+        why: String,
+    },
+    /// The target failed.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The target could not be observed.
+    #[error("cannot look at the target")]
+    Unseen(#[source] Arc<TargetError>),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The run was told to stop.
+    #[error("stopped")]
+    Stopped,
+}
+
+impl Cause {
+    /// Stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Instance { .. } => "deploy::instance-failed",
+            Self::NotReady { .. } => "deploy::not-ready",
+            Self::RolledBack { .. } => "rollout::rolled-back",
+            Self::Target(error) => error.code,
+            Self::Unseen(error) => error.code,
+            Self::Store(error) => store_code(error),
+            Self::Stopped => "run::stopped",
+        }
+    }
+
+    /// What to do, where the cause says.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Target(error) => error.help.clone(),
+            Self::Unseen(error) => error.help.clone(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The lease: one run at a time changes an environment.
+//!
+//! A document on the target names the holder and is renewed while the run lives. Whether a holder on this machine lives is read from
+//! its process, so a killed run never blocks the next one; a holder elsewhere has lost the lease when the document stays
+//! unrenewed for its term, measured on the waiter's own steady clock, so that no clock that jumps can take a lease away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use platform_port::{Store, StoreError, Target, Version};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::events::{Event, Events};
+use crate::owner::Owner;
+
+/// The key of the lease in an environment's store.
+pub const KEY: &str = "lease";
+
+/// How long a lease holds after its last renewal.
+pub const TERM: Duration = Duration::from_secs(15);
+
+const RENEW_EVERY: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Who holds an environment's lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The run.
+    pub run: String,
+    /// The command it carries out.
+    pub command: String,
+    /// Who and where.
+    pub owner: Owner,
+    /// Since when, as RFC 3339 in UTC.
+    pub since: String,
+    /// Grows with each renewal.
+    pub renewals: u64,
+}
+
+/// The lease could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// Somebody else holds it.
+    #[error(
+        "the environment is locked by `{}` of {} since {}",
+        holder.command, holder.owner, holder.since
+    )]
+    Held {
+        /// Who.
+        holder: Box<Holder>,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The run was told to stop while it waited.
+    #[error("stopped while waiting for the lock")]
+    Stopped,
+}
+
+/// A lease that is held and renewed until it is released or dropped.
+#[derive(Debug)]
+pub struct Lease {
+    target: TargetHandle,
+    run: String,
+    renewing: JoinHandle<()>,
+    lost: watch::Receiver<bool>,
+}
+
+struct TargetHandle(Arc<dyn Target>);
+
+impl std::fmt::Debug for TargetHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0.info().provider)
+    }
+}
+
+impl Lease {
+    /// Takes the lease, waiting at most `patience` for one who holds it.
+    ///
+    /// # Errors
+    ///
+    /// [`LeaseError::Held`] if it is not free by then.
+    pub async fn acquire(
+        target: Arc<dyn Target>,
+        holder: Holder,
+        patience: Duration,
+        events: &dyn Events,
+        stop: &CancellationToken,
+    ) -> Result<Self, LeaseError> {
+        let begun = Instant::now();
+        let mut watched: Option<(Version, Instant)> = None;
+        let mut told = false;
+        loop {
+            let (held_by, version) = match read(target.store()).await? {
+                None => match take(target.store(), &holder, None).await? {
+                    Some(version) => return Ok(Self::hold(target, holder, version)),
+                    None => continue,
+                },
+                Some(found) => found,
+            };
+            let unchanged_since = match &watched {
+                Some((seen, since)) if *seen == version => *since,
+                _ => {
+                    let now = Instant::now();
+                    watched = Some((version.clone(), now));
+                    now
+                }
+            };
+            let over = match held_by.owner.lives() {
+                Some(lives) => !lives,
+                None => unchanged_since.elapsed() >= TERM,
+            };
+            if over {
+                if let Some(version) = take(target.store(), &holder, Some(&version)).await? {
+                    return Ok(Self::hold(target, holder, version));
+                }
+                continue;
+            }
+            if begun.elapsed() >= patience {
+                return Err(LeaseError::Held {
+                    holder: Box::new(held_by),
+                });
+            }
+            if !told {
+                told = true;
+                events.emit(Event::LockWait { holder: held_by });
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = stop.cancelled() => return Err(LeaseError::Stopped),
+            }
+        }
+    }
+
+    fn hold(target: Arc<dyn Target>, holder: Holder, version: Version) -> Self {
+        let (tell, lost) = watch::channel(false);
+        let run = holder.run.clone();
+        let renewing = tokio::spawn(renew(Arc::clone(&target), holder, version, tell));
+        Self {
+            target: TargetHandle(target),
+            run,
+            renewing,
+            lost,
+        }
+    }
+
+    /// Returns when the lease has been lost to somebody else, and never otherwise.
+    pub async fn lost(&self) {
+        let mut lost = self.lost.clone();
+        if lost.wait_for(|lost| *lost).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Gives the lease back.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails; the lease then ends by itself after its term.
+    pub async fn release(self) -> Result<(), StoreError> {
+        self.renewing.abort();
+        let store = self.target.0.store();
+        match read(store).await? {
+            Some((holder, _)) if holder.run == self.run => store.delete(KEY).await,
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.renewing.abort();
+    }
+}
+
+/// Who holds an environment's lease now, living or not.
+///
+/// # Errors
+///
+/// If the store fails.
+pub async fn holder(store: &dyn Store) -> Result<Option<Holder>, StoreError> {
+    Ok(read(store).await?.map(|(holder, _)| holder))
+}
+
+/// Takes a lease away from whoever holds it.
+///
+/// # Errors
+///
+/// If the store fails.
+pub async fn force_release(store: &dyn Store) -> Result<(), StoreError> {
+    store.delete(KEY).await
+}
+
+/// Makes a holder for a run that begins now.
+pub fn new_holder(run: &str, command: &str, clock: &dyn Clock) -> Holder {
+    Holder {
+        run: run.to_owned(),
+        command: command.to_owned(),
+        owner: Owner::this_process(),
+        since: clock.rfc3339(),
+        renewals: 0,
+    }
+}
+
+async fn read(store: &dyn Store) -> Result<Option<(Holder, Version)>, StoreError> {
+    let Some(document) = store.read(KEY).await? else {
+        return Ok(None);
+    };
+    match serde_json::from_slice(&document.bytes) {
+        Ok(holder) => Ok(Some((holder, document.version))),
+        Err(source) => Err(StoreError::Damaged {
+            key: KEY.to_owned(),
+            place: "the target's store".to_owned(),
+            source: source.into(),
+        }),
+    }
+}
+
+async fn take(
+    store: &dyn Store,
+    holder: &Holder,
+    expected: Option<&Version>,
+) -> Result<Option<Version>, StoreError> {
+    let bytes = serde_json::to_vec(holder).unwrap_or_default();
+    match store.write(KEY, &bytes, expected).await {
+        Ok(version) => Ok(Some(version)),
+        Err(StoreError::Conflict { .. }) => Ok(None),
+        Err(other) => Err(other),
+    }
+}
+
+async fn renew(
+    target: Arc<dyn Target>,
+    mut holder: Holder,
+    mut version: Version,
+    lost: watch::Sender<bool>,
+) {
+    let mut renewed = Instant::now();
+    loop {
+        tokio::time::sleep(RENEW_EVERY).await;
+        holder.renewals += 1;
+        match take(target.store(), &holder, Some(&version)).await {
+            Ok(Some(next)) => {
+                version = next;
+                renewed = Instant::now();
+            }
+            // Somebody took or removed it: this run must not act any more.
+            Ok(None) => break,
+            // The store is away for a while; others may count the term as over.
+            Err(_) if renewed.elapsed() < TERM => {}
+            Err(_) => break,
+        }
+    }
+    // Nobody may be listening any more.
+    let _ = lost.send(true);
+}

@@ -1,0 +1,439 @@
+//! A target in memory whose instances behave as a test tells them to.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use platform_blueprint::ResourceName;
+use platform_decide::desired::{Desired, DesiredResource};
+use platform_decide::digest::Digest;
+use platform_decide::group::{GroupId, GroupSpec};
+use platform_decide::observed::{
+    GatewaySeen, GroupSeen, InstanceSeen, InstanceState, Observed, ResourceSeen,
+};
+use platform_decide::traffic::Traffic;
+use platform_port::{
+    Attachment, ExecRequest, Finding, LaneTally, LogLine, LogQuery, SecretValues, Store, Stream,
+    Tallies, Target, TargetError, TargetInfo,
+};
+use tokio::sync::Notify;
+
+use crate::memory::MemoryStore;
+
+const PROVIDER: &str = "fake";
+
+/// How the instances of a group behave.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Behaviour {
+    /// Ready once it has been looked at so many times; a share of its answers is bad, another slow.
+    Serves {
+        /// Looks until it is ready.
+        after_looks: u32,
+        /// Share of bad answers, 0.0 to 1.0.
+        bad: f64,
+        /// Share of slow answers, 0.0 to 1.0.
+        slow: f64,
+    },
+    /// Never becomes ready.
+    NeverReady,
+    /// Ends as soon as it is started, again and again.
+    Crashes,
+    /// Serves, and crashes after so many requests.
+    CrashesAfter {
+        /// Requests until it ends.
+        requests: u64,
+    },
+    /// Runs to its end.
+    Completes,
+}
+
+impl Behaviour {
+    /// Ready at once and never at fault.
+    pub const HEALTHY: Self = Self::Serves {
+        after_looks: 0,
+        bad: 0.0,
+        slow: 0.0,
+    };
+}
+
+/// An act that the fake carried out, as text: `ensure orders@r2 x3`.
+pub type Act = String;
+
+#[derive(Debug, Default)]
+struct World {
+    groups: BTreeMap<GroupId, (GroupSpec, u32)>,
+    resources: BTreeMap<ResourceName, DesiredResource>,
+    gateway: bool,
+    traffic: Option<Traffic>,
+    revision: u64,
+    behaviours: BTreeMap<GroupId, Behaviour>,
+    tallies: BTreeMap<GroupId, LaneTally>,
+    carried: BTreeMap<GroupId, f64>,
+    acts: Vec<Act>,
+    requests_per_look: u64,
+    seed: u64,
+}
+
+/// A target in memory.
+#[derive(Debug, Default)]
+pub struct FakeTarget {
+    world: Mutex<World>,
+    store: MemoryStore,
+    changed: Notify,
+    acts_left: AtomicU64,
+}
+
+impl FakeTarget {
+    /// An empty target whose instances are healthy.
+    pub fn new() -> Self {
+        Self {
+            acts_left: AtomicU64::new(u64::MAX),
+            ..Self::default()
+        }
+    }
+
+    /// Tells how the instances of a group behave from now on.
+    pub fn behave(&self, group: &GroupId, behaviour: Behaviour) {
+        self.lock().behaviours.insert(group.clone(), behaviour);
+        self.changed.notify_waiters();
+    }
+
+    /// Sends so many requests through the gateway between one look and the next.
+    pub fn load(&self, requests_per_look: u64) {
+        self.lock().requests_per_look = requests_per_look;
+    }
+
+    /// Fails every act after the next `acts`, as an engine that went away does.
+    pub fn fail_after(&self, acts: u64) {
+        self.acts_left.store(acts, Ordering::SeqCst);
+    }
+
+    /// Works again after [`FakeTarget::fail_after`].
+    pub fn recover(&self) {
+        self.acts_left.store(u64::MAX, Ordering::SeqCst);
+    }
+
+    /// What was carried out so far.
+    pub fn acts(&self) -> Vec<Act> {
+        self.lock().acts.clone()
+    }
+
+    /// Requests of a lane that were answered with an error so far.
+    pub fn bad(&self, group: &GroupId) -> u64 {
+        self.lock().tallies.get(group).map_or(0, |tally| tally.bad)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, World> {
+        self.world
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn act(&self, act: String, change: impl FnOnce(&mut World)) -> Result<(), TargetError> {
+        let left = self
+            .acts_left
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                Some(if left == u64::MAX {
+                    left
+                } else {
+                    left.saturating_sub(1)
+                })
+            })
+            .unwrap_or_default();
+        if left == 0 {
+            return Err(TargetError::unreachable(
+                PROVIDER,
+                act,
+                "the fake was told to fail",
+            ));
+        }
+        let mut world = self.lock();
+        world.acts.push(act);
+        change(&mut world);
+        drop(world);
+        self.changed.notify_waiters();
+        Ok(())
+    }
+}
+
+impl World {
+    fn behaviour(&self, group: &GroupId) -> Behaviour {
+        self.behaviours
+            .get(group)
+            .copied()
+            .unwrap_or(Behaviour::HEALTHY)
+    }
+
+    fn seen(&self, id: &GroupId, spec: &GroupSpec, looks: u32) -> GroupSeen {
+        let answered = self.tallies.get(id).map_or(0, |tally| tally.requests);
+        let (state, restarts, exit) = match self.behaviour(id) {
+            Behaviour::Serves { after_looks, .. } if looks < after_looks => {
+                (InstanceState::Starting, 0, None)
+            }
+            Behaviour::NeverReady => (InstanceState::Starting, 0, None),
+            Behaviour::Crashes => (InstanceState::CrashLooping, 3, Some("exit code 1")),
+            Behaviour::CrashesAfter { requests } if answered >= requests => {
+                (InstanceState::Restarting, 1, Some("exit code 101"))
+            }
+            Behaviour::Serves { .. } | Behaviour::CrashesAfter { .. } => {
+                (InstanceState::Ready, 0, None)
+            }
+            Behaviour::Completes => (InstanceState::Completed, 0, None),
+        };
+        let instances = (1..=spec.replicas)
+            .map(|number| InstanceSeen {
+                id: format!("{id}.{number}"),
+                state,
+                address: spec
+                    .spec
+                    .service
+                    .port
+                    .map(|_| format!("127.0.0.1:{}", 20000 + number)),
+                handle: Some(number.to_string()),
+                restarts,
+                started_at: Some(0),
+                last_exit: exit.map(str::to_owned),
+                out_of_memory: false,
+                reason: exit.map(str::to_owned),
+                memory: Some(1 << 20),
+            })
+            .collect();
+        GroupSeen {
+            digest: spec.digest.clone(),
+            replicas: spec.replicas,
+            instances,
+        }
+    }
+
+    /// Shares one look's requests out and counts their answers; fractions are carried to the next look.
+    fn answer(&mut self) {
+        let Some(traffic) = self.traffic.clone() else {
+            return;
+        };
+        for split in traffic.splits.values() {
+            for (group, share) in &split.shares {
+                let wanted = self.requests_per_look as f64 * f64::from(share.get()) / 1000.0;
+                let carried = self.carried.entry(group.clone()).or_default();
+                *carried += wanted;
+                let requests = carried.floor();
+                *carried -= requests;
+                let (bad, slow) = match self.behaviour(group) {
+                    Behaviour::Serves { bad, slow, .. } => (bad, slow),
+                    _ => (0.0, 0.0),
+                };
+                for _ in 0..requests as u64 {
+                    let (luck_bad, luck_slow) = (self.luck(), self.luck());
+                    let tally = self.tallies.entry(group.clone()).or_default();
+                    tally.requests += 1;
+                    if luck_bad < bad {
+                        tally.bad += 1;
+                    } else if luck_slow < slow {
+                        tally.slow += 1;
+                    }
+                    tally.time_micros += 1000;
+                }
+            }
+        }
+    }
+
+    /// The next number of a fixed sequence, 0.0 to 1.0 (`SplitMix64`; Steele, Lea and Flood, 2014).
+    fn luck(&mut self) -> f64 {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+#[async_trait]
+impl Target for FakeTarget {
+    fn info(&self) -> TargetInfo {
+        TargetInfo {
+            provider: PROVIDER.to_owned(),
+            place: "memory".to_owned(),
+            version: None,
+        }
+    }
+
+    async fn preflight(&self, _: &Desired) -> Result<Vec<Finding>, TargetError> {
+        Ok(Vec::new())
+    }
+
+    async fn doctor(&self) -> Vec<Finding> {
+        Vec::new()
+    }
+
+    async fn observe(&self) -> Result<Observed, TargetError> {
+        let mut world = self.lock();
+        world.answer();
+        let groups = world
+            .groups
+            .iter()
+            .map(|(id, (spec, looks))| (id.clone(), world.seen(id, spec, *looks)))
+            .collect();
+        for (_, looks) in world.groups.values_mut() {
+            *looks += 1;
+        }
+        let resources = world
+            .resources
+            .iter()
+            .map(|(name, wanted)| {
+                let seen = ResourceSeen {
+                    digest: wanted.digest.clone(),
+                    ready: true,
+                    engine: "memory".to_owned(),
+                    address: None,
+                    reason: None,
+                };
+                (name.clone(), seen)
+            })
+            .collect();
+        let gateway = world.traffic.as_ref().map(|traffic| GatewaySeen {
+            url: "http://127.0.0.1:1".to_owned(),
+            ready: true,
+            revision: world.revision,
+            ingress: Digest::of_value(&traffic.ingress),
+            splits: traffic.splits.clone(),
+        });
+        let bare = || GatewaySeen {
+            url: "http://127.0.0.1:1".to_owned(),
+            ready: true,
+            revision: 0,
+            ingress: Digest::of(b""),
+            splits: BTreeMap::new(),
+        };
+        Ok(Observed {
+            groups,
+            resources,
+            gateway: gateway.or_else(|| world.gateway.then(bare)),
+        })
+    }
+
+    async fn changed(&self, at_most: Duration) {
+        // A fake's instances move on with each look, so there always is something to see soon.
+        let soon = at_most.min(Duration::from_millis(5));
+        let _ = tokio::time::timeout(soon, self.changed.notified()).await;
+    }
+
+    async fn ensure_resource(
+        &self,
+        name: &ResourceName,
+        resource: &DesiredResource,
+    ) -> Result<(), TargetError> {
+        self.act(format!("ensure resource {name}"), |world| {
+            world.resources.insert(name.clone(), resource.clone());
+        })
+    }
+
+    async fn remove_resource(&self, name: &ResourceName, _: bool) -> Result<(), TargetError> {
+        self.act(format!("remove resource {name}"), |world| {
+            world.resources.remove(name);
+        })
+    }
+
+    async fn ensure_gateway(&self) -> Result<(), TargetError> {
+        self.act("ensure gateway".to_owned(), |world| world.gateway = true)
+    }
+
+    async fn route(&self, traffic: &Traffic) -> Result<(), TargetError> {
+        let splits: Vec<String> = traffic
+            .splits
+            .values()
+            .flat_map(|split| &split.shares)
+            .map(|(group, share)| format!("{group}={}", share.get()))
+            .collect();
+        self.act(format!("route {}", splits.join(" ")), |world| {
+            world.revision += 1;
+            world.traffic = Some(traffic.clone());
+        })
+    }
+
+    async fn ensure_group(&self, group: &GroupSpec, _: &SecretValues) -> Result<(), TargetError> {
+        let act = format!("ensure {} x{}", group.id, group.replicas);
+        self.act(act, |world| {
+            let looks = world.groups.get(&group.id).map_or(0, |(_, looks)| *looks);
+            world
+                .groups
+                .insert(group.id.clone(), (group.clone(), looks));
+        })
+    }
+
+    async fn remove_group(&self, group: &GroupId) -> Result<(), TargetError> {
+        self.act(format!("remove {group}"), |world| {
+            world.groups.remove(group);
+        })
+    }
+
+    async fn stop(&self) -> Result<(), TargetError> {
+        self.act("stop".to_owned(), |world| {
+            world.groups.clear();
+            world.traffic = None;
+            world.gateway = false;
+        })
+    }
+
+    async fn destroy(&self, _: bool) -> Result<(), TargetError> {
+        self.act("destroy".to_owned(), |world| {
+            world.groups.clear();
+            world.resources.clear();
+            world.traffic = None;
+            world.gateway = false;
+        })?;
+        self.store.clear();
+        Ok(())
+    }
+
+    async fn tallies(&self) -> Result<Tallies, TargetError> {
+        Ok(Tallies {
+            epoch: "fake".to_owned(),
+            lanes: self.lock().tallies.clone(),
+        })
+    }
+
+    async fn logs(
+        &self,
+        query: &LogQuery,
+    ) -> Result<BoxStream<'static, Result<LogLine, TargetError>>, TargetError> {
+        let world = self.lock();
+        let lines: Vec<Result<LogLine, TargetError>> = world
+            .groups
+            .keys()
+            .filter(|id| query.services.is_empty() || query.services.contains(&id.service))
+            .filter(|id| query.version.is_none_or(|version| version == id.version))
+            .map(|id| {
+                Ok(LogLine {
+                    at: 0,
+                    instance: format!("{id}.1"),
+                    stream: Stream::Stdout,
+                    text: format!("{id} says hello"),
+                })
+            })
+            .collect();
+        Ok(futures::stream::iter(lines).boxed())
+    }
+
+    async fn exec(&self, _: &ExecRequest) -> Result<Attachment, TargetError> {
+        Err(TargetError::refused(
+            PROVIDER,
+            "run a command",
+            "the fake runs nothing",
+        ))
+    }
+
+    async fn connect(&self, name: &str, _: Option<u16>) -> Result<Attachment, TargetError> {
+        Err(TargetError::refused(
+            PROVIDER,
+            format!("connect to `{name}`"),
+            "the fake listens nowhere",
+        ))
+    }
+
+    fn store(&self) -> &dyn Store {
+        &self.store
+    }
+}
