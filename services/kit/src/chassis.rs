@@ -26,6 +26,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::export::{ExportError, Exporter};
+use crate::fault::{Injector, inject};
 use crate::health::{Health, Phase};
 use crate::listener::{self, Ending, Limits};
 use crate::request::{Observer, observe};
@@ -94,6 +95,10 @@ where
             return ExitCode::from(EXIT_CONFIGURATION);
         }
     };
+    if let Some(code) = settings.faults.as_ref().and_then(|faults| faults.exit) {
+        let _ = writeln!(io::stderr(), "{}: fault: ending with {code}", about.name);
+        return ExitCode::from(code);
+    }
     let mut builder = if settings.workers == 1 {
         tokio::runtime::Builder::new_current_thread()
     } else {
@@ -226,6 +231,14 @@ impl Chassis {
 
     /// Adds to `routes` what every service has, as it is served; for tests without a listener too.
     pub fn router(&self, routes: Router) -> Router {
+        let mut routes = routes;
+        if let Some(faults) = self.settings.faults.clone() {
+            let injector = Injector::new(faults);
+            if injector.floods() {
+                tokio::spawn(injector.clone().flood());
+            }
+            routes = routes.layer(from_fn_with_state(injector, inject));
+        }
         let observer = Observer::new(&self.settings.identity, self.health.clone());
         let limit = usize::try_from(self.settings.max_body.0).unwrap_or(usize::MAX);
         let mut app = routes
@@ -262,7 +275,18 @@ impl Chassis {
     /// [`ServiceError`] when it cannot listen, or had to cut requests off.
     pub async fn serve(self, routes: Router) -> Result<(), ServiceError> {
         let settings = &self.settings;
-        let address = SocketAddr::new(settings.host, settings.port);
+        let faults = settings.faults.clone().unwrap_or_default();
+        if settings.faults.is_some() {
+            tracing::warn!(
+                ?faults,
+                "FAULTS ARE ON: this instance misbehaves on purpose"
+            );
+        }
+        if faults.unready {
+            self.require("fault", async || Err("unready on purpose".to_owned()));
+        }
+        let port = settings.port.saturating_add(u16::from(faults.wrong_port));
+        let address = SocketAddr::new(settings.host, port);
         // Signals first: from the moment the port answers, a stop must be graceful.
         let mut stop = StopSignals::new().map_err(ServiceError::Signals)?;
         let listener = TcpListener::bind(address)
@@ -276,7 +300,13 @@ impl Chassis {
         let health = self.health.clone();
         let delay = settings.drain_delay;
         tokio::spawn(async move {
-            let signal = stop.next().await;
+            let signal = loop {
+                let signal = stop.next().await;
+                if !faults.ignore_stop {
+                    break signal;
+                }
+                tracing::warn!(signal, "fault: not stopping");
+            };
             tracing::info!(signal, "draining");
             health.enter(Phase::Draining);
             tokio::select! {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use opentelemetry::trace::{
     SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, TracerProvider,
 };
@@ -150,6 +150,22 @@ pub(crate) fn request_span(
         let _ = span.set_parent(Context::new().with_remote_span_context(remote));
     }
     span
+}
+
+/// Opens the span of a call to another service; a disabled one where nothing is exported.
+pub(crate) fn call_span(method: &Method, service: &str) -> Span {
+    if !ENABLED.load(Ordering::Relaxed) {
+        return Span::none();
+    }
+    tracing::info_span!(
+        "call",
+        otel.name = format!("{method} {service}"),
+        otel.kind = "client",
+        otel.status_code = tracing::field::Empty,
+        http.request.method = method.as_str(),
+        peer.service = service,
+        http.response.status_code = tracing::field::Empty,
+    )
 }
 
 /// Returns the identifiers of an exported span.

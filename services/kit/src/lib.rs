@@ -15,8 +15,10 @@
 //! ```
 
 mod chassis;
+pub mod client;
 mod export;
 pub mod extract;
+mod fault;
 pub mod health;
 mod limits;
 mod listener;
@@ -32,6 +34,7 @@ mod variables;
 
 pub use chassis::{Chassis, ServiceError, run};
 pub use export::ExportError;
+pub use fault::Faults;
 pub use problem::Problem;
 pub use secret::Secret;
 pub use settings::{About, Identity, LogFormat, Settings};

@@ -9,7 +9,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use chrono::{SecondsFormat, Utc};
-use serde_json::{Map, Value};
+use serde::Serializer;
+use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
@@ -129,10 +130,8 @@ impl<S: Subscriber> Layer<S> for LogLayer {
 
 impl LogLayer {
     fn json(&self, event: &Event<'_>) -> Vec<u8> {
-        let mut line = Map::new();
-        let mut put = |name: &str, value: &str| {
-            line.insert(name.to_owned(), Value::from(value));
-        };
+        let mut line = Vec::with_capacity(16);
+        let mut put = |name: &'static str, value: &str| line.push((name, Value::from(value)));
         let time = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
         put("time", &time);
         put("level", event.metadata().level().as_str());
@@ -150,13 +149,19 @@ impl LogLayer {
             put("span_id", &context.trace.span_id());
         });
         event.record(&mut Fields(&mut line));
-        serde_json::to_vec(&line).unwrap_or_default()
+        let mut bytes = Vec::with_capacity(384);
+        // Writing JSON values to memory cannot fail.
+        let _ = serde_json::Serializer::new(&mut bytes).collect_map(line);
+        bytes
     }
 
     fn text(&self, event: &Event<'_>) -> Vec<u8> {
-        let mut fields = Map::new();
+        let mut fields = Vec::new();
         event.record(&mut Fields(&mut fields));
-        let message = fields.remove("message");
+        let message = fields
+            .iter()
+            .position(|(name, _)| *name == "message")
+            .map(|place| fields.remove(place).1);
         let mut line = format!(
             "{} {:5} {}: {}",
             Utc::now().format("%H:%M:%S%.3f"),
@@ -171,14 +176,14 @@ impl LogLayer {
     }
 }
 
-/// Collects an event's fields as JSON values.
-struct Fields<'a>(&'a mut Map<String, Value>);
+/// Collects an event's fields as JSON values, in order.
+struct Fields<'a>(&'a mut Vec<(&'static str, Value)>);
 
 impl Fields<'_> {
     fn put(&mut self, field: &Field, value: Value) {
         // Events that come from the `log` crate repeat their metadata as fields.
         if !field.name().starts_with("log.") {
-            self.0.insert(field.name().to_owned(), value);
+            self.0.push((field.name(), value));
         }
     }
 }

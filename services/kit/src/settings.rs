@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use crate::fault::Faults;
 use crate::variables::{ByteSize, Variables};
 
 /// Who a program is, as it knows at compile time.
@@ -67,6 +68,8 @@ pub struct Settings {
     pub drain_delay: Duration,
     /// How long requests in flight may take after that (`SHUTDOWN_DEADLINE`, default `25s`).
     pub shutdown_deadline: Duration,
+    /// What goes wrong on purpose (`<PROGRAM>_FAULT`, such as `ORDERS_FAULT`), for drills and demonstrations.
+    pub faults: Option<Faults>,
     /// Where traces are exported to (`OTEL_EXPORTER_OTLP_ENDPOINT`), over OTLP/HTTP.
     pub otlp_endpoint: Option<String>,
 }
@@ -121,6 +124,7 @@ impl Settings {
             max_connections: variables.or("MAX_CONNECTIONS", 10_000),
             drain_delay: variables.or("DRAIN_DELAY", Duration::from_millis(300)),
             shutdown_deadline: variables.or("SHUTDOWN_DEADLINE", Duration::from_secs(25)),
+            faults: variables.optional(&format!("{}_FAULT", about.name.to_uppercase())),
             otlp_endpoint,
         };
         port.map(|_| settings)
