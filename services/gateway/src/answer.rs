@@ -1,0 +1,105 @@
+//! Answers that the gateway gives itself, as problem documents (RFC 9457).
+
+use bytes::Bytes;
+use pingora_core::{OrErr, Result};
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+use serde::Serialize;
+
+/// Why the gateway answers itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Own {
+    pub(crate) status: u16,
+    /// Stable, for logs and clients.
+    pub(crate) code: &'static str,
+    pub(crate) detail: &'static str,
+    /// Seconds for `Retry-After`.
+    pub(crate) retry_after: Option<u64>,
+    /// Further headers.
+    pub(crate) headers: Vec<(&'static str, String)>,
+}
+
+impl Own {
+    pub(crate) fn new(status: u16, code: &'static str, detail: &'static str) -> Self {
+        Self {
+            status,
+            code,
+            detail,
+            retry_after: None,
+            headers: Vec::new(),
+        }
+    }
+
+    pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'a str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: &'a str,
+    request_id: &'a str,
+}
+
+/// Sends the answer. A request body that was not read costs the connection.
+pub(crate) async fn send(session: &mut Session, own: &Own, request_id: &str) -> Result<()> {
+    if session.response_written().is_some() {
+        return Ok(());
+    }
+    let title = http::StatusCode::from_u16(own.status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("Error");
+    let problem = Problem {
+        r#type: "about:blank",
+        title,
+        status: own.status,
+        detail: own.detail,
+        code: own.code,
+        request_id,
+    };
+    let body = if (300..400).contains(&own.status) || own.status == 204 {
+        Bytes::new()
+    } else {
+        serde_json::to_vec(&problem)
+            .or_err(pingora_core::InternalError, "writing a problem document")?
+            .into()
+    };
+    let mut head = ResponseHeader::build(own.status, Some(8))?;
+    if !body.is_empty() {
+        head.insert_header("content-type", "application/problem+json")?;
+    }
+    if own.status != 204 {
+        head.insert_header("content-length", body.len().to_string())?;
+    }
+    head.insert_header("cache-control", "no-store")?;
+    if !request_id.is_empty() {
+        head.insert_header("x-request-id", request_id)?;
+    }
+    if let Some(seconds) = own.retry_after {
+        head.insert_header("retry-after", seconds.to_string())?;
+    }
+    for (name, value) in &own.headers {
+        head.append_header(*name, value.as_str())?;
+    }
+    if !session.is_body_empty() && !session.is_body_done() {
+        session.set_keepalive(None);
+    }
+    let empty = body.is_empty() || session.req_header().method == http::Method::HEAD;
+    session.write_response_header(Box::new(head), empty).await?;
+    if empty {
+        session.as_downstream_mut().finish_body().await
+    } else {
+        session.write_response_body(Some(body), true).await
+    }
+}

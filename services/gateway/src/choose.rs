@@ -1,0 +1,201 @@
+//! Chooses the version and the endpoint for an attempt.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use platform_gateway_api::{Balance, Override, Sticky};
+
+use crate::balance::{
+    by_client, by_key, by_weight, hash, hash_address, in_turn, less_busy, spread,
+};
+use crate::clock::now_ms;
+use crate::context::RequestContext;
+use crate::endpoint::EndpointState;
+use crate::snapshot::{ServiceState, VersionState};
+
+/// Returns the version by position, and its endpoint, for the next attempt.
+///
+/// The version of the first attempt stays while it has an endpoint that was
+/// not tried. Endpoints set aside come last, and another version only takes
+/// the request when the one it belongs to has none left.
+pub(crate) fn choose(
+    context: &mut RequestContext,
+    headers: &HeaderMap,
+) -> Option<(usize, Arc<EndpointState>)> {
+    let route = context.route.clone()?;
+    let service = route.service.as_ref()?;
+    let pinned = route.route.version.as_deref();
+    let wanted = match context.version {
+        Some(version) => version,
+        None => match pinned {
+            Some(version) => {
+                context.asked_for = true;
+                service.position(version)?
+            }
+            None => {
+                let (version, asked_for) = version_for(service, context, headers)?;
+                context.asked_for = asked_for;
+                version
+            }
+        },
+    };
+    let others = (0..service.versions.len())
+        .filter(|version| *version != wanted && pinned.is_none())
+        .filter(|version| service.versions[*version].role.takes_traffic());
+    let mut others: Vec<usize> = others.collect();
+    others.sort_by_key(|version| std::cmp::Reverse(service.versions[*version].weight));
+    let order = std::iter::once(wanted).chain(others);
+    for fit in [true, false] {
+        for version in order.clone() {
+            let found = endpoint(service, &service.versions[version], context, headers, fit);
+            if let Some(endpoint) = found {
+                return Some((version, endpoint));
+            }
+        }
+    }
+    None
+}
+
+fn version_for(
+    service: &ServiceState,
+    context: &RequestContext,
+    headers: &HeaderMap,
+) -> Option<(usize, bool)> {
+    let asked_for = service
+        .settings
+        .overrides
+        .iter()
+        .filter(|wanted| asks(wanted, headers))
+        .filter_map(|wanted| service.position(&wanted.version))
+        .find(|version| !service.versions[*version].endpoints.is_empty());
+    if let Some(version) = asked_for {
+        return Some((version, true));
+    }
+    let weight = |version: &VersionState| {
+        if version.role.takes_traffic() && !version.endpoints.is_empty() {
+            version.weight
+        } else {
+            0
+        }
+    };
+    let chosen = match &service.settings.sticky {
+        None => by_weight(
+            spread(service.runtime.turn()),
+            service.versions.iter().map(weight),
+        ),
+        Some(sticky) => by_client(
+            client_key(sticky, context, headers),
+            service
+                .versions
+                .iter()
+                .map(|version| (&*version.name, weight(version))),
+        ),
+    };
+    // Without any weight, whatever has an endpoint is better than no answer.
+    let chosen = chosen.or_else(|| {
+        service
+            .versions
+            .iter()
+            .position(|version| version.role.takes_traffic() && !version.endpoints.is_empty())
+    })?;
+    Some((chosen, false))
+}
+
+fn asks(wanted: &Override, headers: &HeaderMap) -> bool {
+    let value = match (&wanted.header, &wanted.cookie) {
+        (Some(name), _) => headers.get(name).and_then(|value| value.to_str().ok()),
+        (None, Some(name)) => cookie(headers, name),
+        (None, None) => None,
+    };
+    value.is_some_and(|value| wanted.value.is_empty() || value == wanted.value)
+}
+
+/// The value of a cookie.
+pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers
+        .get_all(http::header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| value)
+}
+
+fn client_key(sticky: &Sticky, context: &RequestContext, headers: &HeaderMap) -> u64 {
+    let value = match sticky {
+        Sticky::Client => None,
+        Sticky::Header(name) => headers.get(name).map(http::HeaderValue::as_bytes),
+        Sticky::Cookie(name) => cookie(headers, name).map(str::as_bytes),
+    };
+    match value {
+        Some(value) => hash(value),
+        None => context.client.map_or(0, hash_address),
+    }
+}
+
+fn endpoint(
+    service: &ServiceState,
+    version: &VersionState,
+    context: &RequestContext,
+    headers: &HeaderMap,
+    must_be_fit: bool,
+) -> Option<Arc<EndpointState>> {
+    let now = now_ms();
+    let most = u64::from(service.settings.limits.concurrent_per_endpoint);
+    let slow_start = service.settings.slow_start_ms;
+    let usable = |endpoint: &EndpointState| {
+        let tried = context
+            .tried
+            .iter()
+            .any(|tried| std::ptr::eq(Arc::as_ptr(tried), endpoint));
+        !tried
+            && (!must_be_fit || endpoint.is_fit(now))
+            && (most == 0 || endpoint.in_flight.get() < most)
+    };
+    let turn = version.runtime.turn();
+    // A warming endpoint is passed over by a share of the turns that shrinks with its age.
+    let warm = |endpoint: &EndpointState| {
+        let age = now.saturating_sub(endpoint.since_ms);
+        slow_start == 0
+            || age >= slow_start
+            || (spread(turn) >> 32) * slow_start < (age.max(slow_start / 10)) << 32
+    };
+    let near = |endpoint: &EndpointState| {
+        service.settings.zone.is_none() || endpoint.zone == service.settings.zone
+    };
+    let pick = |accept: &dyn Fn(&EndpointState) -> bool| {
+        let endpoints = &version.endpoints;
+        match &service.settings.balance {
+            Balance::RoundRobin => in_turn(endpoints, turn, accept),
+            Balance::LeastRequests => less_busy(endpoints, spread(turn), accept),
+            Balance::ClientHash => {
+                let key = context.client.map_or(turn, hash_address);
+                by_key(endpoints, key, accept)
+            }
+            Balance::HeaderHash(name) => match headers.get(name) {
+                Some(value) => by_key(endpoints, hash(value.as_bytes()), accept),
+                None => in_turn(endpoints, turn, accept),
+            },
+        }
+    };
+    let index = pick(&|endpoint| usable(endpoint) && warm(endpoint) && near(endpoint))
+        .or_else(|| pick(&|endpoint| usable(endpoint) && near(endpoint)))
+        .or_else(|| pick(&usable))?;
+    Some(version.endpoints[index].clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_are_found_among_others() {
+        let mut headers = HeaderMap::new();
+        headers.append("cookie", "a=1; release=r6".parse().unwrap());
+        headers.append("cookie", "b=2".parse().unwrap());
+        assert_eq!(cookie(&headers, "release"), Some("r6"));
+        assert_eq!(cookie(&headers, "b"), Some("2"));
+        assert_eq!(cookie(&headers, "rel"), None);
+    }
+}

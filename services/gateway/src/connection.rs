@@ -1,0 +1,363 @@
+//! Client connections: what requests must know of theirs, and when one is closed.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use pingora_core::protocols::l4::stream::Stream as TransportStream;
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::tls::SslDigest;
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    TimingDigest, UniqueID, UniqueIDType,
+};
+use pingora_http::ResponseHeader;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use crate::clock::now_ms;
+
+/// What the requests of one connection share.
+#[derive(Debug)]
+pub(crate) struct ConnectionState {
+    /// Name of the listener that accepted it.
+    pub(crate) listener: Arc<str>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) tls: bool,
+    /// Requests under way.
+    requests: AtomicU32,
+    /// Since when no request is under way.
+    idle_since: AtomicU64,
+    /// When the first byte of a request's head came; 0 while none did.
+    head_since: AtomicU64,
+    /// Whether frames may come between requests.
+    http2: AtomicBool,
+    head_ms: u64,
+    keep_alive_ms: u64,
+    close: Notify,
+}
+
+impl ConnectionState {
+    pub(crate) fn new(
+        listener: Arc<str>,
+        peer: SocketAddr,
+        tls: bool,
+        head_ms: u64,
+        keep_alive_ms: u64,
+    ) -> Self {
+        Self {
+            listener,
+            peer,
+            tls,
+            requests: AtomicU32::new(0),
+            idle_since: AtomicU64::new(now_ms()),
+            head_since: AtomicU64::new(0),
+            http2: AtomicBool::new(false),
+            head_ms,
+            keep_alive_ms,
+            close: Notify::new(),
+        }
+    }
+
+    /// A request's head has come.
+    pub(crate) fn begin(&self, http2: bool) {
+        if http2 {
+            self.http2.store(true, Ordering::Relaxed);
+        }
+        self.requests.fetch_add(1, Ordering::AcqRel);
+        self.head_since.store(0, Ordering::Relaxed);
+    }
+
+    /// A request is over.
+    pub(crate) fn end(&self) {
+        self.idle_since.store(now_ms(), Ordering::Relaxed);
+        self.requests.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Resolves when the connection must be closed.
+    pub(crate) async fn closing(&self) {
+        self.close.notified().await;
+    }
+
+    fn read_some(&self) {
+        if self.requests.load(Ordering::Relaxed) == 0
+            && !self.http2.load(Ordering::Relaxed)
+            && self.head_since.load(Ordering::Relaxed) == 0
+        {
+            self.head_since.store(now_ms(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it waits in vain: for the rest of a head, or for a next request.
+    ///
+    /// - `idle_ms`: how long it may be idle now
+    fn is_overdue(&self, now: u64, idle_ms: u64) -> bool {
+        if self.requests.load(Ordering::Acquire) > 0 {
+            return false;
+        }
+        let head_since = self.head_since.load(Ordering::Relaxed);
+        if head_since > 0 {
+            return self.head_ms > 0 && now.saturating_sub(head_since) > self.head_ms;
+        }
+        let idle = now.saturating_sub(self.idle_since.load(Ordering::Relaxed));
+        idle > idle_ms
+    }
+}
+
+/// All open connections.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    open: Mutex<HashMap<u64, Arc<ConnectionState>>>,
+    next: AtomicU64,
+}
+
+/// Keeps a connection in the list while it lives.
+pub(crate) struct Registered<'a> {
+    connections: &'a Connections,
+    id: u64,
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        self.connections.lock().remove(&self.id);
+    }
+}
+
+impl Connections {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<ConnectionState>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn register(&self, state: Arc<ConnectionState>) -> Registered<'_> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.lock().insert(id, state);
+        Registered {
+            connections: self,
+            id,
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Closes connections that wait in vain.
+    ///
+    /// - `grace_ms`: how long one may stay idle while the gateway drains
+    pub(crate) fn close_overdue(&self, grace_ms: Option<u64>) {
+        let now = now_ms();
+        for state in self.lock().values() {
+            let idle_ms = grace_ms.unwrap_or(u64::MAX).min(state.keep_alive_ms);
+            if state.is_overdue(now, idle_ms) {
+                state.close.notify_one();
+            }
+        }
+    }
+}
+
+/// A client connection as Pingora reads and writes it.
+#[derive(Debug)]
+pub(crate) struct ClientStream<T> {
+    inner: T,
+    id: UniqueIDType,
+    /// Whether the client began with the preface of HTTP/2 in clear text.
+    preface: bool,
+    tls: Option<TlsFacts>,
+    socket: Arc<SocketDigest>,
+    carried: Arc<ProxyDigest>,
+    state: Arc<ConnectionState>,
+}
+
+/// What a TLS handshake settled.
+#[derive(Debug)]
+pub(crate) struct TlsFacts {
+    pub(crate) digest: Arc<SslDigest>,
+    pub(crate) protocol: ALPN,
+}
+
+/// How a client that speaks HTTP/2 without TLS begins (RFC 9113, 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Wraps an accepted connection in clear text, once its client has sent something.
+pub(crate) async fn plain(
+    stream: TcpStream,
+    state: Arc<ConnectionState>,
+) -> io::Result<ClientStream<TransportStream>> {
+    let mut start = [0; PREFACE.len()];
+    let seen = stream.peek(&mut start).await?;
+    // No method of HTTP/1 begins with these three letters.
+    let preface = seen >= 3 && PREFACE.starts_with(&start[..seen]);
+    let id = stream.as_raw_fd();
+    let (socket, carried) = digests(&stream, &state)?;
+    Ok(ClientStream {
+        inner: TransportStream::from(stream),
+        id,
+        preface,
+        tls: None,
+        socket,
+        carried,
+        state,
+    })
+}
+
+fn digests(
+    stream: &TcpStream,
+    state: &Arc<ConnectionState>,
+) -> io::Result<(Arc<SocketDigest>, Arc<ProxyDigest>)> {
+    let socket = SocketDigest::from_raw_fd(stream.as_raw_fd());
+    // Filled in now, so that nothing asks a descriptor that may be another's later.
+    let _ = socket.peer_addr.set(Some(state.peer.into()));
+    let _ = socket
+        .local_addr
+        .set(stream.local_addr().ok().map(Into::into));
+    // Pingora hands the digest of a connection to each of its requests, in
+    // HTTP/1 and HTTP/2 alike; that is how they come by the state.
+    let head = ResponseHeader::build_no_case(200, Some(0))
+        .map_err(|error| io::Error::other(error.to_string()))?;
+    let carried = ProxyDigest::new(Box::new(head), Some(Box::new(state.clone())));
+    Ok((Arc::new(socket), Arc::new(carried)))
+}
+
+/// The state of the connection that a request came on.
+pub(crate) fn of_digest(digest: &pingora_core::protocols::Digest) -> Option<Arc<ConnectionState>> {
+    digest
+        .proxy_digest
+        .as_ref()?
+        .user_data
+        .as_ref()?
+        .downcast_ref::<Arc<ConnectionState>>()
+        .cloned()
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for ClientStream<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.state.read_some();
+        }
+        polled
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for ClientStream<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl<T: AsyncWrite + Unpin + Send> Shutdown for ClientStream<T> {
+    async fn shutdown(&mut self) {
+        if let Err(error) = AsyncWriteExt::shutdown(&mut self.inner).await {
+            tracing::debug!(%error, "cannot shut a client connection down");
+        }
+    }
+}
+
+impl<T> UniqueID for ClientStream<T> {
+    fn id(&self) -> UniqueIDType {
+        self.id
+    }
+}
+
+impl<T> Ssl for ClientStream<T> {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.tls.as_ref().map(|facts| facts.digest.clone())
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.tls.as_ref().map(|facts| facts.protocol.clone())
+    }
+}
+
+impl<T> GetTimingDigest for ClientStream<T> {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl<T> GetProxyDigest for ClientStream<T> {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        Some(self.carried.clone())
+    }
+}
+
+impl<T> GetSocketDigest for ClientStream<T> {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(self.socket.clone())
+    }
+}
+
+#[async_trait]
+impl<T: Send + Sync> Peek for ClientStream<T> {
+    async fn try_peek(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        // Asked for once, to find the preface; that was looked for before.
+        if self.preface && buffer.len() == PREFACE.len() {
+            buffer.copy_from_slice(PREFACE);
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> ConnectionState {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        ConnectionState::new("public".into(), peer, false, 10, 100)
+    }
+
+    #[test]
+    fn a_busy_connection_is_never_overdue() {
+        let state = state();
+        state.begin(false);
+        assert!(!state.is_overdue(now_ms() + 1_000_000, 0));
+        state.end();
+        assert!(state.is_overdue(now_ms() + 101, 100));
+    }
+
+    #[test]
+    fn a_head_that_does_not_end_is_overdue() {
+        let state = state();
+        state.read_some();
+        assert!(!state.is_overdue(now_ms() + 5, 1_000));
+        assert!(state.is_overdue(now_ms() + 11, 1_000));
+    }
+}

@@ -1,0 +1,226 @@
+//! What is known about one request, from its head to its log line.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::answer::Own;
+use crate::connection::ConnectionState;
+use crate::endpoint::{Attempted, EndpointState};
+use crate::gateway::Gateway;
+use crate::registry::{ServiceRuntime, VersionRuntime};
+use crate::snapshot::{RouteState, ServiceState, Snapshot};
+
+/// One request.
+pub(crate) struct RequestContext {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) started: Instant,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) connection: Option<Arc<ConnectionState>>,
+    pub(crate) client: Option<IpAddr>,
+    pub(crate) host: String,
+    pub(crate) request_id: String,
+    pub(crate) trace_parent: String,
+    /// Path and query as they came.
+    pub(crate) target: String,
+    pub(crate) route: Option<Arc<RouteState>>,
+    /// The version that answers, by position.
+    pub(crate) version: Option<usize>,
+    /// Whether the request itself or its route named the version.
+    pub(crate) asked_for: bool,
+    pub(crate) attempt: Option<Attempt>,
+    pub(crate) tried: Vec<Arc<EndpointState>>,
+    pub(crate) attempts: u32,
+    pub(crate) repeats: u32,
+    pub(crate) repeat: bool,
+    /// Time to the head of the answer, once a version gave one.
+    pub(crate) head_after: Option<Duration>,
+    pub(crate) attempt_took: Option<Duration>,
+    pub(crate) own: Option<Own>,
+    pub(crate) received: u64,
+    logged: bool,
+}
+
+/// One try at one endpoint.
+pub(crate) struct Attempt {
+    pub(crate) started: Instant,
+    pub(crate) endpoint: Arc<EndpointState>,
+    /// Whether its outcome was counted.
+    pub(crate) settled: bool,
+    _flight: Flight,
+}
+
+/// Counts an attempt as under way while it lives, however it ends.
+struct Flight {
+    endpoint: Arc<EndpointState>,
+    version: Arc<VersionRuntime>,
+    service: Arc<ServiceRuntime>,
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.endpoint.in_flight.subtract();
+        self.version.counts.in_flight.subtract();
+        self.service.in_flight.subtract();
+    }
+}
+
+impl RequestContext {
+    pub(crate) fn new(gateway: Arc<Gateway>) -> Self {
+        gateway.requests.add();
+        Self {
+            started: Instant::now(),
+            snapshot: gateway.snapshot.load_full(),
+            gateway,
+            connection: None,
+            client: None,
+            host: String::new(),
+            request_id: String::new(),
+            trace_parent: String::new(),
+            target: String::new(),
+            route: None,
+            version: None,
+            asked_for: false,
+            attempt: None,
+            tried: Vec::new(),
+            attempts: 0,
+            repeats: 0,
+            repeat: false,
+            head_after: None,
+            attempt_took: None,
+            own: None,
+            received: 0,
+            logged: false,
+        }
+    }
+
+    pub(crate) fn service(&self) -> Option<&Arc<ServiceState>> {
+        self.route.as_ref()?.service.as_ref()
+    }
+
+    /// Begins a try at an endpoint of a version.
+    pub(crate) fn begin(&mut self, version: usize, endpoint: Arc<EndpointState>) {
+        self.give_to(version);
+        let Some(service) = self.service().cloned() else {
+            return;
+        };
+        let runtime = service.versions[version].runtime.clone();
+        endpoint.in_flight.add();
+        runtime.counts.in_flight.add();
+        service.runtime.in_flight.add();
+        self.tried.push(endpoint.clone());
+        self.attempts += 1;
+        self.attempt = Some(Attempt {
+            started: Instant::now(),
+            endpoint: endpoint.clone(),
+            settled: false,
+            _flight: Flight {
+                endpoint,
+                version: runtime,
+                service: service.runtime.clone(),
+            },
+        });
+    }
+
+    /// Counts a request that leaves its version unanswered, or a repeat inside it.
+    fn give_to(&mut self, version: usize) {
+        if self.attempts > 0
+            && let (Some(before), Some(service)) = (self.version, self.service())
+        {
+            let counts = &service.versions[before].runtime.counts;
+            if before == version {
+                counts.retried.increment();
+            } else {
+                counts.unreachable.increment();
+                counts.bad.increment();
+                self.gateway.sequence.increment();
+            }
+        }
+        self.version = Some(version);
+    }
+
+    /// Counts how the try under way ended, once.
+    pub(crate) fn settle(&mut self, outcome: Attempted) {
+        let (Some(service), Some(version)) = (self.service().cloned(), self.version) else {
+            return;
+        };
+        let Some(attempt) = self.attempt.as_mut().filter(|attempt| !attempt.settled) else {
+            return;
+        };
+        attempt.settled = true;
+        attempt.endpoint.record(
+            outcome,
+            &service.settings.outliers,
+            &service.versions[version].endpoints,
+        );
+    }
+
+    /// Counts the request, once, when it is over.
+    ///
+    /// - `status`: what the client was told, if anything
+    /// - `client_left`: whether it ended because the client did
+    pub(crate) fn count(&mut self, status: Option<u16>, client_left: bool) {
+        if std::mem::replace(&mut self.logged, true) {
+            return;
+        }
+        let took = self.started.elapsed();
+        if let Some(route) = &self.route {
+            let counts = &route.counts;
+            match status {
+                None => counts.aborted.increment(),
+                Some(status) => {
+                    if status >= 500 {
+                        counts.bad.increment();
+                    } else {
+                        counts.good.increment();
+                    }
+                    if self.own.is_some() {
+                        counts.own.increment();
+                    }
+                    counts.latency.record(self.head_after.unwrap_or(took));
+                }
+            }
+        }
+        if self.attempts > 0
+            && let (Some(service), Some(version)) = (self.service(), self.version)
+        {
+            let counts = &service.versions[version].runtime.counts;
+            if self.asked_for {
+                counts.asked_for.increment();
+            }
+            match (self.attempt_took, status) {
+                (Some(took), Some(status)) => {
+                    if status >= 500 {
+                        counts.bad.increment();
+                    } else {
+                        counts.good.increment();
+                    }
+                    counts.latency.record(took);
+                    let slow = Duration::from_millis(service.settings.slow_after_ms);
+                    if took > slow {
+                        counts.slow.increment();
+                    }
+                }
+                _ if client_left => counts.aborted.increment(),
+                _ => {
+                    counts.bad.increment();
+                    counts.unreachable.increment();
+                }
+            }
+        }
+        self.gateway.sequence.increment();
+    }
+}
+
+impl Drop for RequestContext {
+    fn drop(&mut self) {
+        // A request whose connection was closed under it never reaches its log line.
+        if self.route.is_some() {
+            self.count(None, true);
+        }
+        self.gateway.requests.subtract();
+        if let Some(connection) = &self.connection {
+            connection.end();
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Puts configurations in force, one at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pingora_core::apps::HttpServerOptions;
+use pingora_core::server::configuration::ServerConf;
+use pingora_proxy::HttpProxy;
+use platform_gateway_api::admin::Status;
+use platform_gateway_api::{Config, Reason};
+use tokio::sync::{Mutex, Notify};
+
+use crate::gateway::Gateway;
+use crate::listen::{Listeners, Socket};
+use crate::proxy::{MOST_ATTEMPTS, Proxy};
+use crate::snapshot::Snapshot;
+use crate::store::{Kept, Store};
+
+/// Connections kept to services, per worker thread.
+const POOL: usize = 1024;
+
+/// Why a configuration was refused; the one before stays.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// It is older than the one in force, or this process is leaving.
+    Stale(Vec<Reason>),
+    /// It is wrong.
+    Invalid(Vec<Reason>),
+}
+
+/// What changes the gateway while it runs.
+pub(crate) struct Control {
+    pub(crate) gateway: Arc<Gateway>,
+    app: Arc<HttpProxy<Proxy>>,
+    listeners: Mutex<Listeners>,
+    store: Option<Store>,
+    /// Asked to drain and end.
+    pub(crate) leave: Notify,
+}
+
+fn reason(path: &str, message: String) -> Vec<Reason> {
+    vec![Reason {
+        path: path.into(),
+        message,
+    }]
+}
+
+impl Control {
+    pub(crate) fn new(gateway: Arc<Gateway>, store: Option<Store>) -> Arc<Self> {
+        let settings = ServerConf {
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            upstream_keepalive_pool_size: POOL,
+            max_retries: MOST_ATTEMPTS as usize + 1,
+            ..ServerConf::default()
+        };
+        let proxy = Proxy {
+            gateway: gateway.clone(),
+        };
+        let mut app = HttpProxy::new(proxy, Arc::new(settings));
+        let mut options = HttpServerOptions::default();
+        options.h2c = true;
+        app.server_options = Some(options);
+        app.h2_options = Some(http2_limits());
+        app.handle_init_modules();
+        Arc::new(Self {
+            gateway,
+            app: Arc::new(app),
+            listeners: Mutex::default(),
+            store,
+            leave: Notify::new(),
+        })
+    }
+
+    /// Puts a configuration in force: whole, or not at all.
+    pub(crate) async fn apply(&self, config: Config) -> Result<u64, Refusal> {
+        self.apply_with(config, Vec::new(), &BTreeMap::new()).await
+    }
+
+    /// As [`Self::apply`], with sockets of a predecessor and addresses of an earlier process.
+    pub(crate) async fn apply_with(
+        &self,
+        config: Config,
+        mut inherited: Vec<Socket>,
+        before: &BTreeMap<String, String>,
+    ) -> Result<u64, Refusal> {
+        config.validate().map_err(Refusal::Invalid)?;
+        let mut listeners = self.listeners.lock().await;
+        if self.gateway.is_draining() {
+            let message = "cannot be taken: this gateway is draining";
+            return Err(Refusal::Stale(reason("revision", message.into())));
+        }
+        let current = self.gateway.snapshot.load().revision;
+        if config.revision < current {
+            let message = format!(
+                "{} is older than {current}, which is in force",
+                config.revision
+            );
+            return Err(Refusal::Stale(reason("revision", message)));
+        }
+        let prepared = listeners
+            .prepare(&config, &mut inherited, before)
+            .map_err(Refusal::Invalid)?;
+        let snapshot = Snapshot::new(config.clone(), &self.gateway.registry);
+        self.gateway.snapshot.store(Arc::new(snapshot));
+        listeners
+            .switch(&config, prepared, &self.gateway, &self.app)
+            .map_err(|error| {
+                Refusal::Invalid(reason("listeners", format!("cannot be served: {error}")))
+            })?;
+        if let Some(store) = &self.store {
+            let addresses = listeners
+                .listening()
+                .into_iter()
+                .map(|listening| (listening.name, listening.address))
+                .collect();
+            let revision = config.revision;
+            let kept = Kept { config, addresses };
+            if let Err(error) = store.save(&kept).await {
+                // In force all the same: a full disk must not stop a rollback.
+                tracing::error!(revision, %error, "cannot keep the configuration on disk");
+            }
+            return Ok(revision);
+        }
+        Ok(config.revision)
+    }
+
+    pub(crate) async fn status(&self) -> Status {
+        Status {
+            listeners: self.listeners.lock().await.listening(),
+            ..self.gateway.status()
+        }
+    }
+
+    /// Gives the sockets to a successor; nothing changes them meanwhile.
+    pub(crate) async fn lock_listeners(&self) -> tokio::sync::MutexGuard<'_, Listeners> {
+        self.listeners.lock().await
+    }
+
+    /// Stops accepting and lets each answer end its connection.
+    pub(crate) async fn begin_draining(&self) {
+        let mut listeners = self.listeners.lock().await;
+        self.gateway.begin_draining();
+        listeners.stop();
+    }
+}
+
+/// Bounds on what one HTTP/2 connection may ask for.
+fn http2_limits() -> pingora_core::protocols::http::v2::server::H2Options {
+    let mut options = pingora_core::protocols::http::v2::server::H2Options::default();
+    options
+        .max_concurrent_streams(256)
+        .max_header_list_size(64 * 1024)
+        .initial_window_size(1024 * 1024)
+        .initial_connection_window_size(4 * 1024 * 1024)
+        .max_pending_accept_reset_streams(32)
+        .max_concurrent_reset_streams(32);
+    options
+}

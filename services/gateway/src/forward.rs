@@ -1,0 +1,366 @@
+//! Headers on their way to a service and back.
+
+use std::net::IpAddr;
+
+use http::HeaderMap;
+use http::header::{self, HeaderName};
+use pingora_core::Result;
+use pingora_http::{RequestHeader, ResponseHeader};
+use platform_gateway_api::{HeaderChange, PathMatch, Route};
+
+use crate::context::RequestContext;
+use crate::router::{normalize, template_values};
+use crate::snapshot::Snapshot;
+
+/// Name of the header that carries the request id.
+pub(crate) const REQUEST_ID: &str = "x-request-id";
+const FORWARDED_FOR: &str = "x-forwarded-for";
+/// The name of the header that tells which version answered.
+pub(crate) const VERSION: &str = "x-platform-version";
+
+/// Who sends what a client may not claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Client {
+    pub(crate) address: IpAddr,
+    /// Whether the connection's peer may speak for others.
+    pub(crate) trusted: bool,
+}
+
+/// Finds the client's address: the last one in `X-Forwarded-For` that no
+/// trusted proxy has, read from the right, or the peer itself.
+pub(crate) fn client(
+    snapshot: &Snapshot,
+    peer: IpAddr,
+    internal: bool,
+    headers: &HeaderMap,
+) -> Client {
+    let peer = peer.to_canonical();
+    let trusted = internal || snapshot.trusted_proxies.contains(peer);
+    let mut address = peer;
+    if trusted {
+        let listed: Vec<&str> = headers
+            .get_all(FORWARDED_FOR)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .collect();
+        for text in listed.iter().rev() {
+            let Ok(next) = text.trim().parse::<IpAddr>() else {
+                break;
+            };
+            address = next.to_canonical();
+            if !internal && !snapshot.trusted_proxies.contains(address) {
+                break;
+            }
+        }
+    }
+    Client { address, trusted }
+}
+
+/// A request id is kept from those who may give one, and made otherwise.
+pub(crate) fn request_id(headers: &HeaderMap, trusted: bool) -> String {
+    let given = headers
+        .get(REQUEST_ID)
+        .filter(|_| trusted)
+        .and_then(|value| value.to_str().ok())
+        .filter(|id| {
+            (1..=128).contains(&id.len())
+                && id
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+        });
+    given.map_or_else(|| format!("{:032x}", rand::random::<u128>()), String::from)
+}
+
+/// The trace context to send on: the client's, if it is well formed, or a new one.
+///
+/// Source: W3C Trace Context, 3.2.
+pub(crate) fn trace_parent(headers: &HeaderMap) -> String {
+    let given = headers
+        .get("traceparent")
+        .and_then(|value| value.to_str().ok())
+        .filter(|text| is_trace_parent(text));
+    given.map_or_else(
+        || {
+            let (trace, span) = (rand::random::<u128>() | 1, rand::random::<u64>() | 1);
+            format!("00-{trace:032x}-{span:016x}-01")
+        },
+        String::from,
+    )
+}
+
+fn is_trace_parent(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let hex = |part: &str, length: usize| {
+        part.len() == length
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    };
+    let [version, trace, span, flags, rest @ ..] = parts.as_slice() else {
+        return false;
+    };
+    hex(version, 2)
+        && *version != "ff"
+        && (rest.is_empty() || *version != "00")
+        && hex(trace, 32)
+        && hex(span, 16)
+        && hex(flags, 2)
+        && trace.bytes().any(|byte| byte != b'0')
+        && span.bytes().any(|byte| byte != b'0')
+}
+
+/// The trace id inside a `traceparent`.
+pub(crate) fn trace_id(trace_parent: &str) -> &str {
+    trace_parent.get(3..35).unwrap_or("")
+}
+
+/// Prepares the head that a service gets. Hop-by-hop fields are gone already.
+pub(crate) fn request(
+    head: &mut RequestHeader,
+    context: &RequestContext,
+    route: &Route,
+    peer: IpAddr,
+    trusted: bool,
+    tls: bool,
+) -> Result<()> {
+    if !trusted {
+        for name in [
+            FORWARDED_FOR,
+            "x-forwarded-host",
+            "x-forwarded-proto",
+            "x-forwarded-port",
+            "x-forwarded-prefix",
+            "forwarded",
+            "x-real-ip",
+        ] {
+            head.remove_header(name);
+        }
+    }
+    let peer = peer.to_canonical().to_string();
+    let chain = head
+        .headers
+        .get_all(FORWARDED_FOR)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .chain(std::iter::once(peer.as_str()))
+        .collect::<Vec<_>>()
+        .join(", ");
+    head.insert_header(FORWARDED_FOR, chain)?;
+    if !head.headers.contains_key("x-forwarded-proto") {
+        head.insert_header("x-forwarded-proto", if tls { "https" } else { "http" })?;
+    }
+    if !head.headers.contains_key("x-forwarded-host") && !context.host.is_empty() {
+        let host = host_with_port(head).unwrap_or_else(|| context.host.clone());
+        head.insert_header("x-forwarded-host", host)?;
+    }
+    head.insert_header(REQUEST_ID, context.request_id.as_str())?;
+    head.insert_header("traceparent", context.trace_parent.as_str())?;
+    if let Some(path) = rewritten(route, head.uri.path()) {
+        let target = match head.uri.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path,
+        };
+        let uri = target.parse::<http::Uri>().map_err(|error| {
+            pingora_core::Error::because(
+                pingora_core::ErrorType::InvalidHTTPHeader,
+                "rewriting a path",
+                error,
+            )
+        })?;
+        head.set_uri(uri);
+    }
+    if let Some(host) = route
+        .rewrite
+        .as_ref()
+        .and_then(|rewrite| rewrite.host.as_ref())
+    {
+        head.insert_header(header::HOST, host.as_str())?;
+    }
+    change_request(head, &route.request_headers)
+}
+
+/// The host as the client wrote it, with a port if it did.
+pub(crate) fn host_with_port(head: &RequestHeader) -> Option<String> {
+    head.headers
+        .get(header::HOST)
+        .and_then(|value| value.to_str().ok())
+        .map(String::from)
+        .or_else(|| head.uri.authority().map(|authority| authority.to_string()))
+}
+
+/// The path that a route turns the request's into, if it does.
+pub(crate) fn rewritten(route: &Route, path: &str) -> Option<String> {
+    let rewrite = route.rewrite.as_ref()?;
+    let path = normalize(path)?;
+    if let (Some(replacement), PathMatch::Prefix(prefix)) = (&rewrite.prefix, &route.matches.path) {
+        let rest = path.strip_prefix(prefix.trim_end_matches('/'))?;
+        let joined = format!("{}{rest}", replacement.trim_end_matches('/'));
+        return Some(if joined.is_empty() {
+            "/".into()
+        } else {
+            joined
+        });
+    }
+    let whole = rewrite.path.as_ref()?;
+    let mut filled = whole.clone();
+    if let PathMatch::Template(template) = &route.matches.path {
+        for (name, value) in template_values(template, &path)? {
+            filled = filled.replace(&format!("{{{name}}}"), value);
+        }
+    }
+    Some(filled)
+}
+
+fn change_request(head: &mut RequestHeader, change: &HeaderChange) -> Result<()> {
+    for name in &change.remove {
+        head.remove_header(name.as_str());
+    }
+    for (name, value) in &change.set {
+        head.insert_header(name.clone(), value.as_str())?;
+    }
+    for (name, value) in &change.add {
+        head.append_header(name.clone(), value.as_str())?;
+    }
+    Ok(())
+}
+
+/// Prepares the head that the client gets.
+pub(crate) fn response(
+    head: &mut ResponseHeader,
+    context: &RequestContext,
+    tls: bool,
+) -> Result<()> {
+    head.insert_header(REQUEST_ID, context.request_id.as_str())?;
+    let Some(route) = &context.route else {
+        return Ok(());
+    };
+    if context.snapshot.show_version
+        && let (Some(service), Some(version)) = (&route.service, context.version)
+    {
+        head.insert_header(VERSION, &*service.versions[version].name)?;
+    }
+    if route.route.security_headers {
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("x-frame-options", "DENY"),
+            ("referrer-policy", "strict-origin-when-cross-origin"),
+        ] {
+            if !head.headers.contains_key(name) {
+                head.insert_header(name, value)?;
+            }
+        }
+        if tls && !head.headers.contains_key("strict-transport-security") {
+            head.insert_header("strict-transport-security", "max-age=31536000")?;
+        }
+    }
+    let change = &route.route.response_headers;
+    for name in &change.remove {
+        head.remove_header(name.as_str());
+    }
+    for (name, value) in &change.set {
+        head.insert_header(name.clone(), value.as_str())?;
+    }
+    for (name, value) in &change.add {
+        head.append_header(name.clone(), value.as_str())?;
+    }
+    Ok(())
+}
+
+/// Removes what only concerned the connection to the service (RFC 9110, 7.6.1).
+/// `Transfer-Encoding` stays: Pingora frames the body by it.
+pub(crate) fn remove_hop_by_hop(head: &mut ResponseHeader) {
+    if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
+    let named: Vec<HeaderName> = head
+        .headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .filter(|name| {
+            // Never what frames or describes the message itself.
+            !matches!(
+                *name,
+                header::TRANSFER_ENCODING
+                    | header::CONTENT_LENGTH
+                    | header::CONTENT_TYPE
+                    | header::CONTENT_ENCODING
+                    | header::SET_COOKIE
+            )
+        })
+        .collect();
+    for name in named {
+        head.remove_header(&name);
+    }
+    for name in ["connection", "keep-alive", "proxy-connection", "upgrade"] {
+        head.remove_header(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trace_parents_are_checked() {
+        for (text, expected) in [
+            (
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+                true,
+            ),
+            (
+                "00-4BF92F3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+                false,
+            ),
+            (
+                "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+                false,
+            ),
+            (
+                "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+                false,
+            ),
+            (
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+                false,
+            ),
+            (
+                "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+                true,
+            ),
+            ("", false),
+        ] {
+            assert_eq!(is_trace_parent(text), expected, "{text}");
+        }
+        assert!(is_trace_parent(&trace_parent(&HeaderMap::new())));
+    }
+
+    #[test]
+    fn paths_are_rewritten() {
+        let check = |route: serde_json::Value, path: &str, expected: Option<&str>| {
+            let route: Route = serde_json::from_value(route).unwrap();
+            assert_eq!(rewritten(&route, path).as_deref(), expected, "{path}");
+        };
+        let strip = serde_json::json!({
+            "match": { "path": { "prefix": "/api/" } }, "rewrite": { "prefix": "/" } });
+        check(strip.clone(), "/api/orders", Some("/orders"));
+        check(strip, "/api", Some("/"));
+        let template = serde_json::json!({
+            "match": { "path": { "template": "/o/{id}/items" } }, "rewrite": { "path": "/items/{id}" } });
+        check(template, "/o/7/items", Some("/items/7"));
+        check(serde_json::json!({}), "/x", None);
+    }
+
+    #[test]
+    fn only_trusted_peers_name_the_request() {
+        let mut headers = HeaderMap::new();
+        headers.insert(REQUEST_ID, "abc-1".parse().unwrap());
+        assert_eq!(request_id(&headers, true), "abc-1");
+        assert_ne!(request_id(&headers, false), "abc-1");
+        headers.insert(REQUEST_ID, "a b".parse().unwrap());
+        assert_eq!(request_id(&headers, true).len(), 32);
+    }
+}

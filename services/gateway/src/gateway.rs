@@ -1,0 +1,90 @@
+//! The running gateway: what all its parts share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use platform_gateway_api::Tallies;
+use platform_gateway_api::admin::Status;
+use tokio::sync::watch;
+
+use crate::access_log::{AccessLogWriter, LogTarget};
+use crate::clock::unix_ms;
+use crate::connection::Connections;
+use crate::registry::Registry;
+use crate::snapshot::Snapshot;
+use crate::tally::{Counter, Gauge};
+
+/// Shared by listeners, requests and the admin socket.
+pub(crate) struct Gateway {
+    pub(crate) snapshot: ArcSwap<Snapshot>,
+    pub(crate) registry: Registry,
+    pub(crate) connections: Connections,
+    pub(crate) log: AccessLogWriter,
+    /// Requests under way.
+    pub(crate) requests: Gauge,
+    /// Counted requests.
+    pub(crate) sequence: Counter,
+    pub(crate) epoch: String,
+    pub(crate) started_ms: u64,
+    draining: AtomicBool,
+    /// Tells Pingora's sessions that this process ends.
+    pub(crate) shutdown: watch::Sender<bool>,
+}
+
+impl Gateway {
+    pub(crate) fn new(log: LogTarget) -> Arc<Self> {
+        let registry = Registry::default();
+        Arc::new(Self {
+            snapshot: ArcSwap::from_pointee(Snapshot::empty(&registry)),
+            registry,
+            connections: Connections::default(),
+            log: AccessLogWriter::new(log),
+            requests: Gauge::default(),
+            sequence: Counter::default(),
+            epoch: uuid::Uuid::now_v7().to_string(),
+            started_ms: unix_ms(),
+            draining: AtomicBool::new(false),
+            shutdown: watch::channel(false).0,
+        })
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// From now on each answer ends its connection.
+    pub(crate) fn begin_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.shutdown.send_replace(true);
+    }
+
+    pub(crate) fn tallies(&self) -> Tallies {
+        let mut tallies = Tallies {
+            epoch: self.epoch.clone(),
+            // Read first: what is counted meanwhile shows up in a later sequence.
+            sequence: self.sequence.get(),
+            since_ms: self.started_ms,
+            now_ms: unix_ms(),
+            revision: self.snapshot.load().revision,
+            ..Tallies::default()
+        };
+        self.registry.read(&mut tallies);
+        tallies
+    }
+
+    /// Everything about itself but the listeners.
+    pub(crate) fn status(&self) -> Status {
+        Status {
+            program: env!("CARGO_PKG_VERSION").into(),
+            revision: self.snapshot.load().revision,
+            epoch: self.epoch.clone(),
+            started_ms: self.started_ms,
+            pid: std::process::id(),
+            draining: self.is_draining(),
+            listeners: Vec::new(),
+            connections: self.connections.count() as u64,
+            requests: self.requests.get(),
+        }
+    }
+}

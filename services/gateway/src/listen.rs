@@ -1,0 +1,293 @@
+//! Listening sockets: bound by configuration, handed over, served, closed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora_core::apps::ServerApp;
+use pingora_core::protocols::Stream;
+use pingora_proxy::HttpProxy;
+use platform_gateway_api::admin::Listening;
+use platform_gateway_api::{Config, Reason};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::connection::{self, ConnectionState};
+use crate::gateway::Gateway;
+use crate::proxy::Proxy;
+use crate::tally::Gauge;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 4096;
+/// Pause after accepting failed, as when descriptors ran out.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A socket that listens already.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) name: String,
+    /// As the configuration asked for it.
+    pub(crate) wanted: String,
+    pub(crate) listener: StdListener,
+}
+
+impl Socket {
+    fn local(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+struct Served {
+    socket: Socket,
+    stop: CancellationToken,
+}
+
+/// The listeners of the configuration in force.
+#[derive(Default)]
+pub(crate) struct Listeners {
+    served: BTreeMap<String, Served>,
+}
+
+/// Sockets made ready for a configuration that is not in force yet.
+pub(crate) struct Prepared {
+    fresh: Vec<Socket>,
+}
+
+impl Listeners {
+    /// Binds what a configuration needs beyond what is served now.
+    ///
+    /// - `inherited`: sockets of a predecessor, used where they fit
+    /// - `before`: addresses that listeners with port 0 had in an earlier process
+    pub(crate) fn prepare(
+        &self,
+        config: &Config,
+        inherited: &mut Vec<Socket>,
+        before: &BTreeMap<String, String>,
+    ) -> Result<Prepared, Vec<Reason>> {
+        let mut fresh = Vec::new();
+        let mut reasons = Vec::new();
+        for (index, listener) in config.listeners.iter().enumerate() {
+            let served = self.served.get(&listener.name);
+            if served.is_some_and(|served| served.socket.wanted == listener.address) {
+                continue;
+            }
+            let fits =
+                |socket: &Socket| socket.name == listener.name && socket.wanted == listener.address;
+            if let Some(position) = inherited.iter().position(fits) {
+                fresh.push(inherited.swap_remove(position));
+                continue;
+            }
+            let earlier = before
+                .get(&listener.name)
+                .filter(|_| listener.address.ends_with(":0"))
+                .and_then(|address| bind(address).ok());
+            // Two names may trade addresses: the old holder's socket is taken over.
+            let traded = self.served.values().find(|served| {
+                served.socket.wanted == listener.address && !listener.address.ends_with(":0")
+            });
+            let bound = match (earlier, traded) {
+                (Some(bound), _) => Ok(bound),
+                (None, Some(served)) => served.socket.listener.try_clone(),
+                (None, None) => bind(&listener.address),
+            };
+            match bound {
+                Ok(bound) => fresh.push(Socket {
+                    name: listener.name.clone(),
+                    wanted: listener.address.clone(),
+                    listener: bound,
+                }),
+                Err(error) => reasons.push(Reason {
+                    path: format!("listeners.{index}.address"),
+                    message: format!("cannot listen on {}: {error}", listener.address),
+                }),
+            }
+        }
+        if reasons.is_empty() {
+            Ok(Prepared { fresh })
+        } else {
+            Err(reasons)
+        }
+    }
+
+    /// Serves the sockets made ready and stops those that are not asked for any more.
+    pub(crate) fn switch(
+        &mut self,
+        config: &Config,
+        prepared: Prepared,
+        gateway: &Arc<Gateway>,
+        app: &Arc<HttpProxy<Proxy>>,
+    ) -> io::Result<()> {
+        let wanted: HashMap<&str, &str> = config
+            .listeners
+            .iter()
+            .map(|listener| (listener.name.as_str(), listener.address.as_str()))
+            .collect();
+        self.served.retain(|name, served| {
+            let stays = wanted.get(name.as_str()) == Some(&served.socket.wanted.as_str());
+            if !stays {
+                served.stop.cancel();
+            }
+            stays
+        });
+        for socket in prepared.fresh {
+            let listener = TcpListener::from_std(socket.listener.try_clone()?)?;
+            let stop = CancellationToken::new();
+            tokio::spawn(accept(
+                gateway.clone(),
+                app.clone(),
+                listener,
+                socket.name.as_str().into(),
+                stop.clone(),
+            ));
+            let served = Served { socket, stop };
+            self.served.insert(served.socket.name.clone(), served);
+        }
+        Ok(())
+    }
+
+    /// Stops accepting. What was handed over goes on elsewhere.
+    pub(crate) fn stop(&mut self) {
+        for served in std::mem::take(&mut self.served).into_values() {
+            served.stop.cancel();
+        }
+    }
+
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = &Socket> {
+        self.served.values().map(|served| &served.socket)
+    }
+
+    pub(crate) fn listening(&self) -> Vec<Listening> {
+        self.sockets()
+            .map(|socket| Listening {
+                name: socket.name.clone(),
+                address: socket
+                    .local()
+                    .map_or_else(|_| socket.wanted.clone(), |address| address.to_string()),
+            })
+            .collect()
+    }
+}
+
+fn bind(address: &str) -> io::Result<StdListener> {
+    let address: SocketAddr = address
+        .parse()
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
+}
+
+/// Accepts until told to stop, then takes what waits already.
+async fn accept(
+    gateway: Arc<Gateway>,
+    app: Arc<HttpProxy<Proxy>>,
+    listener: TcpListener,
+    name: Arc<str>,
+    stop: CancellationToken,
+) {
+    let open = Arc::new(Gauge::default());
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let serving = serve(
+                    gateway.clone(),
+                    app.clone(),
+                    stream,
+                    peer,
+                    name.clone(),
+                    open.clone(),
+                );
+                tokio::spawn(serving);
+            }
+            Err(error) => {
+                tracing::warn!(listener = %name, %error, "cannot accept a connection");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    let Ok(listener) = listener.into_std() else {
+        return;
+    };
+    while let Ok((stream, peer)) = listener.accept() {
+        let stream = stream
+            .set_nonblocking(true)
+            .and_then(|()| TcpStream::from_std(stream));
+        if let Ok(stream) = stream {
+            let serving = serve(
+                gateway.clone(),
+                app.clone(),
+                stream,
+                peer,
+                name.clone(),
+                open.clone(),
+            );
+            tokio::spawn(serving);
+        }
+    }
+}
+
+/// Counts an open connection while it lives.
+struct Open(Arc<Gauge>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.subtract();
+    }
+}
+
+async fn serve(
+    gateway: Arc<Gateway>,
+    app: Arc<HttpProxy<Proxy>>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    listener: Arc<str>,
+    open: Arc<Gauge>,
+) {
+    let now_open = open.add();
+    let _open = Open(open);
+    let limits = match gateway.snapshot.load().listeners.get(&*listener) {
+        Some(state) => state.limits.clone(),
+        None => platform_gateway_api::ListenerLimits::default(),
+    };
+    if limits.connections > 0 && now_open > u64::from(limits.connections) {
+        return;
+    }
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set a socket option");
+    }
+    let state = Arc::new(ConnectionState::new(
+        listener,
+        peer,
+        false,
+        limits.head_ms,
+        limits.keep_alive_ms,
+    ));
+    let _registered = gateway.connections.register(state.clone());
+    let shutdown = gateway.shutdown.subscribe();
+    let work = async {
+        match connection::plain(stream, state.clone()).await {
+            Ok(stream) => {
+                let stream: Stream = Box::new(stream);
+                app.process_new(stream, &shutdown).await;
+            }
+            Err(error) => tracing::debug!(%error, "a client left before it said anything"),
+        }
+    };
+    tokio::select! {
+        biased;
+        () = work => (),
+        () = state.closing() => (),
+    }
+}

@@ -1,0 +1,619 @@
+//! The way of one request through Pingora's phases.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header;
+use pingora_core::prelude::HttpPeer;
+use pingora_core::protocols::Digest;
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use platform_gateway_api::Route;
+
+use crate::access_log;
+use crate::answer::{self, Own};
+use crate::choose::choose;
+use crate::clock::limit;
+use crate::connection;
+use crate::context::RequestContext;
+use crate::endpoint::Attempted;
+use crate::forward;
+use crate::gateway::Gateway;
+use crate::router::{Asked, Found, normalize};
+
+/// How long a connection to a service is kept for the next request. Shorter
+/// than what common servers keep theirs (2 s and more), so that a request
+/// hardly ever meets a connection that is just being closed.
+const POOLED: Duration = Duration::from_millis(1_500);
+/// How long an unread request body is read for the connection's sake.
+const DRAIN_BODY: Duration = Duration::from_secs(2);
+/// Most attempts of one request, whatever the reason.
+pub(crate) const MOST_ATTEMPTS: u32 = 12;
+
+/// The phases, for all listeners.
+pub(crate) struct Proxy {
+    pub(crate) gateway: Arc<Gateway>,
+}
+
+/// Stops the phases; [`Proxy::fail_to_proxy`] sends the answer.
+fn stop(context: &mut RequestContext, own: Own) -> Box<Error> {
+    let status = own.status;
+    let error = Error::explain(ErrorType::HTTPStatus(status), own.code);
+    context.own = Some(own);
+    error
+}
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = RequestContext;
+
+    fn new_ctx(&self) -> Self::CTX {
+        RequestContext::new(self.gateway.clone())
+    }
+
+    fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {}
+
+    async fn early_request_filter(
+        &self,
+        session: &mut Session,
+        context: &mut Self::CTX,
+    ) -> Result<()> {
+        let http2 = session.is_http2();
+        let connection = session.digest().and_then(connection::of_digest);
+        if let Some(connection) = &connection {
+            connection.begin(http2);
+        }
+        context.connection = connection;
+        session.set_pipelining_enabled(true);
+        session.set_total_drain_timeout(Some(DRAIN_BODY));
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, context: &mut Self::CTX) -> Result<bool> {
+        match admit(session, context) {
+            Ok(()) => Ok(false),
+            Err(own) => {
+                answer::send(session, &own, &context.request_id).await?;
+                context.own = Some(own);
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        context: &mut Self::CTX,
+    ) -> Result<Box<HttpPeer>> {
+        context.repeat = false;
+        context.attempt = None;
+        let Some(route) = context.route.clone() else {
+            return Err(stop(context, nothing_here()));
+        };
+        let timeouts = &route.route.timeouts;
+        let backoff = route.route.retries.backoff_ms;
+        if context.repeats > 0 && backoff > 0 {
+            let most = backoff.saturating_mul(1 << (context.repeats - 1).min(6));
+            tokio::time::sleep(Duration::from_millis(rand::random_range(0..=most))).await;
+        }
+        let left = match limit(timeouts.total_ms) {
+            None => None,
+            Some(total) => match total.checked_sub(context.started.elapsed()) {
+                Some(left) if !left.is_zero() => Some(left),
+                _ => return Err(stop(context, too_late())),
+            },
+        };
+        let Some((version, endpoint)) = choose(context, &session.req_header().headers) else {
+            return Err(none_left(context));
+        };
+        context.begin(version, endpoint.clone());
+        let address = match endpoint.resolve().await {
+            Ok(address) => address,
+            Err(error) => {
+                context.settle(Attempted::Unreachable);
+                let mut error =
+                    Error::because(ErrorType::ConnectNoRoute, "looking up an endpoint", error);
+                error.as_up();
+                error.set_retry(context.attempts < MOST_ATTEMPTS);
+                return Err(error);
+            }
+        };
+        let mut peer = Box::new(HttpPeer::new(address, false, String::new()));
+        let options = &mut peer.options;
+        options.connection_timeout = smaller(limit(timeouts.connect_ms), left);
+        options.total_connection_timeout = options.connection_timeout;
+        options.read_timeout = if streams(session.req_header()) {
+            limit(timeouts.idle_ms)
+        } else {
+            smaller(limit(timeouts.first_byte_ms), left)
+        };
+        options.write_timeout = limit(timeouts.idle_ms);
+        options.idle_timeout = Some(POOLED);
+        let http2 = route
+            .service
+            .as_ref()
+            .is_some_and(|service| service.settings.http2);
+        if http2 {
+            options.set_http_version(2, 2);
+            options.max_h2_streams = 100;
+        }
+        Ok(peer)
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        _reused: bool,
+        _peer: &HttpPeer,
+        _descriptor: std::os::fd::RawFd,
+        _digest: Option<&Digest>,
+        context: &mut Self::CTX,
+    ) -> Result<()> {
+        if let Some(attempt) = &mut context.attempt {
+            attempt.started = Instant::now();
+        }
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        request: &mut RequestHeader,
+        context: &mut Self::CTX,
+    ) -> Result<()> {
+        let (Some(route), Some(connection)) = (&context.route, &context.connection) else {
+            return Ok(());
+        };
+        let trusted = is_internal(context)
+            || context
+                .snapshot
+                .trusted_proxies
+                .contains(connection.peer.ip().to_canonical());
+        forward::request(
+            request,
+            context,
+            &route.route,
+            connection.peer.ip(),
+            trusted,
+            connection.tls,
+        )
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        context: &mut Self::CTX,
+    ) -> Result<()> {
+        if let Some(body) = body {
+            context.received += body.len() as u64;
+            let most = context
+                .route
+                .as_ref()
+                .map_or(0, |route| route.route.max_body);
+            if most > 0 && context.received > most {
+                return Err(stop(context, too_large()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        context: &mut Self::CTX,
+    ) -> Result<()> {
+        let status = response.status;
+        if status.is_informational() && status != http::StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(());
+        }
+        let outcome = if status.is_server_error() {
+            Attempted::Bad
+        } else {
+            Attempted::Good
+        };
+        let repeatable = context
+            .route
+            .as_ref()
+            .is_some_and(|route| route.route.retries.statuses.contains(&status.as_u16()));
+        if repeatable && may_repeat(session, context) {
+            context.settle(outcome);
+            context.repeat = true;
+            return Err(Error::explain(
+                ErrorType::HTTPStatus(status.as_u16()),
+                "repeating an attempt for its status",
+            ));
+        }
+        context.settle(outcome);
+        context.head_after = Some(context.started.elapsed());
+        context.attempt_took = context
+            .attempt
+            .as_ref()
+            .map(|attempt| attempt.started.elapsed());
+        forward::remove_hop_by_hop(response);
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        context: &mut Self::CTX,
+    ) -> Result<()> {
+        let tls = context
+            .connection
+            .as_ref()
+            .is_some_and(|connection| connection.tls);
+        if context.gateway.is_draining() {
+            session.set_keepalive(None);
+        }
+        forward::response(response, context, tls)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        context: &mut Self::CTX,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        // Nothing was sent, so any request may go to another endpoint.
+        context.settle(Attempted::Unreachable);
+        error.set_retry(context.attempts < MOST_ATTEMPTS);
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        context: &mut Self::CTX,
+        reused: bool,
+    ) -> Box<Error> {
+        if context.repeat {
+            error.set_retry(true);
+            return error;
+        }
+        if context.own.is_some() || *error.esource() == ErrorSource::Downstream {
+            error.set_retry(false);
+            return error;
+        }
+        if context.head_after.is_some() {
+            error.set_retry(false);
+            return error;
+        }
+        // A kept connection that the service closed meanwhile says nothing about the service.
+        let stale = reused
+            && matches!(
+                error.etype(),
+                ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError
+            );
+        if stale && is_repeatable(session) && context.attempts < MOST_ATTEMPTS {
+            context.tried.pop();
+            error.set_retry(true);
+            return error;
+        }
+        context.settle(Attempted::Unreachable);
+        let again = may_repeat(session, context);
+        context.repeat = again;
+        error.set_retry(again);
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        context: &mut Self::CTX,
+    ) -> FailToProxy {
+        let own = match context.own.take() {
+            Some(own) => Some(own),
+            None => own_for(error, context),
+        };
+        let Some(own) = own else {
+            return FailToProxy {
+                error_code: 0,
+                can_reuse_downstream: false,
+            };
+        };
+        session.set_keepalive(None);
+        if let Err(error) = answer::send(session, &own, &context.request_id).await {
+            tracing::debug!(%error, "cannot send an answer");
+        }
+        let status = own.status;
+        context.own = Some(own);
+        FailToProxy {
+            error_code: status,
+            can_reuse_downstream: false,
+        }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Self::CTX) {
+        let client_left = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
+        let status = session.response_written().map(|head| head.status.as_u16());
+        // An answer that broke off half way was not a good one.
+        let broken = error.is_some() && !client_left && context.head_after.is_some();
+        let judged = if broken { Some(502) } else { status };
+        context.count(judged, client_left);
+        access_log::write(session, context, status, error);
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &Self::CTX, _: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &Self::CTX,
+        _: &Error,
+        _: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+/// Decides whether a request may pass, and finds its route.
+fn admit(session: &mut Session, context: &mut RequestContext) -> Result<(), Own> {
+    let snapshot = context.snapshot.clone();
+    let Some(connection) = context.connection.clone() else {
+        return Err(nothing_here());
+    };
+    let head = session.req_header();
+    let listener = snapshot.listeners.get(&*connection.listener);
+    let internal = listener.and_then(|listener| listener.internal.clone());
+    let client = forward::client(
+        &snapshot,
+        connection.peer.ip(),
+        internal.is_some(),
+        &head.headers,
+    );
+    context.client = Some(client.address);
+    context.request_id = forward::request_id(&head.headers, client.trusted);
+    context.trace_parent = forward::trace_parent(&head.headers);
+    context.host = forward::host_with_port(head)
+        .map(|host| without_port(&host).to_ascii_lowercase())
+        .unwrap_or_default();
+    context.target = head
+        .uri
+        .path_and_query()
+        .map_or_else(String::new, |target| target.as_str().to_string());
+    let found = match (listener, internal) {
+        (None, _) => return Err(nothing_here()),
+        (Some(_), Some(route)) => Ok(route),
+        (Some(_), None) => find(&snapshot, head, &context.host),
+    };
+    let declared = head
+        .headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<u64>().ok());
+    if let Some(listener) = listener {
+        let limits = &listener.limits;
+        session.set_read_timeout(limit(limits.idle_ms));
+        session.set_write_timeout(limit(limits.idle_ms));
+        session.set_keepalive(Some((limits.keep_alive_ms / 1000).max(1)));
+    }
+    if context.gateway.is_draining() {
+        session.set_keepalive(None);
+    }
+    let route = found?;
+    context.route = Some(route.clone());
+    if !route.allow.is_empty() && !route.allow.contains(client.address)
+        || route.deny.contains(client.address)
+    {
+        return Err(Own::new(
+            403,
+            "address-denied",
+            "this address may not ask here",
+        ));
+    }
+    let most = route.route.max_body;
+    if most > 0 && declared.is_some_and(|length| length > most) {
+        return Err(too_large());
+    }
+    if let Some(redirect) = redirect(session, context, &route.route) {
+        return Err(redirect);
+    }
+    if let Some(service) = &route.service {
+        service.runtime.earn_retry(route.route.retries.budget);
+        let most = u64::from(service.settings.limits.concurrent);
+        if most > 0 && service.runtime.in_flight.get() >= most {
+            service.runtime.shed.increment();
+            let busy = Own::new(503, "too-busy", "the service is at its limit");
+            return Err(busy.retry_after(1));
+        }
+    }
+    Ok(())
+}
+
+fn find(
+    snapshot: &crate::snapshot::Snapshot,
+    head: &RequestHeader,
+    host: &str,
+) -> Result<Arc<crate::snapshot::RouteState>, Own> {
+    let Some(path) = normalize(head.uri.path()) else {
+        let detail = "the path has dot segments, a backslash or a broken escape";
+        return Err(Own::new(400, "ambiguous-path", detail));
+    };
+    let asked = Asked {
+        host,
+        path: &path,
+        query: head.uri.query(),
+        method: head.method.as_str(),
+        headers: &head.headers,
+    };
+    match snapshot.router.find(&asked) {
+        Found::Route(route) => Ok(route.clone()),
+        Found::OtherMethods(methods) => {
+            let own = Own::new(405, "method-not-allowed", "no route takes this method here");
+            Err(own.header("allow", methods.join(", ")))
+        }
+        Found::Nothing => Err(nothing_here()),
+    }
+}
+
+fn redirect(session: &Session, context: &RequestContext, route: &Route) -> Option<Own> {
+    let redirect = route.redirect.as_ref()?;
+    let head = session.req_header();
+    let tls = context
+        .connection
+        .as_ref()
+        .is_some_and(|connection| connection.tls);
+    let origin = redirect.origin.clone().unwrap_or_else(|| {
+        let scheme = if tls { "https" } else { "http" };
+        let host = forward::host_with_port(head).unwrap_or_else(|| context.host.clone());
+        format!("{scheme}://{host}")
+    });
+    let path = redirect.path.as_deref().unwrap_or(head.uri.path());
+    let query = head.uri.query().map(|query| format!("?{query}"));
+    let location = format!("{origin}{path}{}", query.unwrap_or_default());
+    Some(Own::new(redirect.status, "redirect", "").header("location", location))
+}
+
+fn is_internal(context: &RequestContext) -> bool {
+    context
+        .connection
+        .as_ref()
+        .and_then(|connection| context.snapshot.listeners.get(&*connection.listener))
+        .is_some_and(|listener| listener.internal.is_some())
+}
+
+/// Whether the same request may be sent twice without harm.
+fn is_repeatable(session: &Session) -> bool {
+    session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated()
+}
+
+/// Whether the request may be repeated now; takes from the budget if so.
+fn may_repeat(session: &Session, context: &mut RequestContext) -> bool {
+    let Some(route) = context.route.clone() else {
+        return false;
+    };
+    let Some(service) = &route.service else {
+        return false;
+    };
+    let again = is_repeatable(session)
+        && context.repeats < route.route.retries.attempts
+        && context.attempts < MOST_ATTEMPTS
+        && service.runtime.take_retry();
+    if again {
+        context.repeats += 1;
+    }
+    again
+}
+
+/// Whether the answer may come in parts with long pauses between them.
+fn streams(head: &RequestHeader) -> bool {
+    let value = |name| {
+        head.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("")
+    };
+    head.headers.contains_key(header::UPGRADE)
+        || value(header::ACCEPT).contains("text/event-stream")
+        || value(header::CONTENT_TYPE).starts_with("application/grpc")
+}
+
+fn smaller(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    if host.starts_with('[') {
+        return host.split_inclusive(']').next().unwrap_or(host);
+    }
+    host.split(':').next().unwrap_or(host)
+}
+
+fn none_left(context: &mut RequestContext) -> Box<Error> {
+    if context.attempts > 0 {
+        let own = Own::new(
+            502,
+            "unreachable",
+            "no endpoint of the service could be reached",
+        );
+        return stop(context, own);
+    }
+    if let Some(service) = context.service() {
+        service.runtime.unserved.increment();
+    }
+    let own = Own::new(
+        503,
+        "no-endpoint",
+        "the service has no endpoint that is ready",
+    );
+    stop(context, own.retry_after(1))
+}
+
+fn nothing_here() -> Own {
+    Own::new(404, "no-route", "no route leads here")
+}
+
+fn too_late() -> Own {
+    Own::new(504, "timeout", "the service did not answer in time")
+}
+
+fn too_large() -> Own {
+    Own::new(
+        413,
+        "body-too-large",
+        "the body is larger than this route takes",
+    )
+}
+
+/// The answer for an error of Pingora's, if the client is still there.
+fn own_for(error: &Error, context: &RequestContext) -> Option<Own> {
+    let timed_out = matches!(
+        error.etype(),
+        ErrorType::ReadTimedout | ErrorType::ConnectTimedout | ErrorType::WriteTimedout
+    );
+    match error.esource() {
+        ErrorSource::Downstream => match error.etype() {
+            ErrorType::ReadTimedout => Some(Own::new(
+                408,
+                "slow-request",
+                "the request's body came too slowly",
+            )),
+            ErrorType::ReadError
+            | ErrorType::WriteError
+            | ErrorType::WriteTimedout
+            | ErrorType::ConnectionClosed
+            | ErrorType::H2Error => None,
+            _ => Some(Own::new(400, "bad-request", "the request is malformed")),
+        },
+        _ if timed_out && context.attempts > 0 => Some(too_late()),
+        ErrorSource::Upstream => Some(Own::new(
+            502,
+            "unreachable",
+            "the service did not answer properly",
+        )),
+        _ => Some(Own::new(500, "internal", "the gateway failed")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_lose_their_port() {
+        for (host, expected) in [
+            ("example.org", "example.org"),
+            ("example.org:80", "example.org"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+        ] {
+            assert_eq!(without_port(host), expected);
+        }
+    }
+}

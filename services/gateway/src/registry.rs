@@ -1,0 +1,243 @@
+//! What outlives a configuration: counts, health, turns.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use platform_gateway_api::{Config, Endpoint, ServiceTally, Tallies};
+
+use crate::clock::now_ms;
+use crate::endpoint::EndpointState;
+use crate::tally::{Counter, Gauge, RouteCounts, VersionCounts};
+
+/// A retry in thousandths of a token.
+const RETRY: u64 = 1000;
+/// Most saved-up retries.
+const MOST_RETRIES: u64 = 100 * RETRY;
+
+/// Counts and turns of a service over all its versions.
+#[derive(Debug)]
+pub(crate) struct ServiceRuntime {
+    turns: AtomicU64,
+    retry_tokens: AtomicU64,
+    retry_refilled: AtomicU64,
+    pub(crate) in_flight: Gauge,
+    pub(crate) unserved: Counter,
+    pub(crate) shed: Counter,
+}
+
+impl Default for ServiceRuntime {
+    fn default() -> Self {
+        Self {
+            turns: AtomicU64::new(0),
+            retry_tokens: AtomicU64::new(10 * RETRY),
+            retry_refilled: AtomicU64::new(now_ms()),
+            in_flight: Gauge::default(),
+            unserved: Counter::default(),
+            shed: Counter::default(),
+        }
+    }
+}
+
+impl ServiceRuntime {
+    /// A number that grows by one with each request.
+    pub(crate) fn turn(&self) -> u64 {
+        self.turns.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Pays a request's share into the retry budget.
+    pub(crate) fn earn_retry(&self, thousandths: u32) {
+        if self.retry_tokens.load(Ordering::Relaxed) < MOST_RETRIES {
+            self.retry_tokens
+                .fetch_add(u64::from(thousandths), Ordering::Relaxed);
+        }
+    }
+
+    /// Takes a retry out of the budget, which also grows by one each second.
+    pub(crate) fn take_retry(&self) -> bool {
+        let now = now_ms();
+        let last = self.retry_refilled.load(Ordering::Relaxed);
+        let gained = now.saturating_sub(last).min(10_000);
+        if gained >= 1000
+            && self
+                .retry_refilled
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        {
+            self.retry_tokens.fetch_add(gained, Ordering::Relaxed);
+        }
+        self.retry_tokens
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tokens| {
+                tokens.checked_sub(RETRY)
+            })
+            .is_ok()
+    }
+}
+
+/// Counts and turns of one version.
+#[derive(Debug, Default)]
+pub(crate) struct VersionRuntime {
+    turns: AtomicU64,
+    pub(crate) counts: VersionCounts,
+}
+
+impl VersionRuntime {
+    /// A number that grows by one with each choice of an endpoint.
+    pub(crate) fn turn(&self) -> u64 {
+        self.turns.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug, Default)]
+struct ServiceEntry {
+    runtime: Arc<ServiceRuntime>,
+    versions: BTreeMap<String, Arc<VersionRuntime>>,
+    endpoints: HashMap<(String, String, String), Arc<EndpointState>>,
+}
+
+/// Everything that is counted or learnt, by name. Locked only while a
+/// configuration is compiled or the counts are read.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    services: Mutex<BTreeMap<String, ServiceEntry>>,
+    routes: Mutex<BTreeMap<String, Arc<RouteCounts>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Registry {
+    pub(crate) fn service(&self, name: &str) -> Arc<ServiceRuntime> {
+        let mut services = lock(&self.services);
+        services.entry(name.into()).or_default().runtime.clone()
+    }
+
+    pub(crate) fn version(&self, service: &str, version: &str) -> Arc<VersionRuntime> {
+        let mut services = lock(&self.services);
+        let entry = services.entry(service.into()).or_default();
+        entry.versions.entry(version.into()).or_default().clone()
+    }
+
+    pub(crate) fn route(&self, name: &str) -> Arc<RouteCounts> {
+        lock(&self.routes).entry(name.into()).or_default().clone()
+    }
+
+    pub(crate) fn endpoint(
+        &self,
+        service: &str,
+        version: &Arc<str>,
+        endpoint: &Endpoint,
+    ) -> Arc<EndpointState> {
+        let mut services = lock(&self.services);
+        let entry = services.entry(service.into()).or_default();
+        let key = (
+            version.to_string(),
+            endpoint.id.clone(),
+            endpoint.address.clone(),
+        );
+        let known = entry.endpoints.entry(key).or_insert_with(|| {
+            Arc::new(EndpointState::new(
+                &endpoint.id,
+                version,
+                &endpoint.address,
+                endpoint.zone.as_deref(),
+            ))
+        });
+        if known.zone != endpoint.zone {
+            *known = Arc::new(EndpointState::new(
+                &endpoint.id,
+                version,
+                &endpoint.address,
+                endpoint.zone.as_deref(),
+            ));
+        }
+        known.clone()
+    }
+
+    /// Forgets the endpoints that the configuration does not name any more.
+    /// Counts of services, versions and routes stay.
+    pub(crate) fn keep_only(&self, config: &Config) {
+        for (name, entry) in lock(&self.services).iter_mut() {
+            let Some(service) = config.services.get(name) else {
+                entry.endpoints.clear();
+                continue;
+            };
+            let named: HashSet<(&str, &str, &str)> = service
+                .versions
+                .iter()
+                .flat_map(|(version, settings)| {
+                    settings.endpoints.iter().map(move |endpoint| {
+                        (
+                            version.as_str(),
+                            endpoint.id.as_str(),
+                            endpoint.address.as_str(),
+                        )
+                    })
+                })
+                .collect();
+            entry
+                .endpoints
+                .retain(|(version, id, address), _| named.contains(&(version, id, address)));
+        }
+    }
+
+    /// Fills in all counts.
+    pub(crate) fn read(&self, tallies: &mut Tallies) {
+        for (name, entry) in lock(&self.services).iter() {
+            let tally = ServiceTally {
+                versions: entry
+                    .versions
+                    .iter()
+                    .map(|(version, runtime)| (version.clone(), runtime.counts.read()))
+                    .collect(),
+                endpoints: entry
+                    .endpoints
+                    .values()
+                    .map(|endpoint| (endpoint.id.to_string(), endpoint.read()))
+                    .collect(),
+                unserved: entry.runtime.unserved.get(),
+                shed: entry.runtime.shed.get(),
+            };
+            tallies.services.insert(name.clone(), tally);
+        }
+        for (name, counts) in lock(&self.routes).iter() {
+            tallies.routes.insert(name.clone(), counts.read());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_are_bounded_by_their_budget() {
+        let runtime = ServiceRuntime::default();
+        let taken = (0..50).filter(|_| runtime.take_retry()).count();
+        assert_eq!(taken, 10);
+        for _ in 0..20 {
+            runtime.earn_retry(200);
+        }
+        let taken = (0..50).filter(|_| runtime.take_retry()).count();
+        assert_eq!(taken, 4);
+    }
+
+    #[test]
+    fn counts_outlive_a_configuration_and_endpoints_do_not() {
+        let registry = Registry::default();
+        let version: Arc<str> = "r5".into();
+        let endpoint = Endpoint {
+            id: "a".into(),
+            address: "127.0.0.1:1".into(),
+            zone: None,
+        };
+        registry.endpoint("orders", &version, &endpoint);
+        registry.version("orders", "r5").counts.good.increment();
+        registry.keep_only(&Config::default());
+        let mut tallies = Tallies::default();
+        registry.read(&mut tallies);
+        assert_eq!(tallies.version("orders", "r5").unwrap().good, 1);
+        assert!(tallies.services["orders"].endpoints.is_empty());
+    }
+}

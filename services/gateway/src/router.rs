@@ -1,0 +1,386 @@
+//! Finds the route of a request.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use platform_gateway_api::{Match, PathMatch, ValueMatch};
+
+/// What a request is matched on.
+pub(crate) struct Asked<'a> {
+    /// Without port, in lower case.
+    pub(crate) host: &'a str,
+    /// As [`normalize`] returns it.
+    pub(crate) path: &'a str,
+    pub(crate) query: Option<&'a str>,
+    pub(crate) method: &'a str,
+    pub(crate) headers: &'a HeaderMap,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub(crate) enum Found<'a, T> {
+    /// The most specific route.
+    Route(&'a Arc<T>),
+    /// The path is known, but not with this method. Holds the methods that are.
+    OtherMethods(Vec<&'a str>),
+    /// No route.
+    Nothing,
+}
+
+/// All routes, most specific first.
+#[derive(Debug)]
+pub(crate) struct Router<T> {
+    entries: Vec<Entry<T>>,
+    /// Positions of entries whose first segment is fixed, by that segment.
+    by_segment: HashMap<String, Vec<u32>>,
+    /// Positions of entries that any first segment may fit.
+    anywhere: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    matches: Match,
+    target: Arc<T>,
+}
+
+impl<T> Router<T> {
+    pub(crate) fn new(routes: impl Iterator<Item = (Match, Arc<T>)>) -> Self {
+        let mut entries: Vec<Entry<T>> = routes
+            .map(|(matches, target)| Entry { matches, target })
+            .collect();
+        // Stable: an earlier route wins among equals.
+        entries.sort_by_key(|entry| std::cmp::Reverse(specificity(&entry.matches)));
+        let mut by_segment: HashMap<String, Vec<u32>> = HashMap::new();
+        let mut anywhere = Vec::new();
+        for (index, entry) in (0_u32..).zip(&entries) {
+            match fixed_segment(&entry.matches.path) {
+                Some(segment) => by_segment.entry(segment.into()).or_default().push(index),
+                None => anywhere.push(index),
+            }
+        }
+        Self {
+            entries,
+            by_segment,
+            anywhere,
+        }
+    }
+
+    pub(crate) fn find(&self, asked: &Asked<'_>) -> Found<'_, T> {
+        let segment = first_segment(asked.path);
+        let here = self.by_segment.get(segment).map_or(&[][..], Vec::as_slice);
+        let mut methods = Vec::new();
+        let (mut fixed, mut any) = (here.iter().peekable(), self.anywhere.iter().peekable());
+        loop {
+            // Both lists are in order of specificity: take the lower position.
+            let index = match (fixed.peek(), any.peek()) {
+                (Some(one), Some(other)) if one < other => fixed.next(),
+                (_, Some(_)) => any.next(),
+                (_, None) => fixed.next(),
+            };
+            let Some(entry) = index.and_then(|index| self.entries.get(*index as usize)) else {
+                break;
+            };
+            if !fits(&entry.matches, asked) {
+                continue;
+            }
+            let allowed = &entry.matches.methods;
+            if allowed.is_empty() || allowed.iter().any(|method| method == asked.method) {
+                return Found::Route(&entry.target);
+            }
+            methods.extend(allowed.iter().map(String::as_str));
+        }
+        if methods.is_empty() {
+            Found::Nothing
+        } else {
+            methods.sort_unstable();
+            methods.dedup();
+            Found::OtherMethods(methods)
+        }
+    }
+}
+
+/// Orders matches: a higher value is more specific.
+fn specificity(matches: &Match) -> (bool, u8, usize, usize) {
+    let (kind, text) = match &matches.path {
+        PathMatch::Prefix(text) => (0, text),
+        PathMatch::Template(text) => (1, text),
+        PathMatch::Exact(text) => (2, text),
+    };
+    let conditions =
+        matches.headers.len() + matches.query.len() + usize::from(!matches.methods.is_empty());
+    (!matches.hosts.is_empty(), kind, text.len(), conditions)
+}
+
+fn first_segment(path: &str) -> &str {
+    path.trim_start_matches('/').split('/').next().unwrap_or("")
+}
+
+/// The first segment a path must have, if it is fixed.
+fn fixed_segment(path: &PathMatch) -> Option<&str> {
+    let text = match path {
+        PathMatch::Prefix(text) if text.trim_end_matches('/').is_empty() => return None,
+        PathMatch::Prefix(text) | PathMatch::Exact(text) | PathMatch::Template(text) => text,
+    };
+    let segment = first_segment(text);
+    (!segment.starts_with('{')).then_some(segment)
+}
+
+fn fits(matches: &Match, asked: &Asked<'_>) -> bool {
+    let host = matches.hosts.is_empty()
+        || matches
+            .hosts
+            .iter()
+            .any(|pattern| host_fits(pattern, asked.host));
+    host && path_fits(&matches.path, asked.path)
+        && matches.headers.iter().all(|(name, wanted)| {
+            let mut values = asked.headers.get_all(name.as_str()).iter().peekable();
+            if let ValueMatch::Present(present) = wanted {
+                return values.peek().is_some() == *present;
+            }
+            values.any(|value| value.to_str().is_ok_and(|value| value_fits(wanted, value)))
+        })
+        && matches.query.iter().all(|(name, wanted)| {
+            let mut values = query_values(asked.query, name).peekable();
+            if let ValueMatch::Present(present) = wanted {
+                return values.peek().is_some() == *present;
+            }
+            values.any(|value| value_fits(wanted, &value))
+        })
+}
+
+/// `*.example.org` stands for one or more labels.
+pub(crate) fn host_fits(pattern: &str, host: &str) -> bool {
+    match pattern.strip_prefix('*') {
+        Some(suffix) => {
+            host.len() > suffix.len()
+                && host.is_char_boundary(host.len() - suffix.len())
+                && host[host.len() - suffix.len()..].eq_ignore_ascii_case(suffix)
+        }
+        None => pattern.eq_ignore_ascii_case(host),
+    }
+}
+
+fn path_fits(wanted: &PathMatch, path: &str) -> bool {
+    match wanted {
+        PathMatch::Exact(text) => path == text,
+        PathMatch::Prefix(text) => {
+            let text = text.trim_end_matches('/');
+            path.strip_prefix(text)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }
+        PathMatch::Template(text) => template_values(text, path).is_some(),
+    }
+}
+
+/// What stands for each `{name}` of a template, if the path fits.
+pub(crate) fn template_values<'a>(
+    template: &'a str,
+    path: &'a str,
+) -> Option<Vec<(&'a str, &'a str)>> {
+    let mut values = Vec::new();
+    let (mut wanted, mut given) = (template.split('/'), path.split('/'));
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return Some(values),
+            (Some(wanted), Some(given)) => {
+                let name = wanted
+                    .strip_prefix('{')
+                    .and_then(|rest| rest.strip_suffix('}'));
+                match name {
+                    Some(name) if !given.is_empty() => values.push((name, given)),
+                    None if wanted == given => (),
+                    _ => return None,
+                }
+            }
+            _ => return None,
+        }
+    }
+}
+
+fn value_fits(wanted: &ValueMatch, value: &str) -> bool {
+    match wanted {
+        ValueMatch::Exact(text) => value == text,
+        ValueMatch::Prefix(text) => value.starts_with(text.as_str()),
+        ValueMatch::Present(present) => *present,
+    }
+}
+
+fn query_values<'a>(
+    query: Option<&'a str>,
+    name: &'a str,
+) -> impl Iterator<Item = Cow<'a, str>> + 'a {
+    query.unwrap_or("").split('&').filter_map(move |pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (!pair.is_empty() && decode(key, |_| true) == name).then(|| decode(value, |_| true))
+    })
+}
+
+/// Returns the path that routes are matched on: escapes of characters that
+/// need none are resolved and repeated slashes joined, so that two spellings
+/// that a service takes for the same meet the same route.
+///
+/// - returns: `None` for dot segments and broken escapes, which are refused
+///
+/// Source: RFC 3986, 6.2.2.
+pub(crate) fn normalize(path: &str) -> Option<Cow<'_, str>> {
+    let plain = !path.contains('%') && !path.contains("//") && !path.contains("/.");
+    if plain && !path.contains('\\') {
+        return Some(Cow::Borrowed(path));
+    }
+    if path.contains('\\') || broken_escape(path) {
+        return None;
+    }
+    let decoded = decode(path, |byte| {
+        byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+    });
+    let mut joined = String::with_capacity(decoded.len());
+    let mut last = ' ';
+    for character in decoded.chars() {
+        if !(character == '/' && last == '/') {
+            joined.push(character);
+        }
+        last = character;
+    }
+    if joined
+        .split('/')
+        .any(|segment| segment == "." || segment == "..")
+    {
+        return None;
+    }
+    Some(Cow::Owned(joined))
+}
+
+fn broken_escape(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.iter().enumerate().any(|(index, byte)| {
+        *byte == b'%'
+            && !bytes
+                .get(index + 1..index + 3)
+                .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    })
+}
+
+/// Resolves the escapes of those bytes that `wanted` names.
+fn decode(text: &str, wanted: impl Fn(u8) -> bool) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut index = 0;
+    while index < bytes.len() {
+        let value = (bytes[index] == b'%')
+            .then(|| text.get(index + 1..index + 3))
+            .flatten()
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match value {
+            Some(value) if wanted(value) => {
+                out.push(value);
+                index += 3;
+            }
+            _ => {
+                out.push(bytes[index]);
+                index += 1;
+            }
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn router(routes: &[(&str, serde_json::Value)]) -> Router<String> {
+        Router::new(routes.iter().map(|(name, matches)| {
+            let matches = serde_json::from_value(matches.clone()).unwrap();
+            (matches, Arc::new((*name).to_string()))
+        }))
+    }
+
+    fn check(router: &Router<String>, method: &str, host: &str, target: &str, expected: &str) {
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert("x-version", "2".parse().unwrap());
+        let path = normalize(path).unwrap();
+        let found = match router.find(&Asked {
+            host,
+            path: &path,
+            query,
+            method,
+            headers: &headers,
+        }) {
+            Found::Route(name) => name.to_string(),
+            Found::OtherMethods(methods) => format!("only {}", methods.join(" ")),
+            Found::Nothing => "nothing".into(),
+        };
+        assert_eq!(found, expected, "{method} {host}{target}");
+    }
+
+    #[test]
+    fn the_most_specific_route_wins() {
+        use serde_json::json;
+        let router = router(&[
+            ("web", json!({})),
+            ("api", json!({ "path": { "prefix": "/api" } })),
+            (
+                "order",
+                json!({ "path": { "template": "/api/orders/{id}" }, "methods": ["GET", "PUT"] }),
+            ),
+            ("new", json!({ "path": { "exact": "/api/orders/new" } })),
+            (
+                "v2",
+                json!({ "path": { "prefix": "/api" }, "headers": { "x-version": { "exact": "2" } }, "query": { "beta": { "present": true } } }),
+            ),
+            ("tenant", json!({ "hosts": ["*.example.org"] })),
+            (
+                "post",
+                json!({ "path": { "exact": "/only" }, "methods": ["POST"], "hosts": ["only.test"] }),
+            ),
+        ]);
+        check(&router, "GET", "a", "/", "web");
+        check(&router, "GET", "a", "/apis", "web");
+        check(&router, "GET", "a", "/api", "api");
+        check(&router, "GET", "a", "/api/", "api");
+        check(&router, "GET", "a", "/%61pi//x", "api");
+        check(&router, "GET", "a", "/api/orders/7", "order");
+        check(&router, "DELETE", "a", "/api/orders/7", "api");
+        check(&router, "GET", "a", "/api/orders/new", "new");
+        check(&router, "GET", "a", "/api/x?beta", "v2");
+        check(&router, "GET", "A.example.org", "/api", "tenant");
+        check(&router, "GET", "example.org", "/api", "api");
+    }
+
+    #[test]
+    fn a_known_path_with_another_method_says_so() {
+        let router = router(&[(
+            "post",
+            serde_json::json!({ "path": { "exact": "/only" }, "methods": ["POST"] }),
+        )]);
+        check(&router, "GET", "a", "/only", "only POST");
+        check(&router, "GET", "a", "/else", "nothing");
+    }
+
+    #[test]
+    fn ambiguous_paths_are_refused() {
+        for (path, expected) in [
+            ("/a/b", Some("/a/b")),
+            ("/a/%7euser", Some("/a/~user")),
+            ("/a%2Fb", Some("/a%2Fb")),
+            ("/a//b///c", Some("/a/b/c")),
+            ("/.well-known/x", Some("/.well-known/x")),
+            ("/a/../b", None),
+            ("/a/%2e%2E/b", None),
+            ("/a/.", None),
+            ("/a\\b", None),
+            ("/a/%zz", None),
+        ] {
+            assert_eq!(normalize(path).as_deref(), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The life of a gateway process: start, serve, hand over or drain.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use platform_gateway_api::{Config, Reason};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
+
+use crate::access_log::LogTarget;
+use crate::control::{Control, Refusal};
+use crate::gateway::Gateway;
+use crate::store::{Kept, Store};
+use crate::{admin, handover, socket};
+
+/// How often waiting connections are looked after.
+const TICK: Duration = Duration::from_millis(100);
+/// How long an idle connection stays open while the gateway drains: a client
+/// that is about to ask again gets its answer and is told to go.
+const GRACE_MS: u64 = 1_000;
+
+/// How a gateway is run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Folder where the last configuration is kept, and found at start.
+    pub state: Option<PathBuf>,
+    /// Unix socket of the admin protocol.
+    pub admin: Option<PathBuf>,
+    /// Unix socket over which a successor takes the listening sockets.
+    pub handover: Option<PathBuf>,
+    /// File with the configuration (TOML, or JSON by its name), for standalone
+    /// use; read again on SIGHUP.
+    pub config: Option<PathBuf>,
+    /// Where the access log goes.
+    pub access_log: LogTarget,
+    /// How long requests under way may take to finish when the gateway ends.
+    pub drain_deadline: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            state: None,
+            admin: None,
+            handover: None,
+            config: None,
+            access_log: LogTarget::None,
+            drain_deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why a gateway could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or socket could not be used.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// Verb phrase, such as "listen at".
+        action: &'static str,
+        /// The file or socket.
+        path: PathBuf,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// The configuration file is not one.
+    #[error("cannot read the configuration in `{}`", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The configuration is refused.
+    #[error("the configuration is refused: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Refused(Vec<Reason>),
+    /// A signal could not be listened for.
+    #[error("cannot wait for signals")]
+    Signals(#[source] std::io::Error),
+}
+
+fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_path_buf();
+    move |source| Error::Io {
+        action,
+        path,
+        source,
+    }
+}
+
+/// Runs a gateway until it was drained: by SIGTERM or SIGINT, by the admin
+/// protocol, or because a successor took over.
+///
+/// # Errors
+///
+/// When it cannot start: a socket, file or configuration is unusable.
+pub async fn run(options: Options) -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
+    let mut reload = signal(SignalKind::hangup()).map_err(Error::Signals)?;
+    let gateway = Gateway::new(options.access_log.clone());
+    let store = options.state.as_deref().map(Store::new);
+    let control = Control::new(gateway.clone(), store.clone());
+    let inheritance = match &options.handover {
+        Some(path) => {
+            let path = path.clone();
+            let asked = tokio::task::spawn_blocking(move || handover::inherit(&path)).await;
+            match asked {
+                Ok(Ok(inheritance)) => inheritance,
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "cannot take over from a predecessor; starting alone");
+                    None
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "taking over broke off; starting alone");
+                    None
+                }
+            }
+        }
+        None => None,
+    };
+    let confirm = start(&control, &options, store.as_ref(), inheritance).await?;
+    let admin_path = match &options.admin {
+        Some(path) => {
+            let (listener, own) = socket::listen(path).map_err(io("listen at", path))?;
+            tokio::spawn(admin::serve(listener, control.clone()));
+            Some(own)
+        }
+        None => None,
+    };
+    let mut successor = None;
+    let handover_path = match &options.handover {
+        Some(path) => {
+            let (listener, own) = socket::listen(path).map_err(io("listen at", path))?;
+            successor = Some(Box::pin(handover::offer(listener, control.clone())));
+            Some(own)
+        }
+        None => None,
+    };
+    if let Some(inheritance) = confirm
+        && let Err(error) = inheritance.confirm()
+    {
+        tracing::warn!(%error, "the predecessor left before it was told");
+    }
+    let ticking = tokio::spawn(look_after(gateway.clone()));
+    tracing::info!(
+        revision = gateway.snapshot.load().revision,
+        "the gateway serves"
+    );
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = control.leave.notified() => break,
+            _ = reload.recv() => reread(&control, &options).await,
+            given = async { successor.as_mut().expect("guarded").await }, if successor.is_some() => {
+                match given {
+                    Ok(()) => break,
+                    Err(error) => {
+                        tracing::error!(%error, "cannot offer a hand-over any more");
+                        successor = None;
+                    }
+                }
+            }
+        }
+    }
+    drain(&control, options.drain_deadline, &mut terminate).await;
+    ticking.abort();
+    drop((admin_path, handover_path));
+    Ok(())
+}
+
+/// Puts the first configuration in force: the predecessor's, the file's, or the one kept.
+///
+/// - returns: what must be confirmed to the predecessor
+async fn start(
+    control: &Arc<Control>,
+    options: &Options,
+    store: Option<&Store>,
+    inheritance: Option<handover::Inheritance>,
+) -> Result<Option<handover::Inheritance>, Error> {
+    let mut sockets = Vec::new();
+    let mut confirm = None;
+    let mut first = Kept::default();
+    if let (Some(store), Some(state)) = (store, &options.state) {
+        match store.load().await {
+            Ok(kept) => first = kept.unwrap_or_default(),
+            // A file that cannot be understood must not keep the gateway from starting.
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                tracing::error!(%error, "the kept configuration cannot be read and is left out");
+            }
+            Err(error) => return Err(io("read", state)(error)),
+        }
+    }
+    if let Some(mut inheritance) = inheritance {
+        sockets = std::mem::take(&mut inheritance.sockets);
+        first.config = inheritance.config.clone();
+        confirm = Some(inheritance);
+    }
+    if let Some(path) = &options.config {
+        let mut config = read(path).await?;
+        config.revision = config.revision.max(first.config.revision);
+        first.config = config;
+    }
+    control
+        .apply_with(first.config, sockets, &first.addresses)
+        .await
+        .map_err(|refusal| match refusal {
+            Refusal::Invalid(reasons) | Refusal::Stale(reasons) => Error::Refused(reasons),
+        })?;
+    Ok(confirm)
+}
+
+async fn read(path: &Path) -> Result<Config, Error> {
+    let text = tokio::fs::read_to_string(path)
+        .await
+        .map_err(io("read", path))?;
+    let is_json = path
+        .extension()
+        .is_some_and(|extension| extension == "json");
+    let parsed: Result<Config, Box<dyn std::error::Error + Send + Sync>> = if is_json {
+        serde_json::from_str(&text).map_err(Into::into)
+    } else {
+        toml::from_str(&text).map_err(Into::into)
+    };
+    parsed.map_err(|source| Error::Syntax {
+        path: path.into(),
+        source,
+    })
+}
+
+/// Reads the configuration file again; a bad one changes nothing.
+async fn reread(control: &Control, options: &Options) {
+    let Some(path) = &options.config else {
+        return;
+    };
+    match read(path).await {
+        Ok(mut config) => {
+            config.revision = config
+                .revision
+                .max(control.gateway.snapshot.load().revision + 1);
+            match control.apply(config).await {
+                Ok(revision) => tracing::info!(revision, "the configuration was read again"),
+                Err(refusal) => tracing::error!(?refusal, "the configuration is refused"),
+            }
+        }
+        Err(error) => tracing::error!(%error, "the configuration stays as it was"),
+    }
+}
+
+/// Closes connections that wait in vain, until the process ends.
+async fn look_after(gateway: Arc<Gateway>) {
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let grace = gateway.is_draining().then_some(GRACE_MS);
+        gateway.connections.close_overdue(grace);
+    }
+}
+
+/// Finishes what is under way; a second signal or the deadline ends it.
+async fn drain(control: &Control, deadline: Duration, terminate: &mut Signal) {
+    let gateway = &control.gateway;
+    control.begin_draining().await;
+    tracing::info!(
+        connections = gateway.connections.count(),
+        "the gateway drains"
+    );
+    let end = Instant::now() + deadline;
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    // Connections accepted last are registered by their tasks within a tick.
+    tick.tick().await;
+    loop {
+        tokio::select! {
+            _ = tick.tick() => (),
+            _ = terminate.recv() => break,
+        }
+        if gateway.connections.count() == 0 || Instant::now() >= end {
+            break;
+        }
+    }
+    let left = gateway.connections.count();
+    if left > 0 {
+        tracing::warn!(
+            connections = left,
+            "the gateway ends before all requests did"
+        );
+    }
+}

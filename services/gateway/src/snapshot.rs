@@ -1,0 +1,164 @@
+//! One configuration, ready to serve: compiled once, then only read.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use platform_gateway_api::{
+    AccessLog, Config, ListenerKind, ListenerLimits, Match, Role, Route, Service,
+};
+
+use crate::endpoint::EndpointState;
+use crate::network::Networks;
+use crate::registry::{Registry, ServiceRuntime, VersionRuntime};
+use crate::router::Router;
+use crate::tally::RouteCounts;
+
+/// What requests are served by, until the next configuration.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) revision: u64,
+    pub(crate) config: Arc<Config>,
+    pub(crate) router: Router<RouteState>,
+    pub(crate) services: HashMap<String, Arc<ServiceState>>,
+    pub(crate) listeners: HashMap<String, ListenerState>,
+    pub(crate) trusted_proxies: Networks,
+    pub(crate) show_version: bool,
+    pub(crate) access_log: AccessLog,
+}
+
+/// What a listener means.
+#[derive(Debug)]
+pub(crate) struct ListenerState {
+    pub(crate) limits: ListenerLimits,
+    /// The route of an internal listener.
+    pub(crate) internal: Option<Arc<RouteState>>,
+}
+
+/// One route with the service it leads to.
+#[derive(Debug)]
+pub(crate) struct RouteState {
+    pub(crate) route: Route,
+    pub(crate) service: Option<Arc<ServiceState>>,
+    pub(crate) counts: Arc<RouteCounts>,
+    pub(crate) allow: Networks,
+    pub(crate) deny: Networks,
+}
+
+/// One service with its versions.
+#[derive(Debug)]
+pub(crate) struct ServiceState {
+    pub(crate) name: String,
+    pub(crate) settings: Service,
+    pub(crate) versions: Vec<VersionState>,
+    pub(crate) runtime: Arc<ServiceRuntime>,
+}
+
+/// One version with its endpoints.
+#[derive(Debug)]
+pub(crate) struct VersionState {
+    pub(crate) name: Arc<str>,
+    pub(crate) weight: u32,
+    pub(crate) role: Role,
+    pub(crate) endpoints: Vec<Arc<EndpointState>>,
+    pub(crate) runtime: Arc<VersionRuntime>,
+}
+
+impl ServiceState {
+    /// The position of a version.
+    pub(crate) fn position(&self, version: &str) -> Option<usize> {
+        self.versions
+            .iter()
+            .position(|state| &*state.name == version)
+    }
+}
+
+impl Snapshot {
+    /// The state before the first configuration: no listener, no route.
+    pub(crate) fn empty(registry: &Registry) -> Self {
+        Self::new(Config::default(), registry)
+    }
+
+    /// Compiles a valid configuration. Counts and health of what stays are taken over.
+    pub(crate) fn new(config: Config, registry: &Registry) -> Self {
+        let services: HashMap<String, Arc<ServiceState>> = config
+            .services
+            .iter()
+            .map(|(name, service)| {
+                let state = compile_service(name, service, registry);
+                (name.clone(), Arc::new(state))
+            })
+            .collect();
+        let compile = |route: &Route| {
+            let service = route.service.as_ref();
+            Arc::new(RouteState {
+                service: service.and_then(|name| services.get(name)).cloned(),
+                counts: registry.route(&route.name),
+                allow: Networks::parse(&route.allow),
+                deny: Networks::parse(&route.deny),
+                route: route.clone(),
+            })
+        };
+        let routes: Vec<(Match, Arc<RouteState>)> = config
+            .routes
+            .iter()
+            .map(|route| (route.matches.clone(), compile(route)))
+            .collect();
+        let listeners = config
+            .listeners
+            .iter()
+            .map(|listener| {
+                let internal = match &listener.kind {
+                    ListenerKind::Public => None,
+                    ListenerKind::Internal { service } => Some(compile(&Route {
+                        name: format!("internal/{service}"),
+                        service: Some(service.clone()),
+                        ..Route::default()
+                    })),
+                };
+                let state = ListenerState {
+                    limits: listener.limits.clone(),
+                    internal,
+                };
+                (listener.name.clone(), state)
+            })
+            .collect();
+        registry.keep_only(&config);
+        Self {
+            revision: config.revision,
+            router: Router::new(routes.into_iter()),
+            services,
+            listeners,
+            trusted_proxies: Networks::parse(&config.trusted_proxies),
+            show_version: config.show_version,
+            access_log: config.access_log.clone(),
+            config: Arc::new(config),
+        }
+    }
+}
+
+fn compile_service(name: &str, service: &Service, registry: &Registry) -> ServiceState {
+    let versions = service
+        .versions
+        .iter()
+        .map(|(version, settings)| {
+            let version: Arc<str> = version.as_str().into();
+            VersionState {
+                weight: settings.weight,
+                role: settings.role,
+                endpoints: settings
+                    .endpoints
+                    .iter()
+                    .map(|endpoint| registry.endpoint(name, &version, endpoint))
+                    .collect(),
+                runtime: registry.version(name, &version),
+                name: version,
+            }
+        })
+        .collect();
+    ServiceState {
+        name: name.into(),
+        settings: service.clone(),
+        versions,
+        runtime: registry.service(name),
+    }
+}
