@@ -2,25 +2,39 @@
 //!
 //! Pure: text in, values out; no input or output, no clock.
 
+mod blueprint;
 mod build;
+mod code;
+mod digest;
+mod document;
 mod drill;
 mod environment;
 mod gateway;
 mod health;
 mod name;
+mod node;
 mod one_or_many;
+mod problem;
 mod quantity;
+mod reader;
+mod reference;
 mod resolved;
 mod resource;
 mod rollout;
 mod route;
+mod secret_literal;
 mod service;
+mod service_order;
 mod shorthand;
+mod validate;
 
+pub use blueprint::{Blueprint, Parsed};
 pub use build::{
     BadImage, Build, CargoBuild, CommandBuild, DockerfileBuild, ImageBuild, ImageReference,
     ProgramBuild,
 };
+pub use code::{Code, CodeDoc, codes};
+pub use digest::digest;
 pub use drill::{Drill, Fault, Steady};
 pub use environment::{
     DockerSettings, Environment, Expose, Ingress, KubernetesSettings, ProcessSettings, Provider,
@@ -35,7 +49,9 @@ pub use name::{
     BadName, DrillName, EnvironmentName, LONGEST_NAME, NeedName, ProjectName, ResourceName,
     SecretName, ServiceName,
 };
-pub use quantity::{BadQuantity, ByteSize, Percent, Period, Port, Probability};
+pub use problem::{Position, Problem, Problems, Severity};
+pub use quantity::{BadQuantity, ByteSize, Cores, Percent, Period, Port, Probability};
+pub use reference::{INSTANCE_VARIABLES, address_variable, expand, references};
 pub use resolved::{Need, Project, Resolved};
 pub use resource::{Backup, Engine, External, Objectives, Resource, ResourceKind};
 pub use rollout::{
@@ -50,3 +66,4 @@ pub use service::{
     RestartOn, SecretForm, SecretReference, Service, ServiceKind, Stop, StopSignal, Traffic,
     Volume,
 };
+pub use service_order::service_order;

@@ -375,6 +375,85 @@ impl JsonSchema for Port {
     }
 }
 
+/// A number of processor cores, exact to a thousandth: `0.5`, `2`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cores(u32);
+
+impl Cores {
+    /// Takes thousandths of a core, of which there must be some.
+    pub const fn from_thousandths(thousandths: u32) -> Option<Self> {
+        if thousandths == 0 {
+            None
+        } else {
+            Some(Self(thousandths))
+        }
+    }
+
+    /// Thousandths of a core.
+    pub const fn thousandths(self) -> u32 {
+        self.0
+    }
+
+    /// The number of cores.
+    pub fn get(self) -> f64 {
+        f64::from(self.0) / 1000.0
+    }
+}
+
+impl fmt::Display for Cores {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(formatter)
+    }
+}
+
+impl Serialize for Cores {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.get())
+    }
+}
+
+impl Shorthand for Cores {
+    type Table = crate::shorthand::Never;
+    const EXPECTED: &'static str = "a number of cores such as 0.5";
+    fn from_integer(number: i64) -> Result<Self, Refused> {
+        u32::try_from(number)
+            .ok()
+            .and_then(|cores| cores.checked_mul(1000))
+            .and_then(Self::from_thousandths)
+            .ok_or_else(|| bad_cores(number))
+    }
+    fn from_float(number: f64) -> Result<Self, Refused> {
+        // Read from the decimal digits: 0.1 is 100 thousandths, not 99.
+        format!("{number:.3}")
+            .replace('.', "")
+            .parse()
+            .ok()
+            .and_then(Self::from_thousandths)
+            .ok_or_else(|| bad_cores(number))
+    }
+}
+
+fn bad_cores(number: impl fmt::Display) -> Refused {
+    bad(
+        number,
+        "a number of cores",
+        "one above 0, such as `0.5` or `2`",
+    )
+    .to_string()
+    .into()
+}
+
+deserialize_shorthand!(Cores);
+
+impl JsonSchema for Cores {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Cores".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "number", "exclusiveMinimum": 0 })
+    }
+}
+
 /// A probability strictly between 0 and 1.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
 pub struct Probability(f64);
@@ -483,6 +562,20 @@ mod tests {
                 "99999999d",
             ],
         );
+    }
+
+    #[test]
+    fn cores_are_exact_to_a_thousandth() {
+        let read = |json| {
+            serde_json::from_str::<Cores>(json)
+                .ok()
+                .map(Cores::thousandths)
+        };
+        assert_eq!(read("0.1"), Some(100));
+        assert_eq!(read("2"), Some(2000));
+        for bad in ["0", "-1", "0.0001", "1e300", "\"1\""] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
     }
 
     #[test]

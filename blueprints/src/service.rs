@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::shorthand::{Refused, Shorthand, deserialize_shorthand};
 use crate::{
-    Breaker, Build, ByteSize, Health, ImageReference, NeedName, Outliers, Percent, Period, Port,
-    Rollout, SecretName,
+    Breaker, Build, ByteSize, Cores, Health, ImageReference, NeedName, Outliers, Percent, Period,
+    Port, Rollout, SecretName,
 };
 
 /// A program the project runs.
@@ -119,11 +119,11 @@ pub enum Protocol {
 }
 
 /// What a service may use.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Cores, such as `0.5`.
-    pub cpu: Option<f64>,
+    pub cpu: Option<Cores>,
     /// Memory, such as `128MiB`.
     pub memory: Option<ByteSize>,
 }

@@ -1,0 +1,305 @@
+//! From text to a blueprint, and from a blueprint to what should run.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use miette::NamedSource;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::document::{Document, OVERLAYS, read_name};
+use crate::node::Node;
+use crate::reader::{listed, nearest, read};
+use crate::validate::validate;
+use crate::{
+    Code, Environment, EnvironmentName, Problem, Problems, Project, ProjectName, Provider,
+    Resolved, Severity,
+};
+
+/// A valid blueprint.
+#[derive(Debug, Clone)]
+pub struct Blueprint {
+    source: Arc<NamedSource<String>>,
+    project: Project,
+    environments: BTreeMap<EnvironmentName, Resolved>,
+}
+
+/// A valid blueprint, and what somebody should look at.
+#[derive(Debug, Clone)]
+pub struct Parsed {
+    /// The blueprint.
+    pub blueprint: Blueprint,
+    /// What somebody should look at; may be empty.
+    pub warnings: Problems,
+}
+
+/// The environment of a blueprint that writes none, and the first choice of
+/// one that writes several.
+const LOCAL: &str = "local";
+
+impl Blueprint {
+    /// Parses and validates a blueprint, in every environment it has.
+    ///
+    /// - `name`: what to call the text in messages, such as `platform.toml`
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it, in the order of the text.
+    pub fn parse(text: &str, name: &str) -> Result<Parsed, Problems> {
+        let source = Arc::new(NamedSource::new(name, text.to_owned()).with_language("TOML"));
+        let mut problems = Vec::new();
+        let read = read_all(text, &mut problems);
+        let problems = Problems::new(Arc::clone(&source), problems);
+        let valid = problems
+            .iter()
+            .all(|problem| problem.severity == Severity::Warning);
+        match read {
+            Some((project, environments)) if valid => Ok(Parsed {
+                blueprint: Self {
+                    source,
+                    project,
+                    environments,
+                },
+                warnings: problems,
+            }),
+            _ => Err(problems),
+        }
+    }
+
+    /// The project.
+    pub fn project(&self) -> &Project {
+        &self.project
+    }
+
+    /// Its environments, of which there is at least one.
+    pub fn environments(&self) -> impl Iterator<Item = &Environment> {
+        self.environments
+            .values()
+            .map(|resolved| &resolved.environment)
+    }
+
+    /// The text it was parsed from.
+    pub fn text(&self) -> &str {
+        self.source.inner()
+    }
+
+    /// Applies an environment: the one named, else `local`, else the only one.
+    ///
+    /// # Errors
+    ///
+    /// There is no such environment, or it is not clear which is meant.
+    pub fn resolve(&self, environment: Option<&EnvironmentName>) -> Result<Resolved, Problems> {
+        let wrong = |problem| Problems::new(Arc::clone(&self.source), vec![problem]);
+        let names: Vec<_> = self
+            .environments
+            .keys()
+            .map(EnvironmentName::as_str)
+            .collect();
+        let found = match (environment, self.environments.values().next()) {
+            (Some(name), _) => self.environments.get(name).ok_or_else(|| {
+                let problem = Problem::new(
+                    Code::UnknownEnvironment,
+                    format!("the blueprint has no environment `{name}`"),
+                    None,
+                );
+                match nearest(name.as_str(), names.iter().copied()) {
+                    Some(name) => problem.help(format!("did you mean `{name}`?")),
+                    None => problem.help(format!("there are: {}", listed(&names))),
+                }
+            }),
+            (None, Some(only)) if names.len() == 1 => Ok(only),
+            (None, _) => self.environments.get(LOCAL).ok_or_else(|| {
+                Problem::new(
+                    Code::AmbiguousEnvironment,
+                    "the blueprint has several environments and none is `local`",
+                    None,
+                )
+                .help(format!("name one: {}", listed(&names)))
+            }),
+        };
+        found.cloned().map_err(wrong)
+    }
+}
+
+type Read = (Project, BTreeMap<EnvironmentName, Resolved>);
+
+fn read_all(text: &str, problems: &mut Vec<Problem>) -> Option<Read> {
+    let (root, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        problems.extend(errors.iter().map(|error| syntax(text, error)));
+        return None;
+    }
+    let root = root.into_inner();
+    let document = Document::read(&root, problems);
+    let environments = read_environments(&root, problems);
+    // What is missing from the project has been reported; the rest is still looked at.
+    let project = document.project.clone();
+    let stand_in = || {
+        ProjectName::new("project").ok().map(|name| Project {
+            name,
+            description: None,
+        })
+    };
+    let known = project.clone().or_else(stand_in)?;
+    let mut resolved = BTreeMap::new();
+    for Written { environment, over } in environments {
+        let document = match over {
+            Some(over) if OVERLAYS.iter().any(|section| over.contains_key(*section)) => {
+                document.overlaid(&root, over, problems)
+            }
+            _ => document.clone(),
+        };
+        let name = environment.name.clone();
+        let found = validate(document, known.clone(), environment, &root, over, problems);
+        resolved.insert(name, found);
+    }
+    project.map(|project| (project, resolved))
+}
+
+fn syntax(text: &str, error: &toml::de::Error) -> Problem {
+    let span = error.span().unwrap_or(text.len()..text.len());
+    // An error at the end of a line is shown after its last character.
+    let end = span.end.clamp(span.start, text.len());
+    Problem::new(
+        Code::Syntax,
+        error.message().to_lowercase(),
+        Some(span.start.min(end)..end),
+    )
+    .label("not TOML")
+}
+
+/// An environment as written, with the table of its overlay.
+struct Written<'tree, 'text> {
+    environment: Environment,
+    over: Option<&'tree DeTable<'text>>,
+}
+
+fn read_environments<'tree, 'text>(
+    root: &'tree DeTable<'text>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Written<'tree, 'text>> {
+    let local = || {
+        EnvironmentName::new(LOCAL).ok().map(|name| Environment {
+            name,
+            protected: false,
+            provider: Provider::Process(crate::ProcessSettings::default()),
+        })
+    };
+    let written = root.get("environments");
+    let Some(table) = written.and_then(|node| node.get_ref().as_table()) else {
+        if let Some(node) = written {
+            problems.push(
+                Problem::new(
+                    Code::WrongType,
+                    "expected a table of environments",
+                    Some(node.span()),
+                )
+                .label("wrong type")
+                .help("write `[environments.NAME]` before each of them"),
+            );
+        }
+        return local()
+            .map(|environment| Written {
+                environment,
+                over: None,
+            })
+            .into_iter()
+            .collect();
+    };
+    let mut environments: Vec<_> = table
+        .iter()
+        .filter_map(|(key, node)| {
+            let name = read_name(key.get_ref(), &key.span(), problems);
+            let over = node.get_ref().as_table();
+            if over.is_none() {
+                problems.push(
+                    Problem::new(
+                        Code::WrongType,
+                        "expected an environment",
+                        Some(node.span()),
+                    )
+                    .label("wrong type")
+                    .help("write a table with a `provider`"),
+                );
+            }
+            let environment = read_environment(name?, key.span(), over?, problems)?;
+            Some(Written { environment, over })
+        })
+        .collect();
+    if table.is_empty() {
+        environments.extend(local().map(|environment| Written {
+            environment,
+            over: None,
+        }));
+    }
+    environments
+}
+
+fn read_environment(
+    name: EnvironmentName,
+    place: Range<usize>,
+    table: &DeTable<'_>,
+    problems: &mut Vec<Problem>,
+) -> Option<Environment> {
+    const PROVIDERS: [&str; 4] = ["process", "docker", "kubernetes", "terraform"];
+    let Some(provider) = table.get("provider") else {
+        problems.push(
+            Problem::new(Code::MissingKey, "`provider` is missing", Some(place))
+                .label("needs `provider`")
+                .help(format!("write one of {}", listed(&PROVIDERS))),
+        );
+        return None;
+    };
+    let protected = match table.get("protected") {
+        Some(node) => read(node, node.span(), problems)?,
+        None => false,
+    };
+    // The settings of the provider are what is left.
+    let mut settings = table.clone();
+    settings.remove("provider");
+    settings.remove("protected");
+    for section in OVERLAYS {
+        settings.remove(section);
+    }
+    let settings: Node<'_> = Spanned::new(place.clone(), DeValue::Table(settings));
+    let settled = problems.len();
+    let written: String = read(provider, provider.span(), problems)?;
+    let provider = match written.as_str() {
+        "process" => read(&settings, place, problems).map(Provider::Process),
+        "docker" => read(&settings, place, problems).map(Provider::Docker),
+        "kubernetes" => read(&settings, place, problems).map(Provider::Kubernetes),
+        "terraform" => read(&settings, place, problems).map(Provider::Terraform),
+        other => {
+            let problem = Problem::new(
+                Code::UnknownProvider,
+                format!("`{other}` is not a provider"),
+                Some(provider.span()),
+            )
+            .label("not known");
+            problems.push(match nearest(other, PROVIDERS) {
+                Some(name) => problem.help(format!("did you mean `{name}`?")),
+                None => problem.help(format!("write one of {}", listed(&PROVIDERS))),
+            });
+            return None;
+        }
+    };
+    // An unknown key may also have been meant as a section of the overlay.
+    for problem in &mut problems[settled..] {
+        let key = table.keys().find(|key| Some(key.span()) == problem.span);
+        let guessed = problem
+            .help
+            .as_ref()
+            .is_some_and(|help| help.starts_with("did you mean"));
+        if let Some(key) = key.filter(|_| problem.code == Code::UnknownKey && !guessed)
+            && let Some(section) = nearest(key.get_ref(), OVERLAYS)
+        {
+            problem.help = Some(format!("did you mean `{section}`?"));
+        }
+    }
+    Some(Environment {
+        name,
+        protected,
+        provider: provider?,
+    })
+}

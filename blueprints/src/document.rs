@@ -1,0 +1,370 @@
+//! Reads the sections of a blueprint, and lays environments over them.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::Range;
+use std::str::FromStr;
+
+use serde::Deserialize;
+use toml::de::DeTable;
+
+use crate::node::{Node, overlay};
+use crate::reader::{listed, nearest, read, unknown_key};
+use crate::{
+    Build, Code, Drill, DrillName, Gateway, Problem, Project, Resource, ResourceName, Rollout,
+    Route, Service, ServiceName,
+};
+
+/// The sections of a blueprint.
+pub(crate) const SECTIONS: [&str; 8] = [
+    "project",
+    "services",
+    "resources",
+    "gateway",
+    "routes",
+    "rollout",
+    "environments",
+    "drills",
+];
+
+/// The sections that an environment may change.
+pub(crate) const OVERLAYS: [&str; 6] = [
+    "services",
+    "resources",
+    "gateway",
+    "routes",
+    "rollout",
+    "drills",
+];
+
+/// What is written, typed, before an environment is applied.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Document {
+    pub(crate) project: Option<Project>,
+    pub(crate) services: BTreeMap<ServiceName, Service>,
+    pub(crate) resources: BTreeMap<ResourceName, Resource>,
+    pub(crate) gateway: Gateway,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) rollout: Rollout,
+    pub(crate) drills: BTreeMap<DrillName, Drill>,
+}
+
+/// A named value with the place of its name.
+struct Named<'tree> {
+    name: &'tree str,
+    place: Range<usize>,
+    node: &'tree Node<'tree>,
+}
+
+impl Document {
+    /// Reads the sections at the top.
+    pub(crate) fn read(root: &DeTable<'_>, problems: &mut Vec<Problem>) -> Self {
+        for (key, _) in root {
+            if !SECTIONS.contains(&key.get_ref().as_ref()) {
+                problems.push(unknown_key(key.get_ref(), &SECTIONS, Some(key.span())));
+            }
+        }
+        let rollout_node = root.get("rollout");
+        let rollout = section(root, "rollout", problems).unwrap_or_default();
+        let project = section(root, "project", problems);
+        if !root.contains_key("project") {
+            problems.push(
+                Problem::new(Code::MissingKey, "the project has no name", Some(0..0))
+                    .label("before anything else")
+                    .help("begin with `[project]` and `name = \"…\"`"),
+            );
+        }
+        let mut document = Self {
+            project,
+            gateway: section(root, "gateway", problems).unwrap_or_default(),
+            ..Self::default()
+        };
+        for Named { name, place, node } in entries(root, "services", problems) {
+            if let Some(name) = read_name(name, &place, problems)
+                && let Some(service) = read_service(node, place, rollout_node, &rollout, problems)
+            {
+                document.services.insert(name, service);
+            }
+        }
+        for Named { name, place, node } in entries(root, "resources", problems) {
+            if let Some(name) = read_name(name, &place, problems)
+                && let Some(resource) = read(node, place, problems)
+            {
+                document.resources.insert(name, resource);
+            }
+        }
+        for Named { name, place, node } in entries(root, "drills", problems) {
+            if let Some(name) = read_name(name, &place, problems)
+                && let Some(drill) = read(node, place, problems)
+            {
+                document.drills.insert(name, drill);
+            }
+        }
+        if let Some(routes) = read_routes(root, problems) {
+            document.routes = routes;
+        }
+        document.rollout = rollout;
+        document
+    }
+
+    /// Lays an environment over what is written at the top.
+    pub(crate) fn overlaid(
+        &self,
+        root: &DeTable<'_>,
+        over: &DeTable<'_>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let mut document = self.clone();
+        let rollout_node = merged_section(root, over, "rollout");
+        let rollout_changes = over.contains_key("rollout");
+        if rollout_changes && let Some((place, node)) = &rollout_node {
+            document.rollout = read(node, place.clone(), problems).unwrap_or_default();
+        }
+        let rollout_node = rollout_node.as_ref().map(|(_, node)| node);
+        if over.contains_key("gateway")
+            && let Some((place, node)) = merged_section(root, over, "gateway")
+        {
+            document.gateway = read(&node, place, problems).unwrap_or_default();
+        }
+        if let Some(routes) = read_routes(over, problems) {
+            document.routes = routes;
+        }
+        if rollout_changes {
+            for (name, service) in &mut document.services {
+                let own = child(root, "services", name.as_str())
+                    .and_then(|node| node.get_ref().as_table())
+                    .and_then(|service| service.get("rollout"));
+                service.rollout = match (own, rollout_node) {
+                    (Some(own), Some(top)) => {
+                        let node = overlay(top, own, "", "rollout");
+                        read(&node, own.span(), problems).unwrap_or_default()
+                    }
+                    _ => document.rollout.clone(),
+                };
+            }
+        }
+        overlay_entries(
+            root,
+            over,
+            "services",
+            problems,
+            |name: ServiceName, place, node, problems| {
+                if let Some(service) =
+                    read_service(node, place, rollout_node, &document.rollout, problems)
+                {
+                    document.services.insert(name, service);
+                }
+            },
+        );
+        overlay_entries(
+            root,
+            over,
+            "resources",
+            problems,
+            |name, place, node, problems| {
+                if let Some(resource) = read(node, place, problems) {
+                    document.resources.insert(name, resource);
+                }
+            },
+        );
+        overlay_entries(
+            root,
+            over,
+            "drills",
+            problems,
+            |name, place, node, problems| {
+                if let Some(drill) = read(node, place, problems) {
+                    document.drills.insert(name, drill);
+                }
+            },
+        );
+        document
+    }
+}
+
+/// Reads a service; what its rollout leaves out is that of the top.
+fn read_service(
+    node: &Node<'_>,
+    place: Range<usize>,
+    top_node: Option<&Node<'_>>,
+    top: &Rollout,
+    problems: &mut Vec<Problem>,
+) -> Option<Service> {
+    let mut service: Service = read(node, place, problems)?;
+    let table = node.get_ref().as_table()?;
+    match (table.get("rollout"), top_node) {
+        (None, _) => service.rollout = top.clone(),
+        (Some(own), Some(top)) => {
+            let merged = overlay(top, own, "", "rollout");
+            if let Some(rollout) = read(&merged, own.span(), problems) {
+                service.rollout = rollout;
+            }
+        }
+        (Some(_), None) => {}
+    }
+    if let Some(image) = service.image.take() {
+        if service.build.is_some() {
+            let place = table.get("image").map(Node::span);
+            problems.push(
+                Problem::new(
+                    Code::Contradiction,
+                    "the service has both an image and a build",
+                    place,
+                )
+                .label("its image")
+                .also(table.get("build").map(Node::span), "its build")
+                .help("keep one; an environment may have the other"),
+            );
+        }
+        service.build = Some(Build::Image(crate::ImageBuild { image }));
+    }
+    Some(service)
+}
+
+fn read_routes(root: &DeTable<'_>, problems: &mut Vec<Problem>) -> Option<Vec<Route>> {
+    let node = root.get("routes")?;
+    let Some(list) = node.get_ref().as_array() else {
+        problems.push(
+            Problem::new(
+                Code::WrongType,
+                "expected a list of routes",
+                Some(node.span()),
+            )
+            .label("wrong type")
+            .help("write `[[routes]]` before each of them"),
+        );
+        return None;
+    };
+    // One that does not fit keeps its place, so that the rest keep theirs.
+    let routes = list
+        .iter()
+        .map(|route| read(route, route.span(), problems).unwrap_or_default());
+    Some(routes.collect())
+}
+
+/// Reads a table at the top, if it is there.
+fn section<'tree, T: Deserialize<'tree>>(
+    root: &'tree DeTable<'tree>,
+    name: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
+    let (key, node) = root.get_key_value(name)?;
+    read(node, key.span(), problems)
+}
+
+/// The table of the top with that of the environment laid over it.
+fn merged_section<'text>(
+    root: &DeTable<'text>,
+    over: &DeTable<'text>,
+    name: &str,
+) -> Option<(Range<usize>, Node<'text>)> {
+    match (root.get_key_value(name), over.get_key_value(name)) {
+        (Some((_, base)), Some((key, over))) => Some((key.span(), overlay(base, over, "", name))),
+        (Some((key, node)), None) | (None, Some((key, node))) => Some((key.span(), node.clone())),
+        (None, None) => None,
+    }
+}
+
+/// The entries of a table of named things.
+fn entries<'tree>(
+    root: &'tree DeTable<'tree>,
+    section: &str,
+    problems: &mut Vec<Problem>,
+) -> Vec<Named<'tree>> {
+    let Some((key, node)) = root.get_key_value(section) else {
+        return Vec::new();
+    };
+    let Some(table) = node.get_ref().as_table() else {
+        problems.push(
+            Problem::new(
+                Code::WrongType,
+                "expected a table of named things",
+                Some(node.span()),
+            )
+            .label("wrong type")
+            .help(format!(
+                "write `[{section}.NAME]` before each of them",
+                section = key.get_ref()
+            )),
+        );
+        return Vec::new();
+    };
+    table
+        .iter()
+        .map(|(key, node)| Named {
+            name: key.get_ref(),
+            place: key.span(),
+            node,
+        })
+        .collect()
+}
+
+fn child<'tree, 'text>(
+    root: &'tree DeTable<'text>,
+    section: &str,
+    name: &str,
+) -> Option<&'tree Node<'text>> {
+    root.get(section)?.get_ref().as_table()?.get(name)
+}
+
+pub(crate) fn read_name<N>(
+    name: &str,
+    place: &Range<usize>,
+    problems: &mut Vec<Problem>,
+) -> Option<N>
+where
+    N: FromStr<Err: Display>,
+{
+    name.parse()
+        .map_err(|error: N::Err| {
+            let error = error.to_string();
+            let (message, help) = error
+                .split_once("; ")
+                .unwrap_or((&error, "write another name"));
+            problems.push(
+                Problem::new(Code::BadValue, message, Some(place.clone()))
+                    .label("not a name")
+                    .help(help),
+            );
+        })
+        .ok()
+}
+
+/// Lays each entry of an environment's section over that of the top.
+fn overlay_entries<N>(
+    root: &DeTable<'_>,
+    over: &DeTable<'_>,
+    section: &str,
+    problems: &mut Vec<Problem>,
+    mut take: impl FnMut(N, Range<usize>, &Node<'_>, &mut Vec<Problem>),
+) where
+    N: FromStr<Err: Display>,
+{
+    for Named { name, place, node } in entries(over, section, problems) {
+        let Some(base) = child(root, section, name) else {
+            let known: Vec<&str> = root
+                .get(section)
+                .and_then(|node| node.get_ref().as_table())
+                .into_iter()
+                .flat_map(|table| table.keys().map(|key| key.get_ref().as_ref()))
+                .collect();
+            let problem = Problem::new(
+                Code::UnknownInOverlay,
+                format!("the environment changes `{name}`, which is not in `[{section}]`"),
+                Some(place),
+            )
+            .label("not there");
+            problems.push(match nearest(name, known.iter().copied()) {
+                Some(name) => problem.help(format!("did you mean `{name}`?")),
+                None if known.is_empty() => problem.help(format!("add `[{section}.{name}]` first")),
+                None => problem.help(format!("there are: {}", listed(&known))),
+            });
+            continue;
+        };
+        let merged = overlay(base, node, section, name);
+        // A name that is none has been reported where it is written first.
+        if let Ok(name) = name.parse() {
+            take(name, place, &merged, problems);
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! Reads typed values from the written tree and reports everything that does
+//! not fit, not just the first thing.
+//!
+//! The types are ordinary serde types, and serde stops at the first error. So
+//! a value that does not fit is noted, left out, and the table it stands in is
+//! read again, until all that is left fits: the work grows with the number of
+//! problems, and a blueprint without any is read once.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::ops::Range;
+
+use serde::de::value::StrDeserializer;
+use serde::de::{
+    DeserializeSeed, Deserializer, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected,
+    Visitor,
+};
+use serde::{Deserialize, forward_to_deserialize_any};
+use toml::de::DeValue;
+
+use crate::node::Node;
+use crate::{Code, Problem};
+
+/// Beyond so many problems in one table, more of them help nobody.
+const ENOUGH: usize = 50;
+
+/// What does not fit.
+#[derive(Debug)]
+enum Fault {
+    UnknownKey(String, &'static [&'static str]),
+    UnknownValue(String, &'static [&'static str]),
+    Missing(&'static str),
+    WrongType { found: String, expected: String },
+    BadValue(String),
+}
+
+/// What does not fit, and the value to leave out on the next reading.
+#[derive(Debug)]
+struct Misfit<'tree> {
+    fault: Fault,
+    node: Option<&'tree Node<'tree>>,
+    span: Option<Range<usize>>,
+}
+
+impl<'tree> Misfit<'tree> {
+    fn at(mut self, node: &'tree Node<'tree>, span: Range<usize>) -> Self {
+        // The innermost place is noted first and stays.
+        if self.node.is_none() {
+            self.node = Some(node);
+            self.span = Some(span);
+        }
+        self
+    }
+}
+
+impl From<Fault> for Misfit<'_> {
+    fn from(fault: Fault) -> Self {
+        Self {
+            fault,
+            node: None,
+            span: None,
+        }
+    }
+}
+
+impl fmt::Display for Misfit<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:?}", self.fault)
+    }
+}
+
+impl std::error::Error for Misfit<'_> {}
+
+impl serde::de::Error for Misfit<'_> {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Fault::BadValue(message.to_string()).into()
+    }
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let expected = in_words(&expected.to_string());
+        let found = found_in_words(found);
+        Fault::WrongType { found, expected }.into()
+    }
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Fault::BadValue(format!(
+            "expected {}, found {}",
+            in_words(&expected.to_string()),
+            found_in_words(found)
+        ))
+        .into()
+    }
+    fn unknown_field(key: &str, expected: &'static [&'static str]) -> Self {
+        Fault::UnknownKey(key.to_owned(), expected).into()
+    }
+    fn unknown_variant(value: &str, expected: &'static [&'static str]) -> Self {
+        Fault::UnknownValue(value.to_owned(), expected).into()
+    }
+    fn missing_field(key: &'static str) -> Self {
+        Fault::Missing(key).into()
+    }
+}
+
+/// Says in the words of the blueprint what serde says in those of Rust.
+fn in_words(expected: &str) -> String {
+    match expected {
+        "a string" | "string" | "str" => "a text".to_owned(),
+        "a boolean" | "bool" => "true or false".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        "a map" => "a table".to_owned(),
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more".to_owned(),
+        "i64" => "a whole number".to_owned(),
+        "f64" => "a number".to_owned(),
+        "IP address" => "an IP address such as \"127.0.0.1\"".to_owned(),
+        other if other.starts_with("struct ") => "a table".to_owned(),
+        other if other.starts_with("enum ") => "a text".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+fn found_in_words(found: Unexpected<'_>) -> String {
+    match found {
+        Unexpected::Bool(flag) => format!("`{flag}`"),
+        Unexpected::Unsigned(number) => format!("the number `{number}`"),
+        Unexpected::Signed(number) => format!("the number `{number}`"),
+        Unexpected::Float(number) => format!("the number `{number}`"),
+        Unexpected::Str(text) => format!("the text \"{text}\""),
+        Unexpected::Seq => "a list".to_owned(),
+        Unexpected::Map | Unexpected::StructVariant | Unexpected::NewtypeVariant => {
+            "a table".to_owned()
+        }
+        Unexpected::Other(other) => other.to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Reads a value; `None` if there is too little that fits.
+pub(crate) fn read<'tree, T: Deserialize<'tree>>(
+    node: &'tree Node<'tree>,
+    place: Range<usize>,
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
+    let mut left_out = HashSet::new();
+    loop {
+        let misfit = match T::deserialize(Reading {
+            node,
+            left_out: &left_out,
+        }) {
+            Ok(value) => return Some(value),
+            Err(misfit) => misfit,
+        };
+        let at = misfit.node.unwrap_or(node);
+        // What is missing may be what was left out, which has been reported.
+        let known = match (&misfit.fault, at.get_ref()) {
+            (Fault::Missing(key), DeValue::Table(table)) => table
+                .get(*key)
+                .is_some_and(|node| left_out.contains(&std::ptr::from_ref(node))),
+            _ => false,
+        };
+        if !known {
+            problems.push(problem(
+                misfit.fault,
+                misfit.span.unwrap_or_else(|| place.clone()),
+            ));
+        }
+        if misfit.node.is_none() || left_out.len() >= ENOUGH {
+            return None;
+        }
+        left_out.insert(std::ptr::from_ref(at));
+    }
+}
+
+fn problem(fault: Fault, span: Range<usize>) -> Problem {
+    let span = Some(span);
+    match fault {
+        Fault::UnknownKey(key, expected) => unknown_key(&key, expected, span),
+        Fault::UnknownValue(value, expected) => {
+            let problem = Problem::new(
+                Code::UnknownValue,
+                format!("`{value}` is not one of the values known here"),
+                span,
+            )
+            .label("not known");
+            match nearest(&value, expected.iter().copied()) {
+                Some(name) => problem.help(format!("did you mean `{name}`?")),
+                None => problem.help(format!("write one of {}", listed(expected))),
+            }
+        }
+        Fault::Missing(key) => Problem::new(Code::MissingKey, format!("`{key}` is missing"), span)
+            .label(format!("needs `{key}`")),
+        Fault::WrongType { found, expected } => Problem::new(
+            Code::WrongType,
+            format!("expected {expected}, found {found}"),
+            span,
+        )
+        .label("wrong type"),
+        Fault::BadValue(message) => {
+            // Our own types say `what is wrong; what to write`.
+            let (message, help) = match message.split_once("; ") {
+                Some((message, help)) => (message.to_owned(), Some(help.to_owned())),
+                None => (message, None),
+            };
+            let mut problem = Problem::new(Code::BadValue, message, span).label("not taken");
+            problem.help = help;
+            problem
+        }
+    }
+}
+
+/// A key that is not known where it stands.
+pub(crate) fn unknown_key(key: &str, expected: &[&str], span: Option<Range<usize>>) -> Problem {
+    let problem = Problem::new(
+        Code::UnknownKey,
+        format!("`{key}` is not a known key here"),
+        span,
+    )
+    .label("not known");
+    match nearest(key, expected.iter().copied()) {
+        Some(name) => problem.help(format!("did you mean `{name}`?")),
+        None if expected.is_empty() => problem,
+        None => problem.help(format!("known here: {}", listed(expected))),
+    }
+}
+
+/// The names, quoted and joined.
+pub(crate) fn listed<T: AsRef<str>>(names: &[T]) -> String {
+    let quoted: Vec<_> = names
+        .iter()
+        .map(|name| format!("`{}`", name.as_ref()))
+        .collect();
+    quoted.join(", ")
+}
+
+/// The name that was probably meant.
+pub(crate) fn nearest<'name>(
+    text: &str,
+    names: impl IntoIterator<Item = &'name str>,
+) -> Option<&'name str> {
+    names
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(text, name), name))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, name)| name)
+}
+
+/// One reading of one value.
+#[derive(Clone, Copy)]
+struct Reading<'tree, 'out> {
+    node: &'tree Node<'tree>,
+    left_out: &'out HashSet<*const Node<'tree>>,
+}
+
+impl<'tree> Deserializer<'tree> for Reading<'tree, '_> {
+    type Error = Misfit<'tree>;
+
+    fn deserialize_any<V: Visitor<'tree>>(self, visitor: V) -> Result<V::Value, Misfit<'tree>> {
+        match self.node.get_ref() {
+            DeValue::String(text) => visitor.visit_borrowed_str(text),
+            DeValue::Boolean(flag) => visitor.visit_bool(*flag),
+            DeValue::Integer(number) => {
+                let read = i64::from_str_radix(number.as_str(), number.radix());
+                match read {
+                    Ok(number) => visitor.visit_i64(number),
+                    Err(_) => Err(Fault::BadValue(format!(
+                        "`{}` is too large a number",
+                        number.as_str()
+                    ))
+                    .into()),
+                }
+            }
+            DeValue::Float(number) => match number.as_str().parse() {
+                Ok(number) => visitor.visit_f64(number),
+                Err(_) => {
+                    Err(Fault::BadValue(format!("`{}` is not a number", number.as_str())).into())
+                }
+            },
+            DeValue::Datetime(_) => Err(Fault::WrongType {
+                found: "a date or time".to_owned(),
+                expected: expected_by(&visitor),
+            }
+            .into()),
+            DeValue::Array(list) => visitor.visit_seq(Items {
+                rest: list.iter(),
+                left_out: self.left_out,
+            }),
+            DeValue::Table(table) => visitor.visit_map(Entries {
+                rest: table.iter(),
+                value: None,
+                left_out: self.left_out,
+            }),
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'tree>>(self, visitor: V) -> Result<V::Value, Misfit<'tree>> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'tree>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Misfit<'tree>> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'tree>>(
+        self,
+        _: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Misfit<'tree>> {
+        match self.node.get_ref() {
+            DeValue::String(text) => {
+                let name: StrDeserializer<'_, Misfit<'tree>> = text.as_ref().into_deserializer();
+                visitor.visit_enum(name)
+            }
+            _ => Err(Fault::WrongType {
+                found: self.node.get_ref().type_str().to_owned(),
+                expected: format!("one of {}", listed(variants)),
+            }
+            .into()),
+        }
+    }
+
+    forward_to_deserialize_any! {
+        <V: Visitor<'tree>>
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string
+        bytes byte_buf unit unit_struct seq tuple tuple_struct map struct
+        identifier ignored_any
+    }
+}
+
+fn expected_by<'de, V: Visitor<'de>>(visitor: &V) -> String {
+    in_words(&(visitor as &dyn Expected).to_string())
+}
+
+/// The items of a list that were not left out.
+struct Items<'tree, 'out> {
+    rest: std::slice::Iter<'tree, Node<'tree>>,
+    left_out: &'out HashSet<*const Node<'tree>>,
+}
+
+impl<'tree> SeqAccess<'tree> for Items<'tree, '_> {
+    type Error = Misfit<'tree>;
+
+    fn next_element_seed<S: DeserializeSeed<'tree>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Misfit<'tree>> {
+        let left_out = self.left_out;
+        let Some(node) = self
+            .rest
+            .find(|node| left_out.is_empty() || !left_out.contains(&std::ptr::from_ref(*node)))
+        else {
+            return Ok(None);
+        };
+        seed.deserialize(Reading { node, left_out })
+            .map(Some)
+            .map_err(|misfit| misfit.at(node, node.span()))
+    }
+}
+
+type Entry<'tree> = (
+    &'tree toml::Spanned<toml::de::DeString<'tree>>,
+    &'tree Node<'tree>,
+);
+
+/// The entries of a table that were not left out.
+struct Entries<'tree, 'out, I: Iterator<Item = Entry<'tree>>> {
+    rest: I,
+    value: Option<Entry<'tree>>,
+    left_out: &'out HashSet<*const Node<'tree>>,
+}
+
+impl<'tree, I: Iterator<Item = Entry<'tree>>> MapAccess<'tree> for Entries<'tree, '_, I> {
+    type Error = Misfit<'tree>;
+
+    fn next_key_seed<S: DeserializeSeed<'tree>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Misfit<'tree>> {
+        let left_out = self.left_out;
+        let next = self.rest.find(|(_, node)| {
+            left_out.is_empty() || !left_out.contains(&std::ptr::from_ref(*node))
+        });
+        let Some((key, node)) = next else {
+            return Ok(None);
+        };
+        self.value = Some((key, node));
+        let name: StrDeserializer<'tree, Misfit<'tree>> =
+            key.get_ref().as_ref().into_deserializer();
+        seed.deserialize(name)
+            .map(Some)
+            .map_err(|misfit| misfit.at(node, key.span()))
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'tree>>(
+        &mut self,
+        seed: S,
+    ) -> Result<S::Value, Misfit<'tree>> {
+        let Some((key, node)) = self.value.take() else {
+            return Err(Fault::BadValue("a value was asked for twice".to_owned()).into());
+        };
+        seed.deserialize(Reading {
+            node,
+            left_out: self.left_out,
+        })
+        .map_err(|misfit| {
+            // Where a table lacks something, its name is the place to look at.
+            let place = match misfit.fault {
+                Fault::Missing(_) => key.span(),
+                _ => node.span(),
+            };
+            misfit.at(node, place)
+        })
+    }
+}

@@ -1,0 +1,216 @@
+//! Rollouts: steps, gates, analysis.
+
+use super::Check;
+use crate::node::Step;
+use crate::{Analysis, Code, Order, Percent, Problem, Resolved, Rollout, Strategy};
+
+impl Check<'_, '_> {
+    pub(super) fn rollouts(&mut self, resolved: &Resolved) {
+        let top = [Step::Key("rollout")];
+        self.rollout(&resolved.rollout, &top);
+        let canary = |rollout: &Rollout| rollout.strategy == Strategy::Canary;
+        let any_canary = resolved
+            .services
+            .values()
+            .any(|service| canary(&service.rollout));
+        if !canary(&resolved.rollout) && !any_canary {
+            self.unused_keys(&resolved.rollout, &top);
+        }
+        if let Order::OneByOne(order) = &resolved.rollout.order {
+            for (number, name) in order.iter().enumerate() {
+                let place = [Step::Key("rollout"), "order".into(), number.into()];
+                self.known_service(resolved, name, &place);
+                if order[..number].contains(name) {
+                    let problem = Problem::new(
+                        Code::Contradiction,
+                        format!("`{name}` comes twice in the order"),
+                        self.at(&place),
+                    )
+                    .help("keep one");
+                    self.report(problem);
+                }
+            }
+        }
+        for (name, service) in &resolved.services {
+            let own = [
+                Step::Key("services"),
+                name.as_str().into(),
+                "rollout".into(),
+            ];
+            if !self.written(&own) {
+                continue;
+            }
+            self.rollout(&service.rollout, &own);
+            if !canary(&service.rollout) {
+                self.unused_keys(&service.rollout, &own);
+            }
+            let order = [own[0], own[1], own[2], "order".into()];
+            if self.written(&order) {
+                let problem = Problem::new(
+                    Code::UnusedKey,
+                    "the order of services holds for all of them",
+                    self.at(&order),
+                )
+                .warning()
+                .help("write it in the top-level `[rollout]`");
+                self.report(problem);
+            }
+        }
+    }
+
+    /// Checks one policy; `base` is where it is written.
+    fn rollout(&mut self, rollout: &Rollout, base: &[Step<'_>]) {
+        self.steps(rollout, base);
+        self.gates(rollout, base);
+        if let Some(analysis) = &rollout.analysis {
+            self.analysis(analysis, &below(base, &["analysis".into()]));
+        }
+    }
+
+    fn steps(&mut self, rollout: &Rollout, base: &[Step<'_>]) {
+        let mut before = Percent::NONE;
+        for (number, step) in rollout.steps.iter().copied().enumerate() {
+            if step > before && step < Percent::FULL {
+                before = step;
+                continue;
+            }
+            let (message, help) = if step == Percent::NONE {
+                (
+                    "a step of 0% shows nothing".to_owned(),
+                    "begin with a share above 0%",
+                )
+            } else if step == Percent::FULL {
+                (
+                    "the step to 100% comes by itself".to_owned(),
+                    "end with a share below 100%",
+                )
+            } else {
+                (
+                    format!("the step to {step} comes after one to {before}"),
+                    "let each step be larger than the one before",
+                )
+            };
+            let problem = Problem::new(
+                Code::BadSteps,
+                message,
+                self.at(&below(base, &["steps".into(), number.into()])),
+            )
+            .help(help);
+            self.report(problem);
+        }
+        if rollout.strategy == Strategy::Canary && rollout.steps.is_empty() {
+            let problem = Problem::new(
+                Code::BadSteps,
+                "a canary without steps is none",
+                self.at(&below(base, &["steps".into()])),
+            )
+            .help("write shares such as `[\"1%\", \"10%\", \"50%\"]`, or another strategy");
+            self.report(problem);
+        }
+    }
+
+    fn gates(&mut self, rollout: &Rollout, base: &[Step<'_>]) {
+        for (number, gate) in rollout.gates.iter().enumerate() {
+            let place = self.at(&below(base, &["gates".into(), number.into()]));
+            let command = gate
+                .command
+                .as_ref()
+                .is_some_and(|command| !command.is_empty());
+            let problem = match (command, gate.webhook.is_some()) {
+                (true, true) => Problem::new(
+                    Code::Contradiction,
+                    "a gate asks a command or a webhook, not both",
+                    place,
+                )
+                .help("write two gates"),
+                (false, false) => {
+                    Problem::new(Code::MissingSetting, "the gate has nobody to ask", place)
+                        .help("add `command = [\"…\"]` or `webhook = \"https://…\"`")
+                }
+                _ => continue,
+            };
+            self.report(problem);
+        }
+    }
+
+    fn analysis(&mut self, analysis: &Analysis, base: &[Step<'_>]) {
+        if analysis.at_least > analysis.at_most {
+            let problem = Problem::new(
+                Code::Contradiction,
+                format!(
+                    "a step is looked at for at least {} and at most {}",
+                    analysis.at_least, analysis.at_most
+                ),
+                self.at(&below(base, &["at_least".into()])),
+            )
+            .help("make `at_most` the longer one");
+            self.report(problem);
+        }
+        if analysis
+            .max_samples
+            .is_some_and(|most| most < analysis.min_samples)
+        {
+            let problem = Problem::new(
+                Code::Contradiction,
+                format!(
+                    "fewer than the {} requests that a verdict takes are allowed",
+                    analysis.min_samples
+                ),
+                self.at(&below(base, &["max_samples".into()])),
+            )
+            .help("make `max_samples` the larger one");
+            self.report(problem);
+        }
+        for (number, metric) in analysis.metrics.iter().enumerate() {
+            let place = self.at(&below(base, &["metrics".into(), number.into()]));
+            let name = &metric.name;
+            let problem = match (&metric.query, &metric.command) {
+                (Some(_), Some(_)) => Problem::new(
+                    Code::Contradiction,
+                    format!("the metric `{name}` has both a query and a command"),
+                    place,
+                )
+                .help("keep one"),
+                (None, None) => Problem::new(
+                    Code::MissingSetting,
+                    format!("the metric `{name}` does not say where it comes from"),
+                    place,
+                )
+                .help("add `query` and `prometheus`, or `command`"),
+                (Some(_), None) if metric.prometheus.is_none() => Problem::new(
+                    Code::MissingSetting,
+                    format!("the metric `{name}` does not say whom to query"),
+                    place,
+                )
+                .help("add `prometheus = \"http://…\"`"),
+                _ => continue,
+            };
+            self.report(problem);
+        }
+    }
+
+    /// Warns of keys that only a canary has.
+    fn unused_keys(&mut self, rollout: &Rollout, base: &[Step<'_>]) {
+        for key in ["steps", "hold", "baseline"] {
+            let place = below(base, &[key.into()]);
+            if self.written(&place) {
+                let problem = Problem::new(
+                    Code::UnusedKey,
+                    format!(
+                        "`{key}` has no effect on a {} rollout",
+                        rollout.strategy.as_str()
+                    ),
+                    self.at(&place),
+                )
+                .label("only with `canary`")
+                .warning()
+                .help("take it out, or write `strategy = \"canary\"`");
+                self.report(problem);
+            }
+        }
+    }
+}
+
+fn below<'path>(base: &[Step<'path>], rest: &[Step<'path>]) -> Vec<Step<'path>> {
+    base.iter().chain(rest).copied().collect()
+}

@@ -1,0 +1,309 @@
+//! Routes and the gateway.
+
+use std::collections::HashMap;
+
+use super::{Check, steps};
+use crate::node::Step;
+use crate::{AuthBy, Code, Method, PathMatch, Problem, Resolved, Route, ServiceName};
+
+impl Check<'_, '_> {
+    pub(super) fn routes(&mut self, resolved: &Resolved) {
+        for (number, route) in resolved.routes.iter().enumerate() {
+            self.target(resolved, number, route);
+            if let Some(mirror) = &route.mirror {
+                let place = [
+                    Step::Key("routes"),
+                    number.into(),
+                    "mirror".into(),
+                    "service".into(),
+                ];
+                if self.known_service(resolved, &mirror.service, &place) {
+                    self.callable(resolved, &mirror.service, &place);
+                }
+            }
+            self.proof(resolved, number, route);
+            if let Some(limit) = &route.rate_limit {
+                let place = steps!["routes", number, "rate_limit"];
+                if limit.requests == 0 || limit.every.is_zero() || limit.burst == Some(0) {
+                    let problem = Problem::new(
+                        Code::BadValue,
+                        "a limit that lets nothing in, or knows no time, is none",
+                        self.at(place),
+                    )
+                    .help(
+                        "write how many requests in how much time, such as \
+                           `{ requests = 100, every = \"1s\" }`",
+                    );
+                    self.report(problem);
+                }
+                if limit.shared && resolved.gateway.shared.is_none() {
+                    let problem = Problem::new(
+                        Code::MissingSetting,
+                        "gateways are to count together, and have nothing to do it through",
+                        self.at(place),
+                    )
+                    .help("add `shared = \"NAME\"` of a redis resource to `[gateway]`");
+                    self.report(problem);
+                }
+            }
+            for list in ["allow", "deny"] {
+                let networks = if list == "allow" {
+                    &route.allow
+                } else {
+                    &route.deny
+                };
+                for (item, network) in networks.iter().enumerate() {
+                    self.network(network, steps!["routes", number, list, item]);
+                }
+            }
+            if let Some(cors) = &route.cors
+                && cors.credentials
+                && cors.origins.iter().any(|origin| origin == "*")
+            {
+                let problem = Problem::new(
+                    Code::Contradiction,
+                    "browsers refuse credentials where any origin may call",
+                    self.at(steps!["routes", number, "cors"]),
+                )
+                .help("name the origins, or take out `credentials`");
+                self.report(problem);
+            }
+        }
+        self.duplicates(&resolved.routes);
+    }
+
+    fn target(&mut self, resolved: &Resolved, number: usize, route: &Route) {
+        let place = [Step::Key("routes"), number.into(), "service".into()];
+        let title = route.title();
+        match (&route.service, &route.redirect) {
+            (Some(service), None) => {
+                if self.known_service(resolved, service, &place) {
+                    self.callable(resolved, service, &place);
+                }
+            }
+            (None, Some(_)) => {}
+            (Some(_), Some(_)) => {
+                let problem = Problem::new(
+                    Code::Contradiction,
+                    format!("the route `{title}` has both a service and a redirect"),
+                    self.at(&place),
+                )
+                .also(
+                    self.at(steps!["routes", number, "redirect"]),
+                    "the redirect",
+                )
+                .help("keep one");
+                self.report(problem);
+            }
+            (None, None) => {
+                let problem = Problem::new(
+                    Code::MissingSetting,
+                    format!("the route `{title}` leads nowhere"),
+                    self.at(steps!["routes", number]),
+                )
+                .help("add `service = \"NAME\"` or `redirect = \"/elsewhere\"`");
+                self.report(problem);
+            }
+        }
+    }
+
+    fn callable(&mut self, resolved: &Resolved, name: &ServiceName, place: &[Step<'_>]) {
+        if resolved
+            .services
+            .get(name)
+            .is_some_and(|service| service.port.is_none())
+        {
+            let problem = Problem::new(
+                Code::NoPort,
+                format!("requests are led to `{name}`, which has no port"),
+                self.at(place),
+            )
+            .also(self.at(steps!["services", name.as_str()]), "has no port")
+            .help(format!("add `port` to `[services.{name}]`"));
+            self.report(problem);
+        }
+    }
+
+    fn proof(&mut self, resolved: &Resolved, number: usize, route: &Route) {
+        let Some(auth) = &route.auth else {
+            return;
+        };
+        let place = steps!["routes", number, "auth"];
+        let lacking = auth.by.iter().find_map(|by| match by {
+            AuthBy::Jwt if resolved.gateway.jwt.is_none() => Some((
+                "tokens",
+                "add `jwt = { issuer = \"https://…\" }` to `[gateway]`",
+            )),
+            AuthBy::ApiKey if resolved.gateway.api_keys.is_none() => Some((
+                "API keys",
+                "add `api_keys = { keys = \"NAME\" }` of a secret to `[gateway]`",
+            )),
+            _ => None,
+        });
+        if let Some((what, help)) = lacking {
+            let problem = Problem::new(
+                Code::MissingSetting,
+                format!("the route asks for {what}, which the gateway is not told how to check"),
+                self.at(place),
+            )
+            .help(help);
+            self.report(problem);
+        }
+        if auth.by.is_empty() {
+            let problem = Problem::new(
+                Code::MissingSetting,
+                "the route asks for proof and takes none",
+                self.at(place),
+            )
+            .help("write `by = [\"jwt\"]`, `by = [\"api-key\"]` or both");
+            self.report(problem);
+        }
+    }
+
+    fn duplicates(&mut self, routes: &[Route]) {
+        type Seen<'a> = HashMap<String, Vec<(usize, &'a [Method])>>;
+        let mut seen: Seen<'_> = HashMap::with_capacity(routes.len());
+        let any = ["*".to_owned()];
+        for (number, route) in routes.iter().enumerate() {
+            let hosts = if route.host.is_empty() {
+                &any[..]
+            } else {
+                &route.host
+            };
+            let rest = format!(
+                "{} {:?} {:?}",
+                canonical(&route.path),
+                route
+                    .headers
+                    .iter()
+                    .map(|(k, v)| (k.to_ascii_lowercase(), v))
+                    .collect::<Vec<_>>(),
+                route.query
+            );
+            let mut first = None;
+            for host in hosts {
+                let others = seen
+                    .entry(format!("{} {rest}", host.to_ascii_lowercase()))
+                    .or_default();
+                // A route for one method is more telling than one for any.
+                let same = |methods: &[Method]| {
+                    (methods.is_empty() && route.methods.is_empty())
+                        || methods.iter().any(|method| route.methods.contains(method))
+                };
+                first = first.or(others
+                    .iter()
+                    .find(|(_, methods)| same(methods))
+                    .map(|(at, _)| *at));
+                others.push((number, &route.methods));
+            }
+            if let Some(first) = first {
+                let problem = Problem::new(
+                    Code::DuplicateRoute,
+                    format!(
+                        "two routes take the same requests, `{}`",
+                        route.path.as_str()
+                    ),
+                    self.at(steps!["routes", number, "path"]),
+                )
+                .label("never reached")
+                .also(
+                    self.at(steps!["routes", first, "path"]),
+                    "taken by this one",
+                )
+                .help(
+                    "take one out, or tell them apart by `host`, `methods`, `headers` or `query`",
+                );
+                self.report(problem);
+            }
+        }
+    }
+
+    fn network(&mut self, network: &str, place: &[Step<'_>]) {
+        let (address, bits) = match network.split_once('/') {
+            Some((address, bits)) => (address, Some(bits)),
+            None => (network, None),
+        };
+        let good = address.parse::<std::net::IpAddr>().is_ok_and(|address| {
+            let most = if address.is_ipv4() { 32 } else { 128 };
+            bits.is_none_or(|bits| bits.parse::<u8>().is_ok_and(|bits| bits <= most))
+        });
+        if !good {
+            let problem = Problem::new(
+                Code::BadValue,
+                format!("`{network}` is not an address or network"),
+                self.at(place),
+            )
+            .help("write one such as `10.0.0.7`, `10.0.0.0/8` or `2001:db8::/32`");
+            self.report(problem);
+        }
+    }
+
+    pub(super) fn gateway(&mut self, resolved: &Resolved) {
+        let gateway = &resolved.gateway;
+        for (number, network) in gateway.trust.iter().enumerate() {
+            self.network(network, steps!["gateway", "trust", number]);
+        }
+        if let Some(tls) = &gateway.tls
+            && tls.certificates.is_empty()
+            && !tls.local_ca
+        {
+            let problem = Problem::new(
+                Code::MissingSetting,
+                "the gateway is to speak TLS and has no certificate",
+                self.at(steps!["gateway", "tls"]),
+            )
+            .help("add `certificates`, or `local_ca = true` for development");
+            self.report(problem);
+        }
+        if let Some(name) = &gateway.shared {
+            let kind = resolved.resources.get(name).map(|resource| resource.kind);
+            if kind != Some(crate::ResourceKind::Redis) {
+                let problem = Problem::new(
+                    Code::MissingSetting,
+                    format!("there is no redis resource `{name}`"),
+                    self.at(steps!["gateway", "shared"]),
+                )
+                .help(format!("add `[resources.{name}]` with `kind = \"redis\"`"));
+                self.report(problem);
+            }
+        }
+        // The issuer's keys may be on a service of the project: `service:/path`.
+        if let Some(keys) = gateway.jwt.as_ref().and_then(|jwt| jwt.jwks.as_deref())
+            && let Some((service, path)) = keys.split_once(':')
+            && path.starts_with('/')
+            && !path.starts_with("//")
+        {
+            let place = [Step::Key("gateway"), "jwt".into(), "jwks".into()];
+            match ServiceName::new(service) {
+                Ok(service) => {
+                    if self.known_service(resolved, &service, &place) {
+                        self.callable(resolved, &service, &place);
+                    }
+                }
+                Err(error) => {
+                    let problem = Problem::new(Code::BadValue, error.to_string(), self.at(&place));
+                    self.report(problem);
+                }
+            }
+        }
+    }
+}
+
+/// A path with the names of its template's segments left out.
+fn canonical(path: &PathMatch) -> String {
+    match path {
+        PathMatch::Prefix(path) => format!("prefix {}", path.trim_end_matches('/')),
+        PathMatch::Exact(path) => format!("exact {path}"),
+        PathMatch::Template(path) => {
+            let segments: Vec<_> = path
+                .split('/')
+                .map(|segment| match segment {
+                    _ if segment.ends_with("...}") => "{...}",
+                    _ if segment.starts_with('{') => "{}",
+                    other => other,
+                })
+                .collect();
+            format!("template {}", segments.join("/"))
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Services: what runs, its variables, its ports.
+
+use std::collections::HashMap;
+
+use super::{Check, steps};
+use crate::node::Step;
+use crate::reader::nearest;
+use crate::reference::{INSTANCE_VARIABLES, address_variable, references};
+use crate::secret_literal::{looks_like_key, looks_secret};
+use crate::{
+    Build, Code, EnvValue, Problem, Provider, ProviderKind, Resolved, Service, ServiceKind,
+    ServiceName,
+};
+
+impl Check<'_, '_> {
+    pub(super) fn services(&mut self, resolved: &Resolved) {
+        for (name, service) in &resolved.services {
+            self.something_to_run(resolved, name, service);
+            self.variables(name, service);
+            self.references(name, service);
+            let restart = &service.restart;
+            if restart.backoff > restart.backoff_at_most {
+                let problem = Problem::new(
+                    Code::Contradiction,
+                    "the first pause before a restart is longer than the longest",
+                    self.at(steps!["services", name.as_str(), "restart", "backoff"]),
+                )
+                .help("make `backoff_at_most` the longer one");
+                self.report(problem);
+            }
+            if service.kind == ServiceKind::Worker && service.port.is_some() {
+                let problem = Problem::new(
+                    Code::Contradiction,
+                    format!("`{name}` is a worker, which nothing calls, and has a port"),
+                    self.at(steps!["services", name.as_str(), "port"]),
+                )
+                .help("take out `port`, or `kind = \"worker\"`");
+                self.report(problem);
+            }
+            self.volumes(name, service);
+        }
+    }
+
+    fn something_to_run(&mut self, resolved: &Resolved, name: &ServiceName, service: &Service) {
+        let process = resolved.environment.provider.kind() == ProviderKind::Process;
+        match &service.build {
+            None if service.command.is_empty() => {
+                let problem = Problem::new(
+                    Code::NothingToRun,
+                    format!("`{name}` does not say what to run"),
+                    self.at(steps!["services", name.as_str()]),
+                )
+                .label("nothing to run")
+                .help("add `build`, `image` or `command`");
+                self.report(problem);
+            }
+            Some(Build::Command(build))
+                if service.command.is_empty() && build.output.is_empty() =>
+            {
+                let problem = Problem::new(
+                    Code::NothingToRun,
+                    format!("`{name}` is built by a command, and does not say what to run then"),
+                    self.at(steps!["services", name.as_str(), "build"]),
+                )
+                .help("add `command`, or the `output` that is the program");
+                self.report(problem);
+            }
+            Some(build @ (Build::Image(_) | Build::Dockerfile(_)))
+                if process && service.replicas > 0 =>
+            {
+                let what = match build {
+                    Build::Image(_) => "image",
+                    _ => "dockerfile",
+                };
+                let environment = &resolved.environment.name;
+                let short = steps!["services", name.as_str(), "image"];
+                let place = if self.written(short) {
+                    self.at(short)
+                } else {
+                    self.at(steps!["services", name.as_str(), "build"])
+                };
+                let problem = Problem::new(
+                    Code::Contradiction,
+                    format!(
+                        "`{name}` is an image, which `{environment}` cannot run as a local process"
+                    ),
+                    place,
+                )
+                .label(format!("{what} on local processes"))
+                .help(format!(
+                    "give `{name}` another build in `[environments.{environment}]`, or \
+                     `replicas = 0` there"
+                ));
+                self.report(problem);
+            }
+            _ => {}
+        }
+    }
+
+    fn variables(&mut self, name: &ServiceName, service: &Service) {
+        for (variable, value) in &service.env {
+            let place = steps!["services", name.as_str(), "env", variable.as_str()];
+            let good = !variable.is_empty()
+                && !variable.starts_with(|first: char| first.is_ascii_digit())
+                && variable
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            if !good {
+                let problem = Problem::new(
+                    Code::BadValue,
+                    format!("`{variable}` is not the name of a variable"),
+                    self.at(place),
+                )
+                .help("write letters, digits and `_`, not beginning with a digit");
+                self.report(problem);
+            } else if INSTANCE_VARIABLES.contains(&variable.as_str()) && variable != "HOST" {
+                let problem = Problem::new(
+                    Code::Contradiction,
+                    format!("`{variable}` is handed to every instance and cannot be set"),
+                    self.at(place),
+                )
+                .help("take it out; a port is set with `port`");
+                self.report(problem);
+            }
+            if let EnvValue::Text(text) = value
+                && let Some(why) = looks_secret(variable, text)
+            {
+                let secret = variable.to_ascii_lowercase().replace('_', "-");
+                let problem = Problem::new(
+                    Code::LiteralSecret,
+                    format!("`{variable}` holds a secret as a literal: {why}"),
+                    self.at(place),
+                )
+                .label("readable by everyone")
+                .help(format!(
+                    "store it with `platform secrets set {secret}` and write \
+                     `{{ secret = \"{secret}\" }}`; if it is no secret, write \
+                     `{{ plain = \"…\" }}`"
+                ));
+                self.report(problem);
+            }
+        }
+        for (list, words) in [("command", &service.command), ("args", &service.args)] {
+            for (number, word) in words.iter().enumerate() {
+                if let Some(why) = looks_like_key(word) {
+                    let problem = Problem::new(
+                        Code::LiteralSecret,
+                        format!("`{list}` holds a secret as a literal: {why}"),
+                        self.at(steps!["services", name.as_str(), list, number]),
+                    )
+                    .label("readable by everyone")
+                    .help("hand it over as a variable: `env = { NAME = { secret = \"name\" } }`");
+                    self.report(problem);
+                }
+            }
+        }
+    }
+
+    fn references(&mut self, name: &ServiceName, service: &Service) {
+        let words = |list: &'static str, words: &'_ [String]| {
+            words
+                .iter()
+                .enumerate()
+                .filter(|(_, word)| word.contains("${"))
+                .map(|(number, word)| (list, Step::Item(number), word.clone()))
+                .collect::<Vec<_>>()
+        };
+        let mut texts = words("command", &service.command);
+        texts.extend(words("args", &service.args));
+        for (variable, value) in &service.env {
+            if let EnvValue::Text(text) = value
+                && text.contains("${")
+            {
+                texts.push(("env", Step::Key(variable), text.clone()));
+            }
+        }
+        for (key, step, text) in texts {
+            for reference in references(&text) {
+                let addresses: Vec<_> = service
+                    .needs
+                    .iter()
+                    .map(|need| address_variable(need.as_str()))
+                    .collect();
+                let known = || {
+                    INSTANCE_VARIABLES
+                        .into_iter()
+                        .chain(addresses.iter().map(String::as_str))
+                        .chain(service.env.keys().map(String::as_str))
+                };
+                let own = matches!(step, Step::Key(variable) if variable == reference);
+                if known().any(|name| name == reference) && !own {
+                    if reference == "PORT" && service.port.is_none() {
+                        let problem = Problem::new(
+                            Code::NoPort,
+                            format!("`${{PORT}}` is used and `{name}` has no port"),
+                            self.at(&["services".into(), name.as_str().into(), key.into(), step]),
+                        )
+                        .help(format!("add `port` to `[services.{name}]`"));
+                        self.report(problem);
+                    }
+                    continue;
+                }
+                let problem = Problem::new(
+                    Code::UnknownReference,
+                    format!("`${{{reference}}}` stands for nothing"),
+                    self.at(&["services".into(), name.as_str().into(), key.into(), step]),
+                )
+                .label("not known");
+                let help = match nearest(reference, known().filter(|name| *name != reference)) {
+                    Some(name) => format!("did you mean `${{{name}}}`?"),
+                    None => format!("to leave it for the program, write `$${{{reference}}}`"),
+                };
+                self.report(problem.help(help));
+            }
+        }
+    }
+
+    fn volumes(&mut self, name: &ServiceName, service: &Service) {
+        for (number, volume) in service.volumes.iter().enumerate() {
+            let before = service.volumes[..number].iter();
+            if before.clone().any(|other| other.path == volume.path) {
+                let problem = Problem::new(
+                    Code::Contradiction,
+                    format!("two volumes of `{name}` have the path `{}`", volume.path),
+                    self.at(steps!["services", name.as_str(), "volumes", number]),
+                )
+                .help("change one");
+                self.report(problem);
+            }
+        }
+    }
+
+    pub(super) fn ports(&mut self, resolved: &Resolved) {
+        let gateway = &resolved.gateway;
+        if let Some(tls) = &gateway.tls
+            && tls.port == gateway.port
+        {
+            let problem = Problem::new(
+                Code::PortClash,
+                format!("the gateway's `port` and `tls.port` are both {}", tls.port),
+                self.at(steps!["gateway", "port"]),
+            )
+            .help("change one");
+            self.report(problem);
+        }
+        if !matches!(resolved.environment.provider, Provider::Process(_)) {
+            return; // Elsewhere each instance has an address of its own.
+        }
+        let mut taken: HashMap<u16, Option<&ServiceName>> =
+            HashMap::from([(gateway.port.get(), None)]);
+        if let Some(tls) = &gateway.tls {
+            taken.insert(tls.port.get(), None);
+        }
+        for (name, service) in &resolved.services {
+            let Some(port) = service.port.filter(|_| service.replicas > 0) else {
+                continue;
+            };
+            let Some(other) = taken.get(&port.get()) else {
+                taken.insert(port.get(), Some(name));
+                continue;
+            };
+            if uses_port(service) {
+                continue;
+            }
+            let (other, place) = match other {
+                Some(other) => (
+                    format!("`{other}`"),
+                    self.at(steps!["services", other.as_str(), "port"]),
+                ),
+                None => ("the gateway".to_owned(), self.at(steps!["gateway", "port"])),
+            };
+            let problem = Problem::new(
+                Code::PortClash,
+                format!("`{name}` and {other} both say port {port}"),
+                self.at(steps!["services", name.as_str(), "port"]),
+            )
+            .label("also taken")
+            .also(place, "taken here")
+            .warning()
+            .help(
+                "they get along if the program listens on the port it is handed as `PORT`; \
+                 otherwise give each its own",
+            );
+            self.report(problem);
+        }
+    }
+}
+
+/// Whether the port that an instance is handed is passed on to the program.
+fn uses_port(service: &Service) -> bool {
+    let words = service
+        .command
+        .iter()
+        .chain(&service.args)
+        .map(String::as_str);
+    let values = service.env.values().filter_map(|value| match value {
+        EnvValue::Text(text) => Some(text.as_str()),
+        _ => None,
+    });
+    words
+        .chain(values)
+        .any(|text| references(text).any(|name| name == "PORT"))
+}
