@@ -25,20 +25,12 @@ pub(crate) fn choose(
     let route = context.route.clone()?;
     let service = route.service.as_ref()?;
     let pinned = route.route.version.as_deref();
-    let wanted = match context.version {
-        Some(version) => version,
-        None => match pinned {
-            Some(version) => {
-                context.asked_for = true;
-                service.position(version)?
-            }
-            None => {
-                let (version, asked_for) = version_for(service, context, headers)?;
-                context.asked_for = asked_for;
-                version
-            }
-        },
+    let (wanted, asked_for) = match (context.version, pinned) {
+        (Some(version), _) => (version, context.asked_for),
+        (None, Some(version)) => (service.position(version)?, true),
+        (None, None) => version_for(service, context, headers)?,
     };
+    context.asked_for = asked_for;
     let others = (0..service.versions.len())
         .filter(|version| *version != wanted && pinned.is_none())
         .filter(|version| service.versions[*version].role.takes_traffic());
@@ -153,7 +145,12 @@ fn endpoint(
             && (!must_be_fit || endpoint.is_fit(now))
             && (most == 0 || endpoint.in_flight.get() < most)
     };
-    let turn = version.runtime.turn();
+    // A repeat must not take the next request's turn, or the two would march in step.
+    let turn = if context.attempts == 0 {
+        version.runtime.turn()
+    } else {
+        rand::random()
+    };
     // A warming endpoint is passed over by a share of the turns that shrinks with its age.
     let warm = |endpoint: &EndpointState| {
         let age = now.saturating_sub(endpoint.since_ms);

@@ -186,7 +186,7 @@ pub(crate) fn host_with_port(head: &RequestHeader) -> Option<String> {
         .get(header::HOST)
         .and_then(|value| value.to_str().ok())
         .map(String::from)
-        .or_else(|| head.uri.authority().map(|authority| authority.to_string()))
+        .or_else(|| head.uri.authority().map(ToString::to_string))
 }
 
 /// The path that a route turns the request's into, if it does.

@@ -5,6 +5,7 @@
 
 mod access_log;
 mod admin;
+mod admit;
 mod answer;
 mod balance;
 mod choose;
@@ -16,6 +17,7 @@ mod endpoint;
 mod forward;
 mod gateway;
 mod handover;
+mod health;
 mod listen;
 mod metrics;
 mod network;

@@ -10,6 +10,14 @@ use platform_gateway_api::{LATENCY_BOUNDS_MICROS, Tallies};
 /// Source: the text exposition format, version 0.0.4.
 pub(crate) fn render(tallies: &Tallies, status: &Status, lost_lines: u64) -> String {
     let mut text = Text::default();
+    versions(&mut text, tallies);
+    services(&mut text, tallies);
+    routes(&mut text, tallies);
+    process(&mut text, status, lost_lines);
+    text.0
+}
+
+fn versions(text: &mut Text, tallies: &Tallies) {
     text.family(
         "gateway_requests_total",
         "counter",
@@ -68,6 +76,9 @@ pub(crate) fn render(tallies: &Tallies, status: &Status, lost_lines: u64) -> Str
             );
         }
     }
+}
+
+fn services(text: &mut Text, tallies: &Tallies) {
     text.family(
         "gateway_unserved_total",
         "counter",
@@ -120,6 +131,9 @@ pub(crate) fn render(tallies: &Tallies, status: &Status, lost_lines: u64) -> Str
             );
         }
     }
+}
+
+fn routes(text: &mut Text, tallies: &Tallies) {
     text.family(
         "gateway_route_requests_total",
         "counter",
@@ -149,6 +163,9 @@ pub(crate) fn render(tallies: &Tallies, status: &Status, lost_lines: u64) -> Str
             counts.latency_sum_micros,
         );
     }
+}
+
+fn process(text: &mut Text, status: &Status, lost_lines: u64) {
     for (name, kind, help, value) in [
         (
             "gateway_connections",
@@ -178,7 +195,6 @@ pub(crate) fn render(tallies: &Tallies, status: &Status, lost_lines: u64) -> Str
         text.family(name, kind, help);
         text.sample(name, &[], value);
     }
-    text.0
 }
 
 #[derive(Default)]

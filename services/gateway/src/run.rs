@@ -1,6 +1,7 @@
 //! The life of a gateway process: start, serve, hand over or drain.
 
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::access_log::LogTarget;
 use crate::control::{Control, Refusal};
 use crate::gateway::Gateway;
 use crate::store::{Kept, Store};
-use crate::{admin, handover, socket};
+use crate::{admin, handover, health, socket};
 
 /// How often waiting connections are looked after.
 const TICK: Duration = Duration::from_millis(100);
@@ -129,11 +130,11 @@ pub async fn run(options: Options) -> Result<(), Error> {
         }
         None => None,
     };
-    let mut successor = None;
+    let mut successor = nobody();
     let handover_path = match &options.handover {
         Some(path) => {
             let (listener, own) = socket::listen(path).map_err(io("listen at", path))?;
-            successor = Some(Box::pin(handover::offer(listener, control.clone())));
+            successor = Box::pin(handover::offer(listener, control.clone()));
             Some(own)
         }
         None => None,
@@ -144,6 +145,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         tracing::warn!(%error, "the predecessor left before it was told");
     }
     let ticking = tokio::spawn(look_after(gateway.clone()));
+    let checking = tokio::spawn(health::watch(gateway.clone()));
     tracing::info!(
         revision = gateway.snapshot.load().revision,
         "the gateway serves"
@@ -154,21 +156,25 @@ pub async fn run(options: Options) -> Result<(), Error> {
             _ = interrupt.recv() => break,
             () = control.leave.notified() => break,
             _ = reload.recv() => reread(&control, &options).await,
-            given = async { successor.as_mut().expect("guarded").await }, if successor.is_some() => {
-                match given {
-                    Ok(()) => break,
-                    Err(error) => {
-                        tracing::error!(%error, "cannot offer a hand-over any more");
-                        successor = None;
-                    }
+            given = &mut successor => match given {
+                Ok(()) => break,
+                Err(error) => {
+                    tracing::error!(%error, "cannot offer a hand-over any more");
+                    successor = nobody();
                 }
-            }
+            },
         }
     }
     drain(&control, options.drain_deadline, &mut terminate).await;
     ticking.abort();
+    checking.abort();
     drop((admin_path, handover_path));
     Ok(())
+}
+
+/// A successor that never comes.
+fn nobody() -> Pin<Box<dyn Future<Output = std::io::Result<()>> + Send>> {
+    Box::pin(std::future::pending())
 }
 
 /// Puts the first configuration in force: the predecessor's, the file's, or the one kept.

@@ -1,0 +1,165 @@
+//! Decides whether a request may pass, and where to.
+
+use std::sync::Arc;
+
+use http::header;
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+use platform_gateway_api::Route;
+
+use crate::answer::Own;
+use crate::clock::limit;
+use crate::context::RequestContext;
+use crate::forward;
+use crate::router::{Asked, Found, normalize};
+use crate::snapshot::{RouteState, Snapshot};
+
+/// Decides whether a request may pass, and finds its route.
+pub(crate) fn admit(session: &mut Session, context: &mut RequestContext) -> Result<(), Own> {
+    let snapshot = context.snapshot.clone();
+    let Some(connection) = context.connection.clone() else {
+        return Err(nothing_here());
+    };
+    let head = session.req_header();
+    let listener = snapshot.listeners.get(&*connection.listener);
+    let internal = listener.and_then(|listener| listener.internal.clone());
+    let client = forward::client(
+        &snapshot,
+        connection.peer.ip(),
+        internal.is_some(),
+        &head.headers,
+    );
+    context.client = Some(client.address);
+    context.request_id = forward::request_id(&head.headers, client.trusted);
+    context.trace_parent = forward::trace_parent(&head.headers);
+    context.host = forward::host_with_port(head)
+        .map(|host| without_port(&host).to_ascii_lowercase())
+        .unwrap_or_default();
+    context.target = head
+        .uri
+        .path_and_query()
+        .map_or_else(String::new, |target| target.as_str().to_string());
+    let found = match (listener, internal) {
+        (None, _) => return Err(nothing_here()),
+        (Some(_), Some(route)) => Ok(route),
+        (Some(_), None) => find(&snapshot, head, &context.host),
+    };
+    let declared = head
+        .headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<u64>().ok());
+    if let Some(listener) = listener {
+        let limits = &listener.limits;
+        session.set_read_timeout(limit(limits.idle_ms));
+        session.set_write_timeout(limit(limits.idle_ms));
+        session.set_keepalive(Some((limits.keep_alive_ms / 1000).max(1)));
+    }
+    if context.gateway.is_draining() {
+        session.set_keepalive(None);
+    }
+    let route = found?;
+    context.route = Some(route.clone());
+    if !route.allow.is_empty() && !route.allow.contains(client.address)
+        || route.deny.contains(client.address)
+    {
+        return Err(Own::new(
+            403,
+            "address-denied",
+            "this address may not ask here",
+        ));
+    }
+    let most = route.route.max_body;
+    if most > 0 && declared.is_some_and(|length| length > most) {
+        return Err(too_large());
+    }
+    if let Some(redirect) = redirect(session, context, &route.route) {
+        return Err(redirect);
+    }
+    if let Some(service) = &route.service {
+        service.runtime.earn_retry(route.route.retries.budget);
+        let most = u64::from(service.settings.limits.concurrent);
+        if most > 0 && service.runtime.in_flight.get() >= most {
+            service.runtime.shed.increment();
+            let busy = Own::new(503, "too-busy", "the service is at its limit");
+            return Err(busy.retry_after(1));
+        }
+    }
+    Ok(())
+}
+
+fn find(snapshot: &Snapshot, head: &RequestHeader, host: &str) -> Result<Arc<RouteState>, Own> {
+    let Some(path) = normalize(head.uri.path()) else {
+        let detail = "the path has dot segments, a backslash or a broken escape";
+        return Err(Own::new(400, "ambiguous-path", detail));
+    };
+    let asked = Asked {
+        host,
+        path: &path,
+        query: head.uri.query(),
+        method: head.method.as_str(),
+        headers: &head.headers,
+    };
+    match snapshot.router.find(&asked) {
+        Found::Route(route) => Ok(route.clone()),
+        Found::OtherMethods(methods) => {
+            let own = Own::new(405, "method-not-allowed", "no route takes this method here");
+            Err(own.header("allow", methods.join(", ")))
+        }
+        Found::Nothing => Err(nothing_here()),
+    }
+}
+
+fn redirect(session: &Session, context: &RequestContext, route: &Route) -> Option<Own> {
+    let redirect = route.redirect.as_ref()?;
+    let head = session.req_header();
+    let tls = context
+        .connection
+        .as_ref()
+        .is_some_and(|connection| connection.tls);
+    let origin = redirect.origin.clone().unwrap_or_else(|| {
+        let scheme = if tls { "https" } else { "http" };
+        let host = forward::host_with_port(head).unwrap_or_else(|| context.host.clone());
+        format!("{scheme}://{host}")
+    });
+    let path = redirect.path.as_deref().unwrap_or(head.uri.path());
+    let query = head.uri.query().map(|query| format!("?{query}"));
+    let location = format!("{origin}{path}{}", query.unwrap_or_default());
+    Some(Own::new(redirect.status, "redirect", "").header("location", location))
+}
+
+fn without_port(host: &str) -> &str {
+    if host.starts_with('[') {
+        return host.split_inclusive(']').next().unwrap_or(host);
+    }
+    host.split(':').next().unwrap_or(host)
+}
+
+pub(crate) fn nothing_here() -> Own {
+    Own::new(404, "no-route", "no route leads here")
+}
+
+pub(crate) fn too_large() -> Own {
+    Own::new(
+        413,
+        "body-too-large",
+        "the body is larger than this route takes",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_lose_their_port() {
+        for (host, expected) in [
+            ("example.org", "example.org"),
+            ("example.org:80", "example.org"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+        ] {
+            assert_eq!(without_port(host), expected);
+        }
+    }
+}

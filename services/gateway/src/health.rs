@@ -1,0 +1,120 @@
+//! Active health checks: each endpoint is asked whether it is well.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Empty;
+use hyper_util::rt::TokioIo;
+use platform_gateway_api::HealthCheck;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use crate::endpoint::EndpointState;
+use crate::gateway::Gateway;
+
+/// How often the list of endpoints is compared with the configuration.
+const TICK: Duration = Duration::from_millis(250);
+
+struct Watched {
+    endpoint: Weak<EndpointState>,
+    check: HealthCheck,
+    task: JoinHandle<()>,
+}
+
+/// Watches all endpoints of services that ask for it, until the process ends.
+pub(crate) async fn watch(gateway: Arc<Gateway>) {
+    let mut watched: HashMap<usize, Watched> = HashMap::new();
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        tick.tick().await;
+        let snapshot = gateway.snapshot.load_full();
+        let mut wanted = HashMap::new();
+        for service in snapshot.services.values() {
+            let Some(check) = &service.settings.health else {
+                continue;
+            };
+            for endpoint in service
+                .versions
+                .iter()
+                .flat_map(|version| &version.endpoints)
+            {
+                wanted.insert(Arc::as_ptr(endpoint) as usize, (endpoint, check));
+            }
+        }
+        watched.retain(|key, known| {
+            let stays = known.endpoint.strong_count() > 0
+                && wanted
+                    .get(key)
+                    .is_some_and(|(_, check)| **check == known.check);
+            if !stays {
+                known.task.abort();
+                if let Some(endpoint) = known.endpoint.upgrade() {
+                    endpoint.set_healthy(true);
+                }
+            }
+            stays
+        });
+        for (key, (endpoint, check)) in wanted {
+            watched.entry(key).or_insert_with(|| Watched {
+                endpoint: Arc::downgrade(endpoint),
+                check: check.clone(),
+                task: tokio::spawn(keep_asking(Arc::downgrade(endpoint), check.clone())),
+            });
+        }
+    }
+}
+
+async fn keep_asking(endpoint: Weak<EndpointState>, check: HealthCheck) {
+    let (mut well, mut unwell) = (0_u32, 0_u32);
+    let mut every = tokio::time::interval(Duration::from_millis(check.every_ms));
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let Some(endpoint) = endpoint.upgrade() else {
+            return;
+        };
+        let limit = Duration::from_millis(check.timeout_ms);
+        let answered = tokio::time::timeout(limit, ask(&endpoint, &check.path)).await;
+        if matches!(answered, Ok(Ok(true))) {
+            (well, unwell) = (well.saturating_add(1), 0);
+        } else {
+            (well, unwell) = (0, unwell.saturating_add(1));
+        }
+        let changed = if well >= check.healthy_after {
+            endpoint.set_healthy(true)
+        } else if unwell >= check.unhealthy_after {
+            endpoint.set_healthy(false)
+        } else {
+            false
+        };
+        if changed {
+            tracing::info!(endpoint = %endpoint.id, healthy = well > 0, "the health of an endpoint changed");
+        }
+    }
+}
+
+async fn ask(
+    endpoint: &Arc<EndpointState>,
+    path: &str,
+) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+    let address = endpoint.resolve().await?;
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::get(path)
+        .header("host", &endpoint.address)
+        .header("connection", "close")
+        .header("user-agent", "platform-gateway")
+        .body(Empty::<Bytes>::new())?;
+    tokio::select! {
+        biased;
+        answer = sender.send_request(request) => Ok(answer?.status().is_success()),
+        ended = connection => {
+            ended?;
+            Ok(false)
+        }
+    }
+}
