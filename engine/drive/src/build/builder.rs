@@ -1,0 +1,436 @@
+//! From services to their artifacts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use chrono::{SecondsFormat, Utc};
+use platform_blueprint::{Build, Service, ServiceName};
+use platform_decide::digest::Digest;
+use platform_decide::group::{Artifact, Place};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::error::{BuildError, BuildErrors};
+use super::events::{BuildEvent, BuildSink};
+use super::inputs::{Inputs, inputs_of};
+use super::jobs::{Job, jobs};
+use super::store::{ArtifactStore, Manifest, ManifestFile};
+use super::work::{Workplace, Yield};
+
+/// How often a build is run while its sources keep changing.
+const ATTEMPTS: u32 = 3;
+
+/// How builds are run.
+#[derive(Debug, Clone)]
+pub struct BuildOptions {
+    /// How many builds run at once. Cargo's own parallelism is its own affair.
+    pub parallelism: usize,
+    /// Whether compilers may colour what they say.
+    pub color: bool,
+    /// Build also what is built already.
+    pub again: bool,
+    /// Ends the builds under way, with everything they started.
+    pub stop: CancellationToken,
+}
+
+impl Default for BuildOptions {
+    fn default() -> Self {
+        Self {
+            parallelism: std::thread::available_parallelism().map_or(2, Into::into),
+            color: false,
+            again: false,
+            stop: CancellationToken::new(),
+        }
+    }
+}
+
+/// Builds the services of one project.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    project: PathBuf,
+    state: PathBuf,
+    store: ArtifactStore,
+}
+
+impl Builder {
+    /// - `project`: the blueprint's folder; what builds leave goes to `.platform` in it
+    pub fn new(project: &Path) -> Self {
+        let project = project
+            .canonicalize()
+            .unwrap_or_else(|_| project.to_owned());
+        let state = project.join(".platform");
+        Self {
+            store: ArtifactStore::new(state.join("artifacts")),
+            project,
+            state,
+        }
+    }
+
+    /// Where artifacts are kept.
+    pub fn store(&self) -> &ArtifactStore {
+        &self.store
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.state.join("cache")
+    }
+
+    /// Tells what each service's build yields, without building. Writes nothing but the cache of file digests.
+    ///
+    /// # Errors
+    ///
+    /// For each service that cannot be built as the blueprint says, why.
+    pub fn keys(
+        &self,
+        services: &BTreeMap<ServiceName, Service>,
+    ) -> Result<BTreeMap<ServiceName, Artifact>, BuildErrors> {
+        let inputs = self.inputs(services.iter())?;
+        Ok(inputs
+            .into_iter()
+            .map(|(name, inputs)| {
+                let artifact = self.artifact(&services[&name], inputs.key());
+                (name, artifact)
+            })
+            .collect())
+    }
+
+    fn inputs<'a>(
+        &self,
+        services: impl Iterator<Item = (&'a ServiceName, &'a Service)>,
+    ) -> Result<BTreeMap<ServiceName, Inputs>, BuildErrors> {
+        inputs_of(&self.project, &self.cache(), services)
+    }
+
+    fn artifact(&self, service: &Service, key: Digest) -> Artifact {
+        let place = match &service.build {
+            None => Place::Installed,
+            // It runs where it was built.
+            Some(Build::Command(build)) if build.output.is_empty() => Place::Installed,
+            Some(Build::Image(build)) => Place::Image {
+                reference: build.image.to_string(),
+            },
+            Some(Build::Dockerfile(_)) => Place::Image {
+                reference: format!("platform-build:{}", key.short()),
+            },
+            Some(Build::Cargo(_) | Build::Command(_) | Build::Program(_)) => Place::Folder {
+                path: self.store.place(&key).to_string_lossy().into_owned(),
+            },
+        };
+        Artifact { key, place }
+    }
+
+    /// Whether there is nothing left to build for an artifact.
+    ///
+    /// Of a build without an output, the store remembers only that it was done.
+    pub fn is_built(&self, service: &Service, artifact: &Artifact) -> bool {
+        match &service.build {
+            None | Some(Build::Image(_)) => true,
+            Some(_) => self.store.is_built(&artifact.key),
+        }
+    }
+
+    /// Builds what is not built yet, and returns what every service's build yields.
+    ///
+    /// Those are the artifacts of [`Builder::keys`], but for services whose sources changed meanwhile: a build may write
+    /// a lock file, a person may save. Such a build is run again until it has seen one state of its sources.
+    ///
+    /// - `all`: every service of the blueprint, as resolved
+    /// - `only`: the services to build; all if none
+    ///
+    /// # Errors
+    ///
+    /// Everything that failed; what did not is built and kept.
+    pub async fn build(
+        &self,
+        all: &BTreeMap<ServiceName, Service>,
+        only: Option<&BTreeSet<ServiceName>>,
+        options: &BuildOptions,
+        sink: &dyn BuildSink,
+    ) -> Result<BTreeMap<ServiceName, Artifact>, BuildErrors> {
+        let services: BTreeMap<_, _> = all
+            .iter()
+            .filter(|(name, _)| only.is_none_or(|only| only.contains(*name)))
+            .map(|(name, service)| (name.clone(), service.clone()))
+            .collect();
+        let (missing, _) = self.missing(&services, options.again).await?;
+        if !missing.is_empty() {
+            let _lock = self.lock(options, sink).await?;
+            self.store.sweep();
+            // Another run may have built them while we waited.
+            let (missing, inputs) = self.missing(&services, options.again).await?;
+            let jobs = jobs(&self.project, &missing, all);
+            self.run(jobs, all, inputs, options, sink).await?;
+        }
+        let (_, inputs) = self.missing(&services, false).await?;
+        Ok(inputs
+            .into_iter()
+            .map(|(name, inputs)| {
+                let artifact = self.artifact(&services[&name], inputs.key());
+                (name, artifact)
+            })
+            .collect())
+    }
+
+    /// The services that are not built, those with one key together; and the inputs of all.
+    async fn missing(
+        &self,
+        services: &BTreeMap<ServiceName, Service>,
+        again: bool,
+    ) -> Result<(Vec<Vec<ServiceName>>, BTreeMap<ServiceName, Inputs>), BuildErrors> {
+        let inputs = self.inputs_apart(services.clone()).await?;
+        let mut by_key: BTreeMap<Digest, Vec<ServiceName>> = BTreeMap::new();
+        for (name, inputs) in &inputs {
+            let service = &services[name];
+            match &service.build {
+                None | Some(Build::Image(_)) => continue,
+                Some(Build::Dockerfile(_)) => {
+                    return Err(BuildError::NotForThisProvider {
+                        service: name.clone(),
+                    }
+                    .into());
+                }
+                Some(_) => {}
+            }
+            let key = inputs.key();
+            if again || !self.store.is_built(&key) {
+                by_key.entry(key).or_default().push(name.clone());
+            }
+        }
+        Ok((by_key.into_values().collect(), inputs))
+    }
+
+    /// Finds inputs without keeping the runtime's threads from other work.
+    async fn inputs_apart(
+        &self,
+        services: BTreeMap<ServiceName, Service>,
+    ) -> Result<BTreeMap<ServiceName, Inputs>, BuildErrors> {
+        let builder = self.clone();
+        tokio::task::spawn_blocking(move || builder.inputs(services.iter()))
+            .await
+            .unwrap_or_else(|_| Err(BuildError::Interrupted.into()))
+    }
+
+    /// Lets one run at a time build a project: two would trample on each other's outputs.
+    async fn lock(
+        &self,
+        options: &BuildOptions,
+        sink: &dyn BuildSink,
+    ) -> Result<std::fs::File, BuildErrors> {
+        let path = self.cache().join("build.lock");
+        std::fs::create_dir_all(self.cache())
+            .map_err(BuildError::file("make", &self.cache()))
+            .map_err(BuildErrors::from)?;
+        let file = std::fs::File::create(&path).map_err(BuildError::file("write", &path))?;
+        let mut told = false;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(std::fs::TryLockError::WouldBlock) => {
+                    if !told {
+                        sink.event(BuildEvent::Waiting);
+                        told = true;
+                    }
+                    tokio::select! {
+                        () = options.stop.cancelled() => return Err(BuildError::Interrupted.into()),
+                        () = tokio::time::sleep(std::time::Duration::from_millis(100)) => {}
+                    }
+                }
+                Err(std::fs::TryLockError::Error(error)) => {
+                    return Err(BuildError::file("lock", &path)(error).into());
+                }
+            }
+        }
+    }
+
+    async fn run(
+        &self,
+        jobs: Vec<Job>,
+        all: &BTreeMap<ServiceName, Service>,
+        inputs: BTreeMap<ServiceName, Inputs>,
+        options: &BuildOptions,
+        sink: &dyn BuildSink,
+    ) -> Result<(), BuildErrors> {
+        let slots = Semaphore::new(options.parallelism.max(1));
+        let results = futures::future::join_all(jobs.iter().map(|job| async {
+            let Ok(_slot) = slots.acquire().await else {
+                return Vec::new();
+            };
+            if options.stop.is_cancelled() {
+                return vec![BuildError::Interrupted];
+            }
+            self.job(job, all, &inputs, options, sink).await
+        }))
+        .await;
+        let mut errors: Vec<_> = results.into_iter().flatten().collect();
+        if errors.is_empty() {
+            return Ok(());
+        }
+        if options.stop.is_cancelled() {
+            errors = vec![BuildError::Interrupted];
+        }
+        Err(BuildErrors(errors))
+    }
+
+    /// Runs one job until its sources hold still; returns what went wrong.
+    async fn job(
+        &self,
+        job: &Job,
+        all: &BTreeMap<ServiceName, Service>,
+        inputs: &BTreeMap<ServiceName, Inputs>,
+        options: &BuildOptions,
+        sink: &dyn BuildSink,
+    ) -> Vec<BuildError> {
+        let services: BTreeMap<_, _> = job
+            .services
+            .iter()
+            .map(|name| (name.clone(), all[name].clone()))
+            .collect();
+        let mut before: BTreeMap<_, _> = job
+            .services
+            .iter()
+            .map(|name| (name.clone(), inputs[name].clone()))
+            .collect();
+        let mut attempt = 1;
+        loop {
+            let place = Workplace {
+                project: &self.project,
+                logs: &self.cache().join("logs"),
+                options,
+                sink,
+            };
+            let started = std::time::Instant::now();
+            let outcome = place.work(job).await;
+            let after = match self.inputs_apart(services.clone()).await {
+                Ok(after) => after,
+                Err(errors) => return errors.0,
+            };
+            if before == after {
+                return self.keep(outcome, &after, started.elapsed(), sink).await;
+            }
+            // What failed on sources that have changed since may well build now; so may what did not.
+            let changed: BTreeMap<_, _> = before
+                .iter()
+                .map(|(name, inputs)| (name, inputs.differing(&after[name])))
+                .filter(|(_, changed)| !changed.is_empty())
+                .collect();
+            if attempt == ATTEMPTS {
+                return changed
+                    .into_iter()
+                    .map(|(name, changed)| BuildError::SourcesChanged {
+                        service: name.clone(),
+                        attempts: ATTEMPTS,
+                        changed,
+                    })
+                    .collect();
+            }
+            sink.event(BuildEvent::Again {
+                services: job.services.clone(),
+                changed: changed.into_values().flatten().collect(),
+            });
+            attempt += 1;
+            before = after;
+        }
+    }
+
+    /// Puts what a job yielded into the store; returns what went wrong, in it or before.
+    async fn keep(
+        &self,
+        outcome: super::work::Outcome,
+        inputs: &BTreeMap<ServiceName, Inputs>,
+        took: std::time::Duration,
+        sink: &dyn BuildSink,
+    ) -> Vec<BuildError> {
+        let mut errors = outcome.errors;
+        let mut kept: BTreeMap<Digest, u64> = BTreeMap::new();
+        for (name, yielded) in outcome.yields {
+            let inputs = &inputs[&name];
+            let key = inputs.key();
+            let size = match kept.get(&key) {
+                Some(size) => *size,
+                None => match self
+                    .publish(key.clone(), inputs, yielded.clone(), took)
+                    .await
+                {
+                    Ok(size) => size,
+                    Err(error) => {
+                        errors.push(error);
+                        continue;
+                    }
+                },
+            };
+            kept.insert(key.clone(), size);
+            if let Some(files) = uncovered(&self.project, &yielded, inputs) {
+                sink.event(BuildEvent::Uncovered {
+                    service: name.clone(),
+                    files,
+                });
+            }
+            sink.event(BuildEvent::Built {
+                service: name,
+                place: self.store.place(&key),
+                took,
+                size,
+            });
+        }
+        errors
+    }
+
+    async fn publish(
+        &self,
+        key: Digest,
+        inputs: &Inputs,
+        yielded: Yield,
+        took: std::time::Duration,
+    ) -> Result<u64, BuildError> {
+        let manifest = Manifest {
+            key,
+            built_by: yielded.command.clone(),
+            inputs: inputs
+                .parts
+                .iter()
+                .map(|(part, text)| {
+                    let text = if text.len() > 200 {
+                        Digest::of(text.as_bytes()).to_string()
+                    } else {
+                        text.clone()
+                    };
+                    ((*part).to_owned(), text)
+                })
+                .collect(),
+            built_at: Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
+            took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            files: BTreeMap::new(),
+        };
+        let store = self.store.clone();
+        let copied = tokio::task::spawn_blocking(move || {
+            let draft = store.begin()?;
+            for (from, to) in &yielded.files {
+                draft.add(from, to)?;
+            }
+            store.publish(draft, manifest)
+        });
+        let manifest = copied.await.unwrap_or(Err(BuildError::Interrupted))?;
+        Ok(manifest
+            .files
+            .values()
+            .map(|file| match file {
+                ManifestFile::File { size, .. } => *size,
+                ManifestFile::Link { .. } => 0,
+            })
+            .sum())
+    }
+}
+
+/// Files of the project that a build read and its key does not cover.
+fn uncovered(project: &Path, yielded: &Yield, inputs: &Inputs) -> Option<Vec<PathBuf>> {
+    let covered: BTreeSet<_> = inputs.files.iter().map(|(path, _)| path.as_str()).collect();
+    let files: Vec<_> = yielded
+        .read
+        .iter()
+        .filter_map(|path| {
+            let within = path.strip_prefix(project).ok()?;
+            (!covered.contains(within.to_str()?)).then(|| within.to_owned())
+        })
+        .collect();
+    (!files.is_empty()).then_some(files)
+}

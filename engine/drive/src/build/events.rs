@@ -1,0 +1,75 @@
+//! What a build tells while it runs.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use platform_blueprint::ServiceName;
+use serde::Serialize;
+
+/// Something that happened in a build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum BuildEvent {
+    /// Services are being built, together where one program builds them all.
+    Started {
+        /// The services.
+        services: Vec<ServiceName>,
+        /// What is run.
+        command: String,
+    },
+    /// Another part is done, such as one crate.
+    Progress {
+        /// The services.
+        services: Vec<ServiceName>,
+        /// How many parts are done.
+        done: usize,
+        /// The part.
+        part: String,
+    },
+    /// A line that the build's program wrote for people, verbatim.
+    Output {
+        /// The services.
+        services: Vec<ServiceName>,
+        /// The line.
+        line: String,
+    },
+    /// A service's artifact is there.
+    Built {
+        /// The service.
+        service: ServiceName,
+        /// Where it is.
+        place: PathBuf,
+        /// How long its build took.
+        took: Duration,
+        /// How large it is, in bytes.
+        size: u64,
+    },
+    /// A build read a file that its key does not cover, so a change of it would go unseen.
+    Uncovered {
+        /// The service.
+        service: ServiceName,
+        /// The files.
+        files: Vec<PathBuf>,
+    },
+    /// Sources changed during the build, which is done again.
+    Again {
+        /// The services.
+        services: Vec<ServiceName>,
+        /// Some of what changed.
+        changed: Vec<String>,
+    },
+    /// Another run is building this project; this one waits for it.
+    Waiting,
+}
+
+/// Takes what builds tell.
+pub trait BuildSink: Send + Sync {
+    /// Takes one event. Called often; must not block.
+    fn event(&self, event: BuildEvent);
+}
+
+impl<F: Fn(BuildEvent) + Send + Sync> BuildSink for F {
+    fn event(&self, event: BuildEvent) {
+        self(event);
+    }
+}
