@@ -1,0 +1,74 @@
+//! How much more than chance the bad answers of one side come together.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Running estimate of the clump size: the variance of the canary's share of the bad answers between looks, over the
+/// variance that independent answers would have. A burst on both sides at once does not count, since the share is taken
+/// within each look.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Dispersion {
+    squares: f64,
+    variances: f64,
+    doubt: f64,
+}
+
+impl Dispersion {
+    /// The estimate of the looks so far, less its standard error; at least 1.
+    pub(crate) fn clump(&self) -> f64 {
+        if self.variances <= 0.0 {
+            return 1.0;
+        }
+        ((self.squares - self.doubt.sqrt()) / self.variances).max(1.0)
+    }
+
+    /// Takes in one look.
+    ///
+    /// - `canary`, `total`: bad answers of the canary and of both sides
+    /// - `share`: the canary's expected share of them
+    pub(crate) fn observe(&mut self, canary: f64, total: f64, share: f64) {
+        if total < 1.0 || share <= 0.0 || share >= 1.0 {
+            return;
+        }
+        let deviation = canary - total * share;
+        let square = deviation * deviation;
+        let variance = total * share * (1.0 - share);
+        self.squares += square;
+        self.variances += variance;
+        self.doubt += (square - variance) * (square - variance);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn single_bad_answers_are_no_clumps() {
+        let mut dispersion = Dispersion::default();
+        for look in 0..40_u32 {
+            dispersion.observe(f64::from(look % 2), 1.0, 0.5);
+        }
+        assert!((dispersion.clump() - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn four_at_a_time_are_clumps_of_nearly_four() {
+        let mut dispersion = Dispersion::default();
+        for look in 0..100_u32 {
+            dispersion.observe(if look % 2 == 0 { 4.0 } else { 0.0 }, 4.0, 0.5);
+        }
+        assert!(
+            (3.3..=4.0).contains(&dispersion.clump()),
+            "{}",
+            dispersion.clump()
+        );
+    }
+
+    #[test]
+    fn one_look_proves_no_clumps() {
+        let mut dispersion = Dispersion::default();
+        dispersion.observe(20.0, 20.0, 0.5);
+        assert!((dispersion.clump() - 1.0).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,131 @@
+//! Verdicts in words.
+
+use std::time::Duration;
+
+use super::evidence::number;
+use super::verdict::{Basis, Finding, Measure, MeasureFinding, Verdict};
+
+impl Verdict {
+    /// The verdict in a sentence with its numbers.
+    pub fn explain(&self) -> String {
+        let finding = self.finding();
+        match self {
+            Self::Worse(_) => worse(finding),
+            Self::BetterOrEqual(_) => format!(
+                "the new release is better or equal within the margin: {}; {}",
+                each(finding),
+                match finding.basis {
+                    Basis::FinalTest => format!(
+                        "the final test after {} canary requests found no regression",
+                        finding.canary_requests
+                    ),
+                    _ => format!(
+                        "a regression of the stated size would show this less than one time in {}",
+                        odds(lowest(finding))
+                    ),
+                }
+            ),
+            Self::CannotTellYet(_) if finding.basis == Basis::Expired => format!(
+                "cannot tell after {} and {} canary requests: {}",
+                seconds(finding.elapsed),
+                finding.canary_requests,
+                each(finding)
+            ),
+            Self::CannotTellYet(_) => format!(
+                "cannot tell yet: {}; evidence {:.0} % towards worse, {:.0} % towards better or equal",
+                each(finding),
+                finding.towards_worse * 100.0,
+                finding.towards_better * 100.0
+            ),
+            Self::TooQuiet(_) => format!(
+                "too quiet: {} canary and {} baseline requests in {} are no evidence",
+                finding.canary_requests,
+                finding.baseline_requests,
+                seconds(finding.elapsed)
+            ),
+        }
+    }
+}
+
+fn worse(finding: &Finding) -> String {
+    let Some(deciding) = finding
+        .measures
+        .iter()
+        .find(|measure| Some(measure.measure) == finding.deciding)
+    else {
+        return "the new release is worse".to_owned();
+    };
+    let ground = match finding.basis {
+        Basis::FinalTest => "by the final test when the samples were used up".to_owned(),
+        _ => format!(
+            "a release within the margin of {} would show this less than one time in {}",
+            percent(deciding.margin.allowed),
+            odds(deciding.odds_worse / number(finding.measures.len() as u64))
+        ),
+    };
+    format!(
+        "the new release is worse: {}; {ground}",
+        sides(deciding, finding)
+    )
+}
+
+fn each(finding: &Finding) -> String {
+    if finding.measures.is_empty() {
+        return "nothing is judged".to_owned();
+    }
+    let parts: Vec<_> = finding
+        .measures
+        .iter()
+        .map(|measure| sides(measure, finding))
+        .collect();
+    parts.join(", ")
+}
+
+fn sides(measure: &MeasureFinding, finding: &Finding) -> String {
+    let word = match measure.measure {
+        Measure::Errors => "bad",
+        Measure::Slow => "slow",
+    };
+    format!(
+        "{} {word} ({} of {}) against {} ({} of {})",
+        percent(measure.canary_share),
+        measure.canary,
+        finding.canary_requests,
+        percent(measure.baseline_share),
+        measure.baseline,
+        finding.baseline_requests
+    )
+}
+
+fn lowest(finding: &Finding) -> f64 {
+    finding
+        .measures
+        .iter()
+        .map(|measure| measure.odds_better)
+        .fold(f64::INFINITY, f64::min)
+}
+
+fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent > 0.0 && percent < 1.0 {
+        format!("{percent:.2} %")
+    } else {
+        format!("{percent:.1} %")
+    }
+}
+
+fn odds(odds: f64) -> String {
+    match odds {
+        odds if odds >= 1e6 => "a million".to_owned(),
+        odds => format!("{:.0}", odds.floor()),
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match (seconds / 60, seconds % 60) {
+        (0, seconds) => format!("{seconds} s"),
+        (minutes, 0) => format!("{minutes} min"),
+        (minutes, seconds) => format!("{minutes} min {seconds} s"),
+    }
+}

@@ -1,0 +1,287 @@
+//! An e-process for a difference of two shares: wealth that grows by betting against a hypothesis.
+//!
+//! Every stake bets on one alternative. For a look with `n` canary and `m` baseline requests it takes the alternative's
+//! rates `(c, b)` and the pair `(q + δ, q)` on the hypothesis' edge that is hardest to tell from them, and multiplies
+//! its wealth by
+//!
+//! ```text
+//! S = Π canary (1 + κ/w·(y − q − δ)) · Π baseline (1 − κ/(1−w)·(y − q))        w = n / (n + m)
+//! ```
+//!
+//! where `y` is 1 for a bad answer. For true mean rates `p` and `r` over the look `E[S] ≤ exp((n + m)·κ·(p − r − δ))`,
+//! which is at most 1 while `p − r ≤ δ` (κ > 0), or `p − r ≥ δ` (κ < 0), whatever `r` is and however both change from
+//! look to look. With `q` and κ as chosen here, S is the likelihood ratio of the alternative to that edge pair.
+//!
+//! Sources: Turner, Ly, Grünwald, *Generic E-variables for exact sequential k-sample tests that allow for optional
+//! stopping*, arXiv 2106.02693; Turner, Grünwald, *Exact anytime-valid confidence intervals for contingency tables and
+//! beyond*, arXiv 2203.09785. The mixture over starting points: Shin, Ramdas, Rinaldo, *E-detectors*, arXiv 2203.03532.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::policy::Margin;
+use super::sample_size::Rates;
+
+/// Share of the wealth held back to be staked later, so that a regression that begins late is seen too.
+const RESERVE: f64 = 0.05;
+
+/// Canary requests after which half of the reserve is staked.
+const RESERVE_HALF: f64 = 2000.0;
+
+/// What is bet against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Against {
+    /// That the canary is within the margin: wealth is evidence that it is worse.
+    WithinMargin,
+    /// That the canary has a regression: wealth is evidence that it is better or equal.
+    Regression,
+}
+
+/// The alternative a stake bets on, as canary rate from baseline rate: `scale · baseline + shift`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+struct Stake {
+    scale: f64,
+    shift: f64,
+    weight: f64,
+    log_wealth: Option<f64>,
+}
+
+/// Bad answers and requests of both sides in one look, as numbers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Counts {
+    pub(crate) canary_bad: f64,
+    pub(crate) canary: f64,
+    pub(crate) baseline_bad: f64,
+    pub(crate) baseline: f64,
+}
+
+/// The wealth of all stakes against one hypothesis.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Wealth {
+    against: Against,
+    edge: f64,
+    stakes: Vec<Stake>,
+    /// Log of what all stakes and the reserve are worth.
+    log_mixture: f64,
+    /// Log of the evidence: as the mixture, but no look multiplies it by more than `log_step`.
+    log_evidence: f64,
+    log_step: f64,
+}
+
+impl Wealth {
+    /// Wealth one against a hypothesis.
+    ///
+    /// - `log_step`: log of the most by which one look may multiply the evidence
+    pub(crate) fn new(against: Against, margin: Margin, log_step: f64) -> Self {
+        let (edge, stakes) = match against {
+            Against::WithinMargin => (margin.allowed, stakes_on_worse(margin)),
+            Against::Regression => (margin.regression, stakes_on_better(margin)),
+        };
+        Self {
+            against,
+            edge,
+            stakes,
+            log_mixture: 0.0,
+            log_evidence: 0.0,
+            log_step,
+        }
+    }
+
+    /// Log of the evidence: probability of it ever reaching `ln(1/α)` is at most α while the hypothesis is true.
+    pub(crate) fn log_evidence(&self) -> f64 {
+        self.log_evidence
+    }
+
+    /// Bets on one look.
+    ///
+    /// - `base`: the baseline's rate as known before the look
+    /// - `clump`: evidence is divided by it, at least 1
+    /// - `seen`: canary requests before the look
+    pub(crate) fn observe(&mut self, look: Counts, base: f64, clump: f64, seen: f64) {
+        let reserve = |seen: f64| RESERVE * RESERVE_HALF / (RESERVE_HALF + seen);
+        let left = reserve(seen + look.canary);
+        let fresh = if seen <= 0.0 {
+            1.0 - left
+        } else {
+            reserve(seen) - left
+        };
+        let mut worth = Worth::new(left.ln());
+        for stake in &mut self.stakes {
+            let added = (stake.weight * fresh).ln();
+            let before = stake
+                .log_wealth
+                .map_or(added, |wealth| log_sum(wealth, added));
+            let canary = (stake.scale * base + stake.shift).clamp(1e-7, 0.98);
+            let gain = gain(
+                self.against,
+                self.edge,
+                Rates {
+                    baseline: base,
+                    canary,
+                },
+                look,
+            );
+            let after = before + gain / clump.max(1.0);
+            stake.log_wealth = Some(after);
+            worth.add(after);
+        }
+        let log_mixture = worth.log();
+        self.log_evidence += (log_mixture - self.log_mixture).min(self.log_step);
+        self.log_mixture = log_mixture;
+    }
+}
+
+/// Bets that the canary is worse: by the stated regression, and by more up to an outage.
+fn stakes_on_worse(margin: Margin) -> Vec<Stake> {
+    let stake = |shift: f64, weight: f64| Stake {
+        scale: 1.0,
+        shift,
+        weight,
+        log_wealth: None,
+    };
+    let mut stakes = vec![stake(margin.regression, 0.75)];
+    let mut shift = margin.regression;
+    while shift < 0.35 {
+        shift *= 4.0;
+        stakes.push(stake(shift.min(0.6), 0.0));
+    }
+    stakes.push(stake(0.95, 0.0));
+    share_rest(&mut stakes, 1);
+    stakes
+}
+
+/// Bets that the canary is no worse: equal, worse by half of what is allowed, better.
+fn stakes_on_better(margin: Margin) -> Vec<Stake> {
+    let stake = |scale: f64, shift: f64, weight: f64| Stake {
+        scale,
+        shift,
+        weight,
+        log_wealth: None,
+    };
+    vec![
+        stake(1.0, 0.0, 0.8),
+        stake(1.0, margin.allowed.min(margin.regression * 0.5), 0.15),
+        stake(0.3, 0.0, 0.05),
+    ]
+}
+
+/// Gives the stakes from `first` on equal shares of the weight that is left.
+fn share_rest(stakes: &mut [Stake], first: usize) {
+    let rest = 1.0 - stakes.iter().map(|stake| stake.weight).sum::<f64>();
+    #[allow(clippy::cast_precision_loss, reason = "a handful of stakes")]
+    let each = rest / (stakes.len() - first) as f64;
+    for stake in stakes.iter_mut().skip(first) {
+        stake.weight = each;
+    }
+}
+
+/// Log of S for one look.
+fn gain(against: Against, edge: f64, on: Rates, look: Counts) -> f64 {
+    let outside = match against {
+        Against::WithinMargin => on.canary > on.baseline + edge,
+        Against::Regression => on.canary < on.baseline + edge,
+    };
+    let share = look.canary / (look.canary + look.baseline);
+    let (true, Some(base)) = (outside, least_favourable(edge, on, share)) else {
+        return 0.0; // The alternative is no alternative, so there is nothing to bet on.
+    };
+    let canary = base + edge;
+    let on_canary = share * (on.canary - canary) / (canary * (1.0 - canary));
+    let on_baseline = (1.0 - share) * (base - on.baseline) / (base * (1.0 - base));
+    // Equal but for rounding; the smaller keeps every factor positive.
+    let bet = if on_canary.abs() < on_baseline.abs() {
+        on_canary
+    } else {
+        on_baseline
+    };
+    let canary_factor = bet / share;
+    let baseline_factor = -bet / (1.0 - share);
+    look.canary_bad * (canary_factor * (1.0 - canary)).ln_1p()
+        + (look.canary - look.canary_bad) * (-canary_factor * canary).ln_1p()
+        + look.baseline_bad * (baseline_factor * (1.0 - base)).ln_1p()
+        + (look.baseline - look.baseline_bad) * (-baseline_factor * base).ln_1p()
+}
+
+/// The baseline rate `q` for which the pair `(q, q + edge)` is hardest to tell from `on`, when the canary gets `share`
+/// of the requests: the minimum of `share·KL(canary ‖ q + edge) + (1 − share)·KL(baseline ‖ q)`.
+///
+/// - returns: `None` when there is none in the open interval, as when `on` lies beyond what shares can be
+pub fn least_favourable(edge: f64, on: Rates, share: f64) -> Option<f64> {
+    let (low, high) = if on.canary > on.baseline + edge {
+        (on.baseline, on.canary - edge)
+    } else {
+        ((on.canary - edge).max(0.0), on.baseline)
+    };
+    let high = high.min(1.0 - edge);
+    if !(0.0 <= low && low < high && 0.0 < share && share < 1.0) {
+        return None;
+    }
+    // Exact for rare events; a start for the others.
+    let middle = share * on.canary + (1.0 - share) * on.baseline - edge;
+    let product = (1.0 - share) * on.baseline * edge;
+    let mut base = 0.5 * (middle + (middle * middle + 4.0 * product).sqrt());
+    let (mut low, mut high) = (low, high);
+    for _ in 0..4 {
+        if !(low < base && base < high) {
+            base = 0.5 * (low + high);
+        }
+        let canary = base + edge;
+        let spread_canary = canary * (1.0 - canary);
+        let spread = base * (1.0 - base);
+        let off_canary = share * (on.canary - canary) / spread_canary;
+        let off = (1.0 - share) * (on.baseline - base) / spread;
+        let slope = off_canary + off;
+        if slope > 0.0 {
+            low = base;
+        } else {
+            high = base;
+        }
+        let curve = (share + off_canary * (1.0 - 2.0 * canary)) / spread_canary
+            + ((1.0 - share) + off * (1.0 - 2.0 * base)) / spread;
+        let step = slope / curve;
+        base += step;
+        if step.abs() < 1e-6 * base {
+            break;
+        }
+    }
+    (0.0 < base && base + edge < 1.0).then_some(base)
+}
+
+/// Sums values given by their logs.
+struct Worth {
+    largest: f64,
+    sum: f64,
+}
+
+impl Worth {
+    fn new(log: f64) -> Self {
+        Self {
+            largest: log,
+            sum: 1.0,
+        }
+    }
+
+    fn add(&mut self, log: f64) {
+        if log > self.largest {
+            self.sum = self.sum * (self.largest - log).exp() + 1.0;
+            self.largest = log;
+        } else {
+            self.sum += (log - self.largest).exp();
+        }
+    }
+
+    fn log(&self) -> f64 {
+        self.largest + self.sum.ln()
+    }
+}
+
+/// Log of the sum of two values given by their logs.
+pub(crate) fn log_sum(left: f64, right: f64) -> f64 {
+    let (large, small) = if left > right {
+        (left, right)
+    } else {
+        (right, left)
+    };
+    large + (small - large).exp().ln_1p()
+}
