@@ -9,6 +9,7 @@ mod digest;
 mod document;
 mod drill;
 mod environment;
+mod format;
 mod gateway;
 mod health;
 mod name;
@@ -22,6 +23,7 @@ mod resolved;
 mod resource;
 mod rollout;
 mod route;
+mod schema;
 mod secret_literal;
 mod service;
 mod service_order;
@@ -40,6 +42,7 @@ pub use environment::{
     DockerSettings, Environment, Expose, Ingress, KubernetesSettings, ProcessSettings, Provider,
     ProviderKind, TerraformBackend, TerraformSettings, Variable,
 };
+pub use format::format;
 pub use gateway::{
     AccessLog, ApiKeys, Breaker, Certificate, Gateway, GatewayLimits, Jwt, Outliers, Tls,
     TlsVersion,
@@ -61,6 +64,7 @@ pub use route::{
     Auth, AuthBy, Cache, Compression, Cors, Encoding, HeaderChanges, Method, Mirror, PathMatch,
     RateLimit, RatePer, Redirect, Retries, RetryOn, Rewrite, Route, Timeout, ValueMatch,
 };
+pub use schema::schema;
 pub use service::{
     Amount, Balance, BalanceStrategy, EnvValue, Limits, Logs, PlainText, Protocol, Restart,
     RestartOn, SecretForm, SecretReference, Service, ServiceKind, Stop, StopSignal, Traffic,

@@ -414,3 +414,23 @@ impl<'tree, I: Iterator<Item = Entry<'tree>>> MapAccess<'tree> for Entries<'tree
         })
     }
 }
+
+/// The keys that a type takes, as the reader itself tells.
+#[cfg(test)]
+pub(crate) fn known_keys<T: serde::de::DeserializeOwned>() -> &'static [&'static str] {
+    let root = toml::de::DeTable::parse("not-a-key = 1")
+        .unwrap()
+        .into_inner();
+    let node = toml::Spanned::new(0..0, DeValue::Table(root));
+    let left_out = HashSet::new();
+    match T::deserialize(Reading {
+        node: &node,
+        left_out: &left_out,
+    }) {
+        Err(Misfit {
+            fault: Fault::UnknownKey(_, keys),
+            ..
+        }) => keys,
+        _ => &[],
+    }
+}
