@@ -11,4 +11,5 @@ pub mod group;
 pub mod observed;
 pub mod plan;
 pub mod release;
+pub mod rollout;
 pub mod traffic;

@@ -348,7 +348,7 @@ impl<'a> Standing<'a> {
 }
 
 /// Whether requests reach a service through the gateway.
-fn takes_traffic(placed: &PlacedService) -> bool {
+pub(crate) fn takes_traffic(placed: &PlacedService) -> bool {
     placed.spec.service.port.is_some() && !is_job(placed)
 }
 

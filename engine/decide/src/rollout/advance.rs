@@ -1,0 +1,661 @@
+//! The next state of a rollout, from what was seen.
+
+use std::time::Duration;
+
+use platform_blueprint::{GateWhen, Strategy, WhenQuiet};
+
+use super::arrangement::{arrangement, in_place};
+use super::comparison::{Groups, alpha, beta, comparison_policy};
+use super::entry::{Note, StageResult, StageSide};
+use super::gates;
+use super::guardrail;
+use super::seen::{GateAnswer, Seen};
+use super::state::{MemberState, Paused, Phase, State, millis};
+use super::words::{Order, Why};
+use crate::analysis::{Advice, PairedEvidence, PairedVerdict, Policy, Verdict};
+
+/// A batch of a rolling update is watched for at most this long.
+const LONGEST_BATCH_WATCH: u64 = 10_000;
+
+/// A rolling update without any request has nothing to watch after this long.
+const QUIET_BATCH: u64 = 3_000;
+
+/// How long the removal of instances may take.
+const LONGEST_REMOVAL: u64 = 300_000;
+
+/// Added to a service's own time to become ready, for the target to notice.
+const START_SLACK: u64 = 5_000;
+
+/// Returns the state after a look, with what there is to tell.
+///
+/// At most one phase is entered in a look, so that every phase's arrangement is carried out and seen before the next.
+///
+/// - `now`: milliseconds since the Unix epoch
+#[must_use]
+pub fn advance(state: &State, seen: &Seen<'_>, now: u64) -> (State, Vec<Note>) {
+    let mut step = Step {
+        state: state.clone(),
+        seen,
+        now,
+        notes: Vec::new(),
+    };
+    step.run();
+    (step.state, step.notes)
+}
+
+struct Step<'a> {
+    state: State,
+    seen: &'a Seen<'a>,
+    now: u64,
+    notes: Vec<Note>,
+}
+
+impl Step<'_> {
+    fn run(&mut self) {
+        if self.state.phase.is_over() {
+            return;
+        }
+        self.begin();
+        self.look();
+        let before = self.state.phase.clone();
+        self.hear_gates();
+        self.hear_word();
+        if self.state.phase != before {
+            return;
+        }
+        if self.state.phase.is_forward() {
+            if self.seen.stop {
+                return self.interrupt();
+            }
+            if let Some(why) = self.trouble() {
+                return self.go_back(why);
+            }
+        }
+        match self.state.phase.clone() {
+            Phase::BeforeStart => self.before_start(),
+            Phase::Starting { stage } => self.starting(stage),
+            Phase::Serving { stage } => self.serving(stage),
+            Phase::Retiring => self.retiring(),
+            Phase::GoingBack { why, stage, served } => self.going_back(why, stage, served),
+            Phase::Removing { why } => self.removing(why),
+            Phase::AfterBack { why } => self.after_back(why),
+            Phase::Promoted
+            | Phase::RolledBack { .. }
+            | Phase::Interrupted { .. }
+            | Phase::Stuck { .. } => {}
+        }
+    }
+
+    fn tell(&mut self, note: Note) {
+        self.state.note(self.now, note, &mut self.notes);
+    }
+
+    fn tell_once(&mut self, about: String, note: Note) {
+        self.state.note_once(about, self.now, note, &mut self.notes);
+    }
+
+    /// What the very first look is for.
+    fn begin(&mut self) {
+        if self.state.clock.looked.is_some() {
+            return;
+        }
+        for member in &mut self.state.members {
+            let group = self.seen.observed.groups.get(&member.to);
+            member.restarts_before = group
+                .and_then(|group| {
+                    group
+                        .instances
+                        .iter()
+                        .map(|instance| instance.restarts)
+                        .max()
+                })
+                .unwrap_or(0);
+        }
+        let groups = self
+            .state
+            .members
+            .iter()
+            .map(|member| member.to.clone())
+            .collect();
+        let stages = self
+            .state
+            .stages()
+            .into_iter()
+            .map(|stage| stage.name)
+            .collect();
+        self.tell(Note::Began { groups, stages });
+    }
+
+    /// Takes in time and counts.
+    fn look(&mut self) {
+        let passed = self.state.clock.look(self.now);
+        let serving = match self.state.phase {
+            Phase::Serving { stage } => Some(stage),
+            _ => None,
+        };
+        let placed = in_place(&self.state, self.seen);
+        // Until the shares are in force a stage has not begun, and a pause is no part of it.
+        if serving.is_none() || (placed && self.state.paused.is_none()) {
+            self.state.clock.phase = self.state.clock.phase.saturating_add(passed);
+        }
+        let policy = self.policy();
+        let stages = self.state.stages();
+        for (index, member) in self.state.members.iter_mut().enumerate() {
+            if !member.routed {
+                continue;
+            }
+            let groups = Groups {
+                main: member.from.clone(),
+                baseline: member.baseline(),
+                new: member.to.clone(),
+            };
+            let Some(counts) = self.seen.counts else {
+                continue;
+            };
+            let increment = member.comparison.count(&groups, counts);
+            if let (Some(stage), true) = (serving, placed) {
+                let side = stages[stage].sides[index];
+                member.comparison.compare(&side, increment, policy.as_ref());
+            }
+        }
+        if serving.is_some() {
+            self.read_metrics();
+        }
+    }
+
+    fn read_metrics(&mut self) {
+        let Some(analysis) = self.state.policy.analysis.clone() else {
+            return;
+        };
+        let routed = self.state.members.len().max(1) * analysis.metrics.len().max(1);
+        for reading in &self.seen.readings {
+            let metric = analysis
+                .metrics
+                .iter()
+                .find(|metric| metric.name == reading.metric);
+            let member = self
+                .state
+                .members
+                .iter_mut()
+                .find(|member| *member.service() == reading.service);
+            if let (Some(metric), Some(member)) = (metric, member) {
+                #[expect(clippy::cast_precision_loss, reason = "a handful of metrics")]
+                let each = alpha(&analysis) / routed as f64;
+                member
+                    .comparison
+                    .read(metric, reading, each, beta(&analysis));
+            }
+        }
+    }
+
+    /// The policy of each comparison.
+    fn policy(&self) -> Option<Policy> {
+        let routed = self
+            .state
+            .members
+            .iter()
+            .filter(|member| member.routed)
+            .count();
+        comparison_policy(&self.state.policy, routed * self.state.stages().len())
+    }
+
+    fn hear_gates(&mut self) {
+        let calls = gates::all(&self.state);
+        for call in calls {
+            let Some(answer) = self.seen.gates.get(&call.key) else {
+                continue;
+            };
+            let refused = match answer {
+                GateAnswer::Agrees => None,
+                GateAnswer::Refuses(said) => Some(said.clone()),
+            };
+            let news = self.state.gates.insert(call.key, answer.clone()).is_none();
+            if news {
+                self.tell(Note::Gate {
+                    gate: call.name.clone(),
+                    refused: refused.clone(),
+                });
+            }
+            if let Some(answer) = refused
+                && call.when != GateWhen::AfterRollback
+                && self.state.phase.is_forward()
+            {
+                self.go_back(Why::Gate {
+                    gate: call.name,
+                    answer,
+                });
+                return;
+            }
+        }
+    }
+
+    fn hear_word(&mut self) {
+        let Some(word) = self.seen.word.clone() else {
+            return;
+        };
+        if word.release != self.state.release || self.state.heard.as_ref() == Some(&word.id) {
+            return;
+        }
+        self.state.heard = Some(word.id);
+        let by = word.by;
+        let not_now = |because: &str| Note::NotNow {
+            word: word.order.as_str().to_owned(),
+            because: because.to_owned(),
+        };
+        let forward = self.state.phase.is_forward();
+        match word.order {
+            Order::Abort if forward || self.state.phase == Phase::Retiring => {
+                self.go_back(Why::Operator { by });
+            }
+            Order::Abort => self.tell(not_now("it goes back already")),
+            _ if !forward => self.tell(not_now("it is on its last way already")),
+            Order::Pause => {
+                let paused = Paused {
+                    by: by.clone(),
+                    at: self.now,
+                };
+                if self.state.paused.replace(paused).is_none() {
+                    self.tell(Note::Paused { by });
+                }
+            }
+            Order::Resume => match self.state.paused.take() {
+                Some(_) => self.tell(Note::Resumed { by }),
+                None => self.tell(not_now("it is not paused")),
+            },
+            Order::Next => match self.state.phase {
+                Phase::Serving { stage } => {
+                    self.state.paused = None;
+                    self.tell(Note::SentOn {
+                        by,
+                        to_the_end: false,
+                    });
+                    self.leave(stage);
+                }
+                _ => self.tell(not_now("instances are still coming up")),
+            },
+            Order::Promote => {
+                self.state.paused = None;
+                self.state.forced = true;
+                self.tell(Note::SentOn {
+                    by,
+                    to_the_end: true,
+                });
+                let last = self.last();
+                match self.state.phase {
+                    Phase::Serving { stage } if stage == last => {}
+                    _ => self.enter_starting(last),
+                }
+            }
+        }
+    }
+
+    fn last(&self) -> usize {
+        self.state.stages().len() - 1
+    }
+
+    fn stage_name(&self, stage: usize) -> String {
+        self.state.stages()[stage].name.clone()
+    }
+
+    /// What sends a rollout back in any phase of its way forward.
+    fn trouble(&self) -> Option<Why> {
+        if let Some(message) = &self.seen.refused {
+            return Some(Why::Refused {
+                message: message.clone(),
+            });
+        }
+        if self.state.phase == Phase::BeforeStart {
+            return None;
+        }
+        if let Some(why) = guardrail::tripped(&self.state, self.seen) {
+            return Some(why);
+        }
+        let at_most = millis(self.state.policy.at_most.duration());
+        (self.state.clock.total > at_most).then_some(Why::TookTooLong { at_most })
+    }
+
+    fn go_back(&mut self, why: Why) {
+        self.tell(Note::GoingBack { why: why.clone() });
+        let (stage, served) = match self.state.phase {
+            Phase::Retiring => (self.last(), true),
+            ref phase => phase.reached(),
+        };
+        self.state.paused = None;
+        self.state.forced = false;
+        self.state.enter(Phase::GoingBack { why, stage, served });
+        for member in &mut self.state.members {
+            member.old_serves = self.seen.ready(&member.from) > 0;
+        }
+    }
+
+    fn interrupt(&mut self) {
+        if self.state.phase == Phase::BeforeStart {
+            return; // Nothing has been touched, so there is nothing to put right.
+        }
+        let (stage, served) = self.state.phase.reached();
+        let name = self.stage_name(stage);
+        self.tell(Note::Interrupted { stage: name });
+        self.state.enter(Phase::Interrupted { stage, served });
+    }
+
+    fn agreed(&self) -> bool {
+        gates::all(&self.state)
+            .iter()
+            .all(|call| self.state.gates.contains_key(&call.key))
+    }
+
+    fn before_start(&mut self) {
+        if self.state.paused.is_none() && self.agreed() {
+            self.enter_starting(0);
+        }
+    }
+
+    fn enter_starting(&mut self, stage: usize) {
+        let name = self.stage_name(stage);
+        self.tell(Note::Starting { stage: name });
+        self.state.enter(Phase::Starting { stage });
+    }
+
+    fn starting(&mut self, stage: usize) {
+        let wanted = arrangement(&self.state).groups;
+        let waits = self
+            .state
+            .members
+            .iter()
+            .flat_map(|member| [(member.to.clone(), member), (member.baseline(), member)])
+            .find_map(|(group, member)| {
+                let wanted = wanted.get(&group).copied().unwrap_or(0);
+                let ready = self.seen.ready(&group);
+                (ready < wanted).then_some((
+                    group,
+                    ready,
+                    wanted,
+                    member.start_within + START_SLACK,
+                ))
+            });
+        if let Some((group, ready, wanted, at_most)) = waits {
+            if self.state.up {
+                return; // It was ready a moment ago; guardrails tell what is wrong.
+            }
+            if self.state.clock.phase > at_most {
+                let reason = self.seen.reason(&group);
+                self.go_back(Why::NotReady {
+                    group,
+                    ready: (ready, wanted),
+                    waited: self.state.clock.phase,
+                    reason,
+                });
+            }
+            return;
+        }
+        self.state.up = true;
+        if self.state.paused.is_none() && self.agreed() {
+            let name = self.stage_name(stage);
+            self.tell(Note::Serving { stage: name });
+            self.state.enter(Phase::Serving { stage });
+        }
+    }
+
+    fn serving(&mut self, stage: usize) {
+        let placed = in_place(&self.state, self.seen);
+        let last = stage == self.last();
+        if self.state.forced && last {
+            if placed {
+                self.leave(stage);
+            }
+            return;
+        }
+        let open = match self.judge(stage, last) {
+            Ok(open) => open,
+            Err(why) => return self.go_back(why),
+        };
+        if placed && !open && self.state.paused.is_none() && self.watched(last) {
+            self.leave(stage);
+        }
+    }
+
+    /// Whether the stage has been watched long enough, whatever was seen.
+    fn watched(&self, last: bool) -> bool {
+        let policy = &self.state.policy;
+        let passed = self.state.clock.phase;
+        let wanted = match (policy.strategy, last) {
+            (_, true) => millis(policy.bake.duration()),
+            (Strategy::Rolling, false) => {
+                let at_least = policy
+                    .analysis
+                    .as_ref()
+                    .map_or(0, |a| millis(a.at_least.duration()));
+                at_least.min(LONGEST_BATCH_WATCH)
+            }
+            (Strategy::Canary | Strategy::BlueGreen, false) => millis(policy.hold.duration()),
+        };
+        let mut routed = self.state.members.iter().filter(|member| member.routed);
+        let quiet = policy.strategy == Strategy::Rolling
+            && passed >= QUIET_BATCH
+            && routed.all(|member| {
+                let seen = member.comparison.stage;
+                seen.canary.requests == 0 && seen.baseline.requests == 0
+            });
+        passed >= wanted || quiet
+    }
+
+    /// Judges the stage: whether something is still open, or why to go back.
+    fn judge(&mut self, stage: usize, last: bool) -> Result<bool, Why> {
+        let (Some(policy), Some(analysis)) = (self.policy(), self.state.policy.analysis.clone())
+        else {
+            return Ok(false);
+        };
+        let elapsed = Duration::from_millis(self.state.clock.phase);
+        // Only a canary's steps wait for a verdict; elsewhere one that is worse goes back, and time does the rest.
+        let waits = self.state.policy.strategy == Strategy::Canary && !last;
+        let mut open = false;
+        let sides = self.state.stages()[stage].sides.clone();
+        for (index, side) in sides.iter().enumerate() {
+            let member = &mut self.state.members[index];
+            if !member.routed || side.new == 0 {
+                continue;
+            }
+            let verdict = member.comparison.judge(&policy, elapsed).clone();
+            open |= self.weigh(index, &verdict, waits, analysis.dry_run)?;
+            open |= self.weigh_metrics(index, waits, elapsed)?;
+        }
+        Ok(open)
+    }
+
+    fn weigh(
+        &mut self,
+        index: usize,
+        verdict: &Verdict,
+        waits: bool,
+        dry_run: bool,
+    ) -> Result<bool, Why> {
+        let group = self.state.members[index].to.clone();
+        if let Verdict::Worse(_) = verdict {
+            let why = Why::Worse {
+                group: group.clone(),
+                verdict: verdict.explain(),
+            };
+            if !dry_run {
+                return Err(why);
+            }
+            self.tell_once(format!("worse {group}"), Note::WouldGoBack { why });
+        }
+        if !waits || dry_run {
+            return Ok(false);
+        }
+        let expired = verdict.finding().elapsed >= verdict.finding().at_most;
+        match verdict.advice() {
+            Advice::Advance => Ok(false),
+            Advice::RollBack => Err(Why::Undecided {
+                group,
+                verdict: verdict.explain(),
+            }),
+            Advice::Hold => {
+                if expired {
+                    let verdict = verdict.explain();
+                    self.tell_once(format!("hold {group}"), Note::Holding { group, verdict });
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    fn weigh_metrics(&mut self, index: usize, waits: bool, elapsed: Duration) -> Result<bool, Why> {
+        let Some(analysis) = self.state.policy.analysis.clone() else {
+            return Ok(false);
+        };
+        let member = self.state.members[index].clone();
+        let mut open = false;
+        for metric in &analysis.metrics {
+            let evidence = member.comparison.metrics.get(&metric.name);
+            let shown =
+                evidence.map_or(PairedVerdict::CannotTellYet, PairedEvidence::verdict);
+            let verdict = evidence.map_or_else(
+                || "without any reading".to_owned(),
+                PairedEvidence::explain,
+            );
+            let why = Why::Metric {
+                metric: metric.name.clone(),
+                group: member.to.clone(),
+                verdict,
+            };
+            let only_reports = metric.dry_run || analysis.dry_run;
+            match shown {
+                PairedVerdict::Worse if only_reports => {
+                    self.tell_once(
+                        format!("metric {} {}", metric.name, member.to),
+                        Note::WouldGoBack { why },
+                    );
+                }
+                PairedVerdict::Worse => return Err(why),
+                PairedVerdict::CannotTellYet if waits && !only_reports => {
+                    let expired = elapsed >= analysis.at_most.duration();
+                    open |= match analysis.when_quiet {
+                        WhenQuiet::RollBack if expired => return Err(why),
+                        WhenQuiet::Advance if expired => false,
+                        _ => true,
+                    };
+                }
+                PairedVerdict::CannotTellYet | PairedVerdict::BetterOrEqual => {}
+            }
+        }
+        Ok(open)
+    }
+
+    /// Ends a stage and goes to the next, or to the end.
+    fn leave(&mut self, stage: usize) {
+        let side = |member: &MemberState| StageSide {
+            group: member.to.clone(),
+            new: member.comparison.stage.canary,
+            old: member.comparison.stage.baseline,
+            verdict: member.comparison.verdict.as_ref().map(Verdict::explain),
+        };
+        let result = StageResult {
+            stage: self.stage_name(stage),
+            lasted: self.state.clock.phase,
+            sides: self
+                .state
+                .members
+                .iter()
+                .filter(|member| member.routed)
+                .map(side)
+                .collect(),
+        };
+        self.state.results.push(result.clone());
+        self.tell(Note::StageOver { result });
+        if stage == self.last() {
+            self.tell(Note::Promoting);
+            self.state.enter(Phase::Retiring);
+        } else {
+            self.enter_starting(stage + 1);
+        }
+    }
+
+    /// Groups that should be gone by now and are not.
+    fn left_over(&self) -> Vec<crate::group::GroupId> {
+        let wanted = arrangement(&self.state).groups;
+        self.state
+            .members
+            .iter()
+            .flat_map(|member| [member.from.clone(), member.baseline(), member.to.clone()])
+            .filter(|group| self.seen.has(group) && !wanted.contains_key(group))
+            .collect()
+    }
+
+    /// Whether nothing is left to remove, or no more waiting helps.
+    fn cleared(&mut self) -> bool {
+        let groups = self.left_over();
+        if groups.is_empty() {
+            return true;
+        }
+        if self.state.clock.phase <= LONGEST_REMOVAL {
+            return false;
+        }
+        self.tell(Note::LeftOver { groups });
+        true
+    }
+
+    fn retiring(&mut self) {
+        let placed = in_place(&self.state, self.seen) || self.state.clock.phase > LONGEST_REMOVAL;
+        if placed && self.cleared() {
+            self.tell(Note::Promoted);
+            self.state.enter(Phase::Promoted);
+        }
+    }
+
+    fn going_back(&mut self, why: Why, stage: usize, served: bool) {
+        for member in &mut self.state.members {
+            member.old_serves |= self.seen.ready(&member.from) > 0;
+        }
+        // Nothing new was started, so the old release serves whether or not it is well.
+        let untouched =
+            stage == 0 && !served && self.state.members.iter().all(|m| !self.seen.has(&m.to));
+        let back = self.state.members.iter().all(|member| member.old_serves);
+        if untouched || (back && in_place(&self.state, self.seen)) {
+            self.tell(Note::Back);
+            self.state.enter(Phase::Removing { why });
+            return;
+        }
+        let longest = self
+            .state
+            .members
+            .iter()
+            .map(|member| member.start_within)
+            .max();
+        let at_most = if back {
+            LONGEST_REMOVAL // The gateway does not take the shares.
+        } else {
+            longest.unwrap_or(0) + 2 * START_SLACK
+        };
+        if self.state.clock.phase > at_most {
+            self.tell(Note::Stuck { why: why.clone() });
+            self.state.enter(Phase::Stuck { why, stage, served });
+        }
+    }
+
+    fn removing(&mut self, why: Why) {
+        let full = self
+            .state
+            .members
+            .iter()
+            .all(|member| self.seen.ready(&member.from) >= member.from_replicas);
+        let longest = self
+            .state
+            .members
+            .iter()
+            .map(|member| member.start_within)
+            .max();
+        let waited = self.state.clock.phase > longest.unwrap_or(0) + START_SLACK;
+        let placed = in_place(&self.state, self.seen) || self.state.clock.phase > LONGEST_REMOVAL;
+        if placed && self.cleared() && (full || waited) {
+            self.state.enter(Phase::AfterBack { why });
+        }
+    }
+
+    fn after_back(&mut self, why: Why) {
+        if self.agreed() {
+            self.tell(Note::RolledBack);
+            self.state.enter(Phase::RolledBack { why });
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! What should be so in a state, and the moves that make it so.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use platform_blueprint::ServiceName;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::seen::Seen;
+use super::stage::{Side, Stage};
+use super::state::{MemberState, Phase, State};
+use crate::group::GroupId;
+use crate::observed::Observed;
+use crate::traffic::{Share, Split};
+
+/// What should be so: groups with their numbers of instances, and how requests are shared out.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Arrangement {
+    /// Instances by group. Groups of the rollout that are not named should not be there.
+    pub groups: BTreeMap<GroupId, u32>,
+    /// Split of each service that requests reach.
+    pub splits: BTreeMap<ServiceName, Split>,
+}
+
+/// What the state asks for.
+pub fn arrangement(state: &State) -> Arrangement {
+    let stages = state.stages();
+    let mut arranged = Arrangement::default();
+    for (index, member) in state.members.iter().enumerate() {
+        let one = of_member(state, member, &stages, index);
+        for (group, replicas) in one.groups {
+            if replicas > 0 {
+                arranged.groups.insert(group, replicas);
+            }
+        }
+        if member.routed {
+            arranged.splits.insert(member.service().clone(), one.split);
+        }
+    }
+    arranged
+}
+
+/// One member's part.
+struct Part {
+    groups: [(GroupId, u32); 3],
+    split: Split,
+}
+
+fn of_member(state: &State, member: &MemberState, stages: &[Stage], index: usize) -> Part {
+    let side = |stage: usize| stages[stage.min(stages.len() - 1)].sides[index];
+    let part = |new: u32, old: u32, baseline: u32, split: Split| Part {
+        groups: [
+            (member.to.clone(), new),
+            (member.from.clone(), old),
+            (member.baseline(), baseline),
+        ],
+        split,
+    };
+    let all_old = || Split::all(member.from.clone());
+    // Shares as they are when the stage has been reached, or has begun.
+    let shares = |(stage, served): (usize, bool)| {
+        if served {
+            split(member, &side(stage), stage + 1 >= stages.len())
+        } else if stage > 0 {
+            split(member, &side(stage - 1), false)
+        } else {
+            all_old()
+        }
+    };
+    let reached = state.phase.reached();
+    let here = side(reached.0);
+    match &state.phase {
+        Phase::BeforeStart
+        | Phase::Removing { .. }
+        | Phase::AfterBack { .. }
+        | Phase::RolledBack { .. } => part(0, member.from_replicas, 0, all_old()),
+        Phase::Starting { stage } => {
+            let before = stage.checked_sub(1).map(side);
+            let mut split = shares(reached);
+            if state.up {
+                split.preview = Some(member.to.clone());
+            }
+            let baseline = before
+                .map_or(0, |before| before.baseline)
+                .max(here.baseline);
+            part(here.new, here.old_before, baseline, split)
+        }
+        Phase::Serving { .. } => part(here.new, here.old, here.baseline, shares(reached)),
+        Phase::Retiring | Phase::Promoted => {
+            part(member.to_replicas, 0, 0, Split::all(member.to.clone()))
+        }
+        Phase::GoingBack { .. } => {
+            let split = if member.old_serves {
+                all_old()
+            } else {
+                shares(reached)
+            };
+            part(here.new, member.from_replicas, here.baseline, split)
+        }
+        Phase::Stuck { .. } => part(
+            here.new,
+            member.from_replicas,
+            here.baseline,
+            shares(reached),
+        ),
+        Phase::Interrupted { served, .. } => {
+            let old = if *served { here.old } else { here.old_before };
+            // With all its instances the old release is the safe side; with some of them missing, both serve on.
+            let split = if old == member.from_replicas {
+                all_old()
+            } else {
+                shares(reached)
+            };
+            part(here.new, old, here.baseline, split)
+        }
+    }
+}
+
+fn split(member: &MemberState, side: &Side, last: bool) -> Split {
+    let shares = [
+        (member.to.clone(), side.new_share),
+        (member.from.clone(), side.old_share()),
+        (member.baseline(), side.baseline_share),
+    ];
+    Split {
+        shares: shares
+            .into_iter()
+            .filter(|(_, share)| *share > Share::NONE)
+            .collect(),
+        preview: (!last && side.new > 0).then(|| member.to.clone()),
+    }
+}
+
+/// Something to do on the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Move {
+    /// Bring a group to so many instances.
+    Ensure {
+        /// The group.
+        group: GroupId,
+        /// How many.
+        replicas: u32,
+    },
+    /// Share requests out.
+    Route {
+        /// Split of each service of the rollout.
+        splits: BTreeMap<ServiceName, Split>,
+    },
+    /// Drain and remove a group.
+    Remove {
+        /// The group.
+        group: GroupId,
+    },
+}
+
+/// The moves from what is observed to what should be so, in their order; each holds however the one before went.
+///
+/// - instances come before traffic, and traffic goes before instances
+/// - traffic never moves to a group that has no instance ready while the one it is with has
+/// - what has to wait for an earlier move is left for the next look
+pub fn moves(state: &State, observed: &Observed) -> Vec<Move> {
+    let wanted = arrangement(state);
+    let seen = Seen::only(observed);
+    let told = |group: &GroupId| observed.groups.get(group).map_or(0, |seen| seen.replicas);
+    let grow = wanted
+        .groups
+        .iter()
+        .filter(|(group, replicas)| told(group) < **replicas)
+        .map(|(group, replicas)| Move::Ensure {
+            group: group.clone(),
+            replicas: *replicas,
+        });
+    let mut moves: Vec<Move> = grow.collect();
+    if let Some(reroute) = reroute(&wanted, &seen) {
+        let Some(splits) = reroute else {
+            return moves; // Traffic cannot move yet, so nothing that it reaches may go.
+        };
+        moves.push(Move::Route { splits });
+    }
+    let shrink = wanted
+        .groups
+        .iter()
+        .filter(|(group, replicas)| told(group) > **replicas)
+        .map(|(group, replicas)| Move::Ensure {
+            group: group.clone(),
+            replicas: *replicas,
+        });
+    moves.extend(shrink);
+    let ours: BTreeSet<GroupId> = state
+        .members
+        .iter()
+        .flat_map(|member| [member.from.clone(), member.baseline(), member.to.clone()])
+        .collect();
+    let gone = ours
+        .into_iter()
+        .filter(|group| seen.has(group) && !wanted.groups.contains_key(group));
+    moves.extend(gone.map(|group| Move::Remove { group }));
+    moves
+}
+
+/// Splits to give the gateway: `None` where it has them, `Some(None)` where it cannot have them yet.
+#[expect(
+    clippy::option_option,
+    reason = "nothing to do and nothing possible are different things"
+)]
+fn reroute(wanted: &Arrangement, seen: &Seen<'_>) -> Option<Option<BTreeMap<ServiceName, Split>>> {
+    let mut differs = false;
+    for (service, split) in &wanted.splits {
+        let now = seen.split(service);
+        if now == Some(split) {
+            continue;
+        }
+        differs = true;
+        let stands = |split: &Split| {
+            split
+                .shares
+                .iter()
+                .filter(|(_, share)| **share > Share::NONE)
+                .all(|(group, _)| seen.ready(group) > 0)
+        };
+        if !stands(split) && now.is_some_and(stands) {
+            return Some(None);
+        }
+    }
+    differs.then(|| Some(wanted.splits.clone()))
+}
+
+/// Whether the gateway shares requests out as the state has it.
+pub(super) fn in_place(state: &State, seen: &Seen<'_>) -> bool {
+    arrangement(state)
+        .splits
+        .iter()
+        .all(|(service, split)| seen.split(service) == Some(split))
+}

@@ -1,0 +1,229 @@
+//! What happened in a rollout, as values: for events, the report and people.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::words::Why;
+use crate::analysis::Tally;
+use crate::group::GroupId;
+
+/// Something that happened, and when.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Entry {
+    /// Milliseconds since the Unix epoch.
+    pub at: u64,
+    /// What.
+    #[serde(flatten)]
+    pub note: Note,
+}
+
+/// Something that happened in a rollout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "note", rename_all = "kebab-case")]
+pub enum Note {
+    /// It began.
+    Began {
+        /// The groups that take over.
+        groups: Vec<GroupId>,
+        /// Names of the stages.
+        stages: Vec<String>,
+    },
+    /// A run took it up again.
+    TakenUp {
+        /// The run.
+        run: String,
+    },
+    /// Instances of a stage come up.
+    Starting {
+        /// Name of the stage.
+        stage: String,
+    },
+    /// A stage's shares come into force.
+    Serving {
+        /// Name of the stage.
+        stage: String,
+    },
+    /// A stage is over, and the rollout goes on.
+    StageOver {
+        /// What it showed.
+        result: StageResult,
+    },
+    /// The comparison cannot be decided in its time, and the rollout stays until somebody says what to do.
+    Holding {
+        /// The group it is about.
+        group: GroupId,
+        /// The verdict in words.
+        verdict: String,
+    },
+    /// Something that only reports would have gone back.
+    WouldGoBack {
+        /// Why.
+        why: Why,
+    },
+    /// A gate answered.
+    Gate {
+        /// Its name.
+        gate: String,
+        /// What it said when it did not agree.
+        refused: Option<String>,
+    },
+    /// An operator paused it.
+    Paused {
+        /// Who.
+        by: String,
+    },
+    /// An operator let it go on.
+    Resumed {
+        /// Who.
+        by: String,
+    },
+    /// An operator sent it on without waiting for a verdict.
+    SentOn {
+        /// Who.
+        by: String,
+        /// Whether to the very end.
+        to_the_end: bool,
+    },
+    /// A word came at a time when it means nothing.
+    NotNow {
+        /// The word.
+        word: String,
+        /// Why it means nothing.
+        because: String,
+    },
+    /// The new release serves for good.
+    Promoting,
+    /// The new release serves alone.
+    Promoted,
+    /// It goes back.
+    GoingBack {
+        /// Why.
+        why: Why,
+    },
+    /// The old release takes all requests again.
+    Back,
+    /// The old release serves alone.
+    RolledBack,
+    /// Something is left over that could not be removed in time; the next run does.
+    LeftOver {
+        /// The groups.
+        groups: Vec<GroupId>,
+    },
+    /// It was told to stop and stopped at a safe point.
+    Interrupted {
+        /// Name of the stage.
+        stage: String,
+    },
+    /// The old release does not come up again.
+    Stuck {
+        /// Why it wanted to go back.
+        why: Why,
+    },
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Began { groups, stages } => {
+                let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
+                write!(
+                    f,
+                    "{} takes over by {}",
+                    groups.join(", "),
+                    stages.join(", ")
+                )
+            }
+            Self::TakenUp { run } => write!(f, "run {run} takes it up"),
+            Self::Starting { stage } => write!(f, "{stage}: instances start"),
+            Self::Serving { stage } => write!(f, "{stage}: traffic moves"),
+            Self::StageOver { result } => write!(f, "{result}"),
+            Self::Holding { group, verdict } => {
+                write!(
+                    f,
+                    "{group}: {verdict}; it stays until `platform rollout next` or `abort`"
+                )
+            }
+            Self::WouldGoBack { why } => write!(f, "would go back, but only reports: {why}"),
+            Self::Gate {
+                gate,
+                refused: None,
+            } => write!(f, "gate `{gate}` agrees"),
+            Self::Gate {
+                gate,
+                refused: Some(answer),
+            } => write!(f, "gate `{gate}` does not agree: {answer}"),
+            Self::Paused { by } => write!(f, "{by} paused it"),
+            Self::Resumed { by } => write!(f, "{by} let it go on"),
+            Self::SentOn {
+                by,
+                to_the_end: true,
+            } => write!(f, "{by} sent it to the end"),
+            Self::SentOn {
+                by,
+                to_the_end: false,
+            } => write!(f, "{by} sent it to the next step"),
+            Self::NotNow { word, because } => write!(f, "`{word}` means nothing now: {because}"),
+            Self::Promoting => f.write_str("the new release serves; old instances go"),
+            Self::Promoted => f.write_str("promoted"),
+            Self::GoingBack { why } => write!(f, "goes back: {why}"),
+            Self::Back => f.write_str("the old release takes all requests"),
+            Self::RolledBack => f.write_str("rolled back"),
+            Self::LeftOver { groups } => {
+                let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
+                write!(
+                    f,
+                    "{} could not be removed in time; the next run does",
+                    groups.join(", ")
+                )
+            }
+            Self::Interrupted { stage } => write!(f, "stopped at {stage}; the next deploy goes on"),
+            Self::Stuck { why } => write!(
+                f,
+                "wanted to go back ({why}) and the old release does not come up"
+            ),
+        }
+    }
+}
+
+/// What a stage showed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StageResult {
+    /// Its name.
+    pub stage: String,
+    /// Time with its shares in force, in milliseconds.
+    pub lasted: u64,
+    /// Each service that requests reach.
+    pub sides: Vec<StageSide>,
+}
+
+/// What a stage showed of one service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StageSide {
+    /// The new group.
+    pub group: GroupId,
+    /// What the new release answered during the stage.
+    pub new: Tally,
+    /// What it was compared with.
+    pub old: Tally,
+    /// The verdict in words, where it was judged.
+    pub verdict: Option<String>,
+}
+
+impl fmt::Display for StageResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: passed after {} s", self.stage, self.lasted / 1000)?;
+        for side in &self.sides {
+            match &side.verdict {
+                Some(verdict) => write!(f, "; {}: {verdict}", side.group)?,
+                None => write!(
+                    f,
+                    "; {}: {} requests, {} bad",
+                    side.group, side.new.requests, side.new.bad
+                )?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! Gates: what has to agree, and when.
+
+use std::fmt;
+
+use platform_blueprint::{Gate, GateWhen, Strategy};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::state::{Phase, State};
+
+/// Names one asking of one gate, such as `before-promote/3/0`.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(transparent)]
+pub struct GateKey(pub String);
+
+impl fmt::Display for GateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ask {
+    /// A gate of the blueprint.
+    Gate(Gate),
+    /// The health of every new service, asked through its preview.
+    Smoke,
+}
+
+/// A gate that should be asked now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GateCall {
+    /// Names this asking.
+    pub key: GateKey,
+    /// Its name for people.
+    pub name: String,
+    /// When in a rollout it is asked.
+    pub when: GateWhen,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// Gates that should be asked in this state and have not answered.
+pub fn due(state: &State) -> Vec<GateCall> {
+    all(state)
+        .into_iter()
+        .filter(|call| !state.gates.contains_key(&call.key))
+        .collect()
+}
+
+/// Gates that belong to the phase, whether or not they have answered.
+pub(super) fn all(state: &State) -> Vec<GateCall> {
+    let Some((when, at)) = moment(state) else {
+        return Vec::new();
+    };
+    let mut calls: Vec<GateCall> = state
+        .policy
+        .gates
+        .iter()
+        .enumerate()
+        .filter(|(_, gate)| gate.when == when)
+        .map(|(index, gate)| GateCall {
+            key: GateKey(format!("{}/{at}/{index}", when.as_str())),
+            name: name_of(gate),
+            when,
+            ask: Ask::Gate(gate.clone()),
+        })
+        .collect();
+    let unchecked = calls.is_empty() && when == GateWhen::BeforePromote;
+    if unchecked
+        && state.policy.strategy == Strategy::BlueGreen
+        && state.members.iter().any(|m| m.routed)
+    {
+        calls.push(GateCall {
+            key: GateKey(format!("smoke/{at}")),
+            name: "smoke".to_owned(),
+            when,
+            ask: Ask::Smoke,
+        });
+    }
+    calls
+}
+
+/// Which gates the phase is the moment for, and at which stage.
+fn moment(state: &State) -> Option<(GateWhen, usize)> {
+    if state.forced && state.phase.is_forward() {
+        return None; // An operator answered for them.
+    }
+    let last = state.stages().len() - 1;
+    match &state.phase {
+        Phase::BeforeStart => Some((GateWhen::BeforeStart, 0)),
+        Phase::Starting { stage } if *stage == last => {
+            state.up.then_some((GateWhen::BeforePromote, *stage))
+        }
+        Phase::Starting { stage } => Some((GateWhen::PerStep, *stage)),
+        Phase::AfterBack { .. } => Some((GateWhen::AfterRollback, 0)),
+        _ => None,
+    }
+}
+
+fn name_of(gate: &Gate) -> String {
+    gate.name.clone().unwrap_or_else(|| {
+        let what = gate
+            .command
+            .as_ref()
+            .and_then(|command| command.first().cloned())
+            .or_else(|| gate.webhook.clone());
+        what.unwrap_or_else(|| gate.when.as_str().to_owned())
+    })
+}

@@ -1,0 +1,72 @@
+//! Guardrails: what goes wrong with instances needs no statistics.
+
+use super::seen::Seen;
+use super::state::{MemberState, Phase, State};
+use super::words::Why;
+use crate::group::GroupId;
+use crate::observed::{InstanceSeen, InstanceState};
+
+/// What is wrong with the new release's instances, if anything.
+pub(super) fn tripped(state: &State, seen: &Seen<'_>) -> Option<Why> {
+    state
+        .members
+        .iter()
+        .find_map(|member| member_tripped(state, member, seen))
+}
+
+fn member_tripped(state: &State, member: &MemberState, seen: &Seen<'_>) -> Option<Why> {
+    let group = seen.observed.groups.get(&member.to)?;
+    let restarts = state
+        .policy
+        .analysis
+        .as_ref()
+        .map_or(0, |analysis| analysis.restarts);
+    let allowed = restarts + member.restarts_before;
+    let was_ready = matches!(state.phase, Phase::Serving { .. });
+    group.instances.iter().find_map(|instance| {
+        let what = what_is_wrong(instance, allowed).or_else(|| {
+            (was_ready && !old_is_unready(member, seen)).then(|| lost_readiness(instance))?
+        })?;
+        Some(Why::Guardrail {
+            instance: instance.id.clone(),
+            what,
+        })
+    })
+}
+
+fn what_is_wrong(instance: &InstanceSeen, restarts_allowed: u32) -> Option<String> {
+    let how = || {
+        let exit = instance.last_exit.as_ref().map(|exit| format!(": {exit}"));
+        exit.unwrap_or_default()
+    };
+    if instance.out_of_memory {
+        return Some("used more memory than its limit".to_owned());
+    }
+    match instance.state {
+        InstanceState::CrashLooping => return Some(format!("ends again and again{}", how())),
+        InstanceState::Failed => return Some(format!("ended{}", how())),
+        _ => {}
+    }
+    (instance.restarts > restarts_allowed).then(|| match instance.restarts {
+        1 => format!("ended and was started again{}", how()),
+        many => format!("ended {many} times{}", how()),
+    })
+}
+
+fn lost_readiness(instance: &InstanceSeen) -> Option<String> {
+    (instance.state == InstanceState::Unready).then(|| {
+        let reason = instance.reason.as_ref().map(|reason| format!(": {reason}"));
+        format!("is ready no more{}", reason.unwrap_or_default())
+    })
+}
+
+/// Whether the old release lost readiness too, so that the cause is one that both share.
+fn old_is_unready(member: &MemberState, seen: &Seen<'_>) -> bool {
+    let unready = |group: &GroupId| {
+        seen.observed
+            .groups
+            .get(group)
+            .is_some_and(|seen| seen.count(InstanceState::Unready) > 0)
+    };
+    unready(&member.from) || unready(&member.baseline())
+}

@@ -1,0 +1,355 @@
+//! The state of a rollout: a value that is saved before each move.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use platform_blueprint::{Rollout, ServiceName};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::comparison::Comparison;
+use super::entry::{Entry, Note, StageResult};
+use super::gates::GateKey;
+use super::seen::GateAnswer;
+use super::stage::{Stage, stages};
+use super::words::Why;
+use crate::group::GroupId;
+use crate::plan::Member;
+use crate::release::{Release, ReleaseNumber};
+
+/// Entries that a rollout keeps of its own history; older ones stay, as the beginning tells most.
+const LONGEST_LOG: usize = 400;
+
+/// One look counts for at most this long, so that time in which nobody watched is no time.
+const LONGEST_LOOK: u64 = 5_000;
+
+/// Where a rollout is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "phase", rename_all = "kebab-case")]
+pub enum Phase {
+    /// Gates are asked whether it may begin; nothing has been touched.
+    BeforeStart,
+    /// The stage's instances come up; requests are shared out as in the stage before.
+    Starting {
+        /// Index of the stage.
+        stage: usize,
+    },
+    /// Requests are shared out as the stage has it, and both sides are watched.
+    Serving {
+        /// Index of the stage.
+        stage: usize,
+    },
+    /// The new release serves for good, and the old instances go.
+    Retiring,
+    /// The new release serves alone.
+    Promoted,
+    /// All requests go to the old release, as soon as it can take them.
+    GoingBack {
+        /// Why.
+        why: Why,
+        /// The stage it had come to.
+        stage: usize,
+        /// Whether the stage's shares were in force.
+        served: bool,
+    },
+    /// The old release serves, and the new instances go.
+    Removing {
+        /// Why it went back.
+        why: Why,
+    },
+    /// The old release serves alone, and gates are told.
+    AfterBack {
+        /// Why it went back.
+        why: Why,
+    },
+    /// The old release serves alone.
+    RolledBack {
+        /// Why.
+        why: Why,
+    },
+    /// The run was told to stop: requests are back where it is safest, instances stay, and the next run goes on.
+    Interrupted {
+        /// The stage it had come to.
+        stage: usize,
+        /// Whether the stage's shares were in force.
+        served: bool,
+    },
+    /// The old release does not come up again; requests stay where they are, and a person has to look.
+    Stuck {
+        /// Why it wanted to go back.
+        why: Why,
+        /// The stage it had come to.
+        stage: usize,
+        /// Whether the stage's shares were in force.
+        served: bool,
+    },
+}
+
+impl Phase {
+    /// Whether nothing more happens by itself.
+    pub fn is_over(&self) -> bool {
+        matches!(
+            self,
+            Self::Promoted
+                | Self::RolledBack { .. }
+                | Self::Interrupted { .. }
+                | Self::Stuck { .. }
+        )
+    }
+
+    /// Whether the rollout is on its way to the new release and may still turn back by itself.
+    pub fn is_forward(&self) -> bool {
+        matches!(
+            self,
+            Self::BeforeStart | Self::Starting { .. } | Self::Serving { .. }
+        )
+    }
+
+    /// The stage it is at or had come to, and whether that stage's shares are or were in force.
+    pub(super) fn reached(&self) -> (usize, bool) {
+        match self {
+            Self::Starting { stage } => (*stage, false),
+            Self::Serving { stage } => (*stage, true),
+            Self::GoingBack { stage, served, .. }
+            | Self::Interrupted { stage, served }
+            | Self::Stuck { stage, served, .. } => (*stage, *served),
+            Self::Retiring | Self::Promoted => (usize::MAX, true),
+            Self::BeforeStart
+            | Self::Removing { .. }
+            | Self::AfterBack { .. }
+            | Self::RolledBack { .. } => (0, false),
+        }
+    }
+}
+
+/// Time as it passed under somebody's eyes, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Clock {
+    /// When it was last looked at, since the Unix epoch.
+    pub looked: Option<u64>,
+    /// Time in this phase; while serving, only with the shares in force and not paused.
+    pub phase: u64,
+    /// Time of the whole rollout.
+    pub total: u64,
+}
+
+impl Clock {
+    /// Moves on to `now`; returns the time that counts.
+    pub(super) fn look(&mut self, now: u64) -> u64 {
+        let passed = self
+            .looked
+            .map_or(0, |looked| now.saturating_sub(looked).min(LONGEST_LOOK));
+        self.looked = Some(now);
+        self.total = self.total.saturating_add(passed);
+        passed
+    }
+}
+
+/// One service's part in a rollout, and what became of it so far.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MemberState {
+    /// The group that served when it began.
+    pub from: GroupId,
+    /// How many instances that had.
+    pub from_replicas: u32,
+    /// The group that takes over.
+    pub to: GroupId,
+    /// How many instances that shall have.
+    pub to_replicas: u32,
+    /// Whether requests reach the service through the gateway.
+    pub routed: bool,
+    /// How long instances may take to become ready, in milliseconds.
+    pub start_within: u64,
+    /// Restarts that an instance of the new group already had when it began.
+    pub restarts_before: u32,
+    /// The old group was seen ready since it had to serve again.
+    pub old_serves: bool,
+    /// New and old on the same traffic.
+    pub comparison: Comparison,
+}
+
+impl MemberState {
+    /// Fresh instances of the old version, beside the new ones.
+    pub fn baseline(&self) -> GroupId {
+        GroupId::baseline(self.from.service.clone(), self.from.version)
+    }
+
+    /// The service.
+    pub fn service(&self) -> &ServiceName {
+        &self.to.service
+    }
+}
+
+/// Who paused a rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Paused {
+    /// Who.
+    pub by: String,
+    /// When, in milliseconds since the Unix epoch.
+    pub at: u64,
+}
+
+/// The state of a rollout: everything that the next decision depends on but what is seen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct State {
+    /// The release it brings.
+    pub release: ReleaseNumber,
+    /// The run that began it.
+    pub run: String,
+    /// When it began, in milliseconds since the Unix epoch.
+    pub began: u64,
+    /// The services that move together, by name.
+    pub members: Vec<MemberState>,
+    /// How; as it was when the rollout began.
+    pub policy: Rollout,
+    /// Where it is.
+    pub phase: Phase,
+    /// Time so far.
+    pub clock: Clock,
+    /// All instances of the phase have been seen ready.
+    pub up: bool,
+    /// Who paused it, while it is.
+    pub paused: Option<Paused>,
+    /// An operator asked for the end without waiting.
+    pub forced: bool,
+    /// The last word that was heard.
+    pub heard: Option<String>,
+    /// What gates answered.
+    pub gates: BTreeMap<GateKey, GateAnswer>,
+    /// What was said already and need not be said again in this phase.
+    pub said: BTreeSet<String>,
+    /// Stages that are over.
+    pub results: Vec<StageResult>,
+    /// What happened, oldest first.
+    pub log: Vec<Entry>,
+}
+
+impl State {
+    /// A rollout that has not begun.
+    ///
+    /// - `now`: milliseconds since the Unix epoch
+    pub fn new(
+        release: &Release,
+        members: &[Member],
+        policy: &Rollout,
+        run: &str,
+        now: u64,
+    ) -> Self {
+        let members = members
+            .iter()
+            .map(|member| {
+                let placed = release.services.get(&member.to.service);
+                MemberState {
+                    from: member.from.clone(),
+                    from_replicas: member.from_replicas.max(1),
+                    to: member.to.clone(),
+                    to_replicas: placed.map_or(1, |placed| placed.replicas.max(1)),
+                    routed: placed.is_some_and(crate::plan::takes_traffic),
+                    start_within: placed.map_or(60_000, |placed| {
+                        millis(placed.spec.service.health.start_within.duration())
+                    }),
+                    restarts_before: 0,
+                    old_serves: false,
+                    comparison: Comparison::default(),
+                }
+            })
+            .collect();
+        Self::of(release.number, members, policy, run, now)
+    }
+
+    pub(super) fn of(
+        release: ReleaseNumber,
+        members: Vec<MemberState>,
+        policy: &Rollout,
+        run: &str,
+        now: u64,
+    ) -> Self {
+        Self {
+            release,
+            run: run.to_owned(),
+            began: now,
+            members,
+            policy: policy.clone(),
+            phase: Phase::BeforeStart,
+            clock: Clock::default(),
+            up: false,
+            paused: None,
+            forced: false,
+            heard: None,
+            gates: BTreeMap::new(),
+            said: BTreeSet::new(),
+            results: Vec::new(),
+            log: Vec::new(),
+        }
+    }
+
+    /// The document in an environment's store that holds it: `rollouts/00000007/orders`.
+    pub fn key(&self) -> String {
+        let first = self
+            .members
+            .first()
+            .map_or("none", |member| member.to.service.as_str());
+        format!("{}{first}", Self::prefix(self.release))
+    }
+
+    /// What the documents of all rollouts of a release begin with.
+    pub fn prefix(release: ReleaseNumber) -> String {
+        format!("rollouts/{:08}/", release.0)
+    }
+
+    /// The stages, first to last.
+    pub fn stages(&self) -> Vec<Stage> {
+        stages(&self.policy, &self.members)
+    }
+
+    /// The same rollout taken up by a new run: what was interrupted goes on where it was.
+    #[must_use]
+    pub fn taken_up(mut self) -> Self {
+        match self.phase {
+            Phase::Interrupted { stage, .. } => self.enter(Phase::Starting { stage }),
+            Phase::Stuck {
+                ref why,
+                stage,
+                served,
+            } => {
+                let why = why.clone();
+                self.enter(Phase::GoingBack { why, stage, served });
+            }
+            _ => {}
+        }
+        self
+    }
+
+    /// Moves to another phase.
+    pub(super) fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.clock.phase = 0;
+        self.up = false;
+        self.said.clear();
+        for member in &mut self.members {
+            member.comparison.begin_stage();
+        }
+    }
+
+    /// Writes down what happened.
+    pub(super) fn note(&mut self, now: u64, note: Note, notes: &mut Vec<Note>) {
+        if self.log.len() < LONGEST_LOG {
+            self.log.push(Entry {
+                at: now,
+                note: note.clone(),
+            });
+        }
+        notes.push(note);
+    }
+
+    /// The same, at most once in a phase for each `about`.
+    pub(super) fn note_once(&mut self, about: String, now: u64, note: Note, notes: &mut Vec<Note>) {
+        if self.said.insert(about) {
+            self.note(now, note, notes);
+        }
+    }
+}
+
+/// A time in whole milliseconds.
+pub(super) fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

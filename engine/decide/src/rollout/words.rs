@@ -1,0 +1,157 @@
+//! What an operator may say to a rollout, and why one goes back.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::group::GroupId;
+use crate::release::ReleaseNumber;
+
+/// What an operator asks of a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// Stay where it is; what goes wrong still goes back.
+    Pause,
+    /// Go on after a pause.
+    Resume,
+    /// Go to the next step without waiting for its verdict.
+    Next,
+    /// Go to the end without waiting for holds, gates or verdicts; instances still have to be ready.
+    Promote,
+    /// Go back.
+    Abort,
+}
+
+impl Order {
+    /// The word on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Next => "next",
+            Self::Promote => "promote",
+            Self::Abort => "abort",
+        }
+    }
+}
+
+/// An operator's word, as it is left in the store for the driver to find.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Word {
+    /// Names this word; the same one is heard once.
+    pub id: String,
+    /// What is asked.
+    pub order: Order,
+    /// The release it is about.
+    pub release: ReleaseNumber,
+    /// Who asks.
+    pub by: String,
+    /// When, in milliseconds since the Unix epoch.
+    pub at: u64,
+}
+
+/// Why a rollout goes back, or stops.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "why", rename_all = "kebab-case")]
+pub enum Why {
+    /// The analysis found the new release worse.
+    Worse {
+        /// The group that is worse.
+        group: GroupId,
+        /// The verdict in words.
+        verdict: String,
+    },
+    /// The analysis came to no verdict in its time, and the policy says that this goes back.
+    Undecided {
+        /// The group that nothing could be said of.
+        group: GroupId,
+        /// The verdict in words.
+        verdict: String,
+    },
+    /// Another metric found the new release worse.
+    Metric {
+        /// The metric.
+        metric: String,
+        /// The group that is worse.
+        group: GroupId,
+        /// The verdict in words.
+        verdict: String,
+    },
+    /// An instance of the new release ended, was killed for its memory, or is ready no more.
+    Guardrail {
+        /// The instance.
+        instance: String,
+        /// What became of it, in words.
+        what: String,
+    },
+    /// Instances did not become ready in time.
+    NotReady {
+        /// Their group.
+        group: GroupId,
+        /// How many of how many were ready.
+        ready: (u32, u32),
+        /// How long was waited, in milliseconds.
+        waited: u64,
+        /// What an instance last said.
+        reason: Option<String>,
+    },
+    /// A gate did not agree.
+    Gate {
+        /// Its name.
+        gate: String,
+        /// What it said.
+        answer: String,
+    },
+    /// The policy's longest time has passed.
+    TookTooLong {
+        /// The longest time, in milliseconds.
+        at_most: u64,
+    },
+    /// An operator asked for it.
+    Operator {
+        /// Who.
+        by: String,
+    },
+    /// The target refused what was asked of it.
+    Refused {
+        /// What it said.
+        message: String,
+    },
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Worse { group, verdict } | Self::Undecided { group, verdict } => {
+                write!(f, "{group}: {verdict}")
+            }
+            Self::Metric {
+                metric,
+                group,
+                verdict,
+            } => write!(f, "{group}: metric `{metric}` is {verdict}"),
+            Self::Guardrail { instance, what } => write!(f, "{instance} {what}"),
+            Self::NotReady {
+                group,
+                ready: (ready, of),
+                waited,
+                reason,
+            } => {
+                write!(
+                    f,
+                    "{ready} of {of} instances of {group} were ready within {} s",
+                    waited / 1000
+                )?;
+                reason
+                    .as_ref()
+                    .map_or(Ok(()), |reason| write!(f, ": {reason}"))
+            }
+            Self::Gate { gate, answer } => write!(f, "gate `{gate}` does not agree: {answer}"),
+            Self::TookTooLong { at_most } => write!(f, "it took longer than {} s", at_most / 1000),
+            Self::Operator { by } => write!(f, "{by} asked for it"),
+            Self::Refused { message } => f.write_str(message),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Carries rollouts out: observe, decide, save, act, wait.
+//!
+//! What should be so is decided by [`platform_decide::rollout`]; this loop holds no policy. The state is saved before it is acted
+//! upon, each act is safe to repeat, and an operator's word is found in the store, so any run can take any rollout up.
+
+mod document;
+mod driver;
+mod event;
+mod gate;
+mod metric;
+mod program;
+mod progress;
+mod report;
+mod smoke;
+mod specs;
+mod status;
+
+pub use document::{WORD, all, say, under_way};
+pub use event::RolloutEvent;
+pub use progress::{Evidence, Latency, MemberProgress, Progress, SideProgress};
+pub use report::{Report, RolloutRecord, record_key};
+pub use status::{Status, driver_of, status};
+
+use platform_blueprint::Rollout;
+use platform_decide::plan::{Member, Plan};
+use platform_decide::rollout::State;
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::{Crew, Means};
+use crate::error::Cause;
+use document::Document;
+use driver::Driver;
+
+/// How a rollout ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The new release serves alone.
+    Promoted,
+    /// The old release serves alone.
+    RolledBack {
+        /// Why, in words.
+        why: String,
+    },
+    /// The run was told to stop; traffic is where it is safest, and the next run goes on.
+    Stopped,
+}
+
+/// Carries out one rollout of a plan, or goes on with it where an earlier run left it.
+///
+/// # Errors
+///
+/// If the target or its store stays away, or the old release does not come up again on the way back.
+pub async fn run(
+    crew: &Crew,
+    plan: &Plan,
+    means: Means<'_>,
+    members: &[Member],
+    policy: &Rollout,
+    abandon: &CancellationToken,
+) -> Result<Outcome, Cause> {
+    let store = crew.target.store();
+    let fresh = State::new(
+        &plan.release,
+        members,
+        policy,
+        &crew.run,
+        crew.clock.millis(),
+    );
+    let document = Document::find(store, fresh, &crew.run, crew.clock.millis()).await?;
+    let specs = specs::Specs::of(store, plan, means.current, &document.state).await?;
+    Driver::new(crew, plan, means, specs, document, abandon)
+        .drive()
+        .await
+}

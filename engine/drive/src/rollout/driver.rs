@@ -1,0 +1,336 @@
+//! The loop: observe, decide, save, act, wait.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use platform_decide::analysis::Tally;
+use platform_decide::observed::Observed;
+use platform_decide::plan::Plan;
+use platform_decide::rollout::{
+    Counts, GateAnswer, GateKey, Move, Note, Phase, Reading, Seen, State, advance, due, moves,
+};
+use platform_port::{Retry, Tallies, TargetError};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Outcome;
+use super::document::{self, Document};
+use super::event::RolloutEvent;
+use super::gate::{self, Surroundings};
+use super::metric;
+use super::progress::Progress;
+use super::report::Report;
+use super::specs::Specs;
+use crate::apply::{Crew, Means};
+use crate::error::Cause;
+use crate::events::Event;
+
+/// The longest time between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// The shortest, however often the target says that something changed.
+const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(40);
+
+/// How long to wait before asking again what the target did not do.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Looks that may fail in a row.
+const PATIENCE: u32 = 60;
+
+/// How often numbers are told.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// What a task found out while the loop went on.
+#[derive(Debug)]
+pub(super) enum Told {
+    Gate(GateKey, GateAnswer),
+    Reading(Reading),
+}
+
+pub(super) struct Driver<'a> {
+    crew: &'a Crew,
+    plan: &'a Plan,
+    means: Means<'a>,
+    specs: Specs,
+    document: Document,
+    abandon: &'a CancellationToken,
+    asked: BTreeMap<GateKey, AbortOnDropHandle<()>>,
+    metrics: Vec<AbortOnDropHandle<()>>,
+    telling: mpsc::UnboundedSender<Told>,
+    told: mpsc::UnboundedReceiver<Told>,
+    /// What was told and not decided upon yet.
+    gates: BTreeMap<GateKey, GateAnswer>,
+    readings: Vec<Reading>,
+    refused: Option<String>,
+    progress_told: Option<Instant>,
+}
+
+impl<'a> Driver<'a> {
+    pub(super) fn new(
+        crew: &'a Crew,
+        plan: &'a Plan,
+        means: Means<'a>,
+        specs: Specs,
+        document: Document,
+        abandon: &'a CancellationToken,
+    ) -> Self {
+        let (telling, told) = mpsc::unbounded_channel();
+        Self {
+            crew,
+            plan,
+            means,
+            specs,
+            document,
+            abandon,
+            asked: BTreeMap::new(),
+            metrics: Vec::new(),
+            telling,
+            told,
+            gates: BTreeMap::new(),
+            readings: Vec::new(),
+            refused: None,
+            progress_told: None,
+        }
+    }
+
+    pub(super) async fn drive(mut self) -> Result<Outcome, Cause> {
+        if let Some(last) = self.document.state.log.last()
+            && matches!(last.note, Note::TakenUp { .. })
+        {
+            let note = last.note.clone();
+            self.tell(note);
+        }
+        let mut failed = 0;
+        loop {
+            let observed = match self.crew.target.observe().await {
+                Ok(observed) => observed,
+                Err(error) if error.retry == Retry::Later && failed < PATIENCE => {
+                    failed += 1;
+                    self.trouble(&error);
+                    tokio::time::sleep(ASK_AGAIN_AFTER).await;
+                    continue;
+                }
+                Err(error) => return Err(Cause::Unseen(Arc::new(error))),
+            };
+            failed = 0;
+            let tallies = self.crew.target.tallies().await.ok();
+            self.decide(&observed, tallies.as_ref()).await?;
+            self.ask(&observed);
+            self.measure();
+            self.progress(&observed, tallies.as_ref());
+            let acted = self.act(&observed).await;
+            let stopped =
+                self.abandon.is_cancelled() && self.document.state.phase == Phase::BeforeStart;
+            if acted && (stopped || self.document.state.phase.is_over()) {
+                return self.finish().await;
+            }
+            self.wait(acted).await;
+        }
+    }
+
+    /// Takes the next state from what was seen, saved before anything is done about it.
+    async fn decide(
+        &mut self,
+        observed: &Observed,
+        tallies: Option<&Tallies>,
+    ) -> Result<(), Cause> {
+        let store = self.crew.target.store();
+        let counts = tallies.map(counts);
+        let seen = Seen {
+            observed,
+            counts: counts.as_ref(),
+            gates: std::mem::take(&mut self.gates),
+            readings: std::mem::take(&mut self.readings),
+            word: document::word(store).await?,
+            stop: self.abandon.is_cancelled(),
+            refused: self.refused.take(),
+        };
+        let (next, notes) = advance(&self.document.state, &seen, self.crew.clock.millis());
+        self.document.take(store, next).await?;
+        for note in notes {
+            self.tell(note);
+        }
+        Ok(())
+    }
+
+    /// Asks the gates whose moment it is, and none else.
+    fn ask(&mut self, observed: &Observed) {
+        let due = due(&self.document.state);
+        self.asked
+            .retain(|key, _| due.iter().any(|call| call.key == *key));
+        for call in due {
+            if self.asked.contains_key(&call.key) || self.gates.contains_key(&call.key) {
+                continue;
+            }
+            let surroundings =
+                Surroundings::of(self.crew, self.plan, &self.document.state, observed);
+            let telling = self.telling.clone();
+            let key = call.key.clone();
+            let asking = tokio::spawn(async move {
+                let key = call.key.clone();
+                let answer = gate::ask(call, surroundings).await;
+                // The loop may be over.
+                let _ = telling.send(Told::Gate(key, answer));
+            });
+            self.asked.insert(key, AbortOnDropHandle::new(asking));
+        }
+    }
+
+    /// Reads extra metrics while both sides serve.
+    fn measure(&mut self) {
+        let serving = matches!(self.document.state.phase, Phase::Serving { .. });
+        if !serving {
+            self.metrics.clear();
+        } else if self.metrics.is_empty() {
+            self.metrics = metric::readers(&self.document.state, &self.telling)
+                .into_iter()
+                .map(|reader| AbortOnDropHandle::new(tokio::spawn(reader)))
+                .collect();
+        }
+    }
+
+    /// Does what the arrangement asks for; whether the target took it all in.
+    async fn act(&mut self, observed: &Observed) -> bool {
+        for one in moves(&self.document.state, observed) {
+            if let Err(error) = self.make(one, observed).await {
+                self.trouble(&error);
+                if error.retry == Retry::Never {
+                    self.refused = Some(in_words(&error));
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn make(&self, one: Move, observed: &Observed) -> Result<(), TargetError> {
+        let target = self.crew.target.as_ref();
+        match one {
+            Move::Ensure { group, replicas } => match self.specs.group(&group, replicas) {
+                Some(spec) => target.ensure_group(&spec, self.means.secrets).await,
+                None => Err(TargetError::refused(
+                    "the store",
+                    format!("start {group}"),
+                    "no release has a record of what it runs",
+                )
+                .about(group)),
+            },
+            Move::Route { splits } => {
+                let mut traffic = self.plan.early_traffic(observed, self.means.current);
+                traffic.splits.extend(splits);
+                target.route(&traffic).await
+            }
+            Move::Remove { group } => target.remove_group(&group).await,
+        }
+    }
+
+    /// Waits until there may be something to see or hear.
+    async fn wait(&mut self, acted: bool) {
+        if !acted {
+            tokio::time::sleep(ASK_AGAIN_AFTER).await;
+        }
+        let earliest = Instant::now() + LOOK_AT_MOST_EVERY;
+        tokio::select! {
+            () = self.crew.target.changed(LOOK_EVERY) => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            Some(told) = self.told.recv() => self.hear(told),
+        }
+        tokio::time::sleep_until(earliest).await;
+        while let Ok(told) = self.told.try_recv() {
+            self.hear(told);
+        }
+    }
+
+    fn hear(&mut self, told: Told) {
+        match told {
+            Told::Gate(key, answer) => {
+                self.gates.insert(key, answer);
+            }
+            Told::Reading(reading) => self.readings.push(reading),
+        }
+    }
+
+    fn tell(&self, what: Note) {
+        self.crew.events.emit(Event::Rollout(RolloutEvent::Step {
+            release: self.document.state.release,
+            at: self.crew.clock.millis(),
+            text: what.to_string(),
+            what,
+        }));
+    }
+
+    fn trouble(&self, error: &TargetError) {
+        self.crew.events.emit(Event::Rollout(RolloutEvent::Trouble {
+            release: self.document.state.release,
+            text: in_words(error),
+        }));
+    }
+
+    fn progress(&mut self, observed: &Observed, tallies: Option<&Tallies>) {
+        if self
+            .progress_told
+            .is_some_and(|told| told.elapsed() < TELL_EVERY)
+        {
+            return;
+        }
+        self.progress_told = Some(Instant::now());
+        let progress = Progress::of(&self.document.state, Some(observed), tallies);
+        let event = RolloutEvent::Progress(Box::new(progress));
+        self.crew.events.emit(Event::Rollout(event));
+    }
+
+    /// Writes the report and says how it ended.
+    async fn finish(self) -> Result<Outcome, Cause> {
+        let state: &State = &self.document.state;
+        Report::of(state, self.crew.clock.millis())
+            .save(self.crew.target.store(), &self.crew.run)
+            .await?;
+        match &state.phase {
+            Phase::Promoted => Ok(Outcome::Promoted),
+            Phase::RolledBack { why } => Ok(Outcome::RolledBack {
+                why: why.to_string(),
+            }),
+            Phase::Stuck { why, .. } => Err(Cause::NotReady {
+                subject: "the old release".to_owned(),
+                seconds: state.clock.total / 1000,
+                reason: Some(format!(
+                    "it has to serve again, because {why}; traffic stays where it is"
+                )),
+            }),
+            _ => Ok(Outcome::Stopped),
+        }
+    }
+}
+
+/// The gateway's totals in the words of the analysis.
+fn counts(tallies: &Tallies) -> Counts {
+    let tally = |lane: &platform_port::LaneTally| Tally {
+        requests: lane.requests,
+        bad: lane.bad,
+        slow: lane.slow,
+    };
+    Counts {
+        epoch: tallies.epoch.clone(),
+        lanes: tallies
+            .lanes
+            .iter()
+            .map(|(group, lane)| (group.clone(), tally(lane)))
+            .collect(),
+    }
+}
+
+/// An error and its causes in one line.
+pub(super) fn in_words(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words.push_str(": ");
+        words.push_str(&error.to_string());
+        cause = error.source();
+    }
+    words
+}

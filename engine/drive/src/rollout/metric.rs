@@ -1,0 +1,207 @@
+//! Extra metrics: numbers of both sides from a Prometheus or a command.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use platform_blueprint::{Metric, ServiceName};
+use platform_decide::group::GroupId;
+use platform_decide::rollout::{Phase, Reading, State};
+use serde::Deserialize;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::driver::Told;
+use super::program;
+
+/// How long one number may take.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// A task for each metric of each service, which reads both sides for as long as it is kept.
+pub(super) fn readers(
+    state: &State,
+    telling: &UnboundedSender<Told>,
+) -> Vec<BoxFuture<'static, ()>> {
+    let Some(analysis) = &state.policy.analysis else {
+        return Vec::new();
+    };
+    let Phase::Serving { stage } = state.phase else {
+        return Vec::new();
+    };
+    let stages = state.stages();
+    let sides = stages
+        .get(stage)
+        .map(|stage| stage.sides.as_slice())
+        .unwrap_or_default();
+    let mut readers = Vec::new();
+    for (member, side) in state.members.iter().zip(sides) {
+        let old = if side.baseline > 0 {
+            member.baseline()
+        } else {
+            member.from.clone()
+        };
+        for metric in &analysis.metrics {
+            let reader = read(
+                metric.clone(),
+                old.clone(),
+                member.to.clone(),
+                telling.clone(),
+            );
+            readers.push(reader.boxed());
+        }
+    }
+    readers
+}
+
+async fn read(metric: Metric, old: GroupId, new: GroupId, telling: UnboundedSender<Told>) {
+    let every = metric.every.duration().max(Duration::from_millis(100));
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let (old_value, new_value) = tokio::join!(value(&metric, &old), value(&metric, &new));
+        match (old_value, new_value) {
+            (Ok(old_value), Ok(new_value)) => {
+                let reading = Reading {
+                    service: new.service.clone(),
+                    metric: metric.name.clone(),
+                    old: old_value,
+                    new: new_value,
+                };
+                if telling.send(Told::Reading(reading)).is_err() {
+                    return;
+                }
+            }
+            // No number is no evidence.
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::debug!(metric = metric.name, error, "no reading")
+            }
+        }
+    }
+}
+
+async fn value(metric: &Metric, group: &GroupId) -> Result<f64, String> {
+    if let Some(command) = &metric.command {
+        return from_command(command, group).await;
+    }
+    match (&metric.prometheus, &metric.query) {
+        (Some(address), Some(query)) => from_prometheus(address, &filled(query, group)).await,
+        _ => Err("neither a query nor a command".to_owned()),
+    }
+}
+
+async fn from_command(command: &[String], group: &GroupId) -> Result<f64, String> {
+    let command: Vec<String> = command.iter().map(|word| filled(word, group)).collect();
+    let variables = BTreeMap::from([
+        ("SERVICE".to_owned(), group.service.to_string()),
+        ("VERSION".to_owned(), group.lane()),
+    ]);
+    let said = program::run(&command, &variables, WITHIN).await?;
+    if !said.agreed {
+        return Err(said.words);
+    }
+    let number = said.output.lines().last().unwrap_or_default().trim();
+    number
+        .parse()
+        .map_err(|_| format!("`{number}` is no number"))
+}
+
+/// Puts the service and the version where the text asks for them.
+fn filled(text: &str, group: &GroupId) -> String {
+    text.replace("${SERVICE}", ServiceName::as_str(&group.service))
+        .replace("${VERSION}", &group.lane())
+}
+
+/// The part of Prometheus' answer that is read: <https://prometheus.io/docs/prometheus/latest/querying/api/>.
+#[derive(Debug, Deserialize)]
+struct Answer {
+    data: Option<Data>,
+    error: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
+enum Data {
+    Vector(Vec<Sample>),
+    Scalar((f64, String)),
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Debug, Deserialize)]
+struct Sample {
+    value: (f64, String),
+}
+
+async fn from_prometheus(address: &str, query: &str) -> Result<f64, String> {
+    let url = format!("{}/api/v1/query", address.trim_end_matches('/'));
+    let words = |error: reqwest::Error| super::driver::in_words(&error);
+    let answer = super::gate::client(WITHIN)?
+        .get(url)
+        .query(&[("query", query)])
+        .send()
+        .await
+        .map_err(words)?;
+    let text = answer.text().await.map_err(words)?;
+    number_in(&text)
+}
+
+fn number_in(text: &str) -> Result<f64, String> {
+    let answer: Answer = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let number = match answer.data {
+        Some(Data::Scalar((_, number))) => number,
+        Some(Data::Vector(samples)) => match <[Sample; 1]>::try_from(samples) {
+            Ok([sample]) => sample.value.1,
+            Err(samples) => return Err(format!("{} series in place of one", samples.len())),
+        },
+        Some(Data::Other) => return Err("neither a scalar nor a vector".to_owned()),
+        None => return Err(answer.error.unwrap_or_else(|| "no data".to_owned())),
+    };
+    number
+        .parse()
+        .map_err(|_| format!("`{number}` is no number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_read_from_a_scalar_or_a_single_series() {
+        let table = [
+            (
+                r#"{"status":"success","data":{"resultType":"scalar","result":[1.5,"3.25"]}}"#,
+                Ok(3.25),
+            ),
+            (
+                r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,"0.5"]}]}}"#,
+                Ok(0.5),
+            ),
+            (
+                r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#,
+                Err("0 series in place of one"),
+            ),
+            (
+                r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#,
+                Err("neither a scalar nor a vector"),
+            ),
+            (
+                r#"{"status":"error","error":"parse error"}"#,
+                Err("parse error"),
+            ),
+        ];
+        for (text, expected) in table {
+            assert_eq!(number_in(text), expected.map_err(str::to_owned), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_query_is_told_which_side_is_meant() {
+        let group: GroupId = "orders@r5-baseline".parse().unwrap();
+        let query = "rate(x{service=\"${SERVICE}\",version=\"${VERSION}\"}[1m])";
+        assert_eq!(
+            filled(query, &group),
+            "rate(x{service=\"orders\",version=\"r5-baseline\"}[1m])"
+        );
+    }
+}

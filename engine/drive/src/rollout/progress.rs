@@ -1,0 +1,227 @@
+//! How a rollout is getting on, for people and programs that watch it.
+
+use platform_decide::analysis::{Tally, Verdict};
+use platform_decide::group::GroupId;
+use platform_decide::observed::{InstanceState, Observed};
+use platform_decide::release::ReleaseNumber;
+use platform_decide::rollout::{MemberState, Phase, State, arrangement, due};
+use platform_port::Tallies;
+use serde::Serialize;
+
+/// A rollout at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct Progress {
+    /// The release it brings.
+    pub release: ReleaseNumber,
+    /// `rolling`, `canary` or `blue-green`.
+    pub strategy: &'static str,
+    /// The phase: `starting`, `serving`, `going-back` …
+    pub phase: &'static str,
+    /// Name of the stage.
+    pub stage: String,
+    /// Its number, from 1.
+    pub stage_number: usize,
+    /// Number of stages.
+    pub stages: usize,
+    /// Time in this phase, in milliseconds.
+    pub phase_millis: u64,
+    /// The least time of this phase where it has one, in milliseconds.
+    pub phase_at_least_millis: Option<u64>,
+    /// Time of the whole rollout, in milliseconds.
+    pub total_millis: u64,
+    /// Who paused it, while it is.
+    pub paused_by: Option<String>,
+    /// Gates that have not answered.
+    pub waits_for: Vec<String>,
+    /// Why it goes or went back.
+    pub why: Option<String>,
+    /// Each service.
+    pub members: Vec<MemberProgress>,
+}
+
+/// One service of a rollout at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct MemberProgress {
+    /// The service's name.
+    pub service: String,
+    /// The new release.
+    pub new: SideProgress,
+    /// The old one: the fresh baseline where there is one, else all its instances.
+    pub old: SideProgress,
+    /// What both show so far.
+    pub evidence: Option<Evidence>,
+}
+
+/// One side of a service at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct SideProgress {
+    /// The group.
+    pub group: GroupId,
+    /// Its share of the requests, in thousandths.
+    pub share: u16,
+    /// Instances that are ready.
+    pub ready: usize,
+    /// Instances there should be.
+    pub instances: u32,
+    /// What it answered in this stage.
+    pub stage: Tally,
+    /// What it answered since the rollout began.
+    pub total: Tally,
+    /// How long its answers took since the gateway started, where known.
+    pub latency: Option<Latency>,
+}
+
+/// How long answers took.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Latency {
+    /// Mean, in microseconds.
+    pub mean_micros: u64,
+    /// 99th percentile, in microseconds.
+    pub p99_micros: Option<u64>,
+}
+
+/// How far the evidence has come to each verdict.
+#[derive(Debug, Clone, Serialize)]
+pub struct Evidence {
+    /// Towards "worse", 0 to 1.
+    pub towards_worse: f64,
+    /// Towards "better or equal", 0 to 1.
+    pub towards_better: f64,
+    /// In words.
+    pub verdict: String,
+}
+
+impl Progress {
+    /// How a rollout is getting on.
+    pub fn of(state: &State, observed: Option<&Observed>, tallies: Option<&Tallies>) -> Self {
+        let stages = state.stages();
+        let reached = stage_of(state).min(stages.len() - 1);
+        let why = match &state.phase {
+            Phase::GoingBack { why, .. }
+            | Phase::Removing { why }
+            | Phase::AfterBack { why }
+            | Phase::RolledBack { why }
+            | Phase::Stuck { why, .. } => Some(why.to_string()),
+            _ => None,
+        };
+        Self {
+            release: state.release,
+            strategy: state.policy.strategy.as_str(),
+            phase: phase_name(&state.phase),
+            stage: stages[reached].name.clone(),
+            stage_number: reached + 1,
+            stages: stages.len(),
+            phase_millis: state.clock.phase,
+            phase_at_least_millis: at_least(state, reached + 1 == stages.len()),
+            total_millis: state.clock.total,
+            paused_by: state.paused.as_ref().map(|paused| paused.by.clone()),
+            waits_for: due(state).into_iter().map(|call| call.name).collect(),
+            why,
+            members: state
+                .members
+                .iter()
+                .map(|member| member_progress(state, member, observed, tallies))
+                .collect(),
+        }
+    }
+}
+
+fn member_progress(
+    state: &State,
+    member: &MemberState,
+    observed: Option<&Observed>,
+    tallies: Option<&Tallies>,
+) -> MemberProgress {
+    let arranged = arrangement(state);
+    let baseline = member.baseline();
+    let old = if arranged.groups.contains_key(&baseline) {
+        baseline
+    } else {
+        member.from.clone()
+    };
+    let split = arranged.splits.get(member.service());
+    let side = |group: &GroupId, stage: Tally, total: Tally| SideProgress {
+        group: group.clone(),
+        share: split.map_or(0, |split| split.share(group).get()),
+        ready: observed
+            .and_then(|observed| observed.groups.get(group))
+            .map_or(0, |seen| seen.count(InstanceState::Ready)),
+        instances: arranged.groups.get(group).copied().unwrap_or(0),
+        stage,
+        total,
+        latency: tallies.and_then(|tallies| latency(tallies, group)),
+    };
+    let comparison = &member.comparison;
+    MemberProgress {
+        service: member.service().to_string(),
+        new: side(&member.to, comparison.stage.canary, comparison.new),
+        old: side(&old, comparison.stage.baseline, comparison.old),
+        evidence: comparison.verdict.as_ref().map(evidence),
+    }
+}
+
+fn evidence(verdict: &Verdict) -> Evidence {
+    Evidence {
+        towards_worse: verdict.finding().towards_worse,
+        towards_better: verdict.finding().towards_better,
+        verdict: verdict.explain(),
+    }
+}
+
+fn latency(tallies: &Tallies, group: &GroupId) -> Option<Latency> {
+    let lane = tallies.lanes.get(group).filter(|lane| lane.requests > 0)?;
+    Some(Latency {
+        mean_micros: lane.time_micros / lane.requests,
+        p99_micros: lane.p99_micros,
+    })
+}
+
+/// Index of the stage a rollout is at or had come to.
+fn stage_of(state: &State) -> usize {
+    match state.phase {
+        Phase::Starting { stage }
+        | Phase::Serving { stage }
+        | Phase::GoingBack { stage, .. }
+        | Phase::Interrupted { stage, .. }
+        | Phase::Stuck { stage, .. } => stage,
+        Phase::Retiring | Phase::Promoted => usize::MAX,
+        Phase::BeforeStart
+        | Phase::Removing { .. }
+        | Phase::AfterBack { .. }
+        | Phase::RolledBack { .. } => 0,
+    }
+}
+
+/// Name of the stage a rollout is at or had come to.
+pub(super) fn stage_name(state: &State) -> String {
+    let mut stages = state.stages();
+    let reached = stage_of(state).min(stages.len() - 1);
+    stages.swap_remove(reached).name
+}
+
+/// The least time with the shares in force.
+fn at_least(state: &State, last: bool) -> Option<u64> {
+    let Phase::Serving { .. } = state.phase else {
+        return None;
+    };
+    let policy = &state.policy;
+    let watched = if last { policy.bake } else { policy.hold };
+    u64::try_from(watched.duration().as_millis()).ok()
+}
+
+/// The phase in one word.
+pub(super) fn phase_name(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::BeforeStart => "before-start",
+        Phase::Starting { .. } => "starting",
+        Phase::Serving { .. } => "serving",
+        Phase::Retiring => "retiring",
+        Phase::Promoted => "promoted",
+        Phase::GoingBack { .. } => "going-back",
+        Phase::Removing { .. } => "removing",
+        Phase::AfterBack { .. } => "after-back",
+        Phase::RolledBack { .. } => "rolled-back",
+        Phase::Interrupted { .. } => "interrupted",
+        Phase::Stuck { .. } => "stuck",
+    }
+}

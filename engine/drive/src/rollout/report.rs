@@ -1,0 +1,307 @@
+//! The one-page report of a rollout, kept as evidence of the run: values, Markdown and `JUnit`.
+
+use std::fmt::Write;
+
+use platform_decide::analysis::{Tally, Verdict};
+use platform_decide::group::GroupId;
+use platform_decide::release::ReleaseNumber;
+use platform_decide::rollout::{Entry, Note, Phase, StageResult, State};
+use platform_port::{Store, StoreError};
+use serde::{Deserialize, Serialize};
+
+use super::progress::phase_name;
+use crate::releases::to_json;
+
+/// What a rollout did and showed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The release it brought.
+    pub release: ReleaseNumber,
+    /// `rolling`, `canary` or `blue-green`.
+    pub strategy: String,
+    /// How it ended: `promoted`, `rolled-back`, `interrupted`, `stuck`.
+    pub ended: String,
+    /// Why it went back, where it did.
+    pub why: Option<String>,
+    /// When it began, in milliseconds since the Unix epoch.
+    pub began_at: u64,
+    /// When it ended.
+    pub ended_at: u64,
+    /// From the first request that the new release answered badly to the decision to go back, in milliseconds.
+    pub decided_after: Option<u64>,
+    /// Each service.
+    pub members: Vec<ReportMember>,
+    /// Stages that were passed.
+    pub stages: Vec<StageResult>,
+    /// What happened, oldest first.
+    pub log: Vec<Entry>,
+}
+
+/// One service of a report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReportMember {
+    /// The group that served before.
+    pub from: GroupId,
+    /// The group that was to take over.
+    pub to: GroupId,
+    /// What the new release answered.
+    pub new: Tally,
+    /// What the old release answered meanwhile.
+    pub old: Tally,
+    /// The last verdict, with its numbers in words.
+    pub verdict: Option<String>,
+}
+
+/// A report as it is kept in the store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RolloutRecord {
+    /// The report.
+    pub report: Report,
+    /// The same as a page.
+    pub markdown: String,
+    /// The same for CI.
+    pub junit: String,
+}
+
+/// The key of the report of one rollout of a run; `first` is the service that names the rollout.
+pub fn record_key(run: &str, first: &str) -> String {
+    format!("runs/{run}/rollout/{first}")
+}
+
+impl Report {
+    /// The report of a rollout that has ended or stopped.
+    pub(super) fn of(state: &State, now: u64) -> Self {
+        let why = match &state.phase {
+            Phase::RolledBack { why } | Phase::Stuck { why, .. } => Some(why.to_string()),
+            _ => None,
+        };
+        let at = |wanted: fn(&Note) -> bool| {
+            state
+                .log
+                .iter()
+                .rev()
+                .find(|entry| wanted(&entry.note))
+                .map(|entry| entry.at)
+        };
+        let decided = at(|note| matches!(note, Note::GoingBack { .. }));
+        let served = at(|note| matches!(note, Note::Serving { .. }));
+        Self {
+            release: state.release,
+            strategy: state.policy.strategy.as_str().to_owned(),
+            ended: phase_name(&state.phase).to_owned(),
+            why,
+            began_at: state.began,
+            ended_at: now,
+            decided_after: decided
+                .zip(served)
+                .map(|(decided, served)| decided.saturating_sub(served)),
+            members: state
+                .members
+                .iter()
+                .map(|member| ReportMember {
+                    from: member.from.clone(),
+                    to: member.to.clone(),
+                    new: member.comparison.new,
+                    old: member.comparison.old,
+                    verdict: member.comparison.verdict.as_ref().map(Verdict::explain),
+                })
+                .collect(),
+            stages: state.results.clone(),
+            log: state.log.clone(),
+        }
+    }
+
+    /// Keeps the report as evidence of the run.
+    pub(super) async fn save(self, store: &dyn Store, run: &str) -> Result<(), StoreError> {
+        let Some(first) = self
+            .members
+            .first()
+            .map(|member| member.to.service.to_string())
+        else {
+            return Ok(());
+        };
+        let key = record_key(run, &first);
+        let record = RolloutRecord {
+            markdown: self.markdown(),
+            junit: self.junit(),
+            report: self,
+        };
+        let before = store.read(&key).await?.map(|document| document.version);
+        store
+            .write(&key, &to_json(&record), before.as_ref())
+            .await?;
+        Ok(())
+    }
+
+    /// The report as a page of Markdown.
+    pub fn markdown(&self) -> String {
+        let mut page = String::new();
+        let seconds = self.ended_at.saturating_sub(self.began_at) / 1000;
+        // Writing to a string does not fail.
+        let _ = writeln!(page, "# Rollout of {}: {}\n", self.release, self.ended);
+        let _ = writeln!(page, "{} in {seconds} s.", self.strategy);
+        if let Some(why) = &self.why {
+            let _ = writeln!(page, "\nIt went back because {why}.");
+        }
+        if let Some(after) = self.decided_after {
+            let bad: u64 = self.members.iter().map(|member| member.new.bad).sum();
+            let _ = writeln!(
+                page,
+                "\nDecided {:.1} s after the stage's traffic began to move; {bad} requests met an error of the new release.",
+                f64::from(u32::try_from(after).unwrap_or(u32::MAX)) / 1000.0
+            );
+        }
+        let _ = writeln!(
+            page,
+            "\n| group | requests | bad | slow |\n| --- | ---: | ---: | ---: |"
+        );
+        for member in &self.members {
+            for (group, tally) in [(&member.to, member.new), (&member.from, member.old)] {
+                let _ = writeln!(
+                    page,
+                    "| {group} | {} | {} | {} |",
+                    tally.requests, tally.bad, tally.slow
+                );
+            }
+        }
+        for member in &self.members {
+            if let Some(verdict) = &member.verdict {
+                let _ = writeln!(page, "\n{}: {verdict}.", member.to);
+            }
+        }
+        if !self.stages.is_empty() {
+            let _ = writeln!(page, "\n## Stages\n");
+            for stage in &self.stages {
+                let _ = writeln!(page, "- {stage}");
+            }
+        }
+        let _ = writeln!(page, "\n## What happened\n");
+        for entry in &self.log {
+            let after = entry.at.saturating_sub(self.began_at);
+            let _ = writeln!(
+                page,
+                "- {}.{:01} s: {}",
+                after / 1000,
+                after % 1000 / 100,
+                entry.note
+            );
+        }
+        page
+    }
+
+    /// The report as `JUnit`: a test case for each stage, and one for the end.
+    pub fn junit(&self) -> String {
+        let failed = self.ended != "promoted";
+        let mut cases = String::new();
+        for stage in &self.stages {
+            let _ = writeln!(
+                cases,
+                "    <testcase classname=\"rollout.{}\" name=\"{}\" time=\"{}.{:03}\"/>",
+                self.release,
+                escaped(&stage.stage),
+                stage.lasted / 1000,
+                stage.lasted % 1000
+            );
+        }
+        let time = self.ended_at.saturating_sub(self.began_at);
+        let time = format!("{}.{:03}", time / 1000, time % 1000);
+        let end = if failed {
+            let why = escaped(self.why.as_deref().unwrap_or(&self.ended));
+            format!(
+                "><failure message=\"{why}\" type=\"{}\"/></testcase>",
+                self.ended
+            )
+        } else {
+            "/>".to_owned()
+        };
+        let _ = writeln!(
+            cases,
+            "    <testcase classname=\"rollout.{}\" name=\"promoted\" time=\"{time}\"{end}",
+            self.release
+        );
+        format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"rollout {}\" tests=\"{}\" failures=\"{}\" time=\"{time}\">\n{cases}  </testsuite>\n</testsuites>\n",
+            self.release,
+            self.stages.len() + 1,
+            u8::from(failed),
+        )
+    }
+}
+
+/// Text for an XML attribute.
+fn escaped(text: &str) -> String {
+    text.chars()
+        .filter(|letter| !letter.is_control())
+        .map(|letter| match letter {
+            '&' => "&amp;".to_owned(),
+            '<' => "&lt;".to_owned(),
+            '>' => "&gt;".to_owned(),
+            '"' => "&quot;".to_owned(),
+            other => other.to_string(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use platform_decide::rollout::Why;
+
+    fn report() -> Report {
+        Report {
+            release: ReleaseNumber(2),
+            strategy: "canary".to_owned(),
+            ended: "rolled-back".to_owned(),
+            why: Some("orders@r2: 20 % bad & \"slow\"".to_owned()),
+            began_at: 1_000,
+            ended_at: 9_500,
+            decided_after: Some(1_200),
+            members: vec![ReportMember {
+                from: "orders@r1".parse().unwrap(),
+                to: "orders@r2".parse().unwrap(),
+                new: Tally {
+                    requests: 90,
+                    bad: 18,
+                    slow: 0,
+                },
+                old: Tally {
+                    requests: 900,
+                    bad: 1,
+                    slow: 0,
+                },
+                verdict: None,
+            }],
+            stages: Vec::new(),
+            log: vec![Entry {
+                at: 3_200,
+                note: Note::GoingBack {
+                    why: Why::Operator {
+                        by: "ada".to_owned(),
+                    },
+                },
+            }],
+        }
+    }
+
+    #[test]
+    fn a_page_says_how_it_ended_and_why() {
+        let page = report().markdown();
+        assert!(page.starts_with("# Rollout of r2: rolled-back\n"), "{page}");
+        assert!(
+            page.contains("18 requests met an error of the new release"),
+            "{page}"
+        );
+        assert!(page.contains("| orders@r2 | 90 | 18 | 0 |"), "{page}");
+        assert!(
+            page.contains("- 2.2 s: goes back: ada asked for it"),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn junit_is_xml_and_counts_the_failure() {
+        let text = report().junit();
+        assert!(text.contains("tests=\"1\" failures=\"1\""), "{text}");
+        assert!(text.contains("20 % bad &amp; &quot;slow&quot;"), "{text}");
+    }
+}
