@@ -75,7 +75,7 @@ impl Precondition {
 /// Stores orders.
 #[derive(Debug)]
 pub(crate) struct Store {
-    backend: Backend,
+    url: DatabaseUrl,
     readers: AnyPool,
     writers: AnyPool,
     prepared: watch::Sender<Result<(), String>>,
@@ -188,7 +188,7 @@ impl Store {
     }
 
     async fn begin_write(&self) -> Result<Transaction<'static, Any>, StoreError> {
-        let transaction = match self.backend {
+        let transaction = match self.url.backend() {
             // Taking the write lock first means waiting for it; taking it later could fail with work half done.
             Backend::Sqlite => self.writers.begin_with("BEGIN IMMEDIATE").await,
             Backend::Postgres => self.writers.begin().await,

@@ -74,16 +74,25 @@ impl Setting for DatabaseUrl {
     }
 }
 
+impl DatabaseUrl {
+    /// Returns which database it names.
+    pub(crate) fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    pub(super) fn options(&self) -> Result<AnyConnectOptions, sqlx::Error> {
+        let options: AnyConnectOptions = self.url.reveal().parse()?;
+        Ok(options
+            .log_statements(LevelFilter::Trace)
+            .log_slow_statements(LevelFilter::Warn, Duration::from_secs(1)))
+    }
+}
+
 impl Store {
     /// Makes the pools without connecting; [`Store::prepare`] does that.
     pub(crate) fn open(url: &DatabaseUrl, connections: u32) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
-        let options = url
-            .url
-            .reveal()
-            .parse::<AnyConnectOptions>()?
-            .log_statements(LevelFilter::Trace)
-            .log_slow_statements(LevelFilter::Warn, Duration::from_secs(1));
+        let options = url.options()?;
         let pool = AnyPoolOptions::new()
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .max_connections(connections);
@@ -113,7 +122,7 @@ impl Store {
             }
         };
         Ok(Self {
-            backend: url.backend,
+            url: url.clone(),
             readers,
             writers,
             prepared: watch::Sender::new(Err("connecting".to_owned())),

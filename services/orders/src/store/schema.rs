@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::Connection;
 use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{AnyConnection, Connection};
 
 use super::{Backend, Store};
 
@@ -29,7 +29,7 @@ impl Store {
             match self.migrate().await {
                 Ok(()) => {
                     self.tell(Ok(()));
-                    tracing::info!(database = self.backend.name(), "database ready");
+                    tracing::info!(database = self.url.backend().name(), "database ready");
                     return Ok(());
                 }
                 Err(MigrateError::Execute(error)) if passes(&error) => {
@@ -54,22 +54,24 @@ impl Store {
     }
 
     async fn migrate(&self) -> Result<(), MigrateError> {
-        let mut connection = self.writers.acquire().await?;
-        match self.backend {
+        // Not from a pool, which would answer a wrong password or a broken file with "timed out".
+        let mut connection = AnyConnection::connect_with(&self.url.options()?).await?;
+        match self.url.backend() {
             // SQLite has no lock of its own for this: the write lock, taken first, makes the others wait and then find
             // everything done.
             Backend::Sqlite => {
                 sqlx::query("PRAGMA journal_mode = WAL")
-                    .execute(&mut *connection)
+                    .execute(&mut connection)
                     .await?;
                 let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
                 migrations().run(&mut *transaction).await?;
                 transaction.commit().await?;
-                Ok(())
             }
             // The migrator holds an advisory lock.
-            Backend::Postgres => migrations().run(&mut *connection).await,
+            Backend::Postgres => migrations().run(&mut connection).await?,
         }
+        connection.close().await?;
+        Ok(())
     }
 }
 
