@@ -171,6 +171,52 @@ impl Desired {
         })
     }
 
+    /// The same with today's secrets: what comes back from an old release is handed the values that are set now.
+    ///
+    /// A secret that is not set any more keeps its old version, and handing it over will fail with its name.
+    #[must_use]
+    pub fn with_secrets(mut self, versions: &BTreeMap<SecretName, u32>) -> Self {
+        for service in self.services.values_mut() {
+            for (name, version) in &mut service.spec.secrets {
+                if let Some(now) = versions.get(name) {
+                    *version = *now;
+                }
+            }
+            service.digest = service.spec.digest();
+        }
+        self
+    }
+
+    /// Only the named services as they should be, and every other as the release that serves has it.
+    ///
+    /// A service that neither names is left out, with the routes that lead to it.
+    #[must_use]
+    pub fn only(mut self, named: &BTreeSet<ServiceName>, current: Option<&Release>) -> Self {
+        let before = current.map(Self::of_release);
+        let mut before = before.map(|b| b.services).unwrap_or_default();
+        self.services = self
+            .services
+            .into_iter()
+            .filter_map(|(name, service)| {
+                if named.contains(&name) {
+                    return Some((name, service));
+                }
+                let served = before.remove(&name)?;
+                Some((name, served))
+            })
+            .collect();
+        let services = &self.services;
+        let known = |route: &Route| {
+            let service = route.service.as_ref();
+            service.is_none_or(|service| services.contains_key(service))
+        };
+        self.ingress.routes.retain(known);
+        self.ingress
+            .services
+            .retain(|name, _| services.contains_key(name));
+        self
+    }
+
     /// What a release asked for, to bring it back.
     pub fn of_release(release: &Release) -> Self {
         let services = release

@@ -164,7 +164,11 @@ async fn one<'a>(
         Err(_) => Progress::Failed,
     };
     let noted = journal.mark(store, &step.id, progress).await;
-    (step, begun.elapsed(), result.and(noted.map_err(Cause::from)))
+    (
+        step,
+        begun.elapsed(),
+        result.and(noted.map_err(Cause::from)),
+    )
 }
 
 /// An error and its causes in one line.

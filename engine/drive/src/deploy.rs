@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use platform_blueprint::ServiceName;
+use platform_blueprint::{SecretName, ServiceName};
 use platform_decide::desired::Desired;
 use platform_decide::plan::{Inputs, Pace, Plan, StepId, plan};
 use platform_decide::release::{Release, ReleaseNumber, ReleaseStatus};
@@ -41,6 +41,23 @@ pub struct Prepared {
     /// What a stopped run left behind.
     pub left: Option<Entries>,
     history: History,
+}
+
+impl Prepared {
+    /// The release that serves now.
+    pub fn current(&self) -> Option<&Release> {
+        self.history.current.as_ref()
+    }
+
+    /// Every secret that carrying the plan out, or taking it back, hands to a service.
+    pub fn secrets(&self) -> BTreeSet<SecretName> {
+        [Some(&self.plan.release), self.current()]
+            .into_iter()
+            .flatten()
+            .flat_map(|release| release.services.values())
+            .flat_map(|placed| placed.spec.secrets.keys().cloned())
+            .collect()
+    }
 }
 
 /// How a deploy ended.
@@ -184,7 +201,16 @@ pub async fn carry_out(
         }
         Err(DriveError::Failed { release, failure }) => match &current {
             Some(current) if current.number != release => {
-                take_back(crew, lease, &mut history, &plan.release, current, means, failure).await
+                take_back(
+                    crew,
+                    lease,
+                    &mut history,
+                    &plan.release,
+                    current,
+                    means,
+                    failure,
+                )
+                .await
             }
             _ => Err(DriveError::Failed { release, failure }),
         },

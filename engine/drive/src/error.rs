@@ -7,7 +7,6 @@ use platform_decide::plan::StepId;
 use platform_decide::release::ReleaseNumber;
 use platform_port::{LogLine, StoreError, TargetError};
 
-use crate::build::BuildError;
 use crate::lease::LeaseError;
 
 /// A run could not be carried through.
@@ -57,9 +56,6 @@ pub enum DriveError {
     /// The target failed.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// A build failed; nothing on the target was touched.
-    #[error(transparent)]
-    Build(#[from] BuildError),
 }
 
 impl DriveError {
@@ -69,13 +65,11 @@ impl DriveError {
             Self::Failed { failure, .. } => failure.cause.code(),
             Self::NotTakenBack { .. } => "deploy::not-taken-back",
             Self::Stale => "plan::stale",
-            Self::Stopped { .. } => "run::stopped",
+            Self::Stopped { .. } | Self::Lease(LeaseError::Stopped) => "run::stopped",
             Self::LeaseLost => "lock::lost",
             Self::Lease(LeaseError::Held { .. }) => "lock::held",
-            Self::Lease(LeaseError::Stopped) => "run::stopped",
             Self::Lease(LeaseError::Store(error)) | Self::Store(error) => store_code(error),
             Self::Target(error) => error.code,
-            Self::Build(error) => error.code(),
         }
     }
 
@@ -83,21 +77,26 @@ impl DriveError {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Failed { failure, .. } => failure.cause.help().or_else(|| {
-                Some("mend what the log shows and run `platform deploy` again; what is up stays up".to_owned())
+                Some(
+                    "mend what the log shows and run `platform deploy` again; what is up stays up"
+                        .to_owned(),
+                )
             }),
-            Self::NotTakenBack { .. } => {
-                Some("run `platform status` to see what serves, then `platform deploy` again".to_owned())
-            }
+            Self::NotTakenBack { .. } => Some(
+                "run `platform status` to see what serves, then `platform deploy` again".to_owned(),
+            ),
             Self::Stale => Some("make a new plan with `platform plan --out FILE`".to_owned()),
             Self::Stopped { .. } => {
                 Some("run `platform deploy` to go on, or `platform rollback` to go back".to_owned())
             }
-            Self::LeaseLost => Some("run `platform status` to see who changes the environment".to_owned()),
+            Self::LeaseLost => {
+                Some("run `platform status` to see who changes the environment".to_owned())
+            }
             Self::Lease(LeaseError::Held { .. }) => Some(
-                "wait with `--lock-timeout 5m`, or run `platform unlock` if that run is gone".to_owned(),
+                "wait with `--lock-timeout 5m`, or run `platform unlock` if that run is gone"
+                    .to_owned(),
             ),
             Self::Target(error) => error.help.clone(),
-            Self::Build(error) => error.help(),
             Self::Lease(_) | Self::Store(_) => None,
         }
     }

@@ -77,7 +77,9 @@ impl Journal {
             steps: BTreeMap::new(),
         };
         let before = store.read(KEY).await?.map(|document| document.version);
-        let version = store.write(KEY, &to_json(&entries), before.as_ref()).await?;
+        let version = store
+            .write(KEY, &to_json(&entries), before.as_ref())
+            .await?;
         Ok(Self {
             entries: std::sync::Mutex::new((entries, 0)),
             written: Mutex::new((Some(version), 0)),

@@ -96,12 +96,11 @@ impl Lease {
         let mut watched: Option<(Version, Instant)> = None;
         let mut told = false;
         loop {
-            let (held_by, version) = match read(target.store()).await? {
-                None => match take(target.store(), &holder, None).await? {
-                    Some(version) => return Ok(Self::hold(target, holder, version)),
-                    None => continue,
-                },
-                Some(found) => found,
+            let Some((held_by, version)) = read(target.store()).await? else {
+                if let Some(version) = take(target.store(), &holder, None).await? {
+                    return Ok(Self::hold(target, holder, version));
+                }
+                continue;
             };
             let unchanged_since = match &watched {
                 Some((seen, since)) if *seen == version => *since,
@@ -249,11 +248,10 @@ async fn renew(
                 version = next;
                 renewed = Instant::now();
             }
-            // Somebody took or removed it: this run must not act any more.
-            Ok(None) => break,
-            // The store is away for a while; others may count the term as over.
+            // The store is away, and others do not count the term as over yet.
             Err(_) if renewed.elapsed() < TERM => {}
-            Err(_) => break,
+            // Somebody took or removed it, or may have: this run must not act any more.
+            Ok(None) | Err(_) => break,
         }
     }
     // Nobody may be listening any more.

@@ -127,7 +127,9 @@ pub async fn release(
     store: &dyn Store,
     number: ReleaseNumber,
 ) -> Result<Option<Release>, StoreError> {
-    Ok(read_json(store, &Release::key(number)).await?.map(|(release, _)| release))
+    Ok(read_json(store, &Release::key(number))
+        .await?
+        .map(|(release, _)| release))
 }
 
 /// Reads every release, oldest first.

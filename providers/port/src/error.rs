@@ -26,7 +26,7 @@ pub struct TargetError {
     /// What to do, a line the reader can act on.
     pub help: Option<String>,
     /// The group it is about, so that its last log lines can be shown.
-    pub group: Option<GroupId>,
+    pub group: Option<Box<GroupId>>,
     /// The adapter's own error.
     #[source]
     pub source: Box<dyn std::error::Error + Send + Sync>,
@@ -84,7 +84,7 @@ impl TargetError {
     /// The same error, about a group.
     #[must_use]
     pub fn about(mut self, group: GroupId) -> Self {
-        self.group = Some(group);
+        self.group = Some(Box::new(group));
         self
     }
 }

@@ -40,8 +40,6 @@ impl Actor<'_> {
     pub(super) async fn act(&self, step: &Step) -> Result<(), Cause> {
         let target = self.crew.target.as_ref();
         match &step.action {
-            // Artifacts are built before anything on the target is touched.
-            Action::Build { .. } => Ok(()),
             Action::EnsureResource { name } => self.resource(name).await,
             Action::EnsureGateway => self.gateway().await,
             Action::RouteEarly => {
@@ -72,8 +70,9 @@ impl Actor<'_> {
                 Ok(target.remove_group(group).await?)
             }
             Action::RemoveResource { name } => Ok(target.remove_resource(name, false).await?),
-            // The record is written by the run once every other step is done.
-            Action::Record => Ok(()),
+            // Artifacts are built before anything on the target is touched; the record is written by the run once every other
+            // step is done.
+            Action::Build { .. } | Action::Record => Ok(()),
         }
     }
 
@@ -88,8 +87,8 @@ impl Actor<'_> {
             reason.clone_from(&seen.reason);
             (seen.ready && seen.digest == wanted.digest).then_some(())
         });
-        let waited = self.within(BACKING_WITHIN, up).await?;
-        waited.ok_or_else(|| Cause::NotReady {
+        let answered = self.within(BACKING_WITHIN, up).await?;
+        answered.ok_or_else(|| Cause::NotReady {
             subject: format!("resource `{name}`"),
             seconds: BACKING_WITHIN.as_secs(),
             reason,
@@ -101,8 +100,8 @@ impl Actor<'_> {
         let up = self.watcher.until(PATIENCE, |observed| {
             observed.gateway.as_ref().filter(|g| g.ready).map(|_| ())
         });
-        let waited = self.within(BACKING_WITHIN, up).await?;
-        waited.ok_or_else(|| Cause::NotReady {
+        let answered = self.within(BACKING_WITHIN, up).await?;
+        answered.ok_or_else(|| Cause::NotReady {
             subject: "the gateway".to_owned(),
             seconds: BACKING_WITHIN.as_secs(),
             reason: None,
@@ -161,7 +160,7 @@ impl Actor<'_> {
     /// What the instances of a failed step last wrote, oldest first.
     pub(super) async fn last_lines(&self, step: &Step, cause: &Cause) -> Vec<LogLine> {
         let group = match (&step.action, cause) {
-            (_, Cause::Target(error)) if error.group.is_some() => error.group.clone(),
+            (_, Cause::Target(error)) if error.group.is_some() => error.group.as_deref().cloned(),
             (Action::Start { group, .. }, _) => Some(group.clone()),
             _ => None,
         };

@@ -1,0 +1,222 @@
+//! `platform deploy`: from the blueprint to a release that serves.
+
+use std::path::PathBuf;
+
+use platform_blueprint::{Percent, ServiceName};
+use platform_decide::desired::Desired;
+use platform_decide::plan::{Pace, Plan};
+use platform_drive::apply::Crew;
+use platform_drive::deploy::{Prepared, Request, prepare, prepare_saved};
+use platform_drive::lease::Lease;
+
+use super::plan::{self, ShownPlan};
+use super::status;
+use crate::deployment::{self, Asked};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::view::Told;
+use crate::world::World;
+
+/// Bring the environment to what the blueprint says, without dropping a request
+#[derive(Debug, clap::Args)]
+pub(crate) struct DeployArgs {
+    /// Only this service; may be given more than once
+    #[arg(long, value_name = "NAME", conflicts_with = "plan")]
+    service: Vec<ServiceName>,
+
+    /// Apply this saved plan, or refuse if the target has changed since
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    #[command(flatten)]
+    strategy: Strategy,
+}
+
+/// How changed services are rolled out, in place of what the blueprint says
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Rollout")]
+pub(crate) struct Strategy {
+    /// Replace instances batch by batch
+    #[arg(long, group = "rollout_strategy")]
+    rolling: bool,
+
+    /// Shift traffic step by step, judged at each; steps such as `1%,10%,50%`
+    #[arg(long, group = "rollout_strategy", value_name = "STEPS", num_args = 0..=1, require_equals = true, value_delimiter = ',')]
+    canary: Option<Vec<Percent>>,
+
+    /// Bring everything up beside what serves, check it, switch at once
+    #[arg(long, group = "rollout_strategy")]
+    blue_green: bool,
+}
+
+impl Strategy {
+    /// Puts what was asked for in place of the blueprint's strategies.
+    pub(crate) fn apply(&self, desired: &mut Desired) -> Result<(), CliError> {
+        let strategy = match (&self.canary, self.rolling, self.blue_green) {
+            (Some(_), _, _) => platform_blueprint::Strategy::Canary,
+            (None, true, _) => platform_blueprint::Strategy::Rolling,
+            (None, _, true) => platform_blueprint::Strategy::BlueGreen,
+            (None, false, false) => return Ok(()),
+        };
+        let steps = self.canary.as_deref().unwrap_or_default();
+        if !steps.is_sorted_by(|a, b| a < b) {
+            return Err(CliError::new(
+                "usage::bad-steps",
+                "the steps of a canary must grow",
+            )
+            .help("write them as `--canary=1%,10%,50%`"));
+        }
+        for service in desired.services.values_mut() {
+            service.rollout.strategy = strategy;
+            if !steps.is_empty() {
+                service.rollout.steps = steps.to_vec();
+            }
+            service.spec.service.rollout = service.rollout.clone();
+        }
+        Ok(())
+    }
+}
+
+pub(crate) async fn run(args: &DeployArgs, world: &World) -> Result<Exit, CliError> {
+    let crew = deployment::crew(world, world.target()?, "platform deploy");
+    if args.dry_run {
+        return dry_run(args, world, &crew).await;
+    }
+    let lease = deployment::lock(world, &crew).await?;
+    let result = locked(args, world, &crew, &lease).await;
+    let released = lease.release().await;
+    let exit = result?;
+    released?;
+    if exit == Exit::Done {
+        status::show(world, crew.target.as_ref()).await?;
+    }
+    Ok(exit)
+}
+
+async fn dry_run(args: &DeployArgs, world: &World, crew: &Crew) -> Result<Exit, CliError> {
+    let prepared = match &args.plan {
+        Some(path) => prepare_saved(crew, plan::load(path, world)?).await?,
+        None => fresh(args, world, crew).await?.1,
+    };
+    world.view.show(&ShownPlan::new(world, &prepared.plan)?);
+    deployment::judge(world, &prepared.findings)?;
+    Ok(Exit::Done)
+}
+
+async fn locked(
+    args: &DeployArgs,
+    world: &World,
+    crew: &Crew,
+    lease: &Lease,
+) -> Result<Exit, CliError> {
+    let prepared = match &args.plan {
+        Some(path) => saved(world, crew, plan::load(path, world)?).await?,
+        None => match asked(args, world, crew).await? {
+            Some(prepared) => prepared,
+            None => return Ok(Exit::Failed),
+        },
+    };
+    deployment::carry_out(world, crew, lease, prepared).await
+}
+
+/// What the blueprint asks for now, planned, shown, agreed to and built; `None` where it was not agreed to.
+async fn asked(
+    args: &DeployArgs,
+    world: &World,
+    crew: &Crew,
+) -> Result<Option<Prepared>, CliError> {
+    let resolved = world.resolved()?;
+    let (mut asked, mut prepared) = fresh(args, world, crew).await?;
+    deployment::tell_left(crew, &prepared);
+    if !agreed(world, &prepared)? {
+        return Ok(None);
+    }
+    let wanted = prepared
+        .plan
+        .release
+        .services
+        .keys()
+        .filter(|name| asked.unbuilt.contains(*name))
+        .cloned()
+        .collect();
+    let changed = asked.build(world, &resolved, &wanted).await?;
+    if changed {
+        world.view.tell(&Told::note("sources changed during the build; planning again"));
+        asked.narrow(&args.service, prepared.current())?;
+        args.strategy.apply(&mut asked.desired)?;
+        prepared = prepare(crew, request(&asked)).await?;
+        if !agreed(world, &prepared)? {
+            return Ok(None);
+        }
+    }
+    Ok(Some(prepared))
+}
+
+async fn fresh(
+    args: &DeployArgs,
+    world: &World,
+    crew: &Crew,
+) -> Result<(Asked, Prepared), CliError> {
+    let resolved = world.resolved()?;
+    let mut asked = Asked::of(world, &resolved, &world.project()?.folder)?;
+    let history = platform_drive::releases::History::read(crew.target.store()).await?;
+    asked.narrow(&args.service, history.current.as_ref())?;
+    args.strategy.apply(&mut asked.desired)?;
+    let prepared = prepare(crew, request(&asked)).await?;
+    Ok((asked, prepared))
+}
+
+fn request(asked: &Asked) -> Request<'_> {
+    Request {
+        desired: &asked.desired,
+        back_to: None,
+        unbuilt: &asked.unbuilt,
+        pace: Pace::ByPolicy,
+    }
+}
+
+/// A saved plan whose artifacts are built from the same inputs as when it was made.
+async fn saved(world: &World, crew: &Crew, saved: Plan) -> Result<Prepared, CliError> {
+    let resolved = world.resolved()?;
+    let mut asked = Asked::of(world, &resolved, &world.project()?.folder)?;
+    let wanted = asked.unbuilt.clone();
+    asked.build(world, &resolved, &wanted).await?;
+    let key = |desired: &Desired, name: &ServiceName| {
+        let service = desired.services.get(name)?;
+        Some(service.spec.artifact.key.clone())
+    };
+    let built = saved
+        .release
+        .services
+        .iter()
+        .all(|(name, placed)| {
+            key(&asked.desired, name).as_ref() == Some(&placed.spec.artifact.key)
+                || asked.is_kept(&placed.spec)
+        });
+    if !built {
+        return Err(CliError::new(
+            "plan::stale",
+            "the sources have changed since the plan was made",
+        )
+        .help("make a new plan with `platform plan --out FILE`"));
+    }
+    let prepared = prepare_saved(crew, saved).await?;
+    world.view.show(&ShownPlan::new(world, &prepared.plan)?);
+    deployment::judge(world, &prepared.findings)?;
+    Ok(prepared)
+}
+
+/// Shows a plan, with what preflight found, and asks.
+pub(super) fn agreed(world: &World, prepared: &Prepared) -> Result<bool, CliError> {
+    world.view.show(&ShownPlan::new(world, &prepared.plan)?);
+    deployment::judge(world, &prepared.findings)?;
+    if prepared.plan.is_empty() {
+        return Ok(true);
+    }
+    let environment = world.environment()?;
+    world.confirm_unless_own(&format!("Deploy this to `{environment}`?"))
+}

@@ -1,0 +1,99 @@
+//! `platform rollback`: back to a release that served, in one move.
+
+use std::collections::BTreeSet;
+
+use platform_decide::desired::Desired;
+use platform_decide::plan::Pace;
+use platform_decide::release::{Release, ReleaseNumber, ReleaseStatus};
+use platform_drive::apply::Crew;
+use platform_drive::deploy::{Request, prepare};
+use platform_drive::lease::Lease;
+use platform_drive::releases::{self, History};
+
+use super::{deploy, status};
+use crate::deployment;
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::world::World;
+
+/// Go back to the last good release, or to the one named, in one move
+#[derive(Debug, clap::Args)]
+pub(crate) struct RollbackArgs {
+    /// The release to go back to; otherwise the last one that served
+    release: Option<ReleaseNumber>,
+}
+
+pub(crate) async fn run(args: &RollbackArgs, world: &World) -> Result<Exit, CliError> {
+    let crew = deployment::crew(world, world.target()?, "platform rollback");
+    let lease = deployment::lock(world, &crew).await?;
+    let result = locked(args, world, &crew, &lease).await;
+    let released = lease.release().await;
+    let exit = result?;
+    released?;
+    if exit == Exit::Done {
+        status::show(world, crew.target.as_ref()).await?;
+    }
+    Ok(exit)
+}
+
+async fn locked(
+    args: &RollbackArgs,
+    world: &World,
+    crew: &Crew,
+    lease: &Lease,
+) -> Result<Exit, CliError> {
+    let store = crew.target.store();
+    let history = History::read(store).await?;
+    let all = releases::all(store).await?;
+    let back_to = choose(args.release, &history, &all)?;
+    let versions = world.secrets()?.versions()?;
+    let desired = Desired::of_release(back_to).with_secrets(&versions);
+    let prepared = prepare(
+        crew,
+        Request {
+            desired: &desired,
+            back_to: Some(back_to),
+            unbuilt: &BTreeSet::new(),
+            pace: Pace::AtOnce,
+        },
+    )
+    .await?;
+    deployment::tell_left(crew, &prepared);
+    if !deploy::agreed(world, &prepared)? {
+        return Ok(Exit::Failed);
+    }
+    deployment::carry_out(world, crew, lease, prepared).await
+}
+
+/// The release that is meant: the one named; the one that serves, when another is half-way there; or the last that served
+/// before it.
+fn choose<'a>(
+    named: Option<ReleaseNumber>,
+    history: &'a History,
+    all: &'a [Release],
+) -> Result<&'a Release, CliError> {
+    if let Some(named) = named {
+        return all.iter().find(|r| r.number == named).ok_or_else(|| {
+            CliError::new("rollback::unknown-release", format!("there is no release {named}"))
+                .help("`platform releases` lists those there are")
+        });
+    }
+    if let (Some(current), Some(_)) = (&history.current, &history.unfinished) {
+        return Ok(current);
+    }
+    let served = |release: &&Release| {
+        release.status == ReleaseStatus::Superseded
+            && Some(release.number) != history.head.current
+            && history
+                .current
+                .as_ref()
+                .is_none_or(|current| current.digest != release.digest)
+    };
+    all.iter().rev().find(served).ok_or_else(|| {
+        CliError::new(
+            "rollback::nothing-before",
+            "no release served before the one that serves now",
+        )
+        .help("`platform releases` lists those there are; name one to go back to it")
+    })
+}

@@ -1,0 +1,295 @@
+//! What `plan`, `deploy` and `rollback` share: from the blueprint to a plan, and from a plan to a release.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use platform_blueprint::{Resolved, SecretName, Service, ServiceName};
+use platform_decide::desired::{Desired, Missing};
+use platform_decide::group::{Artifact, ServiceSpec};
+use platform_decide::release::Release;
+use platform_drive::apply::Crew;
+use platform_drive::build::{BuildErrors, BuildEvent, BuildOptions, Builder};
+use platform_drive::deploy::{self, Outcome, Prepared, With};
+use platform_drive::events::{Event, Events};
+use platform_drive::lease::{self, Lease};
+use platform_port::{Finding, SecretValues, Target};
+use platform_secrets::Keyring;
+
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::run_events::RunEvents;
+use crate::view::{Case, Verdict};
+use crate::world::World;
+
+/// Steps that act at once, where nobody says otherwise. They mostly wait for the target.
+const PARALLELISM: usize = 32;
+
+/// What a blueprint comes to: the state it asks for, and what has to be built for that.
+pub(crate) struct Asked {
+    /// The state.
+    pub(crate) desired: Desired,
+    /// Services whose artifact is not built yet.
+    pub(crate) unbuilt: BTreeSet<ServiceName>,
+    services: BTreeMap<ServiceName, Service>,
+    artifacts: BTreeMap<ServiceName, Artifact>,
+    secrets: BTreeMap<SecretName, u32>,
+    builder: Builder,
+}
+
+impl Asked {
+    /// Finds what the blueprint asks for, without building.
+    pub(crate) fn of(world: &World, resolved: &Resolved, folder: &Path) -> Result<Self, CliError> {
+        let builder = Builder::new(folder);
+        let artifacts = builder.keys(&resolved.services).map_err(build_failed)?;
+        let secrets = world.secrets()?.versions()?;
+        let desired = Desired::new(resolved, &artifacts, &secrets).map_err(|m| missing(&m))?;
+        let unbuilt = artifacts
+            .iter()
+            .filter(|(name, artifact)| !builder.is_built(&resolved.services[*name], artifact))
+            .map(|(name, _)| name.clone())
+            .collect();
+        Ok(Self {
+            desired,
+            unbuilt,
+            services: resolved.services.clone(),
+            artifacts,
+            secrets,
+            builder,
+        })
+    }
+
+    /// Leaves every service but the named ones as the release that serves has it. Nothing named means all.
+    pub(crate) fn narrow(
+        &mut self,
+        named: &[ServiceName],
+        current: Option<&Release>,
+    ) -> Result<(), CliError> {
+        if named.is_empty() {
+            return Ok(());
+        }
+        if let Some(unknown) = named.iter().find(|name| !self.services.contains_key(*name)) {
+            let known: Vec<&str> = self.services.keys().map(ServiceName::as_str).collect();
+            return Err(CliError::new(
+                "usage::unknown-service",
+                format!("the blueprint has no service `{unknown}`"),
+            )
+            .help(format!("it has {}", known.join(", "))));
+        }
+        let named = named.iter().cloned().collect();
+        self.desired = self.desired.clone().only(&named, current);
+        self.unbuilt.retain(|name| named.contains(name));
+        Ok(())
+    }
+
+    /// Whether the artifact of a spec is there to be run, whatever the sources are now.
+    pub(crate) fn is_kept(&self, spec: &ServiceSpec) -> bool {
+        self.builder.is_built(&spec.service, &spec.artifact)
+    }
+
+    /// Builds what `wanted` names; whether sources changed meanwhile, so that the plan has to be made anew.
+    pub(crate) async fn build(
+        &mut self,
+        world: &World,
+        resolved: &Resolved,
+        wanted: &BTreeSet<ServiceName>,
+    ) -> Result<bool, CliError> {
+        let options = BuildOptions {
+            stop: world.stop.token().clone(),
+            ..BuildOptions::default()
+        };
+        let events = RunEvents::new(&world.view);
+        let sink = |event: BuildEvent| events.emit(Event::Build(event));
+        let built = self
+            .builder
+            .build(&self.services, Some(wanted), &options, &sink)
+            .await
+            .map_err(build_failed)?;
+        let changed = built
+            .iter()
+            .any(|(name, artifact)| self.artifacts.get(name) != Some(artifact));
+        if changed {
+            self.artifacts.extend(built);
+            self.desired = Desired::new(resolved, &self.artifacts, &self.secrets)
+                .map_err(|m| missing(&m))?;
+        }
+        self.unbuilt.clear();
+        Ok(changed)
+    }
+}
+
+/// Everyone a run needs.
+pub(crate) fn crew(world: &World, target: Arc<dyn Target>, command: &str) -> Crew {
+    Crew {
+        target,
+        events: Arc::new(RunEvents::new(&world.view)),
+        clock: Arc::clone(&world.clock),
+        stop: world.stop.token().clone(),
+        run: world.run().to_owned(),
+        command: command.to_owned(),
+    }
+}
+
+/// Takes the environment's lock for a run.
+pub(crate) async fn lock(world: &World, crew: &Crew) -> Result<Lease, CliError> {
+    let holder = lease::new_holder(&crew.run, &crew.command, crew.clock.as_ref());
+    let taken = Lease::acquire(
+        Arc::clone(&crew.target),
+        holder,
+        world.globals.lock_timeout(),
+        crew.events.as_ref(),
+        &crew.stop,
+    );
+    Ok(taken.await?)
+}
+
+/// Tells what preflight found, and ends the run where something would fail.
+pub(crate) fn judge(world: &World, findings: &[Finding]) -> Result<(), CliError> {
+    let mut errors = Vec::new();
+    for finding in findings {
+        let severity = match finding.severity {
+            platform_port::Severity::Error => Severity::Error,
+            platform_port::Severity::Warning | platform_port::Severity::Note => Severity::Warning,
+        };
+        let subject = finding.subject.as_deref().unwrap_or("target");
+        world.view.case(Case {
+            suite: "preflight".to_owned(),
+            name: format!("{} {subject}", finding.code),
+            verdict: match finding.severity {
+                platform_port::Severity::Error => Verdict::Failed(finding.message.clone()),
+                _ => Verdict::Passed,
+            },
+        });
+        let diagnostic = Diagnostic::error(finding.code.clone(), finding.message.clone())
+            .severity(severity)
+            .maybe_help(finding.help.clone());
+        match severity {
+            Severity::Error => errors.push(diagnostic),
+            _ => world.view.diagnose(&diagnostic),
+        }
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(CliError::many(Exit::Failed, errors))
+}
+
+/// Says what a stopped run left behind, and what this one does about it.
+pub(crate) fn tell_left(crew: &Crew, prepared: &Prepared) {
+    if let Some(left) = &prepared.left {
+        let going_on = left.release == prepared.plan.release.number;
+        let what = if prepared.plan.is_empty() {
+            "everything is as asked, nothing is left to do".to_owned()
+        } else if going_on {
+            "this run goes on where it stopped".to_owned()
+        } else {
+            format!("this run deploys {} in its place", prepared.plan.release.number)
+        };
+        crew.events.emit(Event::UnfinishedRun {
+            run: left.run.clone(),
+            release: left.release,
+            what,
+        });
+    }
+}
+
+/// Carries a plan out, and says how it ended.
+pub(crate) async fn carry_out(
+    world: &World,
+    crew: &Crew,
+    lease: &Lease,
+    prepared: Prepared,
+) -> Result<Exit, CliError> {
+    let secrets = secret_values(world, &prepared)?;
+    let commit = commit(&world.project()?.folder);
+    let release = prepared.plan.release.number;
+    world
+        .stop
+        .stands(format!("{release} is being deployed; `platform deploy` goes on with it"));
+    let with = With {
+        secrets: &secrets,
+        parallelism: match world.globals.parallelism {
+            0 => PARALLELISM,
+            asked => asked,
+        },
+        commit: commit.as_deref(),
+    };
+    let changes = prepared.plan.changes.len();
+    let outcome = deploy::carry_out(crew, lease, prepared, with).await?;
+    world.view.output("changes", &changes.to_string());
+    let case = |verdict| Case {
+        suite: "deploy".to_owned(),
+        name: release.to_string(),
+        verdict,
+    };
+    match outcome {
+        Outcome::Unchanged { .. } => Ok(Exit::Done),
+        Outcome::Deployed { release, .. } => {
+            world.view.output("release", &release.to_string());
+            world.view.case(case(Verdict::Passed));
+            Ok(Exit::Done)
+        }
+        Outcome::RolledBack { to, failure, .. } => {
+            world.view.output("release", &to.to_string());
+            let why = failure.in_words();
+            world.view.case(case(Verdict::Failed(why)));
+            let message = format!("{release} was taken back and {to} serves on");
+            let diagnostic = Diagnostic::error("rollout::rolled-back", message)
+                .because(failure.as_ref())
+                .log(failure.log.clone())
+                .help(format!(
+                    "mend what failed and run `platform deploy`; `platform runs show {}` has the record",
+                    crew.run
+                ));
+            Err(CliError::from(diagnostic))
+        }
+    }
+}
+
+/// The values of every secret that the plan, or taking it back, hands over.
+fn secret_values(world: &World, prepared: &Prepared) -> Result<SecretValues, CliError> {
+    let file = world.secrets()?;
+    let set = file.versions()?;
+    let names: Vec<SecretName> = prepared
+        .secrets()
+        .into_iter()
+        .filter(|name| set.contains_key(name))
+        .collect();
+    Ok(file.values(&names, Keyring::load_or_create)?)
+}
+
+/// The commit checked out where the project lies, if it lies in a repository.
+fn commit(folder: &Path) -> Option<String> {
+    let repository = git2::Repository::discover(folder).ok()?;
+    let head = repository.head().ok()?.target()?;
+    Some(head.to_string())
+}
+
+fn missing(missing: &[Missing]) -> CliError {
+    let diagnostics = missing
+        .iter()
+        .map(|one| match one {
+            Missing::Secret { secret, .. } => {
+                Diagnostic::error("preflight::secret-unset", one.to_string())
+                    .help(format!("run `platform secrets set {secret}`"))
+            }
+            Missing::Artifact(_) => Diagnostic::error("build::no-output", one.to_string()),
+        })
+        .collect();
+    CliError::many(Exit::Failed, diagnostics)
+}
+
+/// Builds that failed, each with the last lines of its program.
+pub(crate) fn build_failed(errors: BuildErrors) -> CliError {
+    let diagnostics = errors
+        .0
+        .iter()
+        .map(|error| {
+            Diagnostic::error(error.code(), error.to_string())
+                .behind(error)
+                .maybe_help(error.help())
+        })
+        .collect();
+    CliError::many(Exit::Failed, diagnostics)
+}

@@ -1,0 +1,109 @@
+//! What a run tells, put in words for people and in JSON for programs.
+
+use std::time::Duration;
+
+use platform_drive::build::BuildEvent;
+use platform_drive::events::{Event, Events};
+use platform_port::Severity;
+use serde_json::Value;
+
+use crate::moment;
+use crate::view::{Line, SharedView, Told};
+
+/// Hands a run's events to the view.
+pub(crate) struct RunEvents {
+    view: SharedView,
+}
+
+impl RunEvents {
+    /// Events that go to this view.
+    pub(crate) fn new(view: &SharedView) -> Self {
+        Self {
+            view: SharedView::clone(view),
+        }
+    }
+}
+
+impl Events for RunEvents {
+    fn emit(&self, event: Event) {
+        let value = serde_json::to_value(&event).unwrap_or_default();
+        let kind = value.get("type").and_then(Value::as_str).unwrap_or("event");
+        let told = Told::new(kind, &value, line(&event));
+        self.view.tell(&told);
+    }
+}
+
+fn line(event: &Event) -> Line {
+    match event {
+        Event::LockWait { holder } => Line::Important(format!(
+            "waiting for `{}` of {}, under way since {}",
+            holder.command, holder.owner, holder.since
+        )),
+        Event::UnfinishedRun { run, release, what } => Line::Important(format!(
+            "found run {run}, which was stopped while it deployed {release}: {what}"
+        )),
+        Event::Found(finding) => match finding.severity {
+            Severity::Note => Line::Detail(finding.message.clone()),
+            Severity::Warning | Severity::Error => Line::Note(finding.message.clone()),
+        },
+        // The plan has been shown as a whole.
+        Event::PlannedChange(_) | Event::ChangeSummary { .. } => Line::Nothing,
+        Event::ApplyStart { step } => Line::Begin(step.to_string(), step.to_string()),
+        Event::ApplyProgress { step, message } => Line::Update(step.to_string(), message.clone()),
+        Event::ApplyComplete { step, milliseconds } => {
+            let took = moment::span(Duration::from_millis(*milliseconds));
+            Line::Done(step.to_string(), format!("{step} ({took})"))
+        }
+        Event::ApplyErrored { step, message, .. } => {
+            Line::Failed(step.to_string(), format!("{step}: {message}"))
+        }
+        Event::Build(build) => built(build),
+        Event::Rollout(rollout) => Line::Note(rollout.to_string()),
+        Event::TakingBack { release, to } => Line::Important(match to {
+            Some(to) => format!("taking {release} back; {to} serves on"),
+            None => format!("taking {release} back"),
+        }),
+        Event::GroupRemoved { group } => Line::Note(format!("removed {group}")),
+        Event::Released { release } => Line::Note(format!("{release} serves")),
+        Event::Heartbeat { steps } => {
+            let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
+            Line::Detail(format!("still at: {}", steps.join(", ")))
+        }
+    }
+}
+
+fn built(event: &BuildEvent) -> Line {
+    let names = |services: &[platform_blueprint::ServiceName]| {
+        let names: Vec<&str> = services.iter().map(AsRef::as_ref).collect();
+        names.join(", ")
+    };
+    match event {
+        BuildEvent::Started { services, command } => {
+            let names = names(services);
+            Line::Begin(format!("build {names}"), format!("build {names}: {command}"))
+        }
+        BuildEvent::Progress {
+            services,
+            done,
+            part,
+        } => Line::Update(format!("build {}", names(services)), format!("{done}: {part}")),
+        BuildEvent::Output { line, .. } => Line::Detail(line.clone()),
+        BuildEvent::Built { service, took, .. } => {
+            let took = moment::span(*took);
+            Line::Done(format!("build {service}"), format!("build {service} ({took})"))
+        }
+        BuildEvent::Uncovered { service, files } => {
+            let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+            Line::Important(format!(
+                "the build of `{service}` read files outside its folder, whose changes go unseen; name them in `inputs`: {}",
+                files.join(", ")
+            ))
+        }
+        BuildEvent::Again { services, changed } => Line::Note(format!(
+            "{} changed while {} was built; building again",
+            changed.join(", "),
+            names(services)
+        )),
+        BuildEvent::Waiting => Line::Note("waiting for another build of this project".to_owned()),
+    }
+}
