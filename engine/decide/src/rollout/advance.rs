@@ -304,14 +304,12 @@ impl Step<'_> {
                 message: message.clone(),
             });
         }
-        if self.state.phase == Phase::BeforeStart {
-            return None;
-        }
-        if let Some(why) = guardrail::tripped(&self.state, self.seen) {
-            return Some(why);
-        }
         let at_most = millis(self.state.policy.at_most.duration());
-        (self.state.clock.total > at_most).then_some(Why::TookTooLong { at_most })
+        if self.state.clock.total > at_most {
+            return Some(Why::TookTooLong { at_most });
+        }
+        let touched = self.state.phase != Phase::BeforeStart;
+        touched.then(|| guardrail::tripped(&self.state, self.seen))?
     }
 
     fn go_back(&mut self, why: Why) {

@@ -159,15 +159,20 @@ impl World {
     /// Carries the moves out.
     pub(super) fn act(&mut self) {
         for one in moves(&self.state, &self.observed) {
-            match one {
-                Move::Ensure { group, replicas } => self.ensure(&group, replicas),
-                Move::Route { splits } => {
-                    let gateway = self.observed.gateway.as_mut().unwrap();
-                    gateway.splits.extend(splits);
-                }
-                Move::Remove { group } => {
-                    self.observed.groups.remove(&group);
-                }
+            self.make(one);
+        }
+    }
+
+    /// Carries one move out.
+    pub(super) fn make(&mut self, one: Move) {
+        match one {
+            Move::Ensure { group, replicas } => self.ensure(&group, replicas),
+            Move::Route { splits } => {
+                let gateway = self.observed.gateway.as_mut().unwrap();
+                gateway.splits.extend(splits);
+            }
+            Move::Remove { group } => {
+                self.observed.groups.remove(&group);
             }
         }
     }
@@ -204,6 +209,12 @@ impl World {
 
     /// Looks, decides and acts once, hearing a word.
     pub(super) fn turn(&mut self, order: Option<Order>, stop: bool) {
+        self.decide(order, stop);
+        self.act();
+    }
+
+    /// Looks and decides once, hearing a word.
+    pub(super) fn decide(&mut self, order: Option<Order>, stop: bool) {
         self.second();
         let word = order.map(|order| {
             self.words += 1;
@@ -227,7 +238,6 @@ impl World {
         let (state, notes) = advance(&self.state, &seen, self.now);
         self.state = state;
         self.notes.extend(notes);
-        self.act();
     }
 
     pub(super) fn say(&mut self, order: Order) {
