@@ -145,6 +145,12 @@ impl Keyring {
         default_path()
     }
 
+    /// Whether an identity is named or kept, without reading it.
+    pub fn exists() -> bool {
+        env::var_os(IDENTITY_VARIABLE).is_some_and(|named| !named.is_empty())
+            || default_path().is_ok_and(|path| path.exists())
+    }
+
     pub(crate) fn identity(&self) -> &dyn age::Identity {
         &self.identity
     }

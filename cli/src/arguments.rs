@@ -1,0 +1,110 @@
+//! The command line, and how it fails to be one.
+
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
+
+use crate::command::Command;
+use crate::diagnostic::Diagnostic;
+use crate::globals::{Format, Globals};
+
+/// Scaffold, build, deploy, roll out, drill and watch a system of services on any target
+#[derive(Debug, Parser)]
+#[command(
+    name = "platform",
+    version,
+    propagate_version = false,
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done, 1 failed, 2 changes found (--detailed-exitcode), 10 rolled back, 64 usage,\n65 bad blueprint, 69 target unreachable, 70 our bug, 75 lock held, 130/143 interrupted.\n`platform explain CODE` tells more about an error."
+)]
+pub(crate) struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Flags that every command takes.
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+}
+
+impl Arguments {
+    /// The whole command line as clap knows it.
+    pub(crate) fn definition() -> clap::Command {
+        <Self as CommandFactory>::command()
+    }
+}
+
+/// Whether a command line that could not be parsed asks for JSON.
+pub(crate) fn wanted_format(arguments: &[OsString]) -> Format {
+    let mut words = arguments.iter().filter_map(|word| word.to_str());
+    let mut format = std::env::var("PLATFORM_FORMAT").ok();
+    while let Some(word) = words.next() {
+        if let Some(value) = word.strip_prefix("--format=") {
+            format = Some(value.to_owned());
+        } else if word == "--format" {
+            format = words.next().map(str::to_owned);
+        }
+    }
+    if format.is_some_and(|format| format == "json") {
+        Format::Json
+    } else {
+        Format::Human
+    }
+}
+
+/// What is wrong with a command line.
+pub(crate) fn diagnostic(error: &clap::Error) -> Diagnostic {
+    let code = match error.kind() {
+        ErrorKind::InvalidSubcommand => "usage::unknown-command",
+        ErrorKind::UnknownArgument => "usage::unknown-flag",
+        ErrorKind::InvalidValue
+        | ErrorKind::ValueValidation
+        | ErrorKind::NoEquals
+        | ErrorKind::TooManyValues
+        | ErrorKind::TooFewValues
+        | ErrorKind::WrongNumberOfValues
+        | ErrorKind::InvalidUtf8 => "usage::bad-value",
+        ErrorKind::MissingRequiredArgument
+        | ErrorKind::MissingSubcommand
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "usage::missing",
+        ErrorKind::ArgumentConflict => "usage::conflict",
+        _ => "usage::wrong",
+    };
+    let text = error.render().to_string();
+    let message: Vec<&str> = text
+        .lines()
+        .take_while(|line| !line.trim().is_empty())
+        .map(str::trim)
+        .collect();
+    let message = message.join(" ");
+    let message = message
+        .strip_prefix("error: ")
+        .unwrap_or(&message)
+        .to_owned();
+    let mut help: Vec<String> = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("tip: "))
+        .map(str::to_owned)
+        .collect();
+    if let Some(ContextValue::Strings(values)) = error.get(ContextKind::ValidValue)
+        && code == "usage::bad-value"
+        && !message.contains("possible values")
+    {
+        help.push(format!("possible values: {}", values.join(", ")));
+    }
+    let usage = text
+        .lines()
+        .skip_while(|line| !line.starts_with("Usage: "))
+        .take_while(|line| !line.trim().is_empty());
+    let usage: Vec<&str> = usage.map(str::trim).collect();
+    if let Some(usage) = usage.join(" ").strip_prefix("Usage: ") {
+        help.push(format!("usage: {usage}"));
+    }
+    if help.is_empty() {
+        help.push("run `platform --help`".to_owned());
+    }
+    Diagnostic::error(code, message).help(help.join("\n"))
+}

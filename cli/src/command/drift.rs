@@ -1,0 +1,189 @@
+use std::collections::BTreeSet;
+
+use platform_decide::desired::Desired;
+use platform_decide::plan::{Change, ChangeKind, Inputs, Pace, Subject, plan};
+use platform_decide::release::ReleaseNumber;
+use platform_drive::releases::History;
+use serde_json::{Value, json};
+
+use crate::command::releases::difference_lines;
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::paint::Paint;
+use crate::view::{Line, Shown, Told};
+use crate::world::World;
+
+/// Find what runs otherwise than the current release says; changes nothing
+#[derive(Debug, clap::Args)]
+pub(crate) struct DriftArgs {
+    /// Leave out what is at this place, such as `services.orders.*`; `*` stands for anything
+    #[arg(long, value_name = "PATH")]
+    ignore: Vec<String>,
+    /// Exit with 2 where something has drifted
+    #[arg(long, env = "PLATFORM_DETAILED_EXITCODE", value_parser = clap::builder::FalseyValueParser::new())]
+    detailed_exitcode: bool,
+}
+
+struct Drift {
+    release: Option<ReleaseNumber>,
+    changes: Vec<Change>,
+    ignored: usize,
+}
+
+/// Where a change is: `services.orders`.
+fn place(subject: &Subject) -> String {
+    match subject {
+        Subject::Service(name) => format!("services.{name}"),
+        Subject::Resource(name) => format!("resources.{name}"),
+        Subject::Gateway => "gateway".to_owned(),
+        Subject::Release(number) => format!("releases.{number}"),
+    }
+}
+
+/// Whether `pattern` covers `path`, or something it lies in. `*` stands for anything.
+fn covers(pattern: &str, path: &str) -> bool {
+    fn matches(pattern: &[u8], path: &[u8]) -> bool {
+        match pattern.split_first() {
+            None => path.is_empty() || path.first() == Some(&b'.'),
+            Some((b'*', rest)) => (0..=path.len()).any(|at| matches(rest, &path[at..])),
+            Some((letter, rest)) => path
+                .split_first()
+                .is_some_and(|(first, path)| first == letter && matches(rest, path)),
+        }
+    }
+    matches(pattern.as_bytes(), path.as_bytes())
+}
+
+/// Takes out what is to be ignored; `None` where nothing is left.
+fn left(mut change: Change, ignore: &[String]) -> Option<Change> {
+    let place = place(&change.subject);
+    let ignored = |path: &str| ignore.iter().any(|pattern| covers(pattern, path));
+    if ignored(&place) {
+        return None;
+    }
+    let before = change.because.len();
+    change
+        .because
+        .retain(|difference| !ignored(&format!("{place}.{}", difference.path)));
+    (before == 0 || !change.because.is_empty()).then_some(change)
+}
+
+impl Shown for Drift {
+    fn kind(&self) -> &'static str {
+        "change_summary"
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "release": self.release,
+            "drifted": self.changes.len(),
+            "ignored": self.ignored,
+        })
+    }
+
+    fn human(&self, paint: Paint) -> String {
+        let Some(release) = self.release else {
+            return "nothing is deployed, so nothing can drift\n".to_owned();
+        };
+        let ignored = match self.ignored {
+            0 => String::new(),
+            ignored => format!(" ({ignored} ignored)"),
+        };
+        if self.changes.is_empty() {
+            return format!("all runs as release {release} says{ignored}\n");
+        }
+        let mut text = String::new();
+        for change in &self.changes {
+            let mark = match change.kind {
+                ChangeKind::Create => paint.red("missing"),
+                ChangeKind::Remove => paint.yellow("strange"),
+                _ => paint.yellow("changed"),
+            };
+            text.push_str(&format!(
+                "{mark} {}: {}\n",
+                paint.bold(&place(&change.subject)),
+                change.summary
+            ));
+            text.push_str(&difference_lines(&change.because, paint));
+        }
+        text.push_str(&format!(
+            "\n{} drifted from release {release}{ignored}; `platform deploy` puts it right\n",
+            self.changes.len()
+        ));
+        text
+    }
+}
+
+pub(crate) async fn run(args: &DriftArgs, world: &World) -> Result<Exit, CliError> {
+    let target = world.target()?;
+    let history = History::read(target.store()).await?;
+    let Some(current) = &history.current else {
+        world.view.show(&Drift {
+            release: None,
+            changes: Vec::new(),
+            ignored: 0,
+        });
+        return Ok(Exit::Done);
+    };
+    let observed = target.observe().await?;
+    let plan = plan(Inputs {
+        desired: &Desired::of_release(current),
+        observed: &observed,
+        current: Some(current),
+        unfinished: history.unfinished.as_ref(),
+        back_to: None,
+        last: history.head.last,
+        unbuilt: &BTreeSet::new(),
+        pace: Pace::ByPolicy,
+    });
+    let found = plan.changes.len();
+    let changes: Vec<Change> = plan
+        .changes
+        .into_iter()
+        .filter_map(|change| left(change, &args.ignore))
+        .collect();
+    for change in &changes {
+        world
+            .view
+            .tell(&Told::new("resource_drift", change, Line::Nothing));
+    }
+    let drifted = !changes.is_empty();
+    world
+        .view
+        .output("drifted", if drifted { "true" } else { "false" });
+    world.view.show(&Drift {
+        release: Some(current.number),
+        ignored: found - changes.len(),
+        changes,
+    });
+    Ok(if drifted && args.detailed_exitcode {
+        Exit::Changes
+    } else {
+        Exit::Done
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_covers_what_lies_in_it() {
+        for (pattern, path) in [
+            ("services.orders", "services.orders"),
+            ("services.orders", "services.orders.env.LOG"),
+            ("services.*", "services.web.replicas"),
+            ("*.env.LOG", "services.orders.env.LOG"),
+            ("services.*.replicas", "services.web.replicas"),
+        ] {
+            assert!(covers(pattern, path), "{pattern} {path}");
+        }
+        for (pattern, path) in [
+            ("services.order", "services.orders"),
+            ("services.orders.env", "services.orders"),
+            ("gateway", "services.gateway"),
+        ] {
+            assert!(!covers(pattern, path), "{pattern} {path}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+use std::io::{self, IsTerminal};
+
+use platform_port::{Attachment, ExecRequest};
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::command::logs::known_service;
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::globals::Format;
+use crate::terminal::{self, Raw};
+use crate::view::{Line, SharedView, Told};
+use crate::world::World;
+
+/// Run a command in a service's surroundings: its folder, its variables, its secrets
+///
+/// Exits with the command's own code.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExecArgs {
+    /// The service
+    service: String,
+    /// In this instance's surroundings; otherwise the first ready one's
+    #[arg(long, value_name = "INSTANCE")]
+    instance: Option<String>,
+    /// Give it no terminal, even where there is one
+    #[arg(short = 'T', long)]
+    no_tty: bool,
+    /// The command and its arguments, after `--`
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+pub(crate) async fn run(args: &ExecArgs, world: &World) -> Result<Exit, CliError> {
+    let resolved = world.resolved()?;
+    let service = known_service(&resolved, &args.service)?;
+    let target = world.target()?;
+    let json = world.globals.format == Format::Json;
+    let tty = !args.no_tty && !json && io::stdin().is_terminal() && io::stdout().is_terminal();
+    let attachment = target
+        .exec(&ExecRequest {
+            service,
+            instance: args.instance.clone(),
+            command: args.command.clone(),
+            tty,
+        })
+        .await?;
+    let raw = if tty { Raw::enter() } else { None };
+    let outcome = attend(attachment, world, json).await;
+    drop(raw);
+    let code = outcome?;
+    if json {
+        let told = Told::new("exit", &json!({ "code": code }), Line::Nothing);
+        world.view.tell(&told);
+    }
+    Ok(Exit::Passed(u8::try_from(code).unwrap_or(1)))
+}
+
+async fn attend(attachment: Attachment, world: &World, json: bool) -> Result<i32, CliError> {
+    let Attachment {
+        input,
+        output,
+        errors,
+        exit,
+        resize,
+    } = attachment;
+    let feeding = tokio::spawn(feed(input));
+    if let Some(resize) = resize {
+        if let Some(size) = terminal::size() {
+            let _ = resize.send(size);
+        }
+        if let Ok(mut changes) = signal(SignalKind::window_change()) {
+            tokio::spawn(async move {
+                while changes.recv().await.is_some() {
+                    if let Some(size) = terminal::size()
+                        && resize.send(size).is_err()
+                    {
+                        break;
+                    }
+                }
+            });
+        }
+    }
+    let writing = async {
+        let errors = async {
+            match errors {
+                Some(errors) if json => tell(errors, "stderr", &world.view).await,
+                Some(errors) => copy(errors, tokio::io::stderr()).await,
+                None => {}
+            }
+        };
+        let output = async {
+            if json {
+                tell(output, "stdout", &world.view).await;
+            } else {
+                copy(output, tokio::io::stdout()).await;
+            }
+        };
+        tokio::join!(output, errors);
+    };
+    let ended = async {
+        let ((), code) = tokio::join!(writing, exit);
+        code
+    };
+    let code = tokio::select! {
+        code = ended => code.map_err(CliError::from),
+        () = world.stop.token().cancelled() => {
+            Err(CliError::new("run::stopped", "left the command before it ended"))
+        }
+    };
+    feeding.abort();
+    code
+}
+
+async fn feed(mut input: Box<dyn AsyncWrite + Send + Unpin>) {
+    let mut stdin = tokio::io::stdin();
+    // The command may end before its input does.
+    let _ = tokio::io::copy(&mut stdin, &mut input).await;
+    let _ = input.shutdown().await;
+}
+
+/// Copies as it comes; whoever reads may leave early.
+async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        match from.read(&mut buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(read) => {
+                if to.write_all(&buffer[..read]).await.is_err() || to.flush().await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn tell(from: impl AsyncRead + Unpin, stream: &str, view: &SharedView) {
+    let mut lines = BufReader::new(from);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match lines.read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {
+                let text = String::from_utf8_lossy(&line);
+                let text = text.strip_suffix('\n').unwrap_or(&text);
+                let fields = json!({ "stream": stream, "text": text });
+                view.tell(&Told::new("output", &fields, Line::Nothing));
+            }
+        }
+    }
+}

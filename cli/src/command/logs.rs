@@ -1,0 +1,205 @@
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use futures::StreamExt as _;
+use platform_blueprint::{Resolved, ServiceName};
+use platform_port::{LogLine, LogQuery, Stream};
+use serde_json::{Value, json};
+
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::moment::{self, Moment};
+use crate::paint::Paint;
+use crate::view::Shown;
+use crate::world::World;
+
+/// Show what services wrote, also those that ended
+#[derive(Debug, clap::Args)]
+pub(crate) struct LogsArgs {
+    /// Services; all where none is named. `gateway` names the gateway
+    services: Vec<String>,
+    /// A service, as above; may be given several times
+    #[arg(long = "service", value_name = "SERVICE")]
+    also: Vec<String>,
+    /// Of this instance alone, such as `orders@r5.2`
+    #[arg(long, value_name = "INSTANCE")]
+    instance: Option<String>,
+    /// Go on with new lines as they come
+    #[arg(short, long)]
+    follow: bool,
+    /// Not older than this: `10m`, or a time such as `2026-01-31T12:00:00Z`
+    #[arg(long, value_name = "WHEN")]
+    since: Option<Moment>,
+    /// So many of the newest lines of each service, or `all` [default: 100, or all with --since]
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    tail: Option<Tail>,
+    /// Write the lines alone, without time and instance
+    #[arg(long)]
+    raw: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tail {
+    All,
+    Lines(usize),
+}
+
+impl FromStr for Tail {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "all" {
+            return Ok(Self::All);
+        }
+        text.parse()
+            .map(Self::Lines)
+            .map_err(|_| "write a number of lines or `all`".to_owned())
+    }
+}
+
+/// The services of these names, which the blueprint must have.
+pub(crate) fn known_services(
+    resolved: &Resolved,
+    names: &[String],
+) -> Result<Vec<ServiceName>, CliError> {
+    names
+        .iter()
+        .map(|name| known_service(resolved, name))
+        .collect()
+}
+
+/// The service of this name, which the blueprint must have.
+pub(crate) fn known_service(resolved: &Resolved, name: &str) -> Result<ServiceName, CliError> {
+    let parsed = ServiceName::new(name).ok();
+    if let Some(parsed) = parsed.filter(|name| resolved.services.contains_key(name)) {
+        return Ok(parsed);
+    }
+    let near = resolved
+        .services
+        .keys()
+        .map(|known| (strsim::jaro_winkler(known.as_str(), name), known))
+        .filter(|(likeness, _)| 0.7 < *likeness)
+        .max_by(|one, other| one.0.total_cmp(&other.0));
+    let help = match near {
+        Some((_, near)) => format!("did you mean `{near}`?"),
+        None => {
+            let names: Vec<String> = resolved
+                .services
+                .keys()
+                .map(|name| format!("`{name}`"))
+                .collect();
+            format!("it has {}", names.join(", "))
+        }
+    };
+    let message = format!(
+        "environment `{}` has no service `{name}`",
+        resolved.environment.name
+    );
+    Err(CliError::new("usage::unknown-service", message).help(help))
+}
+
+struct Written<'a> {
+    line: &'a LogLine,
+    nth: usize,
+    width: usize,
+    raw: bool,
+}
+
+impl Shown for Written<'_> {
+    fn kind(&self) -> &'static str {
+        "log"
+    }
+
+    fn json(&self) -> Value {
+        let line = self.line;
+        let at = i64::try_from(line.at)
+            .ok()
+            .and_then(chrono::DateTime::from_timestamp_millis);
+        json!({
+            "at": at.unwrap_or_default().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+            "service": service_of(&line.instance),
+            "instance": line.instance,
+            "stream": line.stream,
+            "text": line.text,
+        })
+    }
+
+    fn human(&self, paint: Paint) -> String {
+        let Self {
+            line,
+            nth,
+            width,
+            raw,
+        } = self;
+        if *raw {
+            return format!("{}\n", line.text);
+        }
+        let bar = match line.stream {
+            Stream::Stdout => paint.dim("|"),
+            Stream::Stderr => paint.yellow("|"),
+        };
+        format!(
+            "{} {} {bar} {}\n",
+            paint.dim(&moment::time_of_day(line.at)),
+            paint.nth(*nth, &format!("{:width$}", line.instance)),
+            line.text
+        )
+    }
+}
+
+fn service_of(instance: &str) -> &str {
+    instance
+        .split_once('@')
+        .map_or(instance, |(service, _)| service)
+}
+
+pub(crate) async fn run(args: &LogsArgs, world: &World) -> Result<Exit, CliError> {
+    let resolved = world.resolved()?;
+    let mut services = Vec::new();
+    for name in args.services.iter().chain(&args.also) {
+        match ServiceName::new(name.as_str()) {
+            Ok(gateway) if name == "gateway" => services.push(gateway),
+            _ => services.push(known_service(&resolved, name)?),
+        }
+    }
+    let tail = match (args.tail, args.since) {
+        (Some(Tail::All), _) | (None, Some(_)) => None,
+        (Some(Tail::Lines(lines)), _) => Some(lines),
+        (None, None) => Some(100),
+    };
+    let query = LogQuery {
+        services,
+        instance: args.instance.clone(),
+        version: None,
+        since: args.since.map(|since| since.millis(world.clock.millis())),
+        tail,
+        follow: args.follow,
+    };
+    let target = world.target()?;
+    let mut lines = target.logs(&query).await?;
+    let mut colours: BTreeMap<String, usize> = BTreeMap::new();
+    let mut width = 0;
+    loop {
+        let line = tokio::select! {
+            line = lines.next() => line,
+            () = world.stop.token().cancelled() => None,
+        };
+        let Some(line) = line else { break };
+        let line = line?;
+        width = width.max(line.instance.len());
+        let next = colours.len();
+        let nth = *colours
+            .entry(service_of(&line.instance).to_owned())
+            .or_insert(next);
+        world.view.show(&Written {
+            line: &line,
+            nth,
+            width,
+            raw: args.raw,
+        });
+        if world.view.closed() {
+            break;
+        }
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,159 @@
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use platform_port::{Attachment, Target};
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::command::logs::known_service;
+use crate::diagnostic::Severity;
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::view::{Line, SharedView, Told};
+use crate::world::World;
+
+/// Listen here and carry connections to a service or resource
+#[derive(Debug, clap::Args)]
+pub(crate) struct PortForwardArgs {
+    /// A service or resource of the blueprint
+    name: String,
+    /// Ports: `REMOTE`, `LOCAL:REMOTE`, `LOCAL:` or `:REMOTE`; what is left out is chosen
+    #[arg(value_name = "[LOCAL:]REMOTE", default_value = ":")]
+    ports: Ports,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ports {
+    /// Where to listen; 0 chooses a free one.
+    local: u16,
+    /// Where to connect to; none chooses what the blueprint says.
+    remote: Option<u16>,
+}
+
+impl FromStr for Ports {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let port = |text: &str| {
+            text.parse::<u16>()
+                .ok()
+                .filter(|port| 0 < *port)
+                .ok_or_else(|| format!("`{text}` is not a port; write 1 to 65535"))
+        };
+        let maybe = |text: &str| {
+            if text.is_empty() {
+                Ok(None)
+            } else {
+                port(text).map(Some)
+            }
+        };
+        match text.split_once(':') {
+            None => port(text).map(|port| Self {
+                local: port,
+                remote: Some(port),
+            }),
+            Some((local, remote)) => Ok(Self {
+                local: maybe(local)?.unwrap_or(0),
+                remote: maybe(remote)?,
+            }),
+        }
+    }
+}
+
+pub(crate) async fn run(args: &PortForwardArgs, world: &World) -> Result<Exit, CliError> {
+    let resolved = world.resolved()?;
+    if !resolved.resources.contains_key(args.name.as_str()) {
+        known_service(&resolved, &args.name)?;
+    }
+    let target = world.target()?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.ports.local))
+        .await
+        .map_err(|error| {
+            let message = format!("cannot listen on 127.0.0.1:{}", args.ports.local);
+            CliError::new("port-forward::cannot-listen", message)
+                .because(&error)
+                .help("choose another local port, or leave it out")
+        })?;
+    let local = listener.local_addr().map_err(|error| {
+        CliError::new("port-forward::cannot-listen", "cannot tell the port").because(&error)
+    })?;
+    let remote = args
+        .ports
+        .remote
+        .map_or_else(String::new, |port| format!(":{port}"));
+    world.view.tell(&Told::new(
+        "forwarding",
+        &json!({ "local": local.to_string(), "name": args.name, "port": args.ports.remote }),
+        Line::Important(format!(
+            "{local} leads to {}{remote}; Ctrl-C ends it",
+            args.name
+        )),
+    ));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = world.stop.token().cancelled() => return Ok(Exit::Done),
+        };
+        let Ok((client, _)) = accepted else { continue };
+        let target = Arc::clone(&target);
+        let view = Arc::clone(&world.view);
+        let (name, port) = (args.name.clone(), args.ports.remote);
+        tokio::spawn(async move {
+            carry(client, target, &name, port, &view).await;
+        });
+    }
+}
+
+/// Carries one connection to its end.
+async fn carry(
+    client: TcpStream,
+    target: Arc<dyn Target>,
+    name: &str,
+    port: Option<u16>,
+    view: &SharedView,
+) {
+    let attachment = match target.connect(name, port).await {
+        Ok(attachment) => attachment,
+        Err(error) => {
+            // Others may get through: what is forwarded may be starting.
+            for diagnostic in CliError::from(error).diagnostics() {
+                view.diagnose(&diagnostic.clone().severity(Severity::Warning));
+            }
+            return;
+        }
+    };
+    let Attachment {
+        mut input,
+        mut output,
+        ..
+    } = attachment;
+    let (mut reads, mut writes) = client.into_split();
+    let there = async {
+        let _ = tokio::io::copy(&mut reads, &mut input).await;
+        let _ = input.shutdown().await;
+    };
+    let back = async {
+        let _ = tokio::io::copy(&mut output, &mut writes).await;
+        let _ = writes.shutdown().await;
+    };
+    tokio::join!(there, back);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_may_be_left_out() {
+        let ports = |local, remote| Ok(Ports { local, remote });
+        assert_eq!("5432".parse(), ports(5432, Some(5432)));
+        assert_eq!("15432:5432".parse(), ports(15432, Some(5432)));
+        assert_eq!(":5432".parse(), ports(0, Some(5432)));
+        assert_eq!("15432:".parse(), ports(15432, None));
+        assert_eq!(":".parse(), ports(0, None));
+        assert!("0".parse::<Ports>().is_err());
+        assert!("1:2:3".parse::<Ports>().is_err());
+    }
+}

@@ -1,0 +1,28 @@
+//! The one place that knows which adapters exist.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use platform_blueprint::{Provider, Resolved};
+use platform_port::Target;
+use platform_process::ProcessTarget;
+
+use crate::error::CliError;
+
+/// The target of an environment of the project in `folder`.
+pub(crate) fn of(resolved: &Resolved, folder: &Path) -> Result<Arc<dyn Target>, CliError> {
+    match &resolved.environment.provider {
+        Provider::Process(_) => Ok(Arc::new(ProcessTarget::new(resolved, folder)?)),
+        other => {
+            let kind = other.kind().as_str();
+            Err(CliError::new(
+                "provider::not-available",
+                format!(
+                    "environment `{}` is on provider `{kind}`, which this `platform` does not carry",
+                    resolved.environment.name
+                ),
+            )
+            .help("name an environment on provider `process` with `-e`; `platform version` lists what is carried"))
+        }
+    }
+}

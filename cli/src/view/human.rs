@@ -1,0 +1,211 @@
+//! Text for people.
+
+use std::collections::HashMap;
+use std::env;
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use chrono::Local;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use miette::{GraphicalReportHandler, GraphicalTheme};
+
+use super::{Line, Shown, Told, View};
+use crate::diagnostic::{Diagnostic, Drawn, Severity};
+use crate::paint::{Color, Paint};
+
+/// Log lines shown with a problem.
+const LOG_LINES: usize = 20;
+
+/// Writes for people: data to standard output; progress, messages and problems to standard error.
+pub(crate) struct HumanView {
+    out: Paint,
+    err: Paint,
+    quiet: bool,
+    verbose: bool,
+    redraws: bool,
+    bars: Option<MultiProgress>,
+    under_way: Mutex<HashMap<String, Option<ProgressBar>>>,
+    drawn: AtomicUsize,
+    closed: AtomicBool,
+}
+
+impl HumanView {
+    /// Looks at the streams to see whether they are terminals.
+    pub(crate) fn new(color: Color, quiet: bool, verbose: bool) -> Self {
+        let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let live = io::stderr().is_terminal() && !dumb && env::var_os("CI").is_none();
+        Self {
+            out: color.for_stdout(),
+            err: color.for_stderr(),
+            quiet,
+            verbose,
+            redraws: io::stdout().is_terminal() && !dumb,
+            bars: (live && !quiet).then(MultiProgress::new),
+            under_way: Mutex::default(),
+            drawn: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    fn data(&self, text: &str) {
+        if self.closed() {
+            return;
+        }
+        let mut out = io::stdout().lock();
+        if out
+            .write_all(text.as_bytes())
+            .and_then(|()| out.flush())
+            .is_err()
+        {
+            self.closed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes above the bars, or with the time where there are none.
+    fn say(&self, text: &str) {
+        match &self.bars {
+            Some(bars) => {
+                let _ = bars.println(text);
+                // Without a bar under way nothing is drawn, so the text is written as it is.
+                if self.lock().is_empty() {
+                    let _ = bars.clear();
+                }
+            }
+            None => write_err(&format!("{text}\n")),
+        }
+    }
+
+    fn timed(&self, text: &str) {
+        let time = Local::now().format("%H:%M:%S").to_string();
+        self.say(&format!("{} {text}", self.err.dim(&time)));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Option<ProgressBar>>> {
+        self.under_way
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn begin(&self, key: &str, text: &str) {
+        let bar = self.bars.as_ref().map(|bars| {
+            let bar = bars.add(ProgressBar::new_spinner());
+            if let Ok(style) =
+                ProgressStyle::with_template("{spinner:.cyan} {wide_msg} {elapsed:.dim}")
+            {
+                bar.set_style(style);
+            }
+            bar.set_message(text.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        if bar.is_none() && !self.quiet {
+            self.timed(&format!("{} {text}", self.err.dim("…")));
+        }
+        self.lock().insert(key.to_owned(), bar);
+    }
+
+    fn end(&self, key: &str, mark: &str, text: &str, important: bool) {
+        let bar = self.lock().remove(key).flatten();
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+        }
+        if self.quiet && !important {
+            return;
+        }
+        let line = format!("{mark} {text}");
+        if self.bars.is_some() {
+            self.say(&line);
+        } else {
+            self.timed(&line);
+        }
+    }
+}
+
+fn write_err(text: &str) {
+    // Nobody is left to be told that nobody reads this.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+impl View for HumanView {
+    fn show(&self, shown: &dyn Shown) {
+        self.drawn.store(0, Ordering::Relaxed);
+        self.data(&shown.human(self.out));
+    }
+
+    fn tell(&self, told: &Told) {
+        match &told.line {
+            Line::Nothing => {}
+            Line::Note(text) if !self.quiet => self.say(text),
+            Line::Important(text) => self.say(text),
+            Line::Detail(text) if self.verbose => self.timed(text),
+            Line::Note(_) | Line::Detail(_) => {}
+            Line::Begin(key, text) => self.begin(key, text),
+            Line::Update(key, text) => {
+                let under_way = self.lock();
+                if let Some(Some(bar)) = under_way.get(key) {
+                    bar.set_message(text.clone());
+                } else {
+                    drop(under_way);
+                    if self.verbose {
+                        self.timed(text);
+                    }
+                }
+            }
+            Line::Done(key, text) => self.end(key, &self.err.green("✓"), text, false),
+            Line::Failed(key, text) => self.end(key, &self.err.red("✗"), text, true),
+        }
+    }
+
+    fn diagnose(&self, diagnostic: &Diagnostic) {
+        if self.quiet && diagnostic.severity == Severity::Note {
+            return;
+        }
+        self.say(draw(diagnostic, self.err).trim_end_matches('\n'));
+    }
+
+    fn redraw(&self, shown: &dyn Shown) {
+        let text = shown.human(self.out);
+        let before = self.drawn.swap(text.lines().count(), Ordering::Relaxed);
+        if self.redraws && before > 0 {
+            // Up over what was drawn, and clear to the end of the screen (ECMA-48 CPL and ED).
+            self.data(&format!("\u{1b}[{before}F\u{1b}[0J{text}"));
+        } else {
+            self.data(&text);
+        }
+    }
+
+    fn closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+}
+
+/// Draws a problem: code, message, causes, place, log, help.
+pub(crate) fn draw(diagnostic: &Diagnostic, paint: Paint) -> String {
+    let theme = if paint.colours() {
+        GraphicalTheme::unicode()
+    } else {
+        GraphicalTheme::unicode_nocolor()
+    };
+    let width = crate::terminal::size().map_or(80, |(columns, _)| usize::from(columns));
+    let handler = GraphicalReportHandler::new_themed(theme)
+        .with_width(width.clamp(60, 120))
+        .with_links(false);
+    let mut text = String::new();
+    if handler
+        .render_report(&mut text, &Drawn::new(diagnostic))
+        .is_err()
+    {
+        text = format!("{}: {}\n", diagnostic.code, diagnostic.message);
+    }
+    if !diagnostic.log.is_empty() {
+        let skipped = diagnostic.log.len().saturating_sub(LOG_LINES);
+        let _ = writeln!(text, "  {}", paint.bold("its last lines:"));
+        for line in &diagnostic.log[skipped..] {
+            let _ = writeln!(text, "    {} {}", paint.dim(&line.instance), line.text);
+        }
+    }
+    text
+}

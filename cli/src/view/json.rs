@@ -1,0 +1,96 @@
+//! JSON lines for programs.
+
+use std::io::{self, Write};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use chrono::{SecondsFormat, Utc};
+use serde_json::{Value, json};
+
+use super::{Shown, Told, View, typed};
+use crate::diagnostic::Diagnostic;
+
+/// Version of the stream: readers ignore fields and types they do not know, and refuse another major number.
+const SCHEMA: &str = "1.0";
+
+/// The first line of every stream.
+pub(crate) fn header() -> Value {
+    json!({
+        "type": "version",
+        "schema": SCHEMA,
+        "version": env!("CARGO_PKG_VERSION"),
+        "commit": option_env!("PLATFORM_BUILD_COMMIT"),
+        "target": env!("PLATFORM_BUILD_TARGET"),
+        "features": crate::features(),
+    })
+}
+
+/// Writes JSON lines.
+pub(crate) struct JsonView<W: Write + Send = io::Stdout> {
+    out: Mutex<W>,
+    closed: AtomicBool,
+}
+
+impl JsonView {
+    /// Writes to standard output, the header first.
+    pub(crate) fn stdout() -> Self {
+        Self::new(io::stdout())
+    }
+}
+
+impl<W: Write + Send> JsonView<W> {
+    /// Writes to `out`, the header first.
+    pub(crate) fn new(out: W) -> Self {
+        let view = Self {
+            out: Mutex::new(out),
+            closed: AtomicBool::new(false),
+        };
+        view.line(header());
+        view
+    }
+
+    fn line(&self, mut line: Value) {
+        if self.closed() {
+            return;
+        }
+        if let Some(fields) = line.as_object_mut() {
+            let now = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+            fields.entry("at").or_insert(now.into());
+        }
+        let mut text = line.to_string();
+        text.push('\n');
+        let mut out = self
+            .out
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if out
+            .write_all(text.as_bytes())
+            .and_then(|()| out.flush())
+            .is_err()
+        {
+            self.closed.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<W: Write + Send> View for JsonView<W> {
+    fn show(&self, shown: &dyn Shown) {
+        self.line(typed(shown.kind(), shown.json()));
+    }
+
+    fn tell(&self, told: &Told) {
+        self.line(told.json.clone());
+    }
+
+    fn diagnose(&self, diagnostic: &Diagnostic) {
+        self.line(diagnostic.json());
+    }
+
+    fn redraw(&self, shown: &dyn Shown) {
+        self.show(shown);
+    }
+
+    fn closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,155 @@
+//! What a command works with: where it is, what it was told, whom it can ask.
+
+use std::cell::OnceCell;
+use std::env;
+use std::future::Future;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use platform_blueprint::{EnvironmentName, ProviderKind, Resolved};
+use platform_drive::clock::{Clock, SystemClock};
+use platform_port::Target;
+use platform_secrets::{Overrides, SecretFile};
+
+use crate::error::CliError;
+use crate::globals::Globals;
+use crate::project::{self, Project};
+use crate::stop::Stop;
+use crate::target;
+use crate::terminal;
+use crate::view::SharedView;
+
+/// Everything around a command. Parts are made when they are first asked for.
+pub(crate) struct World {
+    /// The flags that every command takes.
+    pub(crate) globals: Globals,
+    /// The folder we work in, absolute.
+    pub(crate) here: PathBuf,
+    /// The time of day.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// The word to stop.
+    pub(crate) stop: Stop,
+    /// Where to write.
+    pub(crate) view: SharedView,
+    project: OnceCell<Project>,
+    run: OnceCell<String>,
+}
+
+impl World {
+    /// Makes the world of a command that works in `here`.
+    pub(crate) fn new(globals: Globals, here: PathBuf, view: SharedView) -> Self {
+        Self {
+            globals,
+            here,
+            clock: Arc::new(SystemClock),
+            stop: Stop::default(),
+            view,
+            project: OnceCell::new(),
+            run: OnceCell::new(),
+        }
+    }
+
+    /// Where the blueprint is.
+    pub(crate) fn blueprint_path(&self) -> Result<PathBuf, CliError> {
+        project::find(&self.here, self.globals.file.as_deref())
+    }
+
+    /// The project, with its blueprint read and parsed.
+    pub(crate) fn project(&self) -> Result<&Project, CliError> {
+        if let Some(project) = self.project.get() {
+            return Ok(project);
+        }
+        let project = Project::open(&self.here, &self.blueprint_path()?)?;
+        Ok(self.project.get_or_init(|| project))
+    }
+
+    /// The environment that is meant.
+    pub(crate) fn environment(&self) -> Result<EnvironmentName, CliError> {
+        Ok(self.resolved()?.environment.name)
+    }
+
+    /// The blueprint with the environment applied.
+    pub(crate) fn resolved(&self) -> Result<Resolved, CliError> {
+        self.project()?.resolve(self.globals.env.as_ref())
+    }
+
+    /// The environment's target.
+    pub(crate) fn target(&self) -> Result<Arc<dyn Target>, CliError> {
+        target::of(&self.resolved()?, &self.project()?.folder)
+    }
+
+    /// The environment's secrets, with those that CI hands over.
+    pub(crate) fn secrets(&self) -> Result<SecretFile, CliError> {
+        let file = SecretFile::new(&self.project()?.folder, &self.environment()?);
+        Ok(file.with_overrides(Overrides::from_env()?))
+    }
+
+    /// The id of this run; sorts by time.
+    pub(crate) fn run(&self) -> &str {
+        self.run.get_or_init(|| uuid::Uuid::now_v7().to_string())
+    }
+
+    /// Runs what is asynchronous, on a runtime made for it, and listens for signals meanwhile.
+    pub(crate) fn block_on<T>(
+        &self,
+        work: impl Future<Output = Result<T, CliError>>,
+    ) -> Result<T, CliError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(|error| {
+                CliError::new("system::no-runtime", "cannot start threads").because(&error)
+            })?;
+        let outcome = runtime.block_on(async {
+            self.stop.listen(&self.view);
+            work.await
+        });
+        // A task that reads standard input cannot be stopped, and must not keep us.
+        runtime.shutdown_background();
+        outcome
+    }
+
+    /// Whether somebody is there to be asked.
+    pub(crate) fn asks(&self) -> bool {
+        !self.globals.non_interactive
+            && env::var_os("CI").is_none_or(|ci| ci.is_empty() || ci == "false")
+            && io::stdin().is_terminal()
+            && io::stderr().is_terminal()
+    }
+
+    /// Asks whether to go on; `--yes` answers, and without a terminal nothing is asked but refused.
+    pub(crate) fn confirm(&self, question: &str) -> Result<bool, CliError> {
+        if self.globals.yes {
+            return Ok(true);
+        }
+        if !self.asks() {
+            return Err(CliError::new(
+                "usage::needs-yes",
+                format!("this needs an answer and nobody can be asked: {question}"),
+            )
+            .help("give `--yes` to answer yes"));
+        }
+        let answer = terminal::ask(&format!("{question} [y/N]")).map_err(|error| {
+            CliError::new("system::no-answer", "cannot read an answer").because(&error)
+        })?;
+        Ok(answer.is_some_and(|answer| matches!(answer.to_lowercase().as_str(), "y" | "yes")))
+    }
+
+    /// The same, but on one's own machine, where nothing that is asked before is lost by going ahead.
+    pub(crate) fn confirm_unless_own(&self, question: &str) -> Result<bool, CliError> {
+        let environment = self.resolved()?.environment;
+        let own = environment.provider.kind() == ProviderKind::Process && !environment.protected;
+        if own {
+            Ok(true)
+        } else {
+            self.confirm(question)
+        }
+    }
+
+    /// A path as people should see it.
+    pub(crate) fn shown(&self, path: &Path) -> String {
+        project::shown(&self.here, path)
+    }
+}
