@@ -1,21 +1,25 @@
 //! Decides whether a request may pass, and where to.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
-use platform_gateway_api::Route;
+use platform_gateway_api::{RateKey, Route};
 
 use crate::answer::Own;
+use crate::auth::{self, Caller};
+use crate::balance::{hash, hash_address};
 use crate::clock::limit;
 use crate::context::RequestContext;
+use crate::cors;
 use crate::forward;
 use crate::router::{Asked, Found, normalize};
 use crate::snapshot::{RouteState, Snapshot};
 
 /// Decides whether a request may pass, and finds its route.
-pub(crate) fn admit(session: &mut Session, context: &mut RequestContext) -> Result<(), Own> {
+pub(crate) async fn admit(session: &mut Session, context: &mut RequestContext) -> Result<(), Own> {
     let snapshot = context.snapshot.clone();
     let Some(connection) = context.connection.clone() else {
         return Err(nothing_here());
@@ -69,21 +73,97 @@ pub(crate) fn admit(session: &mut Session, context: &mut RequestContext) -> Resu
             "this address may not ask here",
         ));
     }
-    let most = route.route.max_body;
-    if most > 0 && declared.is_some_and(|length| length > most) {
-        return Err(too_large());
+    if snapshot.max_requests > 0 && context.gateway.requests.get() > snapshot.max_requests {
+        if let Some(service) = &route.service {
+            service.runtime.shed.increment();
+        }
+        let own = Own::new(503, "overloaded", "the gateway is at its limit");
+        return Err(own.retry_after(1));
     }
     if let Some(redirect) = redirect(session, context, &route.route) {
         return Err(redirect);
     }
-    if let Some(service) = &route.service {
-        service.runtime.earn_retry(route.route.retries.budget);
-        let most = u64::from(service.settings.limits.concurrent);
-        if most > 0 && service.runtime.in_flight.get() >= most {
-            service.runtime.shed.increment();
-            let busy = Own::new(503, "too-busy", "the service is at its limit");
-            return Err(busy.retry_after(1));
+    let head = session.req_header();
+    if let Some(cors) = &route.route.cors {
+        let methods = &route.route.matches.methods;
+        if let Some(own) = cors::preflight(cors, methods, &head.method, &head.headers) {
+            return Err(own);
         }
+        let origin = head
+            .headers
+            .get("origin")
+            .and_then(|value| value.to_str().ok());
+        context.cors = cors::headers(cors, origin);
+    }
+    if route.route.csrf {
+        let host = forward::host_with_port(head).unwrap_or_default();
+        let cors = route.route.cors.as_ref();
+        if cors::is_forged(&head.method, &host, &head.headers, cors) {
+            let detail = "the request comes from another site";
+            return Err(Own::new(403, "cross-site", detail));
+        }
+    }
+    if let Some(auth) = &route.route.auth {
+        context.caller = auth::check(auth, snapshot.verifier.as_ref(), &head.headers).await?;
+    }
+    limit_rate(&route, context, client.address)?;
+    let most = route.route.max_body;
+    if most > 0 && declared.is_some_and(|length| length > most) {
+        return Err(too_large());
+    }
+    limit_concurrency(&route)
+}
+
+/// Takes a token from the bucket that the request belongs to.
+fn limit_rate(route: &RouteState, context: &RequestContext, client: IpAddr) -> Result<(), Own> {
+    let Some(limit) = &route.route.rate_limit else {
+        return Ok(());
+    };
+    let named = match (&limit.per, &context.caller) {
+        (RateKey::Subject, Caller::Token(claims)) => Some(&claims.subject),
+        (RateKey::ApiKey, Caller::Key { name, .. }) => Some(name),
+        _ => None,
+    };
+    let key = match (&limit.per, named) {
+        (RateKey::Route, _) => 0,
+        (_, Some(name)) => hash(name.as_bytes()),
+        (_, None) => hash_address(network_of(client)),
+    };
+    route.runtime.limiter.take(key, limit).map_err(|micros| {
+        let seconds = micros.div_ceil(1_000_000);
+        Own::new(
+            429,
+            "too-many-requests",
+            "the rate limit of this route is reached",
+        )
+        .retry_after(seconds)
+        .header("ratelimit-limit", limit.requests.to_string())
+        .header("ratelimit-remaining", "0")
+        .header("ratelimit-reset", seconds.to_string())
+    })
+}
+
+/// One household has a whole /64 of IPv6 addresses to ask from.
+fn network_of(client: IpAddr) -> IpAddr {
+    match client {
+        IpAddr::V4(_) => client,
+        IpAddr::V6(address) => {
+            let network = u128::from(address) >> 64 << 64;
+            IpAddr::V6(network.into())
+        }
+    }
+}
+
+fn limit_concurrency(route: &RouteState) -> Result<(), Own> {
+    let Some(service) = &route.service else {
+        return Ok(());
+    };
+    service.runtime.earn_retry(route.route.retries.budget);
+    let most = u64::from(service.settings.limits.concurrent);
+    if most > 0 && service.runtime.in_flight.get() >= most {
+        service.runtime.shed.increment();
+        let own = Own::new(503, "too-busy", "the service is at its limit");
+        return Err(own.retry_after(1));
     }
     Ok(())
 }

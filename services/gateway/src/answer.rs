@@ -6,6 +6,8 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use serde::Serialize;
 
+use crate::context::RequestContext;
+
 /// Why the gateway answers itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Own {
@@ -52,7 +54,8 @@ struct Problem<'a> {
 }
 
 /// Sends the answer. A request body that was not read costs the connection.
-pub(crate) async fn send(session: &mut Session, own: &Own, request_id: &str) -> Result<()> {
+pub(crate) async fn send(session: &mut Session, own: &Own, context: &RequestContext) -> Result<()> {
+    let request_id = context.request_id.as_str();
     if session.response_written().is_some() {
         return Ok(());
     }
@@ -89,7 +92,8 @@ pub(crate) async fn send(session: &mut Session, own: &Own, request_id: &str) -> 
     if let Some(seconds) = own.retry_after {
         head.insert_header("retry-after", seconds.to_string())?;
     }
-    for (name, value) in &own.headers {
+    let cors = context.cors.iter().filter(|_| own.code != "preflight");
+    for (name, value) in own.headers.iter().chain(cors) {
         head.append_header(*name, value.as_str())?;
     }
     if !session.is_body_empty() && !session.is_body_done() {

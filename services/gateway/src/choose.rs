@@ -36,9 +36,18 @@ pub(crate) fn choose(
         .filter(|version| service.versions[*version].role.takes_traffic());
     let mut others: Vec<usize> = others.collect();
     others.sort_by_key(|version| std::cmp::Reverse(service.versions[*version].weight));
-    let order = std::iter::once(wanted).chain(others);
+    let order: Vec<usize> = std::iter::once(wanted)
+        .chain(others)
+        .filter(|version| {
+            let rules = service.settings.breaker.as_ref();
+            let breaker = &service.versions[*version].runtime.breaker;
+            // Asked once for each request, as an answer may be its turn to try.
+            rules.is_none_or(|rules| context.attempts > 0 || breaker.admits(rules, now_ms()))
+        })
+        .collect();
+    context.resting = order.is_empty();
     for fit in [true, false] {
-        for version in order.clone() {
+        for version in order.iter().copied() {
             let found = endpoint(service, &service.versions[version], context, headers, fit);
             if let Some(endpoint) = found {
                 return Some((version, endpoint));

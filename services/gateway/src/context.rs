@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::answer::Own;
+use crate::auth::Caller;
+use crate::clock::now_ms;
 use crate::connection::ConnectionState;
 use crate::endpoint::{Attempted, EndpointState};
 use crate::gateway::Gateway;
+use crate::mirror::Copy;
 use crate::registry::{ServiceRuntime, VersionRuntime};
 use crate::snapshot::{RouteState, ServiceState, Snapshot};
 
 /// One request.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct RequestContext {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) started: Instant,
@@ -28,6 +32,8 @@ pub(crate) struct RequestContext {
     pub(crate) version: Option<usize>,
     /// Whether the request itself or its route named the version.
     pub(crate) asked_for: bool,
+    /// Whether every version it could have is resting.
+    pub(crate) resting: bool,
     pub(crate) attempt: Option<Attempt>,
     pub(crate) tried: Vec<Arc<EndpointState>>,
     pub(crate) attempts: u32,
@@ -38,6 +44,11 @@ pub(crate) struct RequestContext {
     pub(crate) attempt_took: Option<Duration>,
     pub(crate) own: Option<Own>,
     pub(crate) received: u64,
+    pub(crate) caller: Caller,
+    /// Headers for scripts of other origins, on every answer.
+    pub(crate) cors: Vec<(&'static str, String)>,
+    /// What a shadow version will get.
+    pub(crate) copy: Option<Copy>,
     logged: bool,
 }
 
@@ -81,6 +92,7 @@ impl RequestContext {
             route: None,
             version: None,
             asked_for: false,
+            resting: false,
             attempt: None,
             tried: Vec::new(),
             attempts: 0,
@@ -90,6 +102,9 @@ impl RequestContext {
             attempt_took: None,
             own: None,
             received: 0,
+            caller: Caller::Unknown,
+            cors: Vec::new(),
+            copy: None,
             logged: false,
         }
     }
@@ -131,6 +146,10 @@ impl RequestContext {
             if before == version {
                 counts.retried.increment();
             } else {
+                if let Some(rules) = &service.settings.breaker {
+                    let breaker = &service.versions[before].runtime.breaker;
+                    breaker.record(true, rules, now_ms());
+                }
                 counts.unreachable.increment();
                 counts.bad.increment();
                 self.gateway.sequence.increment();
@@ -165,7 +184,7 @@ impl RequestContext {
         }
         let took = self.started.elapsed();
         if let Some(route) = &self.route {
-            let counts = &route.counts;
+            let counts = &route.runtime.counts;
             match status {
                 None => counts.aborted.increment(),
                 Some(status) => {
@@ -187,6 +206,17 @@ impl RequestContext {
             let counts = &service.versions[version].runtime.counts;
             if self.asked_for {
                 counts.asked_for.increment();
+            }
+            if let Some(rules) = &service.settings.breaker {
+                let judged = match (self.attempt_took, status) {
+                    (Some(_), Some(status)) => Some(status >= 500),
+                    _ if client_left => None,
+                    _ => Some(true),
+                };
+                if let Some(bad) = judged {
+                    let breaker = &service.versions[version].runtime.breaker;
+                    breaker.record(bad, rules, now_ms());
+                }
             }
             match (self.attempt_took, status) {
                 (Some(took), Some(status)) => {

@@ -14,6 +14,8 @@ use crate::snapshot::Snapshot;
 
 /// Name of the header that carries the request id.
 pub(crate) const REQUEST_ID: &str = "x-request-id";
+const SUBJECT: &str = "x-auth-subject";
+const SCOPES: &str = "x-auth-scopes";
 const FORWARDED_FOR: &str = "x-forwarded-for";
 /// The name of the header that tells which version answered.
 pub(crate) const VERSION: &str = "x-platform-version";
@@ -122,8 +124,12 @@ pub(crate) fn request(
     route: &Route,
     peer: IpAddr,
     trusted: bool,
-    tls: bool,
+    internal: bool,
 ) -> Result<()> {
+    let tls = context
+        .connection
+        .as_ref()
+        .is_some_and(|connection| connection.tls);
     if !trusted {
         for name in [
             FORWARDED_FOR,
@@ -154,6 +160,7 @@ pub(crate) fn request(
         let host = host_with_port(head).unwrap_or_else(|| context.host.clone());
         head.insert_header("x-forwarded-host", host)?;
     }
+    identify(head, context, internal)?;
     head.insert_header(REQUEST_ID, context.request_id.as_str())?;
     head.insert_header("traceparent", context.trace_parent.as_str())?;
     if let Some(path) = rewritten(route, head.uri.path()) {
@@ -178,6 +185,19 @@ pub(crate) fn request(
         head.insert_header(header::HOST, host.as_str())?;
     }
     change_request(head, &route.request_headers)
+}
+
+/// Tells the service who asks, which no client can claim for itself.
+fn identify(head: &mut RequestHeader, context: &RequestContext, internal: bool) -> Result<()> {
+    if !internal {
+        head.remove_header(SUBJECT);
+        head.remove_header(SCOPES);
+    }
+    if let Some(subject) = context.caller.subject() {
+        head.insert_header(SUBJECT, subject)?;
+        head.insert_header(SCOPES, context.caller.scopes().join(" "))?;
+    }
+    Ok(())
 }
 
 /// The host as the client wrote it, with a port if it did.
@@ -253,6 +273,10 @@ pub(crate) fn response(
         if tls && !head.headers.contains_key("strict-transport-security") {
             head.insert_header("strict-transport-security", "max-age=31536000")?;
         }
+    }
+    for (name, value) in &context.cors {
+        head.remove_header(*name);
+        head.append_header(*name, value.as_str())?;
     }
     let change = &route.route.response_headers;
     for name in &change.remove {

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::access_log::{AccessLogWriter, LogTarget};
 use crate::clock::unix_ms;
 use crate::connection::Connections;
+use crate::mirror::Mirror;
 use crate::registry::Registry;
 use crate::snapshot::Snapshot;
 use crate::tally::{Counter, Gauge};
@@ -21,6 +22,7 @@ pub(crate) struct Gateway {
     pub(crate) registry: Registry,
     pub(crate) connections: Connections,
     pub(crate) log: AccessLogWriter,
+    pub(crate) mirror: Mirror,
     /// Requests under way.
     pub(crate) requests: Gauge,
     /// Counted requests.
@@ -40,6 +42,7 @@ impl Gateway {
             registry,
             connections: Connections::default(),
             log: AccessLogWriter::new(log),
+            mirror: Mirror::new(),
             requests: Gauge::default(),
             sequence: Counter::default(),
             epoch: uuid::Uuid::now_v7().to_string(),

@@ -22,6 +22,7 @@ use crate::context::RequestContext;
 use crate::endpoint::Attempted;
 use crate::forward;
 use crate::gateway::Gateway;
+use crate::mirror;
 
 /// How long a connection to a service is kept for the next request. Shorter
 /// than what common servers keep theirs (2 s and more), so that a request
@@ -76,10 +77,10 @@ impl ProxyHttp for Proxy {
     }
 
     async fn request_filter(&self, session: &mut Session, context: &mut Self::CTX) -> Result<bool> {
-        match admit::admit(session, context) {
+        match admit::admit(session, context).await {
             Ok(()) => Ok(false),
             Err(own) => {
-                answer::send(session, &own, &context.request_id).await?;
+                answer::send(session, &own, context).await?;
                 context.own = Some(own);
                 Ok(true)
             }
@@ -170,7 +171,8 @@ impl ProxyHttp for Proxy {
         let (Some(route), Some(connection)) = (&context.route, &context.connection) else {
             return Ok(());
         };
-        let trusted = is_internal(context)
+        let internal = is_internal(context);
+        let trusted = internal
             || context
                 .snapshot
                 .trusted_proxies
@@ -181,8 +183,12 @@ impl ProxyHttp for Proxy {
             &route.route,
             connection.peer.ip(),
             trusted,
-            connection.tls,
-        )
+            internal,
+        )?;
+        if route.route.mirror.is_some() && context.attempts == 1 {
+            context.copy = Some(mirror::Copy::new(request.clone()));
+        }
+        Ok(())
     }
 
     async fn request_body_filter(
@@ -194,6 +200,9 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         if let Some(body) = body {
             context.received += body.len() as u64;
+            if let Some(copy) = &mut context.copy {
+                copy.add(body);
+            }
             let most = context
                 .route
                 .as_ref()
@@ -326,7 +335,7 @@ impl ProxyHttp for Proxy {
             };
         };
         session.set_keepalive(None);
-        if let Err(error) = answer::send(session, &own, &context.request_id).await {
+        if let Err(error) = answer::send(session, &own, context).await {
             tracing::debug!(%error, "cannot send an answer");
         }
         let status = own.status;
@@ -344,6 +353,7 @@ impl ProxyHttp for Proxy {
         let broken = error.is_some() && !client_left && context.head_after.is_some();
         let judged = if broken { Some(502) } else { status };
         context.count(judged, client_left);
+        mirror::send(context);
         access_log::write(session, context, status, error);
     }
 
@@ -427,6 +437,11 @@ fn none_left(context: &mut RequestContext) -> Box<Error> {
         return stop(context, own);
     }
     if let Some(service) = context.service() {
+        if context.resting {
+            service.runtime.shed.increment();
+            let own = Own::new(503, "resting", "the service failed too often and rests");
+            return stop(context, own.retry_after(1));
+        }
         service.runtime.unserved.increment();
     }
     let own = Own::new(

@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use platform_gateway_api::{Config, Endpoint, ServiceTally, Tallies};
+use platform_gateway_api::{Config, Endpoint, Identity, ServiceTally, Tallies};
 
+use crate::breaker::Breaker;
 use crate::clock::now_ms;
 use crate::endpoint::EndpointState;
+use crate::identity::Verifier;
+use crate::limiter::Limiter;
 use crate::tally::{Counter, Gauge, RouteCounts, VersionCounts};
 
 /// A retry in thousandths of a token.
@@ -79,6 +82,14 @@ impl ServiceRuntime {
 pub(crate) struct VersionRuntime {
     turns: AtomicU64,
     pub(crate) counts: VersionCounts,
+    pub(crate) breaker: Breaker,
+}
+
+/// Counts and buckets of one route.
+#[derive(Debug, Default)]
+pub(crate) struct RouteRuntime {
+    pub(crate) counts: RouteCounts,
+    pub(crate) limiter: Limiter,
 }
 
 impl VersionRuntime {
@@ -100,7 +111,8 @@ struct ServiceEntry {
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     services: Mutex<BTreeMap<String, ServiceEntry>>,
-    routes: Mutex<BTreeMap<String, Arc<RouteCounts>>>,
+    routes: Mutex<BTreeMap<String, Arc<RouteRuntime>>>,
+    verifier: Mutex<Option<Arc<Verifier>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -119,8 +131,18 @@ impl Registry {
         entry.versions.entry(version.into()).or_default().clone()
     }
 
-    pub(crate) fn route(&self, name: &str) -> Arc<RouteCounts> {
+    pub(crate) fn route(&self, name: &str) -> Arc<RouteRuntime> {
         lock(&self.routes).entry(name.into()).or_default().clone()
+    }
+
+    /// The verifier of tokens; its keys stay while its settings do.
+    pub(crate) fn verifier(&self, identity: Option<&Identity>) -> Option<Arc<Verifier>> {
+        let mut known = lock(&self.verifier);
+        let same = |verifier: &Arc<Verifier>| Some(&verifier.settings) == identity;
+        if !known.as_ref().is_some_and(same) {
+            *known = identity.map(|identity| Arc::new(Verifier::new(identity.clone())));
+        }
+        known.clone()
     }
 
     pub(crate) fn endpoint(
@@ -201,8 +223,8 @@ impl Registry {
             };
             tallies.services.insert(name.clone(), tally);
         }
-        for (name, counts) in lock(&self.routes).iter() {
-            tallies.routes.insert(name.clone(), counts.read());
+        for (name, runtime) in lock(&self.routes).iter() {
+            tallies.routes.insert(name.clone(), runtime.counts.read());
         }
     }
 }

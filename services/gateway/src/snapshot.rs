@@ -8,10 +8,10 @@ use platform_gateway_api::{
 };
 
 use crate::endpoint::EndpointState;
+use crate::identity::Verifier;
 use crate::network::Networks;
-use crate::registry::{Registry, ServiceRuntime, VersionRuntime};
+use crate::registry::{Registry, RouteRuntime, ServiceRuntime, VersionRuntime};
 use crate::router::Router;
-use crate::tally::RouteCounts;
 
 /// What requests are served by, until the next configuration.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(crate) struct Snapshot {
     pub(crate) services: HashMap<String, Arc<ServiceState>>,
     pub(crate) listeners: HashMap<String, ListenerState>,
     pub(crate) trusted_proxies: Networks,
+    pub(crate) verifier: Option<Arc<Verifier>>,
+    pub(crate) max_requests: u64,
     pub(crate) show_version: bool,
     pub(crate) access_log: AccessLog,
 }
@@ -39,7 +41,7 @@ pub(crate) struct ListenerState {
 pub(crate) struct RouteState {
     pub(crate) route: Route,
     pub(crate) service: Option<Arc<ServiceState>>,
-    pub(crate) counts: Arc<RouteCounts>,
+    pub(crate) runtime: Arc<RouteRuntime>,
     pub(crate) allow: Networks,
     pub(crate) deny: Networks,
 }
@@ -92,7 +94,7 @@ impl Snapshot {
             let service = route.service.as_ref();
             Arc::new(RouteState {
                 service: service.and_then(|name| services.get(name)).cloned(),
-                counts: registry.route(&route.name),
+                runtime: registry.route(&route.name),
                 allow: Networks::parse(&route.allow),
                 deny: Networks::parse(&route.deny),
                 route: route.clone(),
@@ -129,6 +131,8 @@ impl Snapshot {
             services,
             listeners,
             trusted_proxies: Networks::parse(&config.trusted_proxies),
+            verifier: registry.verifier(config.identity.as_ref()),
+            max_requests: config.max_requests.into(),
             show_version: config.show_version,
             access_log: config.access_log.clone(),
             config: Arc::new(config),

@@ -27,6 +27,9 @@ pub struct Config {
     /// Peers whose `X-Forwarded-*` headers and request ids are believed:
     /// addresses or CIDR blocks. Empty believes nobody.
     pub trusted_proxies: Vec<String>,
+    /// Most requests under way at a time; more are answered 503 at once. 0 is
+    /// unlimited.
+    pub max_requests: u32,
     /// Adds `x-platform-version` to answers.
     pub show_version: bool,
     /// What the access log holds.

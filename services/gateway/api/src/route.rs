@@ -41,6 +41,8 @@ pub struct Route {
     /// Adds `nosniff`, `frame-options`, `referrer-policy` and, over TLS, HSTS,
     /// where the service did not set them.
     pub security_headers: bool,
+    /// Refuses requests with cookies that a browser sends for another site.
+    pub csrf: bool,
     /// Largest request body in bytes; 0 is unlimited.
     pub max_body: u64,
     /// Addresses or CIDR blocks that may ask. Empty allows everyone.

@@ -166,10 +166,7 @@ impl Place {
                 .is_ok_and(|status| status.epoch != earlier)
         })
         .await;
-        Running {
-            admin,
-            task,
-        }
+        Running { admin, task }
     }
 }
 

@@ -3,5 +3,8 @@
 mod bench;
 mod control;
 mod handover;
+mod protection;
+mod protocol;
+mod release;
 mod routing;
 mod traffic;

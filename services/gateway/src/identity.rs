@@ -1,0 +1,151 @@
+//! The keys that tokens are verified with, fetched and kept fresh.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use platform_gateway_api::{Identity, Jwks};
+use tokio::net::TcpStream;
+
+use crate::clock::{now_ms, unix_ms};
+use crate::jwt::{Claims, KeySet, Rejected, verify};
+
+/// How old keys may get before they are fetched again.
+const FRESH_MS: u64 = 300_000;
+/// Shortest time between two fetches, so that made-up key ids cost little.
+const PAUSE_MS: u64 = 5_000;
+/// Time a fetch may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Largest key set.
+const LARGEST: usize = 1024 * 1024;
+/// Verified tokens that are remembered.
+const REMEMBERED: usize = 8_192;
+
+/// Verifies bearer tokens by one identity's keys.
+#[derive(Debug)]
+pub(crate) struct Verifier {
+    pub(crate) settings: Identity,
+    keys: ArcSwap<KeySet>,
+    fetched_at: AtomicU64,
+    fetching: tokio::sync::Mutex<()>,
+    /// Claims by token, while the keys stay the same.
+    known: Mutex<HashMap<String, Arc<Claims>>>,
+}
+
+impl Verifier {
+    pub(crate) fn new(settings: Identity) -> Self {
+        let keys = match &settings.jwks {
+            Jwks::Inline(text) => KeySet::parse(text.as_bytes()).unwrap_or_default(),
+            Jwks::Url(_) => KeySet::default(),
+        };
+        Self {
+            settings,
+            keys: ArcSwap::from_pointee(keys),
+            fetched_at: AtomicU64::new(0),
+            fetching: tokio::sync::Mutex::default(),
+            known: Mutex::default(),
+        }
+    }
+
+    /// Verifies a token; fetches the keys when it names one that is not known.
+    pub(crate) async fn verify(self: &Arc<Self>, token: &str) -> Result<Arc<Claims>, Rejected> {
+        let now = unix_ms() / 1000;
+        let leeway = self.settings.leeway_seconds;
+        let known = self.lock().get(token).cloned();
+        if let Some(claims) = known
+            && claims.expires.saturating_add(leeway) > now
+        {
+            self.refresh_if_old();
+            return Ok(claims);
+        }
+        let check = || verify(token, &self.keys.load(), &self.settings.issuer, leeway, now);
+        let mut found = check();
+        if found == Err(Rejected::UnknownKey) && self.fetch().await {
+            found = check();
+        }
+        let claims = Arc::new(found?);
+        let mut known = self.lock();
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(token.into(), claims.clone());
+        Ok(claims)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Claims>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn age(&self) -> u64 {
+        now_ms().saturating_sub(self.fetched_at.load(Ordering::Relaxed))
+    }
+
+    fn refresh_if_old(self: &Arc<Self>) {
+        if matches!(self.settings.jwks, Jwks::Url(_)) && self.age() > FRESH_MS {
+            let verifier = self.clone();
+            tokio::spawn(async move { verifier.fetch().await });
+        }
+    }
+
+    /// Fetches the keys unless that was done just now; a failure keeps the old ones.
+    async fn fetch(&self) -> bool {
+        let Jwks::Url(url) = &self.settings.jwks else {
+            return false;
+        };
+        let asked_at = now_ms();
+        let _one_at_a_time = self.fetching.lock().await;
+        let last = self.fetched_at.load(Ordering::Relaxed);
+        if last >= asked_at {
+            return true; // Another request fetched them meanwhile.
+        }
+        if last > 0 && self.age() < PAUSE_MS {
+            return false;
+        }
+        self.fetched_at.store(now_ms(), Ordering::Relaxed);
+        let fetched = tokio::time::timeout(PATIENCE, download(url)).await;
+        match fetched {
+            Ok(Ok(keys)) => {
+                self.keys.store(Arc::new(keys));
+                self.lock().clear();
+                true
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(url, %error, "cannot fetch the keys for tokens");
+                false
+            }
+            Err(_) => {
+                tracing::warn!(url, "fetching the keys for tokens took too long");
+                false
+            }
+        }
+    }
+}
+
+async fn download(url: &str) -> Result<KeySet, Box<dyn std::error::Error + Send + Sync>> {
+    let uri: http::Uri = url.parse()?;
+    let authority = uri.authority().ok_or("the URL has no host")?;
+    let port = authority.port_u16().unwrap_or(80);
+    let host = authority.host().trim_matches(['[', ']']);
+    let stream = TcpStream::connect((host, port)).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    let request = Request::get(target)
+        .header("host", authority.as_str())
+        .header("accept", "application/json")
+        .body(Empty::<Bytes>::new())?;
+    let answer = sender.send_request(request).await?;
+    if !answer.status().is_success() {
+        return Err(format!("the answer was {}", answer.status()).into());
+    }
+    let body = Limited::new(answer.into_body(), LARGEST).collect().await?;
+    connection.abort();
+    Ok(KeySet::parse(&body.to_bytes())?)
+}

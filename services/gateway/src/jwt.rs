@@ -1,0 +1,407 @@
+//! Bearer tokens: signature, times, issuer, audience.
+//!
+//! Only asymmetric algorithms are taken, each only with a key of its own
+//! type, so a token can choose neither `none` nor a public key as a secret.
+//!
+//! Source: RFC 7515, 7517, 7518, 7519, 8037, 8725.
+
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256,
+    RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters, RsaPublicKeyComponents,
+    UnparsedPublicKey, VerificationAlgorithm,
+};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+
+/// Longest token that is looked at.
+const LONGEST: usize = 16 * 1024;
+
+/// Why a token is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Rejected {
+    /// Not a token at all, or an algorithm that is not taken.
+    #[error("the token is malformed")]
+    Malformed,
+    /// No key with its id and type.
+    #[error("the token's key is not known")]
+    UnknownKey,
+    /// The signature is not the key's.
+    #[error("the token's signature is wrong")]
+    Signature,
+    /// `exp` has passed, or is missing.
+    #[error("the token has expired")]
+    Expired,
+    /// `nbf` has not come.
+    #[error("the token is not valid yet")]
+    Early,
+    /// Another issuer's.
+    #[error("the token's issuer is another")]
+    Issuer,
+}
+
+/// What a verified token says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Claims {
+    pub(crate) subject: String,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) roles: Vec<String>,
+    pub(crate) audiences: Vec<String>,
+    /// Seconds since 1970.
+    pub(crate) expires: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Material {
+    Rsa { n: Vec<u8>, e: Vec<u8> },
+    P256(Vec<u8>),
+    P384(Vec<u8>),
+    Ed25519(Vec<u8>),
+}
+
+#[derive(Debug, Clone)]
+struct Key {
+    id: Option<String>,
+    algorithm: Option<String>,
+    material: Material,
+}
+
+/// Public keys, as a JSON Web Key Set holds them. Keys of other kinds are left out.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KeySet(Vec<Key>);
+
+#[derive(Deserialize)]
+struct Set {
+    keys: Vec<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    kid: Option<String>,
+    alg: Option<String>,
+    r#use: Option<String>,
+    crv: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Head {
+    alg: String,
+    kid: Option<String>,
+    crit: Option<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl OneOrMore {
+    fn list(self) -> Vec<String> {
+        match self {
+            Self::One(text) => vec![text],
+            Self::More(list) => list,
+        }
+    }
+
+    /// `scope` is one text with spaces; some issuers write a list.
+    fn words(self) -> Vec<String> {
+        self.list()
+            .iter()
+            .flat_map(|text| text.split_ascii_whitespace())
+            .map(String::from)
+            .collect()
+    }
+}
+
+#[derive(Deserialize)]
+struct Body {
+    iss: Option<String>,
+    sub: Option<String>,
+    aud: Option<OneOrMore>,
+    exp: Option<f64>,
+    nbf: Option<f64>,
+    scope: Option<OneOrMore>,
+    scp: Option<OneOrMore>,
+    roles: Option<OneOrMore>,
+}
+
+fn decode(text: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text).ok()
+}
+
+impl KeySet {
+    /// Reads a JSON Web Key Set.
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
+        let set: Set = serde_json::from_slice(text)?;
+        let keys = set
+            .keys
+            .into_iter()
+            .filter_map(|value| serde_json::from_value::<Jwk>(value).ok())
+            .filter(|jwk| jwk.r#use.as_deref().is_none_or(|purpose| purpose == "sig"))
+            .filter_map(|jwk| {
+                Some(Key {
+                    material: material(&jwk)?,
+                    id: jwk.kid,
+                    algorithm: jwk.alg,
+                })
+            })
+            .collect();
+        Ok(Self(keys))
+    }
+}
+
+fn material(jwk: &Jwk) -> Option<Material> {
+    let part = |part: &Option<String>| part.as_deref().and_then(decode);
+    let point = |length: usize| {
+        let (x, y) = (part(&jwk.x)?, part(&jwk.y)?);
+        // Uncompressed, SEC 1, 2.3.3.
+        (x.len() == length && y.len() == length).then(|| [&[4][..], &x, &y].concat())
+    };
+    match (jwk.kty.as_str(), jwk.crv.as_deref()) {
+        ("RSA", _) => Some(Material::Rsa {
+            n: part(&jwk.n)?,
+            e: part(&jwk.e)?,
+        }),
+        ("EC", Some("P-256")) => point(32).map(Material::P256),
+        ("EC", Some("P-384")) => point(48).map(Material::P384),
+        ("OKP", Some("Ed25519")) => part(&jwk.x).map(Material::Ed25519),
+        _ => None,
+    }
+}
+
+impl Key {
+    fn verify(&self, algorithm: &str, message: &[u8], signature: &[u8]) -> Option<bool> {
+        if self
+            .algorithm
+            .as_deref()
+            .is_some_and(|own| own != algorithm)
+        {
+            return None;
+        }
+        let rsa = |parameters: &'static RsaParameters, n: &Vec<u8>, e: &Vec<u8>| {
+            let key = RsaPublicKeyComponents { n, e };
+            Some(key.verify(parameters, message, signature).is_ok())
+        };
+        let other = |kind: &'static dyn VerificationAlgorithm, key: &Vec<u8>| {
+            let key = UnparsedPublicKey::new(kind, key);
+            Some(key.verify(message, signature).is_ok())
+        };
+        match (&self.material, algorithm) {
+            (Material::Rsa { n, e }, "RS256") => rsa(&RSA_PKCS1_2048_8192_SHA256, n, e),
+            (Material::Rsa { n, e }, "RS384") => rsa(&RSA_PKCS1_2048_8192_SHA384, n, e),
+            (Material::Rsa { n, e }, "RS512") => rsa(&RSA_PKCS1_2048_8192_SHA512, n, e),
+            (Material::Rsa { n, e }, "PS256") => rsa(&RSA_PSS_2048_8192_SHA256, n, e),
+            (Material::Rsa { n, e }, "PS384") => rsa(&RSA_PSS_2048_8192_SHA384, n, e),
+            (Material::Rsa { n, e }, "PS512") => rsa(&RSA_PSS_2048_8192_SHA512, n, e),
+            (Material::P256(key), "ES256") => other(&ECDSA_P256_SHA256_FIXED, key),
+            (Material::P384(key), "ES384") => other(&ECDSA_P384_SHA384_FIXED, key),
+            (Material::Ed25519(key), "EdDSA") => other(&ED25519, key),
+            _ => None,
+        }
+    }
+}
+
+/// Verifies a token against keys and the issuer. Audiences are the caller's business.
+///
+/// - `now`: seconds since 1970
+pub(crate) fn verify(
+    token: &str,
+    keys: &KeySet,
+    issuer: &str,
+    leeway: u64,
+    now: u64,
+) -> Result<Claims, Rejected> {
+    if token.len() > LONGEST {
+        return Err(Rejected::Malformed);
+    }
+    let (signed, signature) = token.rsplit_once('.').ok_or(Rejected::Malformed)?;
+    let (head, body) = signed.split_once('.').ok_or(Rejected::Malformed)?;
+    let read = |text: &str| decode(text).ok_or(Rejected::Malformed);
+    let (head, body, signature) = (read(head)?, read(body)?, read(signature)?);
+    let head: Head = serde_json::from_slice(&head).map_err(|_| Rejected::Malformed)?;
+    if head.crit.is_some() {
+        return Err(Rejected::Malformed);
+    }
+    let mut candidates = keys
+        .0
+        .iter()
+        .filter(|key| head.kid.is_none() || key.id == head.kid)
+        .filter_map(|key| key.verify(&head.alg, signed.as_bytes(), &signature))
+        .peekable();
+    if candidates.peek().is_none() {
+        return Err(Rejected::UnknownKey);
+    }
+    if !candidates.any(|holds| holds) {
+        return Err(Rejected::Signature);
+    }
+    let body: Body = serde_json::from_slice(&body).map_err(|_| Rejected::Malformed)?;
+    let expires = body.exp.and_then(seconds).ok_or(Rejected::Expired)?;
+    if expires.saturating_add(leeway) <= now {
+        return Err(Rejected::Expired);
+    }
+    if let Some(begins) = body.nbf {
+        let begins = seconds(begins).ok_or(Rejected::Malformed)?;
+        if begins > now.saturating_add(leeway) {
+            return Err(Rejected::Early);
+        }
+    }
+    if !issuer.is_empty() && body.iss.as_deref() != Some(issuer) {
+        return Err(Rejected::Issuer);
+    }
+    Ok(Claims {
+        subject: body.sub.unwrap_or_default(),
+        scopes: body
+            .scope
+            .or(body.scp)
+            .map_or_else(Vec::new, OneOrMore::words),
+        roles: body.roles.map_or_else(Vec::new, OneOrMore::list),
+        audiences: body.aud.map_or_else(Vec::new, OneOrMore::list),
+        expires,
+    })
+}
+
+/// A time as tokens write it: seconds, possibly with a fraction.
+fn seconds(value: f64) -> Option<u64> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be in range"
+    )]
+    let whole = (value.is_finite() && (0.0..1e15).contains(&value)).then_some(value as u64);
+    whole
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
+    };
+    use serde_json::json;
+
+    pub(crate) struct Signer {
+        pair: Ed25519KeyPair,
+        id: &'static str,
+    }
+
+    impl Signer {
+        pub(crate) fn new(id: &'static str) -> Self {
+            let pair = Ed25519KeyPair::generate().unwrap();
+            Self { pair, id }
+        }
+
+        pub(crate) fn jwk(&self) -> serde_json::Value {
+            let x = URL_SAFE_NO_PAD.encode(self.pair.public_key().as_ref());
+            json!({ "kty": "OKP", "crv": "Ed25519", "kid": self.id, "x": x, "use": "sig" })
+        }
+
+        pub(crate) fn sign(&self, claims: &serde_json::Value) -> String {
+            let head = json!({ "alg": "EdDSA", "kid": self.id });
+            let signed = join(&head, claims);
+            let signature = self.pair.sign(signed.as_bytes());
+            format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
+        }
+    }
+
+    fn join(head: &serde_json::Value, claims: &serde_json::Value) -> String {
+        let encode = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        format!("{}.{}", encode(head), encode(claims))
+    }
+
+    fn keys(jwk: &serde_json::Value) -> KeySet {
+        KeySet::parse(json!({ "keys": [jwk] }).to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn tokens_are_taken_for_what_they_say() {
+        let signer = Signer::new("one");
+        let keys = keys(&signer.jwk());
+        let check = |claims: serde_json::Value, expected: Result<&str, Rejected>| {
+            let found = verify(&signer.sign(&claims), &keys, "https://issuer", 5, 1_000);
+            assert_eq!(
+                found.map(|claims| claims.subject),
+                expected.map(String::from)
+            );
+        };
+        let good = json!({ "iss": "https://issuer", "sub": "ann", "exp": 2_000, "scope": "a b" });
+        check(good.clone(), Ok("ann"));
+        check(
+            json!({ "iss": "https://issuer", "exp": 996, "sub": "b" }),
+            Ok("b"),
+        );
+        check(
+            json!({ "iss": "https://issuer", "exp": 995 }),
+            Err(Rejected::Expired),
+        );
+        check(json!({ "iss": "https://issuer" }), Err(Rejected::Expired));
+        check(
+            json!({ "iss": "https://other", "exp": 2_000 }),
+            Err(Rejected::Issuer),
+        );
+        check(
+            json!({ "iss": "https://issuer", "exp": 2_000, "nbf": 1_100 }),
+            Err(Rejected::Early),
+        );
+        let claims = verify(&signer.sign(&good), &keys, "", 0, 0).unwrap();
+        assert_eq!(claims.scopes, ["a", "b"]);
+    }
+
+    #[test]
+    fn forged_tokens_are_not_taken() {
+        let signer = Signer::new("one");
+        let keys = keys(&signer.jwk());
+        let claims = json!({ "sub": "ann", "exp": 2_000 });
+        let check = |token: &str, expected: Rejected| {
+            assert_eq!(verify(token, &keys, "", 0, 1_000), Err(expected), "{token}");
+        };
+        check(
+            &format!("{}.", join(&json!({ "alg": "none" }), &claims)),
+            Rejected::UnknownKey,
+        );
+        check(
+            &format!(
+                "{}.AAAA",
+                join(&json!({ "alg": "HS256", "kid": "one" }), &claims)
+            ),
+            Rejected::UnknownKey,
+        );
+        check(&Signer::new("one").sign(&claims), Rejected::Signature);
+        check(&Signer::new("two").sign(&claims), Rejected::UnknownKey);
+        check("a.b", Rejected::Malformed);
+        check("", Rejected::Malformed);
+        let token = signer.sign(&claims);
+        let (rest, signature) = token.rsplit_once('.').unwrap();
+        let (head, _) = rest.split_once('.').unwrap();
+        let other = URL_SAFE_NO_PAD.encode(json!({ "sub": "root", "exp": 2_000 }).to_string());
+        check(&format!("{head}.{other}.{signature}"), Rejected::Signature);
+    }
+
+    #[test]
+    fn elliptic_keys_verify() {
+        let random = SystemRandom::new();
+        let pkcs8 =
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+        let pair =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref()).unwrap();
+        let point = pair.public_key().as_ref();
+        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let keys = keys(&json!({
+            "kty": "EC", "crv": "P-256", "x": encode(&point[1..33]), "y": encode(&point[33..]) }));
+        let signed = join(
+            &json!({ "alg": "ES256" }),
+            &json!({ "sub": "ann", "exp": 2_000 }),
+        );
+        let signature = pair.sign(&random, signed.as_bytes()).unwrap();
+        let token = format!("{signed}.{}", encode(signature.as_ref()));
+        assert_eq!(verify(&token, &keys, "", 0, 0).unwrap().subject, "ann");
+    }
+}

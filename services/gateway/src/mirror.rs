@@ -1,0 +1,172 @@
+//! Copies of requests for a shadow version, whose answers nobody waits for.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use pingora_http::RequestHeader;
+
+use crate::balance::in_turn;
+use crate::clock::now_ms;
+use crate::context::RequestContext;
+use crate::endpoint::Attempted;
+use crate::snapshot::ServiceState;
+use crate::tally::Gauge;
+
+/// Largest body that is copied.
+const LARGEST: usize = 64 * 1024;
+/// Copies under way; what is over them is left out.
+const MOST: u64 = 128;
+/// Time a shadow may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Tells a shadow that the request is a copy.
+const MARK: &str = "x-platform-mirror";
+
+/// What a shadow version will get.
+pub(crate) struct Copy {
+    head: RequestHeader,
+    body: BytesMut,
+    whole: bool,
+}
+
+impl Copy {
+    pub(crate) fn new(head: RequestHeader) -> Self {
+        Self {
+            head,
+            body: BytesMut::new(),
+            whole: true,
+        }
+    }
+
+    /// Keeps a part of the body; one that grows too large is not copied at all.
+    pub(crate) fn add(&mut self, part: &[u8]) {
+        if self.body.len() + part.len() > LARGEST {
+            self.whole = false;
+            self.body = BytesMut::new();
+        }
+        if self.whole {
+            self.body.extend_from_slice(part);
+        }
+    }
+}
+
+/// Sends copies.
+pub(crate) struct Mirror {
+    client: Client<HttpConnector, Full<Bytes>>,
+    under_way: Arc<Gauge>,
+}
+
+impl Mirror {
+    pub(crate) fn new() -> Self {
+        Self {
+            client: Client::builder(TokioExecutor::new()).build_http(),
+            under_way: Arc::default(),
+        }
+    }
+}
+
+/// Sends the copy of a request that is over, if its route has a shadow.
+pub(crate) fn send(context: &mut RequestContext) {
+    let Some(copy) = context.copy.take().filter(|copy| copy.whole) else {
+        return;
+    };
+    let Some(route) = &context.route else {
+        return;
+    };
+    let (Some(service), Some(version)) = (&route.service, &route.route.mirror) else {
+        return;
+    };
+    let Some(version) = service.position(version) else {
+        return;
+    };
+    let mirror = &context.gateway.mirror;
+    if mirror.under_way.get() >= MOST {
+        return;
+    }
+    mirror.under_way.add();
+    let (client, under_way) = (mirror.client.clone(), mirror.under_way.clone());
+    let service = service.clone();
+    tokio::spawn(async move {
+        deliver(&client, &service, version, copy).await;
+        under_way.subtract();
+    });
+}
+
+async fn deliver(
+    client: &Client<HttpConnector, Full<Bytes>>,
+    service: &ServiceState,
+    version: usize,
+    copy: Copy,
+) {
+    let version = &service.versions[version];
+    let now = now_ms();
+    let turn = version.runtime.turn();
+    let Some(index) = in_turn(&version.endpoints, turn, |endpoint| endpoint.is_fit(now)) else {
+        return;
+    };
+    let endpoint = &version.endpoints[index];
+    let counts = &version.runtime.counts;
+    counts.in_flight.add();
+    let started = Instant::now();
+    let answered = tokio::time::timeout(PATIENCE, async {
+        let address = endpoint.resolve().await?;
+        let request = request(&copy, &address.to_string())?;
+        let answer = client.request(request).await?;
+        let status = answer.status().as_u16();
+        let took = started.elapsed();
+        // Read to its end, so that the shadow does its whole work.
+        let mut body = answer.into_body();
+        while body.frame().await.transpose()?.is_some() {}
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>((status, took))
+    });
+    let outcome = if let Ok(Ok((status, took))) = answered.await {
+        counts.latency.record(took);
+        if took > Duration::from_millis(service.settings.slow_after_ms) {
+            counts.slow.increment();
+        }
+        if status >= 500 {
+            counts.bad.increment();
+            Attempted::Bad
+        } else {
+            counts.good.increment();
+            Attempted::Good
+        }
+    } else {
+        counts.bad.increment();
+        counts.unreachable.increment();
+        Attempted::Unreachable
+    };
+    endpoint.record(outcome, &service.settings.outliers, &version.endpoints);
+    counts.in_flight.subtract();
+}
+
+fn request(copy: &Copy, address: &str) -> Result<Request<Full<Bytes>>, http::Error> {
+    let target = copy
+        .head
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
+    let uri = Uri::builder()
+        .scheme("http")
+        .authority(address)
+        .path_and_query(target)
+        .build()?;
+    let mut request = Request::builder()
+        .method(copy.head.method.clone())
+        .uri(uri)
+        .body(Full::new(copy.body.clone().freeze()))?;
+    let headers = request.headers_mut();
+    for (name, value) in &copy.head.headers {
+        // The body is framed anew.
+        if *name != http::header::CONTENT_LENGTH && *name != http::header::TRANSFER_ENCODING {
+            headers.append(name, value.clone());
+        }
+    }
+    headers.insert(MARK, http::HeaderValue::from_static("1"));
+    Ok(request)
+}

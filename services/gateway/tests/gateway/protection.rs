@@ -1,0 +1,162 @@
+//! Who may ask, how often, and what a failing service costs.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::bench::{Behaviour, Place, Upstream, ask, client, get, orders, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asks_too_often_is_told_when_to_come_back() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let upstream = Upstream::start("orders").await;
+    gateway
+        .configure(json!({
+            "services": orders(&[&upstream]),
+            "trusted_proxies": ["127.0.0.1"],
+            "routes": [{ "name": "all", "service": "orders", "rate_limit": { "requests": 5, "every_ms": 60_000 } }],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    let client = client();
+    let asked = async |from: &str| {
+        let headers = [("x-forwarded-for", from)];
+        ask(&client, "GET", address, "/", &headers, b"")
+            .await
+            .unwrap()
+    };
+    for _ in 0..5 {
+        assert_eq!(asked("10.0.0.1").await.status, 200);
+    }
+    let answer = asked("10.0.0.1").await;
+    assert_eq!((answer.status, answer.header("retry-after")), (429, "12"));
+    assert_eq!(asked("10.0.0.2").await.status, 200);
+    assert_eq!(upstream.asked(), 6);
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_at_its_limit_sheds_what_is_over_it() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let behaviour = Behaviour {
+        delay: Duration::from_millis(500),
+        ..Behaviour::default()
+    };
+    let upstream = Upstream::start_with("slow", behaviour).await;
+    let mut services = orders(&[&upstream]);
+    services["orders"]["limits"] = json!({ "concurrent": 2 });
+    gateway.configure(json!({ "services": services })).await;
+    let address = gateway.address("public").await;
+    let client = client();
+    let held: Vec<_> = (0..2)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { get(&client, address, "/").await.status })
+        })
+        .collect();
+    until("both are under way", async || upstream.asked() == 2).await;
+    let answer = get(&client, address, "/").await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, "1"));
+    for task in held {
+        assert_eq!(task.await.unwrap(), 200);
+    }
+    assert_eq!(gateway.tallies().await.services["orders"].shed, 1);
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_version_rests() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let behaviour = Behaviour {
+        status: 500,
+        ..Behaviour::default()
+    };
+    let upstream = Upstream::start_with("bad", behaviour).await;
+    let mut services = orders(&[&upstream]);
+    services["orders"]["breaker"] = json!({ "at_least": 10, "rest_ms": 60_000 });
+    gateway.configure(json!({ "services": services })).await;
+    let address = gateway.address("public").await;
+    let client = client();
+    for _ in 0..10 {
+        assert_eq!(get(&client, address, "/").await.status, 500);
+    }
+    let answer = get(&client, address, "/").await;
+    assert_eq!(
+        (answer.status, answer.json()["code"].as_str()),
+        (503, Some("resting"))
+    );
+    assert_eq!(upstream.asked(), 10);
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_addresses_and_other_sites() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let upstream = Upstream::start("orders").await;
+    gateway
+        .configure(json!({
+            "services": orders(&[&upstream]),
+            "routes": [
+                { "name": "keyed", "service": "orders", "match": { "path": { "prefix": "/keyed" } }, "auth": {
+                    "api_keys": [{ "name": "ci", "sha256": "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b" }] } },
+                { "name": "denied", "service": "orders", "match": { "path": { "prefix": "/denied" } }, "deny": ["127.0.0.0/8"] },
+                { "name": "forms", "service": "orders", "match": { "path": { "prefix": "/forms" } }, "csrf": true,
+                  "cors": { "origins": ["https://shop.test"], "headers": ["x-a"] }, "security_headers": true },
+            ],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    let client = client();
+    let asked = async |method: &str, target: &str, headers: &[(&str, &str)]| {
+        ask(&client, method, address, target, headers, b"")
+            .await
+            .unwrap()
+    };
+    let answer = asked("GET", "/keyed", &[("x-auth-subject", "root")]).await;
+    assert_eq!(
+        (answer.status, answer.header("www-authenticate")),
+        (401, "Bearer")
+    );
+    let answer = asked(
+        "GET",
+        "/keyed",
+        &[("x-api-key", "secret"), ("x-auth-subject", "root")],
+    )
+    .await;
+    assert_eq!(answer.json()["headers"]["x-auth-subject"], "ci");
+    assert_eq!(
+        asked("GET", "/denied", &[]).await.json()["code"],
+        "address-denied"
+    );
+    let forged = [("cookie", "session=1"), ("origin", "https://evil.test")];
+    assert_eq!(
+        asked("POST", "/forms", &forged).await.json()["code"],
+        "cross-site"
+    );
+    let answer = asked(
+        "GET",
+        "/forms",
+        &[("origin", "https://shop.test"), ("x-auth-subject", "root")],
+    )
+    .await;
+    assert_eq!(
+        answer.header("access-control-allow-origin"),
+        "https://shop.test"
+    );
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    assert!(answer.json()["headers"].get("x-auth-subject").is_none());
+    let preflight = [
+        ("origin", "https://shop.test"),
+        ("access-control-request-method", "PUT"),
+    ];
+    let answer = asked("OPTIONS", "/forms", &preflight).await;
+    assert_eq!(
+        (answer.status, answer.header("access-control-allow-headers")),
+        (204, "x-a")
+    );
+    gateway.drain().await;
+}

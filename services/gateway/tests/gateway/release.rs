@@ -1,0 +1,123 @@
+//! Which release a client meets: asked for, kept, mirrored.
+
+use serde_json::json;
+
+use crate::bench::{Place, Upstream, ask, client, get, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_a_cookie_and_a_route_ask_for_a_release() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let (old, new) = (Upstream::start("old").await, Upstream::start("new").await);
+    gateway
+        .configure(json!({
+            "services": { "orders": {
+                "versions": {
+                    "r5": { "weight": 1000, "endpoints": [old.endpoint()] },
+                    "r6": { "weight": 0, "role": "preview", "endpoints": [new.endpoint()] },
+                },
+                "overrides": [
+                    { "header": "x-release", "value": "next", "version": "r6" },
+                    { "cookie": "release", "value": "next", "version": "r6" },
+                ],
+            } },
+            "routes": [
+                { "name": "all", "service": "orders" },
+                { "name": "preview", "service": "orders", "version": "r6", "match": { "hosts": ["preview.test"] } },
+            ],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    let client = client();
+    let asked = async |headers: &[(&str, &str)]| {
+        ask(&client, "GET", address, "/", headers, b"")
+            .await
+            .unwrap()
+            .name()
+    };
+    assert_eq!(asked(&[]).await, "old");
+    assert_eq!(asked(&[("x-release", "next")]).await, "new");
+    assert_eq!(asked(&[("x-release", "other")]).await, "old");
+    assert_eq!(asked(&[("cookie", "a=b; release=next")]).await, "new");
+    assert_eq!(asked(&[("host", "preview.test")]).await, "new");
+    let tallies = gateway.tallies().await;
+    assert_eq!(tallies.version("orders", "r6").unwrap().asked_for, 3);
+    assert_eq!(tallies.version("orders", "r5").unwrap().asked_for, 0);
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_keeps_the_release_it_met() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let (old, new) = (Upstream::start("old").await, Upstream::start("new").await);
+    let config = |revision: u64, canary: u32| {
+        json!({ "revision": revision, "services": { "orders": {
+            "sticky": { "header": "x-user" },
+            "versions": {
+                "r5": { "weight": 1000 - canary, "endpoints": [old.endpoint()] },
+                "r6": { "weight": canary, "endpoints": [new.endpoint()], "role": "canary" },
+            },
+        } } })
+    };
+    let client = client();
+    let mut before = vec![String::from("old"); 200];
+    for (revision, canary) in [(1, 100_u32), (2, 500), (3, 1000)] {
+        gateway.configure(config(revision, canary)).await;
+        let address = gateway.address("public").await;
+        for (user, met) in before.iter_mut().enumerate() {
+            let user = format!("user-{user}");
+            for _ in 0..2 {
+                let headers = [("x-user", user.as_str())];
+                let answer = ask(&client, "GET", address, "/", &headers, b"")
+                    .await
+                    .unwrap();
+                // Whoever met the new release stays with it.
+                assert!(*met == "old" || answer.name() == "new", "{user} went back");
+                *met = answer.name();
+            }
+        }
+        let share = before.iter().filter(|name| *name == "new").count();
+        assert!(
+            share.abs_diff(canary as usize / 5) <= 30,
+            "{canary}: {share}"
+        );
+    }
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shadow_gets_copies_and_nobody_waits_for_it() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let (real, shadow) = (
+        Upstream::start("real").await,
+        Upstream::start("shadow").await,
+    );
+    gateway
+        .configure(json!({
+            "services": { "orders": { "versions": {
+                "r5": { "weight": 1000, "endpoints": [real.endpoint()] },
+                "r6": { "weight": 0, "role": "shadow", "endpoints": [shadow.endpoint()] },
+            } } },
+            "routes": [{ "name": "all", "service": "orders", "mirror": "r6" }],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    for _ in 0..10 {
+        let answer = ask(&client(), "POST", address, "/x", &[], b"12345")
+            .await
+            .unwrap();
+        assert_eq!(answer.name(), "real");
+    }
+    assert_eq!(get(&client(), address, "/").await.name(), "real");
+    until("all copies arrived", async || {
+        let tallies = gateway.tallies().await;
+        tallies
+            .version("orders", "r6")
+            .is_some_and(|tally| tally.good == 11)
+    })
+    .await;
+    assert_eq!((real.asked(), shadow.asked()), (11, 11));
+    gateway.drain().await;
+}
