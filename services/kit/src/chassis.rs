@@ -8,14 +8,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::FutureExt;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, StatusCode};
-use serde_json::json;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -25,6 +23,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::endpoints::{self, HealthState};
 use crate::export::{ExportError, Exporter};
 use crate::fault::{Injector, inject};
 use crate::health::{Health, Phase};
@@ -242,12 +241,15 @@ impl Chassis {
         let observer = Observer::new(&self.settings.identity, self.health.clone());
         let limit = usize::try_from(self.settings.max_body.0).unwrap_or(usize::MAX);
         let mut app = routes
-            .route("/health/live", get(live_endpoint).with_state(self.state()))
+            .route(
+                "/health/live",
+                get(endpoints::live).with_state(self.state()),
+            )
             .route(
                 "/health/ready",
-                get(ready_endpoint).with_state(self.state()),
+                get(endpoints::ready).with_state(self.state()),
             )
-            .route("/metrics", get(metrics_endpoint));
+            .route("/metrics", get(endpoints::metrics));
         if let Some(document) = self.openapi.clone() {
             let serve = move || async move {
                 let kind = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -356,48 +358,5 @@ impl StopSignals {
     }
 }
 
-#[derive(Debug)]
-struct HealthState {
-    health: Arc<Health>,
-    identity: Identity,
-}
-
-impl HealthState {
-    fn answer(&self, good: bool, status: &str, more: serde_json::Value) -> Response {
-        let mut body = json!({
-            "status": status,
-            "service": self.identity.service,
-            "version": self.identity.version,
-            "release": self.identity.release,
-            "instance": self.identity.instance,
-        });
-        if let (Some(body), serde_json::Value::Object(more)) = (body.as_object_mut(), more) {
-            body.extend(more);
-        }
-        let code = if good {
-            StatusCode::OK
-        } else {
-            StatusCode::SERVICE_UNAVAILABLE
-        };
-        let fresh = (CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        (code, [fresh], axum::Json(body)).into_response()
-    }
-}
-
-async fn live_endpoint(State(state): State<Arc<HealthState>>) -> Response {
-    match state.health.dead() {
-        None => state.answer(true, "live", json!({})),
-        Some(reason) => state.answer(false, "dead", json!({ "detail": reason })),
-    }
-}
-
-async fn ready_endpoint(State(state): State<Arc<HealthState>>) -> Response {
-    let report = state.health.report().await;
-    let checks = json!({ "checks": report.checks });
-    state.answer(report.is_ready(), report.status, checks)
-}
-
-async fn metrics_endpoint() -> Response {
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(CONTENT_TYPE, kind)], measure::render()).into_response()
-}
+#[cfg(test)]
+mod tests;

@@ -17,8 +17,8 @@ use crate::trace_context::TraceContext;
 
 /// Name of the header that identifies one request.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Name of the header that tells which release of which service answered, such as `orders@r5`.
-pub const RELEASE: HeaderName = HeaderName::from_static("x-platform-release");
+/// Name of the header that tells which version of which service answered, such as `orders@r5`.
+pub const VERSION: HeaderName = HeaderName::from_static("x-platform-version");
 /// Name of the header that tells which instance answered.
 pub const INSTANCE: HeaderName = HeaderName::from_static("x-platform-instance");
 
@@ -49,20 +49,20 @@ pub(crate) fn with_current(look: impl FnOnce(&RequestContext)) {
 #[derive(Debug, Clone)]
 pub(crate) struct Observer {
     health: Arc<Health>,
-    release: Option<HeaderValue>,
+    answers_as: Option<HeaderValue>,
     instance: Option<HeaderValue>,
 }
 
 impl Observer {
     pub(crate) fn new(identity: &Identity, health: Arc<Health>) -> Self {
-        let release = identity
+        let answers_as = identity
             .release
             .as_ref()
             .map(|release| format!("{}@{release}", identity.service));
         let value = |text: &String| HeaderValue::from_str(text).ok();
         Self {
             health,
-            release: release.as_ref().and_then(value),
+            answers_as: answers_as.as_ref().and_then(value),
             instance: identity.instance.as_ref().and_then(value),
         }
     }
@@ -108,7 +108,7 @@ pub(crate) async fn observe(
                 }
             };
             set(REQUEST_ID, id);
-            set(RELEASE, observer.release);
+            set(VERSION, observer.answers_as);
             set(INSTANCE, observer.instance);
             if http1 && observer.health.is_draining() {
                 set(CONNECTION, Some(HeaderValue::from_static("close")));

@@ -54,7 +54,7 @@ async function ask(path, { method = "GET", headers = {}, body } = {}) {
         cache: "no-store",
         signal: AbortSignal.timeout?.(8000),
       });
-      showRelease(response.headers.get("x-platform-release"));
+      showVersion(response.headers.get("x-platform-version"));
       const json = (response.headers.get("content-type") || "").includes("json");
       const answer = json ? await response.json() : {};
       if (response.ok && json) return answer;
@@ -69,10 +69,10 @@ async function ask(path, { method = "GET", headers = {}, body } = {}) {
   }
 }
 
-function showRelease(release) {
-  if (!release) return;
+function showVersion(version) {
+  if (!version) return;
   const place = byId("answered");
-  place.querySelector("code").textContent = release;
+  place.querySelector("code").textContent = version;
   place.hidden = false;
 }
 

@@ -1,8 +1,9 @@
 //! A PostgreSQL server of one test, in a temporary folder, never on the usual port.
 
+use std::fs::File;
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -33,25 +34,45 @@ impl Server {
             port,
             child: None,
         };
-        let made = server
-            .command("initdb")
-            .args([
-                "--no-sync",
-                "--auth=trust",
-                "--username=shop",
-                "--encoding=UTF8",
-            ])
-            .args(["--locale=C.UTF-8", "-D"])
-            .arg(server.data())
-            .stdout(Stdio::null())
-            .output()
-            .expect("initdb");
-        assert!(
-            made.status.success(),
-            "{}",
-            String::from_utf8_lossy(&made.stderr)
-        );
+        server.lay_out();
         server
+    }
+
+    /// Makes the data folder: copied from the one that the first test made, for making one takes seconds.
+    fn lay_out(&self) {
+        let version = newest();
+        let version = version.iter().rev().nth(1).expect("a version").display();
+        let template =
+            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("postgres-{version}"));
+        let lock = File::create(template.with_extension("lock")).expect("a lock file");
+        lock.lock().expect("a lock");
+        if !template.exists() {
+            let made = self
+                .command("initdb")
+                .args([
+                    "--no-sync",
+                    "--auth=trust",
+                    "--username=shop",
+                    "--encoding=UTF8",
+                ])
+                .args(["--locale=C.UTF-8", "-D"])
+                .arg(self.data())
+                .stdout(Stdio::null())
+                .output()
+                .expect("initdb");
+            assert!(
+                made.status.success(),
+                "{}",
+                String::from_utf8_lossy(&made.stderr)
+            );
+            let unfinished = template.with_extension("unfinished");
+            let _ = std::fs::remove_dir_all(&unfinished);
+            copy(&self.data(), &unfinished);
+            std::fs::rename(&unfinished, &template).expect("a template");
+            return;
+        }
+        lock.unlock().expect("an unlock");
+        copy(&template, &self.data());
     }
 
     pub(crate) async fn start(&mut self) {
@@ -111,6 +132,12 @@ impl Server {
         command.current_dir(self.folder.path());
         command
     }
+}
+
+/// Copies a folder with its owners and modes.
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(status.expect("cp").success());
 }
 
 impl Drop for Server {

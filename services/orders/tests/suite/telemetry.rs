@@ -21,7 +21,7 @@ async fn a_request_is_counted_and_logged_with_its_trace() {
         .header("traceparent", PARENT)
         .header("x-request-id", "abc-1");
     let response = request.send().await.unwrap();
-    assert_eq!(response.headers()["x-platform-release"], "orders@r7");
+    assert_eq!(response.headers()["x-platform-version"], "orders@r7");
     assert_eq!(response.headers()["x-request-id"], "abc-1");
     let line = program.wait_for_line("answered");
     assert_eq!(line["trace_id"], TRACE);
