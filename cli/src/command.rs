@@ -14,6 +14,7 @@ mod plan;
 mod port_forward;
 mod releases;
 mod rollback;
+mod rollout;
 mod runs;
 mod schema;
 mod secrets;
@@ -39,6 +40,7 @@ pub(crate) enum Command {
     Plan(plan::PlanArgs),
     Deploy(deploy::DeployArgs),
     Rollback(rollback::RollbackArgs),
+    Rollout(rollout::RolloutArgs),
     Stop(stop::StopArgs),
     Destroy(destroy::DestroyArgs),
     Status(status::StatusArgs),
@@ -68,6 +70,7 @@ impl Command {
             Self::Plan(args) => world.block_on(plan::run(args, world)),
             Self::Deploy(args) => world.block_on(deploy::run(args, world)),
             Self::Rollback(args) => world.block_on(rollback::run(args, world)),
+            Self::Rollout(args) => world.block_on(rollout::run(args, world)),
             Self::Stop(args) => world.block_on(stop::run(args, world)),
             Self::Destroy(args) => world.block_on(destroy::run(args, world)),
             Self::Status(args) => world.block_on(status::run(args, world)),

@@ -12,6 +12,7 @@ mod moment;
 mod paint;
 mod project;
 mod report;
+mod rollout_view;
 mod run_events;
 mod stop;
 mod table;

@@ -30,6 +30,11 @@ impl Events for RunEvents {
         let kind = value.get("type").and_then(Value::as_str).unwrap_or("event");
         let told = Told::new(kind, &value, line(&event));
         self.view.tell(&told);
+        if let Event::Rollout(rollout) = &event {
+            for case in crate::rollout_view::cases(rollout) {
+                self.view.case(case);
+            }
+        }
     }
 }
 
@@ -58,7 +63,7 @@ fn line(event: &Event) -> Line {
             Line::Failed(step.to_string(), format!("{step}: {message}"))
         }
         Event::Build(build) => built(build),
-        Event::Rollout(rollout) => Line::Note(rollout.to_string()),
+        Event::Rollout(rollout) => crate::rollout_view::line(rollout),
         Event::TakingBack { release, to } => Line::Important(match to {
             Some(to) => format!("taking {release} back; {to} serves on"),
             None => format!("taking {release} back"),
@@ -80,17 +85,26 @@ fn built(event: &BuildEvent) -> Line {
     match event {
         BuildEvent::Started { services, command } => {
             let names = names(services);
-            Line::Begin(format!("build {names}"), format!("build {names}: {command}"))
+            Line::Begin(
+                format!("build {names}"),
+                format!("build {names}: {command}"),
+            )
         }
         BuildEvent::Progress {
             services,
             done,
             part,
-        } => Line::Update(format!("build {}", names(services)), format!("{done}: {part}")),
+        } => Line::Update(
+            format!("build {}", names(services)),
+            format!("{done}: {part}"),
+        ),
         BuildEvent::Output { line, .. } => Line::Detail(line.clone()),
         BuildEvent::Built { service, took, .. } => {
             let took = moment::span(*took);
-            Line::Done(format!("build {service}"), format!("build {service} ({took})"))
+            Line::Done(
+                format!("build {service}"),
+                format!("build {service} ({took})"),
+            )
         }
         BuildEvent::Uncovered { service, files } => {
             let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();

@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::world::World;
 
 /// Go back to the last good release, or to the one named, in one move
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct RollbackArgs {
     /// The release to go back to; otherwise the last one that served
     release: Option<ReleaseNumber>,
@@ -74,8 +74,11 @@ fn choose<'a>(
 ) -> Result<&'a Release, CliError> {
     if let Some(named) = named {
         return all.iter().find(|r| r.number == named).ok_or_else(|| {
-            CliError::new("rollback::unknown-release", format!("there is no release {named}"))
-                .help("`platform releases` lists those there are")
+            CliError::new(
+                "rollback::unknown-release",
+                format!("there is no release {named}"),
+            )
+            .help("`platform releases` lists those there are")
         });
     }
     if let (Some(current), Some(_)) = (&history.current, &history.unfinished) {

@@ -15,10 +15,10 @@ mod smoke;
 mod specs;
 mod status;
 
-pub use document::{WORD, all, say, under_way};
+pub use document::{WORD, all, last, say, under_way};
 pub use event::RolloutEvent;
 pub use progress::{Evidence, Latency, MemberProgress, Progress, SideProgress};
-pub use report::{Report, RolloutRecord, record_key};
+pub use report::{Report, ReportMember, RolloutRecord, last_record, record_key};
 pub use status::{Status, driver_of, status};
 
 use platform_blueprint::Rollout;

@@ -147,6 +147,29 @@ pub async fn under_way(
         .find(|state| !over(state)))
 }
 
+/// The rollout that was begun last, over or not; `None` where there never was one.
+///
+/// # Errors
+///
+/// If the store fails.
+pub async fn last(store: &dyn Store) -> Result<Option<State>, StoreError> {
+    let mut found: Option<State> = None;
+    let keys = store.list("rollouts/").await?;
+    let newest = keys.iter().rev().find(|key| *key != WORD);
+    // Rollouts of the newest release; which of several was the last their beginnings tell.
+    let Some(prefix) = newest.and_then(|key| Some(&key[..=key.rfind('/')?])) else {
+        return Ok(None);
+    };
+    for key in keys.iter().filter(|key| key.starts_with(prefix)) {
+        if let Some((state, _)) = read_state(store, key).await?
+            && found.as_ref().is_none_or(|found| found.began <= state.began)
+        {
+            found = Some(state);
+        }
+    }
+    Ok(found)
+}
+
 /// Leaves a word for the run that drives a rollout.
 ///
 /// # Errors

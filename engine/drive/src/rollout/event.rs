@@ -1,5 +1,7 @@
 //! What a rollout tells while it goes on.
 
+use std::fmt;
+
 use platform_decide::release::ReleaseNumber;
 use platform_decide::rollout::Note;
 use serde::Serialize;
@@ -30,4 +32,14 @@ pub enum RolloutEvent {
         /// What it said.
         text: String,
     },
+}
+
+impl fmt::Display for RolloutEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Step { text, .. } => f.write_str(text),
+            Self::Progress(progress) => progress.fmt(f),
+            Self::Trouble { text, .. } => write!(f, "{text}; asking again"),
+        }
+    }
 }

@@ -74,7 +74,7 @@ async fn read(metric: Metric, old: GroupId, new: GroupId, telling: UnboundedSend
             }
             // No number is no evidence.
             (Err(error), _) | (_, Err(error)) => {
-                tracing::debug!(metric = metric.name, error, "no reading")
+                tracing::debug!(metric = metric.name, error, "no reading");
             }
         }
     }

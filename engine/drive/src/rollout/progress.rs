@@ -1,5 +1,7 @@
 //! How a rollout is getting on, for people and programs that watch it.
 
+use std::fmt;
+
 use platform_decide::analysis::{Tally, Verdict};
 use platform_decide::group::GroupId;
 use platform_decide::observed::{InstanceState, Observed};
@@ -37,6 +39,37 @@ pub struct Progress {
     pub why: Option<String>,
     /// Each service.
     pub members: Vec<MemberProgress>,
+}
+
+impl fmt::Display for Progress {
+    /// One line: `5 % (2 of 5), serving 12 s: orders 40 requests 0 bad | 38 requests 1 bad`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.phase_millis / 1000;
+        write!(f, "{} ({} of {}), {} {seconds} s", self.stage, self.stage_number, self.stages, self.phase)?;
+        if let Some(by) = &self.paused_by {
+            write!(f, ", paused by {by}")?;
+        }
+        if !self.waits_for.is_empty() {
+            write!(f, ", waiting for {}", self.waits_for.join(", "))?;
+        }
+        for member in &self.members {
+            let (new, old) = (&member.new, &member.old);
+            write!(
+                f,
+                "; {} new {} requests {} bad, old {} requests {} bad",
+                member.service, new.stage.requests, new.stage.bad, old.stage.requests, old.stage.bad
+            )?;
+            if let Some(evidence) = &member.evidence {
+                write!(
+                    f,
+                    ", evidence {:.0} % worse {:.0} % fine",
+                    evidence.towards_worse * 100.0,
+                    evidence.towards_better * 100.0
+                )?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// One service of a rollout at one moment.

@@ -10,7 +10,7 @@ use platform_port::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::progress::phase_name;
-use crate::releases::to_json;
+use crate::releases::{read_json, to_json};
 
 /// What a rollout did and showed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,6 +66,29 @@ pub struct RolloutRecord {
 /// The key of the report of one rollout of a run; `first` is the service that names the rollout.
 pub fn record_key(run: &str, first: &str) -> String {
     format!("runs/{run}/rollout/{first}")
+}
+
+/// The report of the rollout that ended last; `None` where there is none.
+///
+/// # Errors
+///
+/// If the store fails.
+pub async fn last_record(store: &dyn Store) -> Result<Option<RolloutRecord>, StoreError> {
+    let mut found: Option<RolloutRecord> = None;
+    let keys = store.list("runs/").await?;
+    // Ids of runs sort by their time, and a run has its reports together.
+    let Some(newest) = keys.iter().rev().find(|key| key.contains("/rollout/")) else {
+        return Ok(None);
+    };
+    let prefix = newest.rsplit_once('/').map_or("", |(run, _)| run);
+    for key in keys.iter().filter(|key| key.starts_with(prefix) && key.contains("/rollout/")) {
+        if let Some((record, _)) = read_json::<RolloutRecord>(store, key).await?
+            && found.as_ref().is_none_or(|found| found.report.ended_at <= record.report.ended_at)
+        {
+            found = Some(record);
+        }
+    }
+    Ok(found)
 }
 
 impl Report {

@@ -1,0 +1,230 @@
+//! `platform rollout`: watch and steer the rollout under way, from any terminal.
+
+use std::time::{Duration, Instant};
+
+use clap::Subcommand;
+use platform_decide::rollout::{Order, Phase, State, Word};
+use platform_drive::owner::Owner;
+use platform_drive::rollout::{self, Progress, RolloutRecord};
+use platform_port::Target;
+use serde_json::Value;
+
+use super::rollback;
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::paint::Paint;
+use crate::rollout_view::RolloutShown;
+use crate::view::{Shown, Told};
+use crate::world::World;
+
+/// How long the run that drives a rollout may take to hear a word.
+const HEARD_WITHIN: Duration = Duration::from_secs(15);
+
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Watch and steer the rollout under way
+#[derive(Debug, clap::Args)]
+pub(crate) struct RolloutArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Show where it stands: weights, requests, errors and latency of both sides, evidence
+    Status {
+        /// Go on showing it until it is over
+        #[arg(short, long)]
+        watch: bool,
+    },
+    /// Stay at this step; what goes wrong still goes back
+    Pause(SayArgs),
+    /// Go on after a pause
+    Resume(SayArgs),
+    /// Go to the next step without waiting for its verdict
+    Next(SayArgs),
+    /// Go to the end without waiting for holds, gates and verdicts
+    Promote(SayArgs),
+    /// Go back to the old release, in one move
+    Abort(SayArgs),
+    /// Show the report of the last rollout, as Markdown
+    Report,
+}
+
+#[derive(Debug, clap::Args)]
+struct SayArgs {
+    /// Return only when the rollout is over
+    #[arg(long)]
+    wait: bool,
+}
+
+pub(crate) async fn run(args: &RolloutArgs, world: &World) -> Result<Exit, CliError> {
+    let target = world.target()?;
+    match &args.what {
+        What::Status { watch } => status(world, target.as_ref(), *watch).await,
+        What::Report => report(world, target.as_ref()).await,
+        What::Pause(say) => steer(world, target.as_ref(), Order::Pause, say).await,
+        What::Resume(say) => steer(world, target.as_ref(), Order::Resume, say).await,
+        What::Next(say) => steer(world, target.as_ref(), Order::Next, say).await,
+        What::Promote(say) => steer(world, target.as_ref(), Order::Promote, say).await,
+        What::Abort(say) => {
+            let under_way = rollout::status(target.as_ref()).await?;
+            if under_way.is_some_and(|status| status.driver.is_none()) {
+                // Nobody hears, so this run takes it back itself.
+                let back = rollback::RollbackArgs::default();
+                return Box::pin(rollback::run(&back, world)).await;
+            }
+            steer(world, target.as_ref(), Order::Abort, say).await
+        }
+    }
+}
+
+fn none() -> CliError {
+    CliError::new("rollout::none", "no rollout is under way")
+        .help("`platform rollout report` shows the last one")
+}
+
+async fn status(world: &World, target: &dyn Target, watch: bool) -> Result<Exit, CliError> {
+    loop {
+        let Some(shown) = look(target).await? else {
+            return Err(none());
+        };
+        let over = shown.over;
+        if watch {
+            world.view.redraw(&shown);
+        } else {
+            world.view.show(&shown);
+        }
+        if !watch || over || world.view.closed() {
+            return Ok(Exit::Done);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = world.stop.token().cancelled() => return Ok(Exit::Done),
+        }
+    }
+}
+
+/// The rollout under way, or the last one that was.
+async fn look(target: &dyn Target) -> Result<Option<RolloutShown>, CliError> {
+    if let Some(status) = rollout::status(target).await? {
+        return Ok(Some(RolloutShown {
+            progress: status.progress,
+            log: status.state.log,
+            driver: status.driver.map(|holder| holder.run),
+            over: false,
+        }));
+    }
+    let last = rollout::last(target.store()).await?;
+    Ok(last.map(|state| RolloutShown {
+        progress: Progress::of(&state, None, None),
+        over: true,
+        log: state.log,
+        driver: None,
+    }))
+}
+
+/// Leaves a word for the run that drives the rollout, and waits until it has been heard.
+async fn steer(
+    world: &World,
+    target: &dyn Target,
+    order: Order,
+    say: &SayArgs,
+) -> Result<Exit, CliError> {
+    let Some(status) = rollout::status(target).await? else {
+        return Err(none());
+    };
+    if status.driver.is_none() {
+        let message = format!(
+            "the run that drove the rollout of {} is gone",
+            status.state.release
+        );
+        return Err(CliError::new("rollout::no-driver", message)
+            .help("`platform deploy` goes on with it, `platform rollout abort` takes it back"));
+    }
+    let said = Word {
+        id: world.run().to_owned(),
+        order,
+        release: status.state.release,
+        by: Owner::this_process().to_string(),
+        at: world.clock.millis(),
+    };
+    rollout::say(target.store(), &said).await?;
+    let asked = Instant::now();
+    loop {
+        let all = rollout::all(target.store(), said.release).await?;
+        let heard = |state: &&State| state.heard.as_ref() == Some(&said.id);
+        if let Some(state) = all.iter().find(heard) {
+            let text = state.log.last().map(|entry| entry.note.to_string());
+            let text = text.unwrap_or_else(|| order.as_str().to_owned());
+            world
+                .view
+                .tell(&Told::note(format!("{}: {text}", said.release)));
+            break;
+        }
+        if asked.elapsed() > HEARD_WITHIN {
+            let message = format!(
+                "the run that drives {} has not heard `{}`",
+                said.release,
+                order.as_str()
+            );
+            return Err(CliError::new("rollout::not-heard", message)
+                .help("`platform rollout status` shows who drives it; the word stays and is heard when it goes on"));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    if say.wait {
+        return until_over(world, target, &said).await;
+    }
+    Ok(Exit::Done)
+}
+
+async fn until_over(world: &World, target: &dyn Target, said: &Word) -> Result<Exit, CliError> {
+    loop {
+        let all = rollout::all(target.store(), said.release).await?;
+        let mine = all
+            .iter()
+            .find(|state| state.heard.as_ref() == Some(&said.id));
+        match mine.map(|state| &state.phase) {
+            None | Some(Phase::Promoted) => return Ok(Exit::Done),
+            Some(Phase::RolledBack { .. }) => {
+                let asked = said.order == Order::Abort;
+                return Ok(if asked { Exit::Done } else { Exit::RolledBack });
+            }
+            Some(phase) if phase.is_over() => return Ok(Exit::Failed),
+            Some(_) => {}
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = world.stop.token().cancelled() => return Ok(Exit::Interrupted),
+        }
+    }
+}
+
+struct ReportShown(RolloutRecord);
+
+impl Shown for ReportShown {
+    fn kind(&self) -> &'static str {
+        "rollout_report"
+    }
+
+    fn json(&self) -> Value {
+        serde_json::to_value(&self.0).unwrap_or_default()
+    }
+
+    fn human(&self, _: Paint) -> String {
+        self.0.markdown.clone()
+    }
+}
+
+async fn report(world: &World, target: &dyn Target) -> Result<Exit, CliError> {
+    let Some(record) = rollout::last_record(target.store()).await? else {
+        return Err(CliError::new(
+            "rollout::no-report",
+            "no rollout has ended in this environment yet",
+        ));
+    };
+    world.view.summary(&record.markdown);
+    world.view.show(&ReportShown(record));
+    Ok(Exit::Done)
+}

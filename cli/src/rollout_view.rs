@@ -1,0 +1,297 @@
+//! How a rollout looks: a line while it goes on, a page when it is asked for.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use platform_decide::rollout::{Entry, Note};
+use platform_drive::rollout::{Evidence, Progress, RolloutEvent, SideProgress};
+use serde_json::{Value, json};
+
+use crate::moment;
+use crate::paint::Paint;
+use crate::table::{Cell, Table, Tone};
+use crate::view::{Case, Line, Shown, Verdict};
+
+/// Cells of a bar of evidence.
+const BAR: usize = 20;
+
+/// How an event is told to people.
+pub(crate) fn line(event: &RolloutEvent) -> Line {
+    match event {
+        RolloutEvent::Step {
+            what,
+            text,
+            release,
+            ..
+        } => match what {
+            Note::GoingBack { .. }
+            | Note::Holding { .. }
+            | Note::Stuck { .. }
+            | Note::Paused { .. } => Line::Important(format!("{release} {text}")),
+            _ => Line::Note(format!("{release} {text}")),
+        },
+        RolloutEvent::Progress(progress) => {
+            let services: Vec<&str> = progress
+                .members
+                .iter()
+                .map(|member| member.service.as_str())
+                .collect();
+            Line::Update(
+                format!("rollout {}", services.join(" ")),
+                format!("{} {progress}", progress.release),
+            )
+        }
+        RolloutEvent::Trouble { .. } => Line::Important(event.to_string()),
+    }
+}
+
+/// What an event means for `JUnit`.
+pub(crate) fn cases(event: &RolloutEvent) -> Vec<Case> {
+    let RolloutEvent::Step { what, release, .. } = event else {
+        return Vec::new();
+    };
+    let case = |name: String, verdict| Case {
+        suite: "rollout".to_owned(),
+        name: format!("{release} {name}"),
+        verdict,
+    };
+    match what {
+        Note::StageOver { result } => vec![case(result.stage.clone(), Verdict::Passed)],
+        Note::Promoted => vec![case("promoted".to_owned(), Verdict::Passed)],
+        Note::GoingBack { why } => vec![case(
+            "promoted".to_owned(),
+            Verdict::Failed(why.to_string()),
+        )],
+        _ => Vec::new(),
+    }
+}
+
+/// A rollout at one moment, with what happened in it and who drives it.
+pub(crate) struct RolloutShown {
+    pub(crate) progress: Progress,
+    pub(crate) log: Vec<Entry>,
+    pub(crate) driver: Option<String>,
+    /// Nothing more happens by itself.
+    pub(crate) over: bool,
+}
+
+impl Shown for RolloutShown {
+    fn kind(&self) -> &'static str {
+        "rollout_status"
+    }
+
+    fn json(&self) -> Value {
+        let mut value = serde_json::to_value(&self.progress).unwrap_or_default();
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("driver".to_owned(), json!(self.driver));
+            fields.insert("over".to_owned(), json!(self.over));
+            fields.insert("log".to_owned(), json!(self.log));
+        }
+        value
+    }
+
+    fn human(&self, paint: Paint) -> String {
+        let progress = &self.progress;
+        let mut text = self.head(paint);
+        let mut table = Table::new(&[
+            "GROUP", "SHARE", "READY", "REQUESTS", "BAD", "SLOW", "MEAN", "P99",
+        ]);
+        for member in &progress.members {
+            table.row(side(&member.new));
+            table.row(side(&member.old));
+        }
+        text.push_str(&table.render(paint));
+        for member in &progress.members {
+            if let Some(evidence) = &member.evidence {
+                text.push('\n');
+                text.push_str(&bars(&member.service, evidence, paint));
+            }
+        }
+        text.push('\n');
+        // The last that happened; the report has all of it.
+        for entry in self.log.iter().rev().take(6).rev() {
+            let time = moment::time_of_day(entry.at);
+            let _ = writeln!(text, "{} {}", paint.dim(&time), entry.note);
+        }
+        text
+    }
+}
+
+impl RolloutShown {
+    fn head(&self, paint: Paint) -> String {
+        let progress = &self.progress;
+        let mut text = format!(
+            "{} {}, {}: {}",
+            paint.bold(&progress.release.to_string()),
+            progress.strategy,
+            progress.stage,
+            progress.phase
+        );
+        if !self.over {
+            let _ = write!(
+                text,
+                ", step {} of {}",
+                progress.stage_number, progress.stages
+            );
+            let phase = moment::span(Duration::from_millis(progress.phase_millis));
+            match progress.phase_at_least_millis.map(Duration::from_millis) {
+                Some(least) => {
+                    let _ = write!(text, ", {phase} of at least {}", moment::span(least));
+                }
+                None => {
+                    let _ = write!(text, ", {phase}");
+                }
+            }
+        }
+        let total = moment::span(Duration::from_millis(progress.total_millis));
+        let _ = writeln!(text, ", {total} in all");
+        if let Some(by) = &progress.paused_by {
+            let _ = writeln!(
+                text,
+                "{}",
+                paint.yellow(&format!(
+                    "paused by {by}; `platform rollout resume` goes on"
+                ))
+            );
+        }
+        if !progress.waits_for.is_empty() {
+            let waits = format!("waiting for {}", progress.waits_for.join(", "));
+            let _ = writeln!(text, "{}", paint.yellow(&waits));
+        }
+        if let Some(why) = &progress.why {
+            let _ = writeln!(text, "{}", paint.red(why));
+        }
+        if !self.over && self.driver.is_none() {
+            let gone = "nobody drives it: `platform deploy` goes on with it, `platform rollout abort` takes it back";
+            let _ = writeln!(text, "{}", paint.yellow(gone));
+        }
+        text.push('\n');
+        text
+    }
+}
+
+fn side(side: &SideProgress) -> Vec<Cell> {
+    let millis = |micros: u64| moment::span(Duration::from_micros(micros));
+    let bad = if side.total.bad == 0 {
+        Tone::Plain
+    } else {
+        Tone::Warn
+    };
+    vec![
+        Cell::from(side.group.to_string()),
+        Cell::from(format!("{}.{} %", side.share / 10, side.share % 10)),
+        Cell::from(format!("{}/{}", side.ready, side.instances)),
+        Cell::from(side.total.requests.to_string()),
+        Cell::new(side.total.bad.to_string(), bad),
+        Cell::from(side.total.slow.to_string()),
+        Cell::from(
+            side.latency
+                .map(|latency| millis(latency.mean_micros))
+                .unwrap_or_default(),
+        ),
+        Cell::from(
+            side.latency
+                .and_then(|latency| latency.p99_micros)
+                .map(millis)
+                .unwrap_or_default(),
+        ),
+    ]
+}
+
+/// Evidence towards both verdicts.
+fn bars(service: &str, evidence: &Evidence, paint: Paint) -> String {
+    let bar = |part: f64| {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "a share of a few cells"
+        )]
+        let full = (part.clamp(0.0, 1.0) * BAR as f64).round() as usize;
+        (
+            format!("{}{}", "█".repeat(full), "░".repeat(BAR - full)),
+            part * 100.0,
+        )
+    };
+    let (worse, worse_percent) = bar(evidence.towards_worse);
+    let (fine, fine_percent) = bar(evidence.towards_better);
+    format!(
+        "{service} worse  {} {worse_percent:>3.0} %\n{service} fine   {} {fine_percent:>3.0} %\n{}\n",
+        paint.red(&worse),
+        paint.green(&fine),
+        paint.dim(&evidence.verdict)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use platform_decide::analysis::Tally;
+    use platform_drive::rollout::MemberProgress;
+
+    use super::*;
+
+    fn shown() -> RolloutShown {
+        let side = |group: &str, share, requests, bad| SideProgress {
+            group: group.parse().unwrap(),
+            share,
+            ready: 1,
+            instances: 1,
+            stage: Tally {
+                requests,
+                bad,
+                slow: 0,
+            },
+            total: Tally {
+                requests,
+                bad,
+                slow: 0,
+            },
+            latency: None,
+        };
+        RolloutShown {
+            progress: Progress {
+                release: "r7".parse().unwrap(),
+                strategy: "canary",
+                phase: "serving",
+                stage: "5 %".to_owned(),
+                stage_number: 2,
+                stages: 5,
+                phase_millis: 12_000,
+                phase_at_least_millis: Some(30_000),
+                total_millis: 61_000,
+                paused_by: None,
+                waits_for: Vec::new(),
+                why: None,
+                members: vec![MemberProgress {
+                    service: "orders".to_owned(),
+                    new: side("orders@r7", 50, 40, 2),
+                    old: side("orders@r5-baseline", 50, 42, 0),
+                    evidence: Some(Evidence {
+                        towards_worse: 0.5,
+                        towards_better: 0.0,
+                        verdict: "cannot tell yet".to_owned(),
+                    }),
+                }],
+            },
+            log: Vec::new(),
+            driver: None,
+            over: false,
+        }
+    }
+
+    #[test]
+    fn a_page_shows_both_sides_and_the_evidence() {
+        insta::assert_snapshot!(shown().human(Paint::NONE), @r"
+        r7 canary, 5 %: serving, step 2 of 5, 12.0 s of at least 30.0 s, 1m 1s in all
+        nobody drives it: `platform deploy` goes on with it, `platform rollout abort` takes it back
+
+        GROUP               SHARE  READY  REQUESTS  BAD  SLOW
+        orders@r7           5.0 %  1/1    40        2    0
+        orders@r5-baseline  5.0 %  1/1    42        0    0
+
+        orders worse  ██████████░░░░░░░░░░  50 %
+        orders fine   ░░░░░░░░░░░░░░░░░░░░   0 %
+        cannot tell yet
+        ");
+    }
+}
