@@ -71,7 +71,10 @@ impl CargoOutput {
         };
         match bin {
             Some(bin) => named(bin),
-            None => all().map(|(_, path)| path).collect(),
+            None => match named(package) {
+                own if own.is_empty() => all().map(|(_, path)| path).collect(),
+                own => own,
+            },
         }
     }
 }
@@ -152,7 +155,7 @@ mod tests {
             output.programs("orders", Some("admin")),
             [Path::new("/t/admin")]
         );
-        assert_eq!(output.programs("orders", None).len(), 2);
+        assert_eq!(output.programs("orders", None), [Path::new("/t/orders")]);
         assert_eq!(output.programs("web", None), [Path::new("/t/server")]);
         assert!(output.programs("web", Some("other")).is_empty());
         assert_eq!(output.done, 4);

@@ -65,18 +65,14 @@ impl Inputs {
 /// Which files a build reads, before they are listed.
 enum Reads {
     Package(Package),
-    /// All files of a folder but those below some.
-    Folder {
-        folder: PathBuf,
-        without: Vec<PathBuf>,
-    },
+    /// All files of a folder that git does not ignore.
+    Folder(PathBuf),
     /// Files and folders, each by its path.
     Paths(Vec<PathBuf>),
     /// Files that match globs.
     Matching {
         folder: PathBuf,
         globs: GlobSet,
-        without: Vec<PathBuf>,
     },
 }
 
@@ -160,7 +156,6 @@ fn reads_of(
         Build::Dockerfile(build) => Reads::Matching {
             folder: present(&build.dockerfile)?,
             globs: globs(name, &["**".to_owned()])?,
-            without: Vec::new(),
         },
         Build::Program(build) => {
             let mut paths = vec![present(&build.program)?];
@@ -179,20 +174,14 @@ fn command_reads(
     build: &CommandBuild,
     folder: PathBuf,
 ) -> Result<Reads, BuildError> {
-    let without = build
-        .output
-        .iter()
-        .map(|output| normal(&folder.join(output)))
-        // Where all of the folder is the output, it is its own input.
-        .filter(|output| *output != folder)
-        .collect();
+    // What it leaves is not left out: an output may well be a source too, as scripts are. What a build makes is known
+    // by being ignored.
     Ok(if build.inputs.is_empty() {
-        Reads::Folder { folder, without }
+        Reads::Folder(folder)
     } else {
         Reads::Matching {
             globs: globs(name, &build.inputs)?,
             folder,
-            without,
         }
     })
 }
@@ -251,7 +240,7 @@ impl Reads {
     fn folders(&self) -> Vec<PathBuf> {
         match self {
             Self::Package(package) => package.folders.iter().cloned().collect(),
-            Self::Folder { folder, .. } => vec![folder.clone()],
+            Self::Folder(folder) => vec![folder.clone()],
             Self::Paths(paths) => paths.iter().filter(|path| path.is_dir()).cloned().collect(),
             Self::Matching { .. } => Vec::new(),
         }
@@ -277,10 +266,9 @@ impl Reads {
                 .filter(|path| **path != blueprint)
                 .cloned()
                 .collect(),
-            Self::Folder { folder, without } => listing
+            Self::Folder(folder) => listing
                 .below(folder)
                 .filter(|path| **path != blueprint)
-                .filter(|path| !without.iter().any(|out| path.starts_with(out)))
                 .cloned()
                 .collect(),
             Self::Paths(paths) => paths
@@ -293,15 +281,7 @@ impl Reads {
                     }
                 })
                 .collect(),
-            Self::Matching {
-                folder,
-                globs,
-                without,
-            } => {
-                let mut files = tree::matching(folder, globs);
-                files.retain(|path| !without.iter().any(|out| path.starts_with(out)));
-                files
-            }
+            Self::Matching { folder, globs } => tree::matching(folder, globs),
         }
     }
 }

@@ -257,24 +257,28 @@ impl Draft {
         if let Some(parent) = to.parent() {
             fs::create_dir_all(parent).map_err(BuildError::file("make", parent))?;
         }
-        copy(from, &to, self.temp.path())
+        copy(from, &to)
     }
 }
 
-/// Copies as it is: modes kept, links as links. What lies in the store is left out of it.
-fn copy(from: &Path, to: &Path, draft: &Path) -> Result<(), BuildError> {
+/// Copies as it is: modes kept, links as links.
+fn copy(from: &Path, to: &Path) -> Result<(), BuildError> {
     let meta = fs::symlink_metadata(from).map_err(BuildError::file("read", from))?;
     if meta.is_symlink() {
         let target = fs::read_link(from).map_err(BuildError::file("read", from))?;
         std::os::unix::fs::symlink(target, to).map_err(BuildError::file("write", to))
     } else if meta.is_dir() {
-        if draft.starts_with(from) && from.file_name().is_some_and(|name| name == ".platform") {
+        // Of a whole project, neither our own state nor the repository's.
+        if from
+            .file_name()
+            .is_some_and(|name| name == ".platform" || name == ".git")
+        {
             return Ok(());
         }
         fs::create_dir_all(to).map_err(BuildError::file("make", to))?;
         for entry in fs::read_dir(from).map_err(BuildError::file("read", from))? {
             let entry = entry.map_err(BuildError::file("read", from))?;
-            copy(&entry.path(), &to.join(entry.file_name()), draft)?;
+            copy(&entry.path(), &to.join(entry.file_name()))?;
         }
         Ok(())
     } else if meta.is_file() {

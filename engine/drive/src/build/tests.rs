@@ -107,6 +107,7 @@ fn site() -> Project {
             ("site/index.html", "one"),
             ("site/serve.sh", "#!/bin/sh\n"),
             ("other/x", ""),
+            (".gitignore", "out\n"),
         ],
         &[("site", SITE)],
     )
