@@ -118,17 +118,13 @@ impl Evidence {
 impl MeasureEvidence {
     fn observe(&mut self, look: Look, before: Look, history: Tally, clump: f64) {
         let base = self.rate(before.baseline.plus(history));
-        let clump = clump.max(self.dispersion.clump());
         let counts = Counts {
             canary_bad: number(self.measure.count(look.canary)),
             canary: number(look.canary.requests),
             baseline_bad: number(self.measure.count(look.baseline)),
             baseline: number(look.baseline.requests),
         };
-        let seen = number(before.canary.requests);
-        self.worse.observe(counts, base, clump, seen);
-        let together = self.rate(before.baseline.plus(before.canary).plus(history));
-        self.better.observe(counts, together, clump, seen);
+        let known = self.dispersion.clump().max(clump);
         let expected = counts.canary * self.rate(before.canary);
         let share = expected / (expected + counts.baseline * base);
         self.dispersion.observe(
@@ -136,6 +132,11 @@ impl MeasureEvidence {
             counts.canary_bad + counts.baseline_bad,
             share,
         );
+        let clumps = (known, self.dispersion.clump().max(clump));
+        let seen = number(before.canary.requests);
+        self.worse.observe(counts, base, clumps, seen);
+        let together = self.rate(before.baseline.plus(before.canary).plus(history));
+        self.better.observe(counts, together, clumps, seen);
     }
 
     /// The rate of a side so far, drawn towards half of the regression while little is known.
@@ -168,4 +169,212 @@ fn recent(history: Tally) -> Tally {
 #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 pub(crate) fn number(count: u64) -> f64 {
     count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::analysis::{Advice, Basis, Undecided};
+
+    fn side(requests: u64, bad: u64, slow: u64) -> Tally {
+        Tally {
+            requests,
+            bad,
+            slow,
+        }
+    }
+
+    /// The verdict after the same look over and over, or the first that is final.
+    fn after(policy: &Policy, looks: u64, baseline: Tally, canary: Tally) -> Verdict {
+        let mut evidence = Evidence::new(policy);
+        let mut verdict = evidence.verdict(policy, Duration::ZERO);
+        for second in 1..=looks {
+            evidence.observe(Look { baseline, canary });
+            verdict = evidence.verdict(policy, Duration::from_secs(second));
+            if verdict.advice() != Advice::Hold {
+                break;
+            }
+        }
+        verdict
+    }
+
+    #[test]
+    fn half_bad_is_worse_within_a_few_looks() {
+        let verdict = after(&Policy::default(), 4, side(20, 0, 0), side(20, 10, 0));
+        let Verdict::Worse(finding) = &verdict else {
+            panic!("{}", verdict.explain());
+        };
+        assert_eq!(finding.deciding, Some(Measure::Errors));
+        assert_eq!(finding.advice, Advice::RollBack);
+        assert!(finding.canary_requests <= 60);
+        assert!((finding.towards_worse - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn one_burst_between_two_looks_is_not_enough() {
+        let verdict = after(&Policy::default(), 1, side(1000, 0, 0), side(1000, 1000, 0));
+        assert!(
+            matches!(verdict, Verdict::CannotTellYet(_)),
+            "{}",
+            verdict.explain()
+        );
+    }
+
+    #[test]
+    fn slow_answers_alone_roll_back() {
+        let verdict = after(&Policy::default(), 60, side(50, 0, 1), side(50, 0, 15));
+        assert!(
+            matches!(&verdict, Verdict::Worse(finding) if finding.deciding == Some(Measure::Slow))
+        );
+        assert!(verdict.explain().contains("slow"), "{}", verdict.explain());
+    }
+
+    #[test]
+    fn equal_releases_move_on_but_not_before_their_time() {
+        let policy = Policy::default();
+        let verdict = after(&policy, 300, side(100, 0, 1), side(100, 0, 1));
+        assert!(
+            matches!(verdict, Verdict::BetterOrEqual(_)),
+            "{}",
+            verdict.explain()
+        );
+        assert!(verdict.finding().elapsed >= policy.at_least);
+    }
+
+    #[test]
+    fn silence_is_no_evidence() {
+        let policy = Policy {
+            undecided: Undecided::Hold,
+            ..Policy::default()
+        };
+        let waiting = after(&policy, 599, side(0, 0, 0), side(0, 0, 0));
+        assert!(
+            matches!(waiting, Verdict::CannotTellYet(_)),
+            "{}",
+            waiting.explain()
+        );
+        let quiet = after(&policy, 600, side(0, 0, 0), side(0, 0, 0));
+        assert!(matches!(quiet, Verdict::TooQuiet(_)), "{}", quiet.explain());
+        assert_eq!(quiet.advice(), Advice::Hold);
+        let one_sided = after(&policy, 600, side(50, 0, 0), side(0, 0, 0));
+        assert!(
+            matches!(one_sided, Verdict::TooQuiet(_)),
+            "{}",
+            one_sided.explain()
+        );
+    }
+
+    #[test]
+    fn what_is_still_open_at_the_end_is_decided_by_the_policy() {
+        for (undecided, advice) in [
+            (Undecided::RollBack, Advice::RollBack),
+            (Undecided::Advance, Advice::Advance),
+        ] {
+            let policy = Policy {
+                undecided,
+                max_samples: Some(60),
+                at_least: Duration::ZERO,
+                ..Policy::default()
+            };
+            let verdict = after(&policy, 10, side(10, 0, 0), side(10, 0, 0));
+            assert!(
+                matches!(verdict, Verdict::CannotTellYet(_)),
+                "{}",
+                verdict.explain()
+            );
+            assert_eq!(verdict.finding().basis, Basis::Expired);
+            assert_eq!(verdict.advice(), advice);
+        }
+    }
+
+    #[test]
+    fn a_policy_that_judges_nothing_never_says_better() {
+        let policy = Policy {
+            errors: None,
+            slow: None,
+            ..Policy::default()
+        };
+        let verdict = after(&policy, 500, side(100, 0, 0), side(100, 50, 50));
+        assert!(
+            matches!(verdict, Verdict::CannotTellYet(_)),
+            "{}",
+            verdict.explain()
+        );
+    }
+
+    #[test]
+    fn a_verdict_says_its_numbers() {
+        let verdict = after(&Policy::default(), 4, side(20, 0, 0), side(20, 10, 0));
+        let text = verdict.explain();
+        assert!(
+            text.starts_with("the new release is worse: 50.0 % bad (")
+                && text.contains("against 0.0 % (0 of"),
+            "{text}"
+        );
+    }
+
+    fn looks() -> impl Strategy<Value = Vec<Look>> {
+        let tally = || {
+            (0..60_u64, 0..20_u64, 0..20_u64)
+                .prop_map(|(requests, bad, slow)| side(requests, bad, slow))
+        };
+        let look = (tally(), tally()).prop_map(|(baseline, canary)| Look { baseline, canary });
+        prop::collection::vec(look, 1..60)
+    }
+
+    proptest! {
+        #[test]
+        fn evidence_that_was_saved_goes_on_the_same(looks in looks(), cut in 0..60_usize) {
+            let policy = Policy::default();
+            let (mut whole, mut part) = (Evidence::new(&policy), Evidence::new(&policy));
+            for (at, look) in looks.iter().enumerate() {
+                whole.observe(*look);
+                part.observe(*look);
+                if at == cut {
+                    let saved = serde_json::to_string(&part).unwrap();
+                    part = serde_json::from_str(&saved).unwrap();
+                }
+            }
+            // Decimal text may move the last bit of a number.
+            let elapsed = Duration::from_secs(40);
+            let (left, right) = (whole.verdict(&policy, elapsed), part.verdict(&policy, elapsed));
+            prop_assert_eq!(whole.total(), part.total());
+            prop_assert_eq!(left.explain(), right.explain());
+            prop_assert!((left.finding().towards_worse - right.finding().towards_worse).abs() < 1e-9);
+            prop_assert!((left.finding().towards_better - right.finding().towards_better).abs() < 1e-9);
+        }
+
+        #[test]
+        fn evidence_stays_a_number(looks in looks()) {
+            let policy = Policy::default();
+            let mut evidence = Evidence::new(&policy);
+            for look in looks {
+                evidence.observe(look);
+                let verdict = evidence.verdict(&policy, Duration::from_secs(5));
+                let finding = verdict.finding();
+                prop_assert!((0.0..=1.0).contains(&finding.towards_worse));
+                prop_assert!((0.0..=1.0).contains(&finding.towards_better));
+                prop_assert!(evidence.measures.iter().all(|each| each.worse.log_evidence().is_finite()));
+                prop_assert!(!verdict.explain().is_empty());
+            }
+        }
+
+        #[test]
+        fn a_canary_that_never_does_worse_is_never_called_worse(
+            looks in looks(),
+            less in prop::collection::vec((0..20_u64, 0..20_u64), 60),
+        ) {
+            let policy = Policy::default();
+            let mut evidence = Evidence::new(&policy);
+            for (look, less) in looks.iter().zip(less) {
+                let baseline = look.baseline.coherent();
+                let canary = side(baseline.requests, baseline.bad.saturating_sub(less.0), baseline.slow.saturating_sub(less.1));
+                evidence.observe(Look { baseline, canary });
+                let verdict = evidence.verdict(&policy, Duration::from_secs(40));
+                prop_assert!(!matches!(verdict, Verdict::Worse(_)), "{}", verdict.explain());
+            }
+        }
+    }
 }

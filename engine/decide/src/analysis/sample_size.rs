@@ -155,9 +155,20 @@ mod tests {
     }
 
     #[test]
-    fn a_known_sample_size() {
-        // One-sided 5 % and 20 %, 10 % against 20 %: about 155 a side in any textbook.
-        let needed = fixed_samples(0.1, 0.0, 0.1, 1.0, 0.05, 0.2);
-        assert!((145.0..165.0).contains(&needed), "{needed}");
+    fn planned_samples_are_what_the_exact_test_needs() {
+        // Needed by the exact test, found by simulation: examples/simulate/reference.rs.
+        for (base, allowed, exact) in [
+            (0.001, 0.0, 1_059.0),
+            (0.005, 0.0, 1_717.0),
+            (0.02, 0.0, 3_867.0),
+            (0.005, 0.005, 4_059.0),
+            (0.02, 0.005, 8_546.0),
+        ] {
+            let planned = fixed_samples(base, allowed, 0.015, 1.0, 0.01, 0.05);
+            assert!(
+                (0.95..1.06).contains(&(planned / exact)),
+                "{base} {allowed}: {planned}"
+            );
+        }
     }
 }

@@ -341,7 +341,8 @@ impl End {
             .measures()
             .iter()
             .map(|each| needed(each, evidence, policy))
-            .fold(0.0, f64::max);
+            .reduce(f64::max)
+            .unwrap_or(f64::INFINITY);
         let at_most = policy.max_samples.map_or(needed, number);
         let canary = number(total.canary.requests);
         let reached = canary >= at_most && total.baseline.requests > 0;

@@ -96,9 +96,10 @@ impl Wealth {
     /// Bets on one look.
     ///
     /// - `base`: the baseline's rate as known before the look
-    /// - `clump`: evidence is divided by it, at least 1
+    /// - `clump`: size of clumps as known before the look, and with it; losses are divided by the one, gains by the
+    ///   larger, which can only make the evidence smaller and so leaves it valid
     /// - `seen`: canary requests before the look
-    pub(crate) fn observe(&mut self, look: Counts, base: f64, clump: f64, seen: f64) {
+    pub(crate) fn observe(&mut self, look: Counts, base: f64, clump: (f64, f64), seen: f64) {
         let reserve = |seen: f64| RESERVE * RESERVE_HALF / (RESERVE_HALF + seen);
         let left = reserve(seen + look.canary);
         let fresh = if seen <= 0.0 {
@@ -122,7 +123,13 @@ impl Wealth {
                 },
                 look,
             );
-            let after = before + gain / clump.max(1.0);
+            let after = before
+                + gain
+                    / if gain > 0.0 {
+                        clump.1.max(clump.0)
+                    } else {
+                        clump.0
+                    };
             stake.log_wealth = Some(after);
             worth.add(after);
         }
@@ -142,9 +149,9 @@ fn stakes_on_worse(margin: Margin) -> Vec<Stake> {
     };
     let mut stakes = vec![stake(margin.regression, 0.75)];
     let mut shift = margin.regression;
-    while shift < 0.35 {
+    while shift * 4.0 < 0.35 {
         shift *= 4.0;
-        stakes.push(stake(shift.min(0.6), 0.0));
+        stakes.push(stake(shift, 0.0));
     }
     stakes.push(stake(0.95, 0.0));
     share_rest(&mut stakes, 1);
@@ -284,4 +291,100 @@ pub(crate) fn log_sum(left: f64, right: f64) -> f64 {
         (right, left)
     };
     large + (small - large).exp().ln_1p()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The chance of so many of `of` with probability `share`.
+    fn chance(count: u32, of: u32, share: f64) -> f64 {
+        let ways = (0..count).fold(1.0, |ways, at| {
+            ways * f64::from(of - at) / f64::from(at + 1)
+        });
+        let power = |base: f64, times: u32| base.powf(f64::from(times));
+        ways * power(share, count) * power(1.0 - share, of - count)
+    }
+
+    /// Mean of S over all outcomes of a look.
+    fn mean_factor(
+        against: Against,
+        edge: f64,
+        on: Rates,
+        truth: Rates,
+        (canary, baseline): (u32, u32),
+    ) -> f64 {
+        let mut mean = 0.0;
+        for canary_bad in 0..=canary {
+            for baseline_bad in 0..=baseline {
+                let look = Counts {
+                    canary_bad: f64::from(canary_bad),
+                    canary: f64::from(canary),
+                    baseline_bad: f64::from(baseline_bad),
+                    baseline: f64::from(baseline),
+                };
+                mean += chance(canary_bad, canary, truth.canary)
+                    * chance(baseline_bad, baseline, truth.baseline)
+                    * gain(against, edge, on, look).exp();
+            }
+        }
+        mean
+    }
+
+    proptest! {
+        /// The whole guarantee rests on this: whatever is bet, a true hypothesis is not expected to lose.
+        #[test]
+        fn no_bet_against_the_truth_gains(
+            edge in 0.0..0.3_f64,
+            bet in (0.0001..0.6_f64, 0.0..0.9_f64),
+            truth in (0.0..0.6_f64, 0.0..1.0_f64),
+            sizes in (1..7_u32, 1..12_u32),
+        ) {
+            let on = Rates { baseline: bet.0, canary: (bet.0 + bet.1).min(0.98) };
+            let within = Rates { baseline: truth.0, canary: truth.1 * (truth.0 + edge) };
+            let worse = mean_factor(Against::WithinMargin, edge, on, within, sizes);
+            prop_assert!(worse <= 1.0 + 1e-6, "{worse}");
+            let regressed = truth.0 + edge;
+            let beyond = Rates { baseline: truth.0, canary: regressed + truth.1 * (1.0 - regressed) };
+            let on = Rates { canary: bet.1 * bet.0, ..on };
+            let better = mean_factor(Against::Regression, edge, on, beyond, sizes);
+            prop_assert!(better <= 1.0 + 1e-6, "{better}");
+        }
+
+        #[test]
+        fn the_least_favourable_pair_is_the_nearest(
+            edge in 0.0..0.2_f64,
+            base in 0.0005..0.5_f64,
+            excess in 0.01..0.4_f64,
+            share in 0.01..0.99_f64,
+        ) {
+            let on = Rates { baseline: base, canary: base + edge * 0.2 + excess };
+            prop_assume!((on.canary - base - edge).abs() > 1e-3 && base + edge < 0.95);
+            let divergence = |truth: f64, other: f64| {
+                truth * (truth / other).ln() + (1.0 - truth) * ((1.0 - truth) / (1.0 - other)).ln()
+            };
+            let distance = |at: f64| {
+                share * divergence(on.canary, at + edge) + (1.0 - share) * divergence(on.baseline, at)
+            };
+            if let Some(nearest) = least_favourable(edge, on, share) {
+                for other in [nearest * 0.98, nearest * 1.02] {
+                    if other + edge < 1.0 {
+                        prop_assert!(distance(nearest) <= distance(other) + 1e-9);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn with_no_margin_the_nearest_pair_is_the_mean() {
+        let on = Rates {
+            baseline: 0.01,
+            canary: 0.05,
+        };
+        let base = least_favourable(0.0, on, 0.25).unwrap();
+        assert!((base - 0.02).abs() < 1e-9, "{base}");
+    }
 }

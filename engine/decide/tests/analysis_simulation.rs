@@ -1,0 +1,122 @@
+//! A small run of the simulation: enough to notice when the analysis stops keeping what it promises.
+//!
+//! The tables in `docs/analysis.md` come from the large one, `examples/simulate`.
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts of a simulation, far below 2^52"
+)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "modules are shared with the example"
+)]
+
+#[path = "../examples/simulate/crew.rs"]
+mod crew;
+#[path = "../examples/simulate/random.rs"]
+mod random;
+#[path = "../examples/simulate/traffic.rs"]
+mod traffic;
+#[path = "../examples/simulate/trial.rs"]
+mod trial;
+
+use std::time::Duration;
+
+use platform_decide::analysis::{Margin, Policy};
+use traffic::{Load, Scenario, Weather};
+use trial::{End, Outcome};
+
+const RUNS: u64 = 2000;
+
+fn policy() -> Policy {
+    Policy {
+        errors: Some(Margin {
+            allowed: 0.005,
+            regression: 0.015,
+        }),
+        slow: None,
+        at_least: Duration::ZERO,
+        at_most: Duration::from_secs(1_000_000),
+        ..Policy::default()
+    }
+}
+
+fn runs(cell: u64, scenario: &Scenario, policy: &Policy) -> Vec<Outcome> {
+    crew::repeat(RUNS, cell, |draws| trial::run(scenario, policy, draws))
+}
+
+/// Asserts that at most this share ended so, give or take what chance does once in a thousand times.
+fn check_at_most(outcomes: &[Outcome], end: End, share: f64) {
+    let seen = outcomes.iter().filter(|outcome| outcome.end == end).count() as f64;
+    let runs = outcomes.len() as f64;
+    let most = runs * share + 3.1 * (runs * share * (1.0 - share)).sqrt();
+    assert!(
+        seen <= most,
+        "{seen} of {runs} ended {end:?}, at most {most:.0} expected"
+    );
+}
+
+#[test]
+fn false_rollbacks_stay_below_alpha() {
+    let policy = Policy {
+        errors: Some(Margin {
+            allowed: 0.0,
+            regression: 0.015,
+        }),
+        ..policy()
+    };
+    check_at_most(
+        &runs(1, &Scenario::steady(0.005, 0.005), &policy),
+        End::Worse,
+        policy.alpha,
+    );
+}
+
+#[test]
+fn false_rollbacks_stay_below_alpha_in_bad_weather() {
+    let scenario = Scenario {
+        load: Load::Bursty,
+        weather: Weather::Shocks,
+        weight: 0.25,
+        ..Scenario::steady(0.005, 0.01)
+    };
+    check_at_most(&runs(2, &scenario, &policy()), End::Worse, policy().alpha);
+}
+
+#[test]
+fn misses_stay_below_beta() {
+    let scenario = Scenario {
+        weight: 0.05,
+        ..Scenario::steady(0.005, 0.02)
+    };
+    check_at_most(&runs(3, &scenario, &policy()), End::Better, policy().beta);
+}
+
+#[test]
+fn one_bad_answer_in_five_is_caught_within_a_hundred_requests() {
+    let outcomes = runs(4, &Scenario::steady(0.005, 0.2), &policy());
+    check_at_most(&outcomes, End::Better, 0.001);
+    let mean = outcomes
+        .iter()
+        .map(|outcome| outcome.canary_requests as f64)
+        .sum::<f64>()
+        / RUNS as f64;
+    assert!(mean < 100.0, "{mean}");
+}
+
+#[test]
+fn an_outage_is_caught_within_twenty_requests() {
+    let scenario = Scenario {
+        looks_per_second: 4,
+        ..Scenario::steady(0.005, 1.0)
+    };
+    let outcomes = runs(5, &scenario, &policy());
+    let mean = outcomes
+        .iter()
+        .map(|outcome| outcome.canary_requests as f64)
+        .sum::<f64>()
+        / RUNS as f64;
+    assert!(mean < 20.0, "{mean}");
+}
