@@ -178,9 +178,14 @@ async function place(event) {
     const wrong = error.problem?.errors ?? [];
     const name = wrong.find(({ pointer }) => pointer === "/customer");
     if (name) fieldError(`Your name ${name.detail}.`);
-    // Definitely not placed: what is sent next is another request.
-    if (error instanceof Refused && error.status < 500) orderKey = newKey();
-    toast(`Not placed. ${[error.message, ...wrong.map(({ detail }) => detail)].join(" – ")}`, true);
+    if (error instanceof Refused && error.status < 500) {
+      // Definitely not placed: what is sent next is another request.
+      orderKey = newKey();
+      toast(`Not placed. ${[error.message, ...wrong.map(({ detail }) => detail)].join(" – ")}`, true);
+    } else {
+      // It may have arrived and only the answer was lost; the key makes another try the same order.
+      toast("The shop did not answer. Press the button again: it stays one order.", true);
+    }
   } finally {
     button.disabled = false;
     button.textContent = "Place order";
