@@ -1,0 +1,10 @@
+//! What instances write: taken in, kept within bounds, read back.
+
+mod capture;
+mod file;
+mod reader;
+
+pub(crate) use capture::{Capture, Pipes, capture};
+pub(crate) use file::now;
+pub(crate) use file::{LogFile, prune};
+pub(crate) use reader::lines;
