@@ -1,5 +1,6 @@
 //! The verbs: one file each. A new one is a `mod` line, a variant with its help's place, and a line in `run`.
 
+mod build;
 mod completions;
 mod deploy;
 mod destroy;
@@ -9,7 +10,9 @@ mod exec;
 mod explain;
 mod fmt;
 mod gateway;
+mod init;
 mod logs;
+mod new;
 mod plan;
 mod port_forward;
 mod releases;
@@ -34,9 +37,12 @@ use crate::world::World;
 /// What to do. The help of each is the first line of its arguments' documentation.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Init(init::InitArgs),
+    New(new::NewArgs),
     Validate(validate::ValidateArgs),
     Fmt(fmt::FmtArgs),
     Schema(schema::SchemaArgs),
+    Build(build::BuildArgs),
     Plan(plan::PlanArgs),
     Deploy(deploy::DeployArgs),
     Rollback(rollback::RollbackArgs),
@@ -64,6 +70,9 @@ impl Command {
     /// Carries the command out. A runtime is made only for those that need one.
     pub(crate) fn run(&self, world: &World) -> Result<Exit, CliError> {
         match self {
+            Self::Init(args) => init::run(args, world),
+            Self::New(args) => new::run(args, world),
+            Self::Build(args) => world.block_on(build::run(args, world)),
             Self::Validate(args) => validate::run(args, world),
             Self::Fmt(args) => fmt::run(args, world),
             Self::Schema(args) => schema::run(args, world),

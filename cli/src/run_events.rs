@@ -83,28 +83,39 @@ fn built(event: &BuildEvent) -> Line {
         names.join(", ")
     };
     match event {
-        BuildEvent::Started { services, command } => {
-            let names = names(services);
-            Line::Begin(
-                format!("build {names}"),
-                format!("build {names}: {command}"),
-            )
-        }
+        BuildEvent::Started { service, command } => Line::Begin(
+            format!("build {service}"),
+            format!("build {service}: {command}"),
+        ),
         BuildEvent::Progress {
-            services,
+            service,
             done,
             part,
-        } => Line::Update(
-            format!("build {}", names(services)),
-            format!("{done}: {part}"),
-        ),
+        } => Line::Update(format!("build {service}"), format!("{done}: {part}")),
         BuildEvent::Output { line, .. } => Line::Detail(line.clone()),
-        BuildEvent::Built { service, took, .. } => {
-            let took = moment::span(*took);
+        BuildEvent::Built {
+            service,
+            took,
+            size,
+            ..
+        } => {
+            let (took, size) = (moment::span(*took), moment::bytes(*size));
             Line::Done(
                 format!("build {service}"),
-                format!("build {service} ({took})"),
+                format!("build {service} ({took}, {size})"),
             )
+        }
+        BuildEvent::Failed {
+            service,
+            message,
+            output,
+        } => {
+            let mut text = format!("build {service}: {message}");
+            for line in output {
+                text.push('\n');
+                text.push_str(line);
+            }
+            Line::Failed(format!("build {service}"), text)
         }
         BuildEvent::Uncovered { service, files } => {
             let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();

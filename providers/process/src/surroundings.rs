@@ -130,9 +130,11 @@ pub(crate) fn surroundings(inputs: &Inputs<'_>) -> Result<Surroundings, String> 
         Place::Folder { path } => Some(PathBuf::from(path)),
         Place::Image { .. } | Place::Installed => None,
     };
-    let folder = match &service.folder {
-        Some(folder) => inputs.root.join(folder),
-        None => inputs.root.to_owned(),
+    // What was built runs where its files are, as it does in an image.
+    let folder = match (&service.folder, &artifact) {
+        (Some(folder), _) => inputs.root.join(folder),
+        (None, Some(artifact)) => artifact.clone(),
+        (None, None) => inputs.root.to_owned(),
     };
     let mut command: Vec<String> = service
         .command

@@ -258,7 +258,9 @@ impl Builder {
             if options.stop.is_cancelled() {
                 return vec![BuildError::Interrupted];
             }
-            self.job(job, all, &inputs, options, sink).await
+            let errors = self.job(job, all, &inputs, options, sink).await;
+            tell_failures(job, &errors, sink);
+            errors
         }))
         .await;
         let mut errors: Vec<_> = results.into_iter().flatten().collect();
@@ -418,6 +420,29 @@ impl Builder {
                 ManifestFile::Link { .. } => 0,
             })
             .sum())
+    }
+}
+
+/// Tells of each service of a job that was not built.
+fn tell_failures(job: &Job, errors: &[BuildError], sink: &dyn BuildSink) {
+    for error in errors {
+        let concerned = error.services();
+        let mut output = match error {
+            BuildError::Failed(failure) => failure.tail.clone(),
+            _ => Vec::new(),
+        };
+        let all = if concerned.is_empty() {
+            &job.services
+        } else {
+            concerned
+        };
+        for service in all {
+            sink.event(BuildEvent::Failed {
+                service: service.clone(),
+                message: error.to_string(),
+                output: std::mem::take(&mut output),
+            });
+        }
     }
 }
 

@@ -135,6 +135,21 @@ impl BuildError {
         }
     }
 
+    /// The services it is about, where it is about some.
+    pub fn services(&self) -> &[ServiceName] {
+        match self {
+            Self::Failed(failure) => &failure.services,
+            Self::ProgramMissing { services, .. } => services,
+            Self::NoOutput { service, .. }
+            | Self::PackageUnknown { service, .. }
+            | Self::InputMissing { service, .. }
+            | Self::BadPattern { service, .. }
+            | Self::SourcesChanged { service, .. }
+            | Self::NotForThisProvider { service } => std::slice::from_ref(service),
+            Self::BadManifest { .. } | Self::File { .. } | Self::Interrupted => &[],
+        }
+    }
+
     /// What to do about it.
     pub fn help(&self) -> Option<String> {
         Some(match self {

@@ -10,28 +10,37 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum BuildEvent {
-    /// Services are being built, together where one program builds them all.
+    /// A service is being built; several may be by one run of one program.
     Started {
-        /// The services.
-        services: Vec<ServiceName>,
+        /// The service.
+        service: ServiceName,
         /// What is run.
         command: String,
     },
     /// Another part is done, such as one crate.
     Progress {
-        /// The services.
-        services: Vec<ServiceName>,
+        /// The service.
+        service: ServiceName,
         /// How many parts are done.
         done: usize,
         /// The part.
         part: String,
     },
-    /// A line that the build's program wrote for people, verbatim.
+    /// A line that a build's program wrote for people, verbatim.
     Output {
-        /// The services.
+        /// The services that are built by it.
         services: Vec<ServiceName>,
         /// The line.
         line: String,
+    },
+    /// A service could not be built. What failed for several is told in full for the first.
+    Failed {
+        /// The service.
+        service: ServiceName,
+        /// How it failed.
+        message: String,
+        /// The last lines its program wrote, verbatim.
+        output: Vec<String>,
     },
     /// A service's artifact is there.
     Built {

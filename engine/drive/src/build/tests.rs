@@ -70,17 +70,23 @@ impl Project {
         built.map(by_text)
     }
 
+    /// The services of each run of a program, in order.
     fn started(&self) -> Vec<Vec<String>> {
-        let events = self.events.lock().unwrap();
-        events
-            .iter()
-            .filter_map(|event| match event {
-                BuildEvent::Started { services, .. } => {
-                    Some(services.iter().map(ToString::to_string).collect())
+        let mut runs: Vec<Vec<String>> = Vec::new();
+        let mut last = None;
+        for event in self.events.lock().unwrap().iter() {
+            match event {
+                BuildEvent::Started { service, command } if last.as_ref() == Some(command) => {
+                    runs.last_mut().unwrap().push(service.to_string());
                 }
-                _ => None,
-            })
-            .collect()
+                BuildEvent::Started { service, command } => {
+                    runs.push(vec![service.to_string()]);
+                    last = Some(command.clone());
+                }
+                _ => last = None,
+            }
+        }
+        runs
     }
 }
 

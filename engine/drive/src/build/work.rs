@@ -94,11 +94,13 @@ impl Workplace<'_> {
             .run(job, &command, &invocation, |line| match output.take(line) {
                 Ok(compiled) => {
                     if let Some(part) = compiled {
-                        self.sink.event(BuildEvent::Progress {
-                            services: job.services.clone(),
-                            done: output.done,
-                            part,
-                        });
+                        for service in &job.services {
+                            self.sink.event(BuildEvent::Progress {
+                                service: service.clone(),
+                                done: output.done,
+                                part: part.clone(),
+                            });
+                        }
                     }
                     None
                 }
@@ -232,10 +234,12 @@ impl Workplace<'_> {
         invocation: &Invocation,
         on_out: impl FnMut(String) -> Option<String> + Send,
     ) -> Result<(Ended, PathBuf), BuildError> {
-        self.sink.event(BuildEvent::Started {
-            services: job.services.clone(),
-            command: command.to_owned(),
-        });
+        for service in &job.services {
+            self.sink.event(BuildEvent::Started {
+                service: service.clone(),
+                command: command.to_owned(),
+            });
+        }
         let log = self.logs.join(format!("{}.log", job.services[0]));
         let on_line = |line: &str| {
             self.sink.event(BuildEvent::Output {
