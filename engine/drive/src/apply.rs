@@ -95,6 +95,9 @@ pub async fn apply(
             let Some(step) = order.take() else { break };
             running.push(one(&actor, journal, step));
         }
+        if running.is_empty() {
+            break;
+        }
         tokio::select! {
             Some((step, took, result)) = running.next() => {
                 heartbeat.reset();
@@ -123,10 +126,9 @@ pub async fn apply(
                 }
             }
             () = lease.lost() => return Err(DriveError::LeaseLost),
-            _ = heartbeat.tick(), if !running.is_empty() => {
+            _ = heartbeat.tick() => {
                 crew.events.emit(Event::Heartbeat { steps: order.under_way() });
             }
-            else => break,
         }
     }
     match (failure, order.next()) {

@@ -1,0 +1,352 @@
+//! Whole deploys against the fake target: forward, back, stopped half-way, twice in a row.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use platform_blueprint::{Blueprint, ServiceName};
+use platform_decide::desired::Desired;
+use platform_decide::digest::Digest;
+use platform_decide::group::{Artifact, GroupId, Place};
+use platform_decide::plan::{ChangeKind, Pace};
+use platform_decide::release::{ReleaseNumber, ReleaseStatus};
+use platform_drive::apply::Crew;
+use platform_drive::clock::SystemClock;
+use platform_drive::deploy::{Outcome, Prepared, Request, With, carry_out, prepare, prepare_saved};
+use platform_drive::error::DriveError;
+use platform_drive::events::{Event, Events};
+use platform_drive::lease::{self, Lease, LeaseError};
+use platform_drive::releases::{self, History};
+use platform_drive::{journal, record};
+use platform_port::{SecretValues, Target};
+use platform_testkit::{Behaviour, FakeTarget};
+use tokio_util::sync::CancellationToken;
+
+const SHOP: &str = r#"
+[project]
+name = "shop"
+
+[services.orders]
+command = ["orders"]
+port = 8080
+needs = ["orders-db"]
+replicas = 2
+rollout = { strategy = "rolling", hold = "0s", bake = "0s" }
+env = { LOG = "info" }
+
+[services.web]
+command = ["web"]
+port = 8081
+needs = ["orders"]
+rollout = { strategy = "rolling", hold = "0s", bake = "0s" }
+
+[resources.orders-db]
+kind = "postgres"
+
+[[routes]]
+path = "/api/v1/orders"
+service = "orders"
+
+[[routes]]
+path = "/"
+service = "web"
+"#;
+
+fn desired(text: &str) -> Desired {
+    let blueprint = Blueprint::parse(text, "platform.toml").expect("a blueprint").blueprint;
+    let resolved = blueprint.resolve(None).expect("an environment");
+    let artifacts: BTreeMap<ServiceName, Artifact> = resolved
+        .services
+        .keys()
+        .map(|name| {
+            let artifact = Artifact {
+                key: Digest::of(name.as_str().as_bytes()),
+                place: Place::Installed,
+            };
+            (name.clone(), artifact)
+        })
+        .collect();
+    Desired::new(&resolved, &artifacts, &BTreeMap::new()).expect("a desired state")
+}
+
+#[derive(Default)]
+struct Heard(Mutex<Vec<Event>>);
+
+impl Events for Heard {
+    fn emit(&self, event: Event) {
+        self.0.lock().expect("a lock").push(event);
+    }
+}
+
+struct Scene {
+    target: Arc<FakeTarget>,
+    heard: Arc<Heard>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self {
+            target: Arc::new(FakeTarget::new()),
+            heard: Arc::default(),
+        }
+    }
+
+    fn crew(&self, run: &str) -> Crew {
+        Crew {
+            target: Arc::clone(&self.target) as Arc<dyn Target>,
+            events: Arc::clone(&self.heard) as Arc<dyn Events>,
+            clock: Arc::new(SystemClock),
+            stop: CancellationToken::new(),
+            run: run.to_owned(),
+            command: "platform deploy".to_owned(),
+        }
+    }
+
+    async fn prepare(&self, desired: &Desired, pace: Pace) -> Prepared {
+        let request = Request {
+            desired,
+            back_to: None,
+            unbuilt: &BTreeSet::new(),
+            pace,
+        };
+        prepare(&self.crew("look"), request).await.expect("a plan")
+    }
+
+    async fn deploy(&self, run: &str, desired: &Desired) -> Result<Outcome, DriveError> {
+        self.deploy_with(&self.crew(run), desired).await
+    }
+
+    async fn deploy_with(&self, crew: &Crew, desired: &Desired) -> Result<Outcome, DriveError> {
+        let lease = hold(crew).await.expect("a lease");
+        let prepared = self.prepare(desired, Pace::ByPolicy).await;
+        let result = carry_out(crew, &lease, prepared, with(&SecretValues::new())).await;
+        lease.release().await.expect("the lease back");
+        result
+    }
+
+    async fn statuses(&self) -> Vec<(u32, ReleaseStatus)> {
+        let all = releases::all(self.target.store()).await.expect("releases");
+        all.iter().map(|r| (r.number.0, r.status)).collect()
+    }
+
+    async fn serving(&self) -> Vec<String> {
+        let seen = self.target.observe().await.expect("a look");
+        let splits = seen.gateway.map(|g| g.splits).unwrap_or_default();
+        splits
+            .values()
+            .flat_map(|split| &split.shares)
+            .filter(|(_, share)| share.get() > 0)
+            .map(|(group, share)| format!("{group}={}", share.get()))
+            .collect()
+    }
+}
+
+async fn hold(crew: &Crew) -> Result<Lease, LeaseError> {
+    let holder = lease::new_holder(&crew.run, &crew.command, crew.clock.as_ref());
+    let target = Arc::clone(&crew.target);
+    let stop = CancellationToken::new();
+    Lease::acquire(target, holder, Duration::ZERO, crew.events.as_ref(), &stop).await
+}
+
+fn with(secrets: &SecretValues) -> With<'_> {
+    With {
+        secrets,
+        parallelism: 8,
+        commit: None,
+    }
+}
+
+#[tokio::test]
+async fn a_first_deploy_starts_along_needs_and_a_second_changes_nothing() {
+    let scene = Scene::new();
+    let shop = desired(SHOP);
+    let outcome = scene.deploy("one", &shop).await.expect("a deploy");
+    assert!(matches!(outcome, Outcome::Deployed { release: ReleaseNumber(1), .. }));
+    let acts = scene.target.acts();
+    let place = |act: &str| acts.iter().position(|a| a.starts_with(act)).expect(act);
+    assert!(place("ensure resource orders-db") < place("ensure orders@r1"));
+    assert!(place("ensure orders@r1") < place("ensure web@r1"));
+    assert_eq!(scene.serving().await, ["orders@r1=1000", "web@r1=1000"]);
+
+    let again = scene.prepare(&shop, Pace::ByPolicy).await;
+    assert!(again.plan.is_empty(), "{:#?}", again.plan.changes);
+    let outcome = scene.deploy("two", &shop).await.expect("a deploy");
+    assert!(matches!(outcome, Outcome::Unchanged { .. }));
+    assert_eq!(scene.target.acts(), acts, "the second deploy did nothing");
+}
+
+#[tokio::test]
+async fn a_change_replaces_its_service_and_leaves_the_others_alone() {
+    let scene = Scene::new();
+    scene.deploy("one", &desired(SHOP)).await.expect("a deploy");
+    let changed = desired(&SHOP.replace("LOG = \"info\"", "LOG = \"debug\""));
+    let plan = scene.prepare(&changed, Pace::ByPolicy).await.plan;
+    let [change] = plan.changes.as_slice() else {
+        panic!("one change: {:#?}", plan.changes)
+    };
+    assert_eq!(change.kind, ChangeKind::Replace);
+    assert_eq!(change.because[0].path, "env.LOG");
+    scene.deploy("two", &changed).await.expect("a deploy");
+    assert_eq!(scene.serving().await, ["orders@r2=1000", "web@r1=1000"]);
+    assert_eq!(
+        scene.statuses().await,
+        [(1, ReleaseStatus::Superseded), (2, ReleaseStatus::Active)]
+    );
+    let seen = scene.target.observe().await.expect("a look");
+    let groups: Vec<String> = seen.groups.keys().map(ToString::to_string).collect();
+    assert_eq!(groups, ["orders@r2", "web@r1"]);
+}
+
+#[tokio::test]
+async fn a_release_that_crashes_is_taken_back_and_the_old_one_serves_on() {
+    let scene = Scene::new();
+    scene.deploy("one", &desired(SHOP)).await.expect("a deploy");
+    let group: GroupId = "orders@r2".parse().expect("a group");
+    scene.target.behave(&group, Behaviour::Crashes);
+    let changed = desired(&SHOP.replace("LOG = \"info\"", "LOG = \"debug\""));
+    let outcome = scene.deploy("two", &changed).await.expect("an outcome");
+    assert!(
+        matches!(outcome, Outcome::RolledBack { release: ReleaseNumber(2), to: ReleaseNumber(1), .. }),
+        "{outcome:?}"
+    );
+    assert_eq!(scene.serving().await, ["orders@r1=1000", "web@r1=1000"]);
+    assert_eq!(
+        scene.statuses().await,
+        [(1, ReleaseStatus::Active), (2, ReleaseStatus::RolledBack)]
+    );
+    let left = scene.prepare(&desired(SHOP), Pace::ByPolicy).await;
+    assert!(left.plan.is_empty(), "{:#?}", left.plan.changes);
+}
+
+#[tokio::test]
+async fn a_first_release_that_fails_leaves_what_is_up_for_the_next_run() {
+    let scene = Scene::new();
+    let group: GroupId = "web@r1".parse().expect("a group");
+    scene.target.behave(&group, Behaviour::Crashes);
+    let failed = scene.deploy("one", &desired(SHOP)).await;
+    assert!(matches!(failed, Err(DriveError::Failed { .. })), "{failed:?}");
+    scene.target.behave(&group, Behaviour::HEALTHY);
+    let orders = |acts: &[String]| acts.iter().filter(|a| a.starts_with("ensure orders@")).count();
+    let before = orders(&scene.target.acts());
+    scene.deploy("two", &desired(SHOP)).await.expect("a deploy");
+    assert_eq!(orders(&scene.target.acts()), before, "orders was up already");
+    assert_eq!(scene.statuses().await, [(1, ReleaseStatus::Active)]);
+}
+
+#[tokio::test]
+async fn a_rollback_is_one_move() {
+    let scene = Scene::new();
+    scene.deploy("one", &desired(SHOP)).await.expect("a deploy");
+    let changed = desired(&SHOP.replace("LOG = \"info\"", "LOG = \"debug\""));
+    scene.deploy("two", &changed).await.expect("a deploy");
+    let all = releases::all(scene.target.store()).await.expect("releases");
+    let crew = scene.crew("three");
+    let lease = hold(&crew).await.expect("a lease");
+    let back = Desired::of_release(&all[0]);
+    let request = Request {
+        desired: &back,
+        back_to: Some(&all[0]),
+        unbuilt: &BTreeSet::new(),
+        pace: Pace::AtOnce,
+    };
+    let prepared = prepare(&crew, request).await.expect("a plan");
+    let before = scene.target.acts().len();
+    carry_out(&crew, &lease, prepared, with(&SecretValues::new())).await.expect("a rollback");
+    lease.release().await.expect("the lease back");
+    let moves: Vec<String> = scene.target.acts().split_off(before);
+    let shifts = moves.iter().filter(|a| a.contains("orders@r1=1000")).count();
+    assert_eq!(shifts, 1, "traffic moves once: {moves:#?}");
+    assert_eq!(scene.serving().await, ["orders@r1=1000", "web@r1=1000"]);
+    assert_eq!(
+        scene.statuses().await,
+        [
+            (1, ReleaseStatus::Superseded),
+            (2, ReleaseStatus::RolledBack),
+            (3, ReleaseStatus::Active)
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_saved_plan_is_refused_once_the_target_has_moved() {
+    let scene = Scene::new();
+    scene.deploy("one", &desired(SHOP)).await.expect("a deploy");
+    let changed = desired(&SHOP.replace("LOG = \"info\"", "LOG = \"debug\""));
+    let saved = scene.prepare(&changed, Pace::ByPolicy).await.plan;
+    let bytes = serde_json::to_vec(&saved).expect("a plan has a JSON form");
+    let saved: platform_decide::plan::Plan = serde_json::from_slice(&bytes).expect("it reads back");
+    prepare_saved(&scene.crew("look"), saved.clone()).await.expect("nothing has moved");
+    let other = desired(&SHOP.replace("replicas = 2", "replicas = 3"));
+    scene.deploy("two", &other).await.expect("a deploy");
+    let stale = prepare_saved(&scene.crew("look"), saved).await;
+    assert!(matches!(stale, Err(DriveError::Stale)), "{stale:?}");
+}
+
+#[tokio::test]
+async fn a_second_run_is_told_who_holds_the_lock() {
+    let scene = Scene::new();
+    let crew = scene.crew("one");
+    let lease = hold(&crew).await.expect("a lease");
+    let Err(LeaseError::Held { holder }) = hold(&scene.crew("two")).await else {
+        panic!("the lock is held")
+    };
+    assert_eq!(holder.run, "one");
+    lease.release().await.expect("the lease back");
+    hold(&scene.crew("two")).await.expect("the lock is free");
+}
+
+#[tokio::test]
+async fn a_run_told_to_stop_leaves_the_rest_to_the_next() {
+    let scene = Scene::new();
+    let group: GroupId = "orders@r1".parse().expect("a group");
+    scene.target.behave(&group, Behaviour::NeverReady);
+    let crew = scene.crew("one");
+    let shop = desired(SHOP);
+    let stop = crew.stop.clone();
+    let (stopped, ()) = tokio::join!(scene.deploy_with(&crew, &shop), async {
+        while !scene.target.acts().iter().any(|a| a.starts_with("ensure orders@")) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        stop.cancel();
+    });
+    assert!(matches!(stopped, Err(DriveError::Stopped { .. })), "{stopped:?}");
+    let left = journal::left_behind(scene.target.store()).await.expect("a store");
+    assert_eq!(left.map(|l| l.run), Some("one".to_owned()));
+    scene.target.behave(&group, Behaviour::HEALTHY);
+    let outcome = scene.deploy("two", &desired(SHOP)).await.expect("a deploy");
+    assert!(matches!(outcome, Outcome::Deployed { release: ReleaseNumber(1), .. }));
+    assert!(journal::left_behind(scene.target.store()).await.expect("a store").is_none());
+    let runs = record::all(scene.target.store()).await.expect("records");
+    assert_eq!(runs.len(), 2, "both runs left a record");
+}
+
+/// A run that dies at any act is finished by the next one, and what served before serves all the while.
+#[tokio::test]
+async fn a_run_that_dies_at_any_act_is_finished_by_the_next() {
+    let changed = desired(&SHOP.replace("LOG = \"info\"", "LOG = \"debug\""));
+    for acts in 0..40 {
+        let scene = Scene::new();
+        scene.deploy("one", &desired(SHOP)).await.expect("a deploy");
+        scene.target.fail_after(acts);
+        // The target goes away after so many acts, also for the way back, as it does when the run is killed.
+        let died = scene.deploy("two", &changed).await;
+        let serving = scene.serving().await;
+        let whole: u32 = serving
+            .iter()
+            .filter(|s| s.starts_with("orders@"))
+            .filter_map(|s| s.rsplit_once('=')?.1.parse::<u32>().ok())
+            .sum();
+        assert_eq!(whole, 1000, "after {acts} acts: {serving:?}");
+        scene.target.recover();
+        scene.deploy("three", &changed).await.expect("the next run finishes");
+        assert_eq!(scene.serving().await.len(), 2, "after {acts} acts");
+        let history = History::read(scene.target.store()).await.expect("a store");
+        assert_eq!(history.head.unfinished, None, "after {acts} acts");
+        let seen = scene.target.observe().await.expect("a look");
+        assert_eq!(seen.groups.len(), 2, "nothing is orphaned after {acts} acts: {seen:#?}");
+        if died.is_ok() {
+            return;
+        }
+    }
+    panic!("a deploy takes fewer acts");
+}
