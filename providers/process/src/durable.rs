@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 /// What went wrong with the state folder.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum StateError {
+pub enum StateError {
     /// The folder or the disk below it takes no writes.
     #[error("cannot write to `{}`: it is read-only", path.display())]
     ReadOnly {
@@ -47,7 +47,7 @@ pub(crate) enum StateError {
 
 impl StateError {
     /// Sorts an error of the operating system into what the user can act on.
-    pub(crate) fn of(action: &'static str, path: &Path, source: io::Error) -> Self {
+    pub fn of(action: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
@@ -67,7 +67,7 @@ impl StateError {
     }
 
     /// Stable code.
-    pub(crate) fn code(&self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         match self {
             Self::ReadOnly { .. } => "state::read-only",
             Self::DiskFull { .. } => "state::disk-full",

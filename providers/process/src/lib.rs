@@ -30,6 +30,7 @@ mod surroundings;
 mod target;
 mod unattended;
 
+pub use durable::StateError;
 pub use layout::Layout;
 pub use options::{AgentOptions, serve};
 pub use store::FileStore;
