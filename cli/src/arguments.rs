@@ -108,3 +108,20 @@ pub(crate) fn diagnostic(error: &clap::Error) -> Diagnostic {
     }
     Diagnostic::error(code, message).help(help.join("\n"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_flags_get_in_each_others_way() {
+        Arguments::definition().debug_assert();
+    }
+
+    #[test]
+    fn logs_follow_with_the_short_flag_and_still_know_the_file() {
+        let parsed = Arguments::try_parse_from(["platform", "logs", "-f", "--file", "a.toml"]);
+        let parsed = parsed.unwrap();
+        assert_eq!(parsed.globals.file.as_deref(), Some("a.toml".as_ref()));
+    }
+}

@@ -10,13 +10,11 @@ pub(crate) enum Exit {
     /// Changes were found, and `--detailed-exitcode` asked to be told.
     Changes,
     /// The rollout went back to the release that served before.
-    #[expect(dead_code, reason = "named here so that the table is whole")]
     RolledBack,
     /// A drill missed its objective.
     #[expect(dead_code, reason = "named here so that the table is whole")]
     ObjectiveMissed,
     /// A policy was violated.
-    #[expect(dead_code, reason = "named here so that the table is whole")]
     PolicyViolated,
     /// The command line was wrong.
     Usage,

@@ -104,7 +104,7 @@ pub(crate) struct Globals {
     )]
     pub(crate) parallelism: usize,
 
-    /// Write what was checked to this file as JUnit XML
+    /// Write what was checked to this file as `JUnit` XML
     #[arg(long, global = true, env = "PLATFORM_JUNIT", value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
 

@@ -79,7 +79,7 @@ impl Stop {
         let stands = self.shared.lock().clone();
         let stands = stands.unwrap_or_else(|| "nothing was under way".to_owned());
         view.tell(&Told::important(format!("left at once: {stands}")));
-        #[expect(clippy::exit, reason = "the second Ctrl-C means now")]
+        // The second Ctrl-C means now.
         std::process::exit(i32::from(exit.code()));
     }
 }

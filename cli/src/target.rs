@@ -5,14 +5,20 @@ use std::sync::Arc;
 
 use platform_blueprint::{Provider, Resolved};
 use platform_port::Target;
-use platform_process::ProcessTarget;
+use platform_process::{ProcessTarget, TargetOptions};
 
 use crate::error::CliError;
 
 /// The target of an environment of the project in `folder`.
 pub(crate) fn of(resolved: &Resolved, folder: &Path) -> Result<Arc<dyn Target>, CliError> {
     match &resolved.environment.provider {
-        Provider::Process(_) => Ok(Arc::new(ProcessTarget::new(resolved, folder)?)),
+        Provider::Process(_) => Ok(Arc::new(ProcessTarget::new(TargetOptions {
+            project: resolved.project.name.clone(),
+            environment: resolved.environment.name.clone(),
+            root: folder.to_owned(),
+            state: None,
+            program: None,
+        }))),
         other => {
             let kind = other.kind().as_str();
             Err(CliError::new(

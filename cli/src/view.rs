@@ -99,7 +99,7 @@ pub(crate) trait View: Send + Sync {
     fn redraw(&self, shown: &dyn Shown);
     /// Whether nobody reads what was asked for any more.
     fn closed(&self) -> bool;
-    /// Takes down what was checked, for JUnit.
+    /// Takes down what was checked, for `JUnit`.
     fn case(&self, _case: Case) {}
     /// Takes down a result that a later CI step may read.
     fn output(&self, _key: &str, _value: &str) {}

@@ -1,4 +1,5 @@
 use std::env;
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -98,13 +99,13 @@ impl Shown for Report {
                 Some(Severity::Warning) => paint.yellow("!"),
                 Some(Severity::Error) => paint.red("✗"),
             };
-            text.push_str(&format!("{mark} {:width$}  {}\n", check.name, check.seen));
+            let _ = writeln!(text, "{mark} {:width$}  {}", check.name, check.seen);
             if let Some(help) = check
                 .finding
                 .as_ref()
                 .and_then(|finding| finding.help.as_ref())
             {
-                text.push_str(&format!("  {:width$}  {}\n", "", paint.dim(help)));
+                let _ = writeln!(text, "  {:width$}  {}", "", paint.dim(help));
             }
         }
         text
@@ -286,7 +287,7 @@ fn toolchain(report: &mut Report, resolved: &Resolved) {
         _ => None,
     });
     let mut programs: Vec<&str> = commands.filter(|program| !program.contains('/')).collect();
-    programs.sort();
+    programs.sort_unstable();
     programs.dedup();
     for program in programs {
         match which(program) {

@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use platform_decide::desired::Desired;
 use platform_decide::plan::{Change, ChangeKind, Inputs, Pace, Subject, plan};
@@ -99,17 +100,19 @@ impl Shown for Drift {
                 ChangeKind::Remove => paint.yellow("strange"),
                 _ => paint.yellow("changed"),
             };
-            text.push_str(&format!(
-                "{mark} {}: {}\n",
+            let _ = writeln!(
+                text,
+                "{mark} {}: {}",
                 paint.bold(&place(&change.subject)),
                 change.summary
-            ));
+            );
             text.push_str(&difference_lines(&change.because, paint));
         }
-        text.push_str(&format!(
-            "\n{} drifted from release {release}{ignored}; `platform deploy` puts it right\n",
+        let _ = writeln!(
+            text,
+            "\n{} drifted from release {release}{ignored}; `platform deploy` puts it right",
             self.changes.len()
-        ));
+        );
         text
     }
 }

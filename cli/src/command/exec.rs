@@ -14,9 +14,8 @@ use crate::view::{Line, SharedView, Told};
 use crate::world::World;
 
 /// Run a command in a service's surroundings: its folder, its variables, its secrets
-///
-/// Exits with the command's own code.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exits with the command's own code.")]
 pub(crate) struct ExecArgs {
     /// The service
     service: String,

@@ -65,7 +65,7 @@ impl Shown for One {
         if let Some(example) = example {
             shown.push_str("\nA blueprint that has the problem:\n\n");
             for line in example.lines() {
-                shown.push_str(&format!("    {line}").trim_end().to_owned());
+                shown.push_str(format!("    {line}").trim_end());
                 shown.push('\n');
             }
         }

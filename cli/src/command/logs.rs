@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use futures::StreamExt as _;
@@ -36,6 +37,16 @@ pub(crate) struct LogsArgs {
     /// Write the lines alone, without time and instance
     #[arg(long)]
     raw: bool,
+    /// The blueprint; without its short flag, which follows here
+    // The same id as the global flag's, whose value this becomes.
+    #[arg(
+        id = "file",
+        long = "file",
+        env = "PLATFORM_FILE",
+        value_name = "PATH",
+        hide = true
+    )]
+    _file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,16 +91,11 @@ pub(crate) fn known_service(resolved: &Resolved, name: &str) -> Result<ServiceNa
         .map(|known| (strsim::jaro_winkler(known.as_str(), name), known))
         .filter(|(likeness, _)| 0.7 < *likeness)
         .max_by(|one, other| one.0.total_cmp(&other.0));
-    let help = match near {
-        Some((_, near)) => format!("did you mean `{near}`?"),
-        None => {
-            let names: Vec<String> = resolved
-                .services
-                .keys()
-                .map(|name| format!("`{name}`"))
-                .collect();
-            format!("it has {}", names.join(", "))
-        }
+    let help = if let Some((_, near)) = near {
+        format!("did you mean `{near}`?")
+    } else {
+        let names = resolved.services.keys().map(|name| format!("`{name}`"));
+        format!("it has {}", names.collect::<Vec<_>>().join(", "))
     };
     let message = format!(
         "environment `{}` has no service `{name}`",

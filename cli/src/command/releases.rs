@@ -3,6 +3,7 @@ use platform_decide::difference::{Difference, differences};
 use platform_decide::release::{Release, ReleaseNumber, ReleaseStatus};
 use platform_drive::releases::{self, History};
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -158,7 +159,7 @@ pub(crate) fn difference_lines(differences: &[Difference], paint: Paint) -> Stri
             (None, Some(after)) => paint.green(&format!("+ {path}: {after}")),
             (None, None) => continue,
         };
-        text.push_str(&format!("  {line}\n"));
+        let _ = writeln!(text, "  {line}");
     }
     text
 }
@@ -185,10 +186,10 @@ impl Shown for One {
             release.run
         );
         if let Some(commit) = &release.commit {
-            text.push_str(&format!("commit {commit}\n"));
+            let _ = writeln!(text, "commit {commit}");
         }
         if let Some(of) = release.rollback_of {
-            text.push_str(&format!("repeats {of}\n"));
+            let _ = writeln!(text, "repeats {of}");
         }
         let mut table = Table::new(&["SERVICE", "VERSION", "REPLICAS", "ARTIFACT"]);
         for (name, placed) in &release.services {
@@ -202,7 +203,7 @@ impl Shown for One {
         text.push('\n');
         text.push_str(&table.render(paint));
         if let Some(before) = self.before {
-            text.push_str(&format!("\n{}\n", paint.bold(&format!("since {before}"))));
+            let _ = writeln!(text, "\n{}", paint.bold(&format!("since {before}")));
             if self.differences.is_empty() {
                 text.push_str("  nothing differs\n");
             }

@@ -1,6 +1,7 @@
 use clap::Subcommand;
 use platform_drive::record::{self, Ending, RunRecord};
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -94,12 +95,12 @@ impl Shown for One {
                 .unwrap_or_default()
         );
         if let Ending::RolledBack { why, .. } | Ending::Failed { why, .. } = &run.ending {
-            text.push_str(&format!("{}\n", paint.red(why)));
+            let _ = writeln!(text, "{}", paint.red(why));
         }
         if !run.changes.is_empty() {
-            text.push_str(&format!("\n{}\n", paint.bold("changes")));
+            let _ = writeln!(text, "\n{}", paint.bold("changes"));
             for change in &run.changes {
-                text.push_str(&format!("  {}\n", change.summary));
+                let _ = writeln!(text, "  {}", change.summary);
             }
         }
         if !run.steps.is_empty() {

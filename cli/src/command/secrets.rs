@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -321,15 +322,16 @@ impl Shown for Recipients {
             } else {
                 ""
             };
-            text.push_str(&format!("{recipient}{}\n", paint.dim(you)));
+            let _ = writeln!(text, "{recipient}{}", paint.dim(you));
         }
         if let Some(you) = &self.you
             && !self.recipients.contains(you)
         {
-            text.push_str(&format!(
-                "{}\n",
+            let _ = writeln!(
+                text,
+                "{}",
                 paint.dim(&format!("not among them: {you} (you)"))
-            ));
+            );
         }
         text
     }

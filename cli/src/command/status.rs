@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use platform_blueprint::Resolved;
@@ -20,9 +21,10 @@ use crate::view::Shown;
 use crate::world::World;
 
 /// Show what runs and how it is: services, resources, gateway, release
-///
-/// Exits 0 whatever it sees; with `--detailed-exitcode` 2 where something is not ready.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exits 0 whatever it sees; with --detailed-exitcode 2 where something is not ready."
+)]
 pub(crate) struct StatusArgs {
     /// Go on showing what changes until stopped
     #[arg(short, long)]
@@ -108,6 +110,7 @@ pub(crate) async fn show(world: &World, target: &dyn Target) -> Result<(), CliEr
     if let Some(url) = status.url() {
         world.view.output("url", url);
     }
+    world.view.summary(&status.markdown());
     Ok(())
 }
 
@@ -173,6 +176,32 @@ impl Status {
             resources,
             now,
         }
+    }
+
+    /// The same for a CI run's page.
+    fn markdown(&self) -> String {
+        let release = self
+            .release
+            .as_ref()
+            .map(|release| release.number.to_string());
+        let mut text = format!(
+            "### {} on {}: {}\n\n| service | version | ready | state |\n| --- | --- | --- | --- |\n",
+            self.project,
+            self.environment,
+            release.as_deref().unwrap_or("nothing deployed")
+        );
+        for group in &self.services {
+            let _ = writeln!(
+                text,
+                "| {} | {} | {}/{} | {} |",
+                group.service,
+                group.group.lane(),
+                group.ready,
+                group.replicas,
+                group.state
+            );
+        }
+        text
     }
 
     /// What is not ready and why, in a line each.
@@ -405,7 +434,7 @@ impl Shown for Status {
         if !not_ready.is_empty() {
             text.push('\n');
             for line in not_ready {
-                text.push_str(&format!("{} {line}\n", paint.red("!")));
+                let _ = writeln!(text, "{} {line}", paint.red("!"));
             }
         }
         text
@@ -423,7 +452,7 @@ impl Status {
         match &self.release {
             Some(release) => {
                 let age = moment::age_of(&release.created_at, self.now);
-                text.push_str(&format!(", release {}, {age} old\n", release.number));
+                let _ = writeln!(text, ", release {}, {age} old", release.number);
             }
             None => text.push_str(", nothing is deployed\n"),
         }
@@ -433,7 +462,7 @@ impl Status {
             } else {
                 paint.red("not ready")
             };
-            text.push_str(&format!("gateway {} {state}\n", paint.bold(&gateway.url)));
+            let _ = writeln!(text, "gateway {} {state}", paint.bold(&gateway.url));
         }
         if let Some(run) = &self.run {
             let since = moment::age_of(&run.since, self.now);
@@ -441,12 +470,12 @@ impl Status {
                 "`{}` of {} is under way since {since}",
                 run.command, run.owner
             );
-            text.push_str(&format!("{}\n", paint.yellow(&line)));
+            let _ = writeln!(text, "{}", paint.yellow(&line));
         }
         if let Some(number) = self.unfinished {
             let line =
                 format!("release {number} was left unfinished; `platform deploy` finishes it");
-            text.push_str(&format!("{}\n", paint.yellow(&line)));
+            let _ = writeln!(text, "{}", paint.yellow(&line));
         }
         text
     }

@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -67,14 +68,15 @@ impl Shown for Validation {
         }
         let mut text = format!("{}\n", paint.green(&format!("{blueprint}: valid{warned}")));
         for checked in &self.environments {
-            text.push_str(&format!(
-                "  {} ({}): {}, {}, {}\n",
+            let _ = writeln!(
+                text,
+                "  {} ({}): {}, {}, {}",
                 paint.bold(&checked.name),
                 checked.provider,
                 count(checked.services, "service"),
                 count(checked.resources, "resource"),
-                count(checked.routes, "route"),
-            ));
+                count(checked.routes, "route")
+            );
         }
         text
     }

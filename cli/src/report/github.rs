@@ -33,6 +33,7 @@ impl GitHub {
     }
 
     /// Marks a problem on the code of the change under review.
+    #[expect(clippy::unused_self, reason = "only a job of GitHub Actions annotates")]
     pub(crate) fn annotate(&self, diagnostic: &Diagnostic) {
         // The runner reads both streams; standard output is kept for data.
         let _ = writeln!(io::stderr().lock(), "{}", annotation(diagnostic));

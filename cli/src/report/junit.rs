@@ -1,6 +1,6 @@
-//! JUnit XML of what was checked.
+//! `JUnit` XML of what was checked.
 //!
-//! Source: the schema that Jenkins publishes for its JUnit plug-in (junit-10.xsd).
+//! Source: the schema that Jenkins publishes for its `JUnit` plug-in (`junit-10.xsd`).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -53,7 +53,7 @@ fn result(found: &Diagnostic) -> Value {
         text.push_str(cause);
     }
     if let Some(help) = &found.help {
-        text.push_str("\n");
+        text.push('\n');
         text.push_str(help);
     }
     let mut result = json!({

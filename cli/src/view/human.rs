@@ -29,6 +29,7 @@ pub(crate) struct HumanView {
     bars: Option<MultiProgress>,
     under_way: Mutex<HashMap<String, Option<ProgressBar>>>,
     drawn: AtomicUsize,
+    diagnosed: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -46,6 +47,7 @@ impl HumanView {
             bars: (live && !quiet).then(MultiProgress::new),
             under_way: Mutex::default(),
             drawn: AtomicUsize::new(0),
+            diagnosed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         }
     }
@@ -137,11 +139,10 @@ impl View for HumanView {
 
     fn tell(&self, told: &Told) {
         match &told.line {
-            Line::Nothing => {}
             Line::Note(text) if !self.quiet => self.say(text),
             Line::Important(text) => self.say(text),
             Line::Detail(text) if self.verbose => self.timed(text),
-            Line::Note(_) | Line::Detail(_) => {}
+            Line::Nothing | Line::Note(_) | Line::Detail(_) => {}
             Line::Begin(key, text) => self.begin(key, text),
             Line::Update(key, text) => {
                 let under_way = self.lock();
@@ -162,6 +163,10 @@ impl View for HumanView {
     fn diagnose(&self, diagnostic: &Diagnostic) {
         if self.quiet && diagnostic.severity == Severity::Note {
             return;
+        }
+        // A line between two problems, none before the first.
+        if self.diagnosed.swap(true, Ordering::Relaxed) {
+            self.say("");
         }
         self.say(draw(diagnostic, self.err).trim_end_matches('\n'));
     }

@@ -1,4 +1,4 @@
-//! What outlives the view: the event file, the CI run's page, JUnit and SARIF.
+//! What outlives the view: the event file, the CI run's page, `JUnit` and SARIF.
 
 use std::fs::File;
 use std::io;
@@ -21,7 +21,7 @@ pub(crate) enum Verdict {
     Skipped(String),
 }
 
-/// One thing that was checked, for JUnit.
+/// One thing that was checked, for `JUnit`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Case {
     /// What kind of check: `validate`, `health`, `doctor`.

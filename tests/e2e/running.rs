@@ -1,0 +1,273 @@
+//! Day-to-day verbs against services that really run.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use insta::assert_snapshot;
+
+use crate::responder::{self, ask};
+use crate::sandbox::{Sandbox, eventually, free_port};
+
+/// A project of two responders behind the gateway.
+struct Shop {
+    sandbox: Sandbox,
+    port: u16,
+}
+
+impl Shop {
+    fn new() -> Self {
+        let port = free_port();
+        let sandbox = Sandbox::empty();
+        let shop = Self { sandbox, port };
+        shop.answers("hello");
+        shop
+    }
+
+    /// Has the service `api` answer this, from the next deploy on.
+    fn answers(&self, answer: &str) {
+        let command = responder::command();
+        let port = self.port;
+        let text = format!(
+            r#"[project]
+name = "shop"
+
+[services.api]
+command = {command}
+port = 9000
+replicas = 2
+needs = ["db"]
+health = {{ ready = "/health", start_within = "10s" }}
+env = {{ RESPOND = "{answer}" }}
+
+[services.web]
+command = {command}
+port = 9001
+needs = ["api"]
+health = {{ ready = "/health", start_within = "10s" }}
+env = {{ RESPOND = "page" }}
+
+[resources.db]
+kind = "postgres"
+
+[gateway]
+port = {port}
+
+[[routes]]
+path = "/api"
+service = "api"
+
+[[routes]]
+path = "/"
+service = "web"
+"#
+        );
+        self.sandbox.write("platform.toml", &text);
+    }
+
+    fn deployed() -> Self {
+        let shop = Self::new();
+        shop.sandbox.run(&["deploy", "--yes"]).ok();
+        shop
+    }
+}
+
+#[test]
+fn before_the_first_deploy_nothing_is_there_and_all_say_so() {
+    let shop = Shop::new();
+    assert_snapshot!("empty_status", shop.sandbox.platform(&["status"]));
+    assert_snapshot!("empty_releases", shop.sandbox.platform(&["releases"]));
+    assert_snapshot!("empty_runs", shop.sandbox.platform(&["runs"]));
+    assert_snapshot!(
+        "empty_drift",
+        shop.sandbox.platform(&["drift", "--detailed-exitcode"])
+    );
+    assert_snapshot!("empty_wait", shop.sandbox.platform(&["wait"]));
+    assert_snapshot!("empty_unlock", shop.sandbox.platform(&["unlock"]));
+    let seen = shop.sandbox.run(&["status", "--detailed-exitcode"]);
+    assert_eq!(seen.code, 2, "{seen:#?}");
+}
+
+#[test]
+fn what_runs_is_seen_waited_for_and_found_without_drift() {
+    let shop = Shop::deployed();
+    let sandbox = &shop.sandbox;
+    assert_eq!(ask(shop.port, "/api/x").as_deref(), Some("hello r1\n"));
+    assert_eq!(ask(shop.port, "/").as_deref(), Some("page r1\n"));
+    let status = sandbox
+        .run(&["status", "--format", "json", "--detailed-exitcode"])
+        .ok()
+        .line("status");
+    assert_eq!(status["ready"], true, "{status:#}");
+    assert_eq!(status["release"]["number"], "r1");
+    assert_eq!(status["services"][0]["ready"], 2);
+    assert_eq!(status["resources"]["db"]["ready"], true);
+    let shown = sandbox.run(&["status"]).ok().stdout;
+    for text in ["SERVICE", "api", "2/2", "ready", "RESOURCE", "db"] {
+        assert!(shown.contains(text), "{text} in {shown}");
+    }
+    let waited = sandbox
+        .run(&["wait", "--timeout", "20s", "--junit", "wait.xml"])
+        .ok();
+    assert!(waited.stderr.contains("all is ready"), "{waited:#?}");
+    assert!(sandbox.read("wait.xml").contains("name=\"api\""));
+    let drift = sandbox
+        .run(&["drift", "--detailed-exitcode", "--format", "json"])
+        .ok();
+    assert_eq!(drift.line("change_summary")["drifted"], 0);
+    let unknown = sandbox
+        .run(&["wait", "appi", "--format", "json"])
+        .line("diagnostic");
+    assert_eq!(unknown["help"], "did you mean `api`?");
+}
+
+#[test]
+fn releases_and_runs_tell_what_changed() {
+    let shop = Shop::deployed();
+    let sandbox = &shop.sandbox;
+    shop.answers("goodbye");
+    sandbox.run(&["deploy", "--yes"]).ok();
+    assert_eq!(ask(shop.port, "/api").as_deref(), Some("goodbye r2\n"));
+    let releases = sandbox
+        .run(&["releases", "--format", "json"])
+        .ok()
+        .line("releases");
+    assert_eq!(releases["current"], "r2");
+    assert_eq!(
+        releases["releases"][1]["changed"],
+        serde_json::json!(["api"])
+    );
+    let shown = sandbox.run(&["releases", "show", "r2"]).ok().stdout;
+    assert!(
+        shown.contains("~ services.api.env.RESPOND: hello -> goodbye"),
+        "{shown}"
+    );
+    let runs = sandbox.run(&["runs", "--format", "json"]).ok().line("runs");
+    let [_, second] = runs["runs"].as_array().expect("runs").as_slice() else {
+        panic!("two runs in {runs:#}");
+    };
+    let id = second["run"].as_str().expect("an id");
+    let run = sandbox
+        .run(&["runs", "show", id, "--format", "json"])
+        .ok()
+        .line("run");
+    assert_eq!(
+        (&run["ending"], &run["release"]),
+        (&"done".into(), &"r2".into())
+    );
+    let none = sandbox.run(&["releases", "show", "r9", "--format", "json"]);
+    assert_eq!(none.line("diagnostic")["code"], "release::unknown");
+}
+
+#[test]
+fn logs_are_tailed_followed_and_told_apart() {
+    let shop = Shop::deployed();
+    let sandbox = &shop.sandbox;
+    ask(shop.port, "/api/first");
+    eventually("the log has the request", || {
+        sandbox
+            .run(&["logs", "api", "--raw"])
+            .ok()
+            .stdout
+            .contains("asked for GET /api/first")
+    });
+    let lines = sandbox
+        .run(&["logs", "--service", "api", "--format", "json"])
+        .ok()
+        .lines();
+    let logs: Vec<_> = lines.iter().filter(|line| line["type"] == "log").collect();
+    assert!(
+        !logs.is_empty() && logs.iter().all(|line| line["service"] == "api"),
+        "{lines:#?}"
+    );
+    let none = sandbox
+        .run(&["logs", "--since", "2100-01-01T00:00:00Z"])
+        .ok();
+    assert_eq!(none.stdout, "");
+    let mut following = sandbox.start(&["logs", "api", "-f", "--tail", "0"]);
+    eventually("a followed line comes", || {
+        ask(shop.port, "/api/second");
+        sandbox
+            .run(&["logs", "api", "--raw"])
+            .ok()
+            .stdout
+            .contains("/api/second")
+    });
+    let seen = following.until("/api/second");
+    assert!(seen.contains("api@r1."), "{seen}");
+    let ended = following.end("-INT");
+    assert_eq!(ended.code, 0, "{ended:#?}");
+}
+
+#[test]
+fn a_command_runs_in_a_services_surroundings_and_its_code_passes() {
+    let shop = Shop::deployed();
+    let sandbox = &shop.sandbox;
+    let script = "echo $PLATFORM_SERVICE $RESPOND; cat; echo oops >&2; exit 7";
+    let seen = sandbox.pipe(&["exec", "api", "--", "sh", "-c", script], "from here\n");
+    assert_eq!(seen.code, 7, "{seen:#?}");
+    assert_eq!(seen.stdout, "api hello\nfrom here\n");
+    assert_eq!(seen.stderr, "oops\n");
+    let json = sandbox
+        .run(&[
+            "exec", "api", "--format", "json", "--", "sh", "-c", "echo hi",
+        ])
+        .ok();
+    assert_eq!(json.line("output")["text"], "hi");
+}
+
+#[test]
+fn a_port_is_forwarded_to_a_service() {
+    let shop = Shop::deployed();
+    let mut forwarding = shop.sandbox.start(&["port-forward", "api"]);
+    let told = forwarding.until_told("leads to api");
+    let local: u16 = told
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("127.0.0.1:"))
+        .and_then(|port| port.parse().ok())
+        .expect("a local port");
+    let mut connection = TcpStream::connect(("127.0.0.1", local)).expect("it listens");
+    connection
+        .write_all(b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n")
+        .expect("it takes a request");
+    let mut answer = [0; 15];
+    connection.read_exact(&mut answer).expect("it answers");
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    drop(connection);
+    assert_eq!(forwarding.end("-INT").code, 0);
+}
+
+#[test]
+fn watching_goes_on_until_told_to_stop() {
+    let shop = Shop::deployed();
+    let mut watching = shop
+        .sandbox
+        .start(&["status", "--watch", "--format", "json"]);
+    watching.until("\"type\":\"status\"");
+    let ended = watching.end("-INT");
+    assert_eq!(ended.code, 0, "{ended:#?}");
+}
+
+#[test]
+fn a_lock_is_shown_and_a_living_holder_is_left_alone() {
+    let shop = Shop::deployed();
+    shop.answers("silent");
+    let mut deploying = shop.sandbox.start(&["deploy", "--yes"]);
+    eventually("the deploy holds the lock", || {
+        let lock = shop.sandbox.run(&["unlock", "--format", "json", "--yes"]);
+        lock.lines()
+            .iter()
+            .any(|line| line["code"] == "lock::alive")
+    });
+    let second = shop.sandbox.run(&["deploy", "--yes", "--format", "json"]);
+    assert_eq!(second.code, 75, "{second:#?}");
+    let status = shop
+        .sandbox
+        .run(&["status", "--format", "json"])
+        .ok()
+        .line("status");
+    assert_eq!(status["run"]["command"], "platform deploy");
+    assert_eq!(ask(shop.port, "/api").as_deref(), Some("hello r1\n"));
+    let _ = deploying.child();
+    let ended = deploying.end("-INT");
+    assert_ne!(ended.code, 0);
+}
