@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header;
+use pingora_core::modules::http::compression::ResponseCompression;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use platform_gateway_api::{RateKey, Route};
@@ -18,8 +19,11 @@ use crate::forward;
 use crate::router::{Asked, Found, normalize};
 use crate::snapshot::{RouteState, Snapshot};
 
-/// Decides whether a request may pass, and finds its route.
-pub(crate) async fn admit(session: &mut Session, context: &mut RequestContext) -> Result<(), Own> {
+/// Level of gzip, br and zstd: most of the gain at a small part of the cost.
+const COMPRESSION: u32 = 4;
+
+/// Notes what is known about a request from its head, and finds its route.
+fn describe(session: &mut Session, context: &mut RequestContext) -> Result<Asker, Own> {
     let snapshot = context.snapshot.clone();
     let Some(connection) = context.connection.clone() else {
         return Err(nothing_here());
@@ -64,9 +68,30 @@ pub(crate) async fn admit(session: &mut Session, context: &mut RequestContext) -
     }
     let route = found?;
     context.route = Some(route.clone());
-    if !route.allow.is_empty() && !route.allow.contains(client.address)
-        || route.deny.contains(client.address)
-    {
+    Ok(Asker {
+        route,
+        address: client.address,
+        declared,
+    })
+}
+
+/// Who asks for what.
+struct Asker {
+    route: Arc<RouteState>,
+    address: IpAddr,
+    /// Length of the body, if it was declared.
+    declared: Option<u64>,
+}
+
+/// Decides whether a request may pass, and finds its route.
+pub(crate) async fn admit(session: &mut Session, context: &mut RequestContext) -> Result<(), Own> {
+    let Asker {
+        route,
+        address,
+        declared,
+    } = describe(session, context)?;
+    let snapshot = context.snapshot.clone();
+    if !route.allow.is_empty() && !route.allow.contains(address) || route.deny.contains(address) {
         return Err(Own::new(
             403,
             "address-denied",
@@ -106,12 +131,24 @@ pub(crate) async fn admit(session: &mut Session, context: &mut RequestContext) -
     if let Some(auth) = &route.route.auth {
         context.caller = auth::check(auth, snapshot.verifier.as_ref(), &head.headers).await?;
     }
-    limit_rate(&route, context, client.address)?;
+    limit_rate(&route, context, address)?;
     let most = route.route.max_body;
     if most > 0 && declared.is_some_and(|length| length > most) {
         return Err(too_large());
     }
+    if route.route.compress {
+        compress(session);
+    }
     limit_concurrency(&route)
+}
+
+/// Turns compression on; what the client accepts was not looked at while it was off.
+fn compress(session: &mut Session) {
+    let modules = &mut session.downstream_modules_ctx;
+    if let Some(compression) = modules.get_mut::<ResponseCompression>() {
+        compression.adjust_level(COMPRESSION);
+        compression.request_filter(session.downstream_session.req_header());
+    }
 }
 
 /// Takes a token from the bucket that the request belongs to.

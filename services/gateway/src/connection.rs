@@ -7,10 +7,9 @@ use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
-use pingora_core::protocols::l4::stream::Stream as TransportStream;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::SslDigest;
 use pingora_core::protocols::{
@@ -21,6 +20,7 @@ use pingora_http::ResponseHeader;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio_rustls::server::TlsStream;
 
 use crate::clock::now_ms;
 
@@ -166,6 +166,9 @@ impl Connections {
 #[derive(Debug)]
 pub(crate) struct ClientStream<T> {
     inner: T,
+    /// Written but not sent yet: a head waits here for its body's first part.
+    pending: Vec<u8>,
+    sent: usize,
     id: UniqueIDType,
     /// Whether the client began with the preface of HTTP/2 in clear text.
     preface: bool,
@@ -182,6 +185,9 @@ pub(crate) struct TlsFacts {
     pub(crate) protocol: ALPN,
 }
 
+/// Most that is gathered into one write.
+const GATHERED: usize = 8 * 1024;
+
 /// How a client that speaks HTTP/2 without TLS begins (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -189,7 +195,7 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(crate) async fn plain(
     stream: TcpStream,
     state: Arc<ConnectionState>,
-) -> io::Result<ClientStream<TransportStream>> {
+) -> io::Result<ClientStream<TcpStream>> {
     let mut start = [0; PREFACE.len()];
     let seen = stream.peek(&mut start).await?;
     // No method of HTTP/1 begins with these three letters.
@@ -197,7 +203,9 @@ pub(crate) async fn plain(
     let id = stream.as_raw_fd();
     let (socket, carried) = digests(&stream, &state)?;
     Ok(ClientStream {
-        inner: TransportStream::from(stream),
+        inner: stream,
+        pending: Vec::new(),
+        sent: 0,
         id,
         preface,
         tls: None,
@@ -205,6 +213,61 @@ pub(crate) async fn plain(
         carried,
         state,
     })
+}
+
+/// Wraps a connection whose TLS handshake is done.
+pub(crate) fn secured(
+    stream: TlsStream<TcpStream>,
+    state: Arc<ConnectionState>,
+) -> io::Result<ClientStream<TlsStream<TcpStream>>> {
+    let (transport, session) = stream.get_ref();
+    let id = transport.as_raw_fd();
+    let (socket, carried) = digests(transport, &state)?;
+    let cipher = session
+        .negotiated_cipher_suite()
+        .and_then(|suite| suite.suite().as_str())
+        .unwrap_or("");
+    let version = session
+        .protocol_version()
+        .and_then(|version| version.as_str())
+        .unwrap_or("");
+    let protocol = if session.alpn_protocol() == Some(b"h2") {
+        ALPN::H2
+    } else {
+        ALPN::H1
+    };
+    let tls = TlsFacts {
+        digest: Arc::new(SslDigest::new(cipher, version, None, None, Vec::new())),
+        protocol,
+    };
+    Ok(ClientStream {
+        inner: stream,
+        pending: Vec::new(),
+        sent: 0,
+        id,
+        preface: false,
+        tls: Some(tls),
+        socket,
+        carried,
+        state,
+    })
+}
+
+impl<T: AsyncWrite + Unpin> ClientStream<T> {
+    /// Sends what was gathered. Its memory is given back, so idle connections hold none.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.pending.len() {
+            let rest = &self.pending[self.sent..];
+            let count = ready!(Pin::new(&mut self.inner).poll_write(context, rest))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.sent += count;
+        }
+        self.pending = Vec::new();
+        self.sent = 0;
+        Poll::Ready(Ok(()))
+    }
 }
 
 fn digests(
@@ -257,34 +320,29 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ClientStream<T> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.sent == 0 && self.pending.len() + bytes.len() <= GATHERED {
+            self.pending.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        ready!(self.poll_send(context))?;
         Pin::new(&mut self.inner).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(context))?;
         Pin::new(&mut self.inner).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(context))?;
         Pin::new(&mut self.inner).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
     }
 }
 
 #[async_trait]
-impl<T: AsyncWrite + Unpin + Send> Shutdown for ClientStream<T> {
+impl<T: AsyncWrite + Unpin + Send + Sync> Shutdown for ClientStream<T> {
     async fn shutdown(&mut self) {
-        if let Err(error) = AsyncWriteExt::shutdown(&mut self.inner).await {
+        if let Err(error) = AsyncWriteExt::shutdown(self).await {
             tracing::debug!(%error, "cannot shut a client connection down");
         }
     }

@@ -1,6 +1,6 @@
 //! Puts configurations in force, one at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use pingora_core::apps::HttpServerOptions;
@@ -15,6 +15,7 @@ use crate::listen::{Listeners, Socket};
 use crate::proxy::{MOST_ATTEMPTS, Proxy};
 use crate::snapshot::Snapshot;
 use crate::store::{Kept, Store};
+use crate::tls::Secured;
 
 /// Connections kept to services, per worker thread.
 const POOL: usize = 1024;
@@ -100,7 +101,8 @@ impl Control {
         let prepared = listeners
             .prepare(&config, &mut inherited, before)
             .map_err(Refusal::Invalid)?;
-        let snapshot = Snapshot::new(config.clone(), &self.gateway.registry);
+        let secured = self.secure(&config).map_err(Refusal::Invalid)?;
+        let snapshot = Snapshot::new(config.clone(), &self.gateway.registry, &secured);
         self.gateway.snapshot.store(Arc::new(snapshot));
         listeners
             .switch(&config, prepared, &self.gateway, &self.app)
@@ -122,6 +124,37 @@ impl Control {
             return Ok(revision);
         }
         Ok(config.revision)
+    }
+
+    /// Reads the certificates of TLS listeners; those in use stay if nothing changed.
+    fn secure(&self, config: &Config) -> Result<HashMap<String, Arc<Secured>>, Vec<Reason>> {
+        let current = self.gateway.snapshot.load();
+        let mut secured = HashMap::new();
+        let mut reasons = Vec::new();
+        for (index, listener) in config.listeners.iter().enumerate() {
+            let Some(settings) = &listener.tls else {
+                continue;
+            };
+            let known = current
+                .listeners
+                .get(&listener.name)
+                .and_then(|state| state.secured.clone())
+                .filter(|known| known.is_for(settings));
+            match known.map_or_else(|| Secured::new(settings).map(Arc::new), Ok) {
+                Ok(state) => {
+                    secured.insert(listener.name.clone(), state);
+                }
+                Err(message) => reasons.push(Reason {
+                    path: format!("listeners.{index}.tls"),
+                    message,
+                }),
+            }
+        }
+        if reasons.is_empty() {
+            Ok(secured)
+        } else {
+            Err(reasons)
+        }
     }
 
     pub(crate) async fn status(&self) -> Status {

@@ -109,12 +109,15 @@ async fn ask(
         .header("connection", "close")
         .header("user-agent", "platform-gateway")
         .body(Empty::<Bytes>::new())?;
-    tokio::select! {
-        biased;
-        answer = sender.send_request(request) => Ok(answer?.status().is_success()),
-        ended = connection => {
+    let answer = sender.send_request(request);
+    tokio::pin!(answer, connection);
+    let answer = tokio::select! {
+        answer = &mut answer => answer?,
+        // The connection may end with the very poll that brought the answer.
+        ended = &mut connection => {
             ended?;
-            Ok(false)
+            answer.await?
         }
-    }
+    };
+    Ok(answer.status().is_success())
 }

@@ -36,6 +36,7 @@ mod snapshot;
 mod socket;
 mod store;
 mod tally;
+mod tls;
 
 pub use access_log::LogTarget;
 pub use run::{Error, Options, run};

@@ -14,10 +14,12 @@ use platform_gateway_api::{Config, Reason};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::limit;
 use crate::connection::{self, ConnectionState};
 use crate::gateway::Gateway;
 use crate::proxy::Proxy;
 use crate::tally::Gauge;
+use crate::tls::Secured;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;
@@ -257,9 +259,9 @@ async fn serve(
 ) {
     let now_open = open.add();
     let _open = Open(open);
-    let limits = match gateway.snapshot.load().listeners.get(&*listener) {
-        Some(state) => state.limits.clone(),
-        None => platform_gateway_api::ListenerLimits::default(),
+    let (limits, secured) = match gateway.snapshot.load().listeners.get(&*listener) {
+        Some(state) => (state.limits.clone(), state.secured.clone()),
+        None => return, // The listener was taken away just now.
     };
     if limits.connections > 0 && now_open > u64::from(limits.connections) {
         return;
@@ -270,16 +272,15 @@ async fn serve(
     let state = Arc::new(ConnectionState::new(
         listener,
         peer,
-        false,
+        secured.is_some(),
         limits.head_ms,
         limits.keep_alive_ms,
     ));
     let _registered = gateway.connections.register(state.clone());
     let shutdown = gateway.shutdown.subscribe();
     let work = async {
-        match connection::plain(stream, state.clone()).await {
+        match greet(stream, secured, &state, limits.head_ms).await {
             Ok(stream) => {
-                let stream: Stream = Box::new(stream);
                 app.process_new(stream, &shutdown).await;
             }
             Err(error) => tracing::debug!(%error, "a client left before it said anything"),
@@ -290,4 +291,22 @@ async fn serve(
         () = work => (),
         () = state.closing() => (),
     }
+}
+
+/// Finds out how a client speaks, after its TLS handshake where there is one.
+async fn greet(
+    stream: TcpStream,
+    secured: Option<Arc<Secured>>,
+    state: &Arc<ConnectionState>,
+    head_ms: u64,
+) -> io::Result<Stream> {
+    let Some(secured) = secured else {
+        return Ok(Box::new(connection::plain(stream, state.clone()).await?));
+    };
+    let handshake = secured.acceptor.accept(stream);
+    let stream = match limit(head_ms) {
+        Some(limit) => tokio::time::timeout(limit, handshake).await??,
+        None => handshake.await?,
+    };
+    Ok(Box::new(connection::secured(stream, state.clone())?))
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header;
+use pingora_core::modules::http::HttpModules;
+use pingora_core::modules::http::compression::ResponseCompressionBuilder;
 use pingora_core::prelude::HttpPeer;
 use pingora_core::protocols::Digest;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
@@ -58,7 +60,10 @@ impl ProxyHttp for Proxy {
         RequestContext::new(self.gateway.clone())
     }
 
-    fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {}
+    fn init_downstream_modules(&self, modules: &mut HttpModules) {
+        // Off, until a route asks for it.
+        modules.add_module(ResponseCompressionBuilder::enable(0));
+    }
 
     async fn early_request_filter(
         &self,

@@ -259,10 +259,19 @@ async fn reread(control: &Control, options: &Options) {
 async fn look_after(gateway: Arc<Gateway>) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks = 0_u64;
     loop {
         tick.tick().await;
         let grace = gateway.is_draining().then_some(GRACE_MS);
         gateway.connections.close_overdue(grace);
+        ticks += 1;
+        if ticks.is_multiple_of(10) {
+            for listener in gateway.snapshot.load().listeners.values() {
+                if let Some(secured) = &listener.secured {
+                    secured.reload_if_changed();
+                }
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::identity::Verifier;
 use crate::network::Networks;
 use crate::registry::{Registry, RouteRuntime, ServiceRuntime, VersionRuntime};
 use crate::router::Router;
+use crate::tls::Secured;
 
 /// What requests are served by, until the next configuration.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub(crate) struct ListenerState {
     pub(crate) limits: ListenerLimits,
     /// The route of an internal listener.
     pub(crate) internal: Option<Arc<RouteState>>,
+    pub(crate) secured: Option<Arc<Secured>>,
 }
 
 /// One route with the service it leads to.
@@ -77,11 +79,17 @@ impl ServiceState {
 impl Snapshot {
     /// The state before the first configuration: no listener, no route.
     pub(crate) fn empty(registry: &Registry) -> Self {
-        Self::new(Config::default(), registry)
+        Self::new(Config::default(), registry, &HashMap::new())
     }
 
     /// Compiles a valid configuration. Counts and health of what stays are taken over.
-    pub(crate) fn new(config: Config, registry: &Registry) -> Self {
+    ///
+    /// - `secured`: the certificates of TLS listeners, by name
+    pub(crate) fn new(
+        config: Config,
+        registry: &Registry,
+        secured: &HashMap<String, Arc<Secured>>,
+    ) -> Self {
         let services: HashMap<String, Arc<ServiceState>> = config
             .services
             .iter()
@@ -120,6 +128,7 @@ impl Snapshot {
                 let state = ListenerState {
                     limits: listener.limits.clone(),
                     internal,
+                    secured: secured.get(&listener.name).cloned(),
                 };
                 (listener.name.clone(), state)
             })

@@ -7,4 +7,5 @@ mod protection;
 mod protocol;
 mod release;
 mod routing;
+mod secured;
 mod traffic;

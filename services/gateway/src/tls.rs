@@ -1,0 +1,148 @@
+//! Certificates of TLS listeners: chosen by name, reread when their files change.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use platform_gateway_api::{Tls, TlsCertificate};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio_rustls::TlsAcceptor;
+
+use crate::router::host_fits;
+
+/// Certificates with the names they are for.
+type Shown = Vec<(Vec<String>, Arc<CertifiedKey>)>;
+/// When each file was changed.
+type Stamps = Vec<Option<SystemTime>>;
+
+/// What a TLS listener shows its clients.
+pub(crate) struct Secured {
+    settings: Tls,
+    chosen: Arc<Certificates>,
+    stamps: Mutex<Stamps>,
+    pub(crate) acceptor: TlsAcceptor,
+}
+
+impl std::fmt::Debug for Secured {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never a key.
+        formatter
+            .debug_struct("Secured")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct Certificates(ArcSwap<Shown>);
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let all = self.0.load();
+        let name = hello.server_name().unwrap_or("");
+        let exact = |hosts: &Vec<String>| hosts.iter().any(|host| host.eq_ignore_ascii_case(name));
+        let fits = |hosts: &Vec<String>| hosts.iter().any(|host| host_fits(host, name));
+        all.iter()
+            .find(|(hosts, _)| exact(hosts))
+            .or_else(|| all.iter().find(|(hosts, _)| fits(hosts)))
+            .or_else(|| all.first())
+            .map(|(_, key)| key.clone())
+    }
+}
+
+impl Secured {
+    /// Reads the certificates.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with which file, in words.
+    pub(crate) fn new(settings: &Tls) -> Result<Self, String> {
+        let stamps = stamps(settings);
+        let chosen = Arc::new(Certificates(ArcSwap::from_pointee(load(settings)?)));
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| format!("cannot set TLS up: {error}"))?
+            .with_no_client_auth()
+            .with_cert_resolver(chosen.clone());
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.ticketer =
+            aws_lc_rs::Ticketer::new().map_err(|error| format!("cannot set TLS up: {error}"))?;
+        Ok(Self {
+            settings: settings.clone(),
+            chosen,
+            stamps: Mutex::new(stamps),
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+        })
+    }
+
+    pub(crate) fn is_for(&self, settings: &Tls) -> bool {
+        self.settings == *settings
+    }
+
+    /// Reads the files again if one has changed. Files that do not fit together,
+    /// as in the middle of a renewal, leave the old certificates in use.
+    pub(crate) fn reload_if_changed(&self) {
+        let now = stamps(&self.settings);
+        let mut known = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known == now {
+            return;
+        }
+        match load(&self.settings) {
+            Ok(certificates) => {
+                self.chosen.0.store(Arc::new(certificates));
+                *known = now;
+                tracing::info!("certificates were read again");
+            }
+            Err(error) => tracing::warn!(error, "the old certificates stay in use"),
+        }
+    }
+}
+
+fn stamps(settings: &Tls) -> Stamps {
+    settings
+        .certificates
+        .iter()
+        .flat_map(|one| [&one.certificate, &one.key])
+        .map(|path| {
+            std::fs::metadata(path)
+                .and_then(|found| found.modified())
+                .ok()
+        })
+        .collect()
+}
+
+fn load(settings: &Tls) -> Result<Shown, String> {
+    settings
+        .certificates
+        .iter()
+        .map(|one| Ok((one.hosts.clone(), Arc::new(load_one(one)?))))
+        .collect()
+}
+
+fn load_one(one: &TlsCertificate) -> Result<CertifiedKey, String> {
+    let chain = CertificateDer::pem_file_iter(Path::new(&one.certificate))
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| format!("cannot read `{}`: {error}", one.certificate))?;
+    if chain.is_empty() {
+        return Err(format!("`{}` holds no certificate", one.certificate));
+    }
+    let key = PrivateKeyDer::from_pem_file(Path::new(&one.key))
+        .map_err(|error| format!("cannot read the key in `{}`: {error}", one.key))?;
+    let key = aws_lc_rs::sign::any_supported_type(&key)
+        .map_err(|error| format!("cannot use the key in `{}`: {error}", one.key))?;
+    let certified = CertifiedKey::new(chain, key);
+    certified.keys_match().map_err(|error| {
+        format!(
+            "`{}` is not the key of `{}`: {error}",
+            one.key, one.certificate
+        )
+    })?;
+    Ok(certified)
+}

@@ -1,0 +1,200 @@
+//! TLS: certificates by name, renewed without a drop; compression.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::bench::{Place, Upstream, ask, client, orders, until};
+
+/// A certificate for one name, made by the `openssl` program.
+fn certificate(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
+    let (certificate, key) = (
+        folder.join(format!("{name}.pem")),
+        folder.join(format!("{name}.key")),
+    );
+    let made = std::process::Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args([
+            "-subj",
+            &format!("/CN={name}"),
+            "-addext",
+            &format!("subjectAltName=DNS:{name}"),
+        ])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output()
+        .expect("the openssl program");
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    (certificate, key)
+}
+
+fn entry(name: &str, files: &(PathBuf, PathBuf)) -> Value {
+    json!({ "hosts": [name], "certificate": files.0, "key": files.1 })
+}
+
+/// Connects trusting one certificate; says which one it was shown.
+async fn connect(
+    address: SocketAddr,
+    name: &'static str,
+    trusted: &Path,
+    protocols: &[&[u8]],
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = rustls::RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_file(trusted).expect("a certificate");
+    roots.add(certificate).expect("it can be trusted");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("TLS")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    let stream = TcpStream::connect(address).await?;
+    let name = ServerName::try_from(name).expect("a name");
+    TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_chosen_by_name_and_renewed_in_place() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let upstream = Upstream::start("orders").await;
+    let (one, two) = (
+        certificate(place.path(), "one.test"),
+        certificate(place.path(), "two.test"),
+    );
+    gateway
+        .configure(json!({
+            "services": orders(&[&upstream]),
+            "listeners": [{ "name": "public", "address": "127.0.0.1:0", "tls": {
+                "certificates": [entry("one.test", &one), entry("two.test", &two)] } }],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    let stream = connect(address, "two.test", &two.0, &[b"h2"])
+        .await
+        .unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let asked = async |sender: &mut hyper::client::conn::http2::SendRequest<Empty<Bytes>>| {
+        let request = Request::get("https://two.test/")
+            .body(Empty::<Bytes>::new())
+            .unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        serde_json::from_slice::<Value>(&body).unwrap()
+    };
+    assert_eq!(
+        asked(&mut sender).await["headers"]["x-forwarded-proto"],
+        "https"
+    );
+    let stream = connect(address, "one.test", &one.0, &[b"http/1.1"])
+        .await
+        .unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    // A renewed certificate is shown to who comes next; who is there stays.
+    let renewed = tempfile::tempdir().unwrap();
+    let fresh = certificate(renewed.path(), "two.test");
+    std::fs::copy(&fresh.1, &two.1).unwrap();
+    std::fs::copy(&fresh.0, &two.0).unwrap();
+    until("the new certificate is shown", async || {
+        connect(address, "two.test", &fresh.0, &[b"h2"])
+            .await
+            .is_ok()
+    })
+    .await;
+    assert_eq!(asked(&mut sender).await["name"], "orders");
+    drop(sender);
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_another_certificate_is_refused() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let (one, two) = (
+        certificate(place.path(), "one.test"),
+        certificate(place.path(), "two.test"),
+    );
+    let config = crate::bench::configuration(json!({
+        "listeners": [{ "name": "public", "address": "127.0.0.1:0", "tls": {
+            "certificates": [entry("one.test", &(one.0, two.1))] } }],
+    }));
+    let refused = gateway
+        .admin
+        .put_config(&config)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("listeners.0.tls"), "{refused}");
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_compressed_where_asked() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let upstream = Upstream::start("orders").await;
+    gateway
+        .configure(json!({
+            "services": orders(&[&upstream]),
+            "routes": [{ "name": "all", "service": "orders", "compress": true }],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    let padding = "x".repeat(2_000);
+    for (accepted, expected) in [
+        ("gzip", "gzip"),
+        ("br", "br"),
+        ("zstd", "zstd"),
+        ("identity", ""),
+    ] {
+        let headers = [
+            ("accept-encoding", accepted),
+            ("x-padding", padding.as_str()),
+        ];
+        let answer = ask(&client(), "GET", address, "/", &headers, b"")
+            .await
+            .unwrap();
+        assert_eq!(answer.header("content-encoding"), expected);
+        assert_eq!(
+            answer.body.len() < 2_000,
+            !expected.is_empty(),
+            "{accepted}"
+        );
+    }
+    gateway.drain().await;
+}
