@@ -8,13 +8,12 @@ use miette::NamedSource;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::document::{Document, OVERLAYS, read_name};
+use crate::document::{Document, OVERLAYS, Overlay, read_name};
 use crate::node::Node;
 use crate::reader::{listed, nearest, read};
-use crate::validate::validate;
+use crate::validate::{Scene, check_services, check_whole, fill};
 use crate::{
-    Code, Environment, EnvironmentName, Problem, Problems, Project, ProjectName, Provider,
-    Resolved, Severity,
+    Code, Environment, EnvironmentName, Problem, Problems, Project, Provider, Resolved, Severity,
 };
 
 /// A valid blueprint.
@@ -22,7 +21,8 @@ use crate::{
 pub struct Blueprint {
     source: Arc<NamedSource<String>>,
     project: Project,
-    environments: BTreeMap<EnvironmentName, Resolved>,
+    document: Document,
+    environments: BTreeMap<EnvironmentName, (Environment, Overlay)>,
 }
 
 /// A valid blueprint, and what somebody should look at.
@@ -55,10 +55,15 @@ impl Blueprint {
             .iter()
             .all(|problem| problem.severity == Severity::Warning);
         match read {
-            Some((project, environments)) if valid => Ok(Parsed {
+            Some(Read {
+                project,
+                document,
+                environments,
+            }) if valid => Ok(Parsed {
                 blueprint: Self {
                     source,
                     project,
+                    document,
                     environments,
                 },
                 warnings: problems,
@@ -76,7 +81,7 @@ impl Blueprint {
     pub fn environments(&self) -> impl Iterator<Item = &Environment> {
         self.environments
             .values()
-            .map(|resolved| &resolved.environment)
+            .map(|(environment, _)| environment)
     }
 
     /// The text it was parsed from.
@@ -118,11 +123,30 @@ impl Blueprint {
                 .help(format!("name one: {}", listed(&names)))
             }),
         };
-        found.cloned().map_err(wrong)
+        let (environment, overlay) = found.map_err(wrong)?;
+        let mut document = self.document.clone();
+        document.swap(&mut overlay.clone());
+        let mut resolved = Resolved {
+            project: self.project.clone(),
+            environment: environment.clone(),
+            services: document.services,
+            resources: document.resources,
+            gateway: document.gateway,
+            routes: document.routes,
+            rollout: document.rollout,
+            drills: document.drills,
+        };
+        fill(&mut resolved);
+        Ok(resolved)
     }
 }
 
-type Read = (Project, BTreeMap<EnvironmentName, Resolved>);
+/// All that was read.
+struct Read {
+    project: Project,
+    document: Document,
+    environments: BTreeMap<EnvironmentName, (Environment, Overlay)>,
+}
 
 fn read_all(text: &str, problems: &mut Vec<Problem>) -> Option<Read> {
     let (root, errors) = DeTable::parse_recoverable(text);
@@ -131,30 +155,36 @@ fn read_all(text: &str, problems: &mut Vec<Problem>) -> Option<Read> {
         return None;
     }
     let root = root.into_inner();
-    let document = Document::read(&root, problems);
-    let environments = read_environments(&root, problems);
-    // What is missing from the project has been reported; the rest is still looked at.
-    let project = document.project.clone();
-    let stand_in = || {
-        ProjectName::new("project").ok().map(|name| Project {
-            name,
-            description: None,
-        })
-    };
-    let known = project.clone().or_else(stand_in)?;
-    let mut resolved = BTreeMap::new();
-    for Written { environment, over } in environments {
-        let document = match over {
-            Some(over) if OVERLAYS.iter().any(|section| over.contains_key(*section)) => {
-                document.overlaid(&root, over, problems)
-            }
-            _ => document.clone(),
+    let (project, mut document) = Document::read(&root, problems);
+    let misread = !problems.is_empty();
+    check_services(&document.services, &root, None, problems);
+    let mut environments = BTreeMap::new();
+    for Written { environment, over } in read_environments(&root, problems) {
+        let changes = over.filter(|over| OVERLAYS.iter().any(|name| over.contains_key(*name)));
+        let mut overlay = Overlay::default();
+        if let Some(over) = changes {
+            overlay = document.read_overlay(&root, over, problems);
+            check_services(&overlay.services, &root, Some(over), problems);
+        }
+        // Whatever an environment changes is put in its place while it is checked.
+        document.swap(&mut overlay);
+        let scene = Scene {
+            document: &document,
+            environment: &environment,
         };
-        let name = environment.name.clone();
-        let found = validate(document, known.clone(), environment, &root, over, problems);
-        resolved.insert(name, found);
+        check_whole(&scene, &root, over, problems);
+        document.swap(&mut overlay);
+        environments.insert(environment.name.clone(), (environment, overlay));
     }
-    project.map(|project| (project, resolved))
+    if misread {
+        // What could not be read may be what a warning misses.
+        problems.retain(|problem| problem.severity == Severity::Error);
+    }
+    Some(Read {
+        project: project?,
+        document,
+        environments,
+    })
 }
 
 fn syntax(text: &str, error: &toml::de::Error) -> Problem {

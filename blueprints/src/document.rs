@@ -8,11 +8,11 @@ use std::str::FromStr;
 use serde::Deserialize;
 use toml::de::DeTable;
 
-use crate::node::{Node, overlay};
+use crate::node::{Node, lay_over};
 use crate::reader::{listed, nearest, read, unknown_key};
 use crate::{
-    Build, Code, Drill, DrillName, Gateway, Problem, Project, Resource, ResourceName, Rollout,
-    Route, Service, ServiceName,
+    Build, Check, Code, Drill, DrillName, Gateway, Problem, Project, Resource, ResourceName,
+    RestartOn, Rollout, Route, Service, ServiceKind, ServiceName,
 };
 
 /// The sections of a blueprint.
@@ -40,7 +40,6 @@ pub(crate) const OVERLAYS: [&str; 6] = [
 /// What is written, typed, before an environment is applied.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Document {
-    pub(crate) project: Option<Project>,
     pub(crate) services: BTreeMap<ServiceName, Service>,
     pub(crate) resources: BTreeMap<ResourceName, Resource>,
     pub(crate) gateway: Gateway,
@@ -58,7 +57,7 @@ struct Named<'tree> {
 
 impl Document {
     /// Reads the sections at the top.
-    pub(crate) fn read(root: &DeTable<'_>, problems: &mut Vec<Problem>) -> Self {
+    pub(crate) fn read(root: &DeTable<'_>, problems: &mut Vec<Problem>) -> (Option<Project>, Self) {
         for (key, _) in root {
             if !SECTIONS.contains(&key.get_ref().as_ref()) {
                 problems.push(unknown_key(key.get_ref(), &SECTIONS, Some(key.span())));
@@ -75,7 +74,6 @@ impl Document {
             );
         }
         let mut document = Self {
-            project,
             gateway: section(root, "gateway", problems).unwrap_or_default(),
             ..Self::default()
         };
@@ -104,81 +102,120 @@ impl Document {
             document.routes = routes;
         }
         document.rollout = rollout;
-        document
+        (project, document)
     }
 
-    /// Lays an environment over what is written at the top.
-    pub(crate) fn overlaid(
+    /// Reads what an environment lays over what is written at the top.
+    pub(crate) fn read_overlay(
         &self,
         root: &DeTable<'_>,
         over: &DeTable<'_>,
         problems: &mut Vec<Problem>,
-    ) -> Self {
-        let mut document = self.clone();
+    ) -> Overlay {
+        let mut overlay = Overlay::default();
         let rollout_node = merged_section(root, over, "rollout");
-        let rollout_changes = over.contains_key("rollout");
-        if rollout_changes && let Some((place, node)) = &rollout_node {
-            document.rollout = read(node, place.clone(), problems).unwrap_or_default();
+        if over.contains_key("rollout")
+            && let Some((place, node)) = &rollout_node
+        {
+            overlay.rollout = read(node, place.clone(), problems);
         }
-        let rollout_node = rollout_node.as_ref().map(|(_, node)| node);
+        let top_node = rollout_node.as_ref().map(|(_, node)| node);
         if over.contains_key("gateway")
             && let Some((place, node)) = merged_section(root, over, "gateway")
         {
-            document.gateway = read(&node, place, problems).unwrap_or_default();
+            overlay.gateway = read(&node, place, problems);
         }
-        if let Some(routes) = read_routes(over, problems) {
-            document.routes = routes;
-        }
-        if rollout_changes {
-            for (name, service) in &mut document.services {
+        overlay.routes = read_routes(over, problems);
+        let top = overlay.rollout.as_ref().unwrap_or(&self.rollout);
+        if overlay.rollout.is_some() {
+            // Services that take over the policy of the top take over the new one.
+            for (name, service) in &self.services {
                 let own = child(root, "services", name.as_str())
                     .and_then(|node| node.get_ref().as_table())
                     .and_then(|service| service.get("rollout"));
-                service.rollout = match (own, rollout_node) {
+                let rollout = match (own, top_node) {
                     (Some(own), Some(top)) => {
-                        let node = overlay(top, own, "", "rollout");
-                        read(&node, own.span(), problems).unwrap_or_default()
+                        read(&lay_over(top, own, "", "rollout"), own.span(), problems)
                     }
-                    _ => document.rollout.clone(),
+                    _ => Some(top.clone()),
                 };
+                let service = Service {
+                    rollout: rollout.unwrap_or_default(),
+                    ..service.clone()
+                };
+                overlay.services.insert(name.clone(), service);
             }
         }
+        let services = &mut overlay.services;
         overlay_entries(
             root,
             over,
             "services",
             problems,
-            |name: ServiceName, place, node, problems| {
-                if let Some(service) =
-                    read_service(node, place, rollout_node, &document.rollout, problems)
-                {
-                    document.services.insert(name, service);
-                }
+            |name, place, node, problems| {
+                services.extend(
+                    read_service(node, place, top_node, top, problems).map(|it| (name, it)),
+                );
             },
         );
+        let resources = &mut overlay.resources;
         overlay_entries(
             root,
             over,
             "resources",
             problems,
             |name, place, node, problems| {
-                if let Some(resource) = read(node, place, problems) {
-                    document.resources.insert(name, resource);
-                }
+                resources.extend(read(node, place, problems).map(|resource| (name, resource)));
             },
         );
+        let drills = &mut overlay.drills;
         overlay_entries(
             root,
             over,
             "drills",
             problems,
             |name, place, node, problems| {
-                if let Some(drill) = read(node, place, problems) {
-                    document.drills.insert(name, drill);
-                }
+                drills.extend(read(node, place, problems).map(|drill| (name, drill)));
             },
         );
-        document
+        overlay
+    }
+
+    /// Puts what differs in an environment in the place of what is written at
+    /// the top, and the other way round: doing it twice changes nothing.
+    pub(crate) fn swap(&mut self, overlay: &mut Overlay) {
+        swap_entries(&mut self.services, &mut overlay.services);
+        swap_entries(&mut self.resources, &mut overlay.resources);
+        swap_entries(&mut self.drills, &mut overlay.drills);
+        if let Some(gateway) = &mut overlay.gateway {
+            std::mem::swap(&mut self.gateway, gateway);
+        }
+        if let Some(routes) = &mut overlay.routes {
+            std::mem::swap(&mut self.routes, routes);
+        }
+        if let Some(rollout) = &mut overlay.rollout {
+            std::mem::swap(&mut self.rollout, rollout);
+        }
+    }
+}
+
+/// What differs in an environment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Overlay {
+    pub(crate) services: BTreeMap<ServiceName, Service>,
+    resources: BTreeMap<ResourceName, Resource>,
+    gateway: Option<Gateway>,
+    routes: Option<Vec<Route>>,
+    pub(crate) rollout: Option<Rollout>,
+    drills: BTreeMap<DrillName, Drill>,
+}
+
+fn swap_entries<N: Ord, T>(top: &mut BTreeMap<N, T>, over: &mut BTreeMap<N, T>) {
+    for (name, value) in over {
+        // What could not be read at the top has been reported.
+        if let Some(top) = top.get_mut(name) {
+            std::mem::swap(top, value);
+        }
     }
 }
 
@@ -195,12 +232,18 @@ fn read_service(
     match (table.get("rollout"), top_node) {
         (None, _) => service.rollout = top.clone(),
         (Some(own), Some(top)) => {
-            let merged = overlay(top, own, "", "rollout");
+            let merged = lay_over(top, own, "", "rollout");
             if let Some(rollout) = read(&merged, own.span(), problems) {
                 service.rollout = rollout;
             }
         }
         (Some(_), None) => {}
+    }
+    if service.health.ready.is_none() && service.port.is_some() {
+        service.health.ready = Some(Check::Tcp { tcp: true });
+    }
+    if service.kind == ServiceKind::Job && service.restart.on == RestartOn::Always {
+        service.restart.on = RestartOn::Never;
     }
     if let Some(image) = service.image.take() {
         if service.build.is_some() {
@@ -259,7 +302,7 @@ fn merged_section<'text>(
     name: &str,
 ) -> Option<(Range<usize>, Node<'text>)> {
     match (root.get_key_value(name), over.get_key_value(name)) {
-        (Some((_, base)), Some((key, over))) => Some((key.span(), overlay(base, over, "", name))),
+        (Some((_, base)), Some((key, over))) => Some((key.span(), lay_over(base, over, "", name))),
         (Some((key, node)), None) | (None, Some((key, node))) => Some((key.span(), node.clone())),
         (None, None) => None,
     }
@@ -361,7 +404,7 @@ fn overlay_entries<N>(
             });
             continue;
         };
-        let merged = overlay(base, node, section, name);
+        let merged = lay_over(base, node, section, name);
         // A name that is none has been reported where it is written first.
         if let Ok(name) = name.parse() {
             take(name, place, &merged, problems);

@@ -88,7 +88,7 @@ fn alternatives(parent: &str, key: &str) -> &'static [&'static str] {
 /// Lays `over` on `base`: tables are merged key by key, all else is replaced.
 ///
 /// - `parent`, `key`: where the two values stand
-pub(crate) fn overlay<'text>(
+pub(crate) fn lay_over<'text>(
     base: &Node<'text>,
     over: &Node<'text>,
     parent: &str,
@@ -116,7 +116,7 @@ pub(crate) fn overlay<'text>(
     }
     for (name, value) in above {
         let value = match below.get(name.get_ref().as_ref()) {
-            Some(before) => overlay(before, value, key, name.get_ref()),
+            Some(before) => lay_over(before, value, key, name.get_ref()),
             None => value.clone(),
         };
         // The old key goes too, so that places are those of the overlay.

@@ -228,10 +228,10 @@ impl std::error::Error for Problems {}
 
 impl Diagnostic for Problems {
     fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        // One problem lends its code to the whole.
+        // One problem lends its code to the whole; of several each has its own.
         match self.list.as_slice() {
             [only] => Some(Box::new(only.code)),
-            _ => Some(Box::new("blueprint::invalid")),
+            _ => None,
         }
     }
 

@@ -229,16 +229,21 @@ pub(crate) fn listed<T: AsRef<str>>(names: &[T]) -> String {
     quoted.join(", ")
 }
 
-/// The name that was probably meant.
+/// The name that was probably meant: one that is a few letters away, or that
+/// begins alike.
 pub(crate) fn nearest<'name>(
     text: &str,
     names: impl IntoIterator<Item = &'name str>,
 ) -> Option<&'name str> {
+    let length = text.chars().count();
     names
         .into_iter()
-        .map(|name| (strsim::jaro_winkler(text, name), name))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .filter_map(|name| {
+            let letters = strsim::osa_distance(text, name);
+            let few = letters <= (length / 3).max(1) && letters < length.min(name.chars().count());
+            (few || strsim::jaro_winkler(text, name) > 0.87).then_some((letters, name))
+        })
+        .min()
         .map(|(_, name)| name)
 }
 

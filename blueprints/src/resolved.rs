@@ -57,10 +57,20 @@ pub enum Need<'resolved> {
 impl Resolved {
     /// Finds what a name stands for.
     pub fn need(&self, name: &NeedName) -> Option<Need<'_>> {
-        let service = self.services.get_key_value(name.as_str());
-        let resource = self.resources.get_key_value(name.as_str());
-        service
-            .map(|(name, service)| Need::Service(name, service))
-            .or_else(|| resource.map(|(name, resource)| Need::Resource(name, resource)))
+        need(&self.services, &self.resources, name)
     }
+}
+
+pub(crate) fn need<'resolved>(
+    services: &'resolved BTreeMap<ServiceName, Service>,
+    resources: &'resolved BTreeMap<ResourceName, Resource>,
+    name: &NeedName,
+) -> Option<Need<'resolved>> {
+    let service = services.get_key_value(name.as_str());
+    service
+        .map(|(name, service)| Need::Service(name, service))
+        .or_else(|| {
+            let (name, resource) = resources.get_key_value(name.as_str())?;
+            Some(Need::Resource(name, resource))
+        })
 }

@@ -1,30 +1,41 @@
 //! Tells texts that look like secrets.
 
+use crate::reference::expand;
+
 /// Why a variable looks like a secret, if it does.
 pub(crate) fn looks_secret(name: &str, value: &str) -> Option<&'static str> {
     // What is empty or made of references is no secret.
-    let rest: String = crate::reference::expand(value, |_| Some(String::new())).into_owned();
-    if rest.trim().is_empty() {
+    if expand(value, |_| Some(String::new())).trim().is_empty() {
         return None;
     }
-    if let Some(why) = looks_like_key(value) {
-        return Some(why);
-    }
-    let name = name.to_ascii_uppercase();
+    looks_like_key(value)
+        .or_else(|| named_secret(name).then_some("its name says that it is a secret"))
+}
+
+/// Whether a variable is named as secrets are.
+fn named_secret(name: &str) -> bool {
+    let ends = |end: &str| {
+        name.len()
+            .checked_sub(end.len())
+            .and_then(|at| name.get(at..))
+            .is_some_and(|tail| tail.eq_ignore_ascii_case(end))
+    };
     let named = [
         "_KEY",
         "_TOKEN",
         "_SECRET",
         "_CREDENTIAL",
         "_CREDENTIALS",
-        "_PASSPHRASE",
+        "PASSPHRASE",
+        "PASSWORD",
+        "PASSWD",
     ]
-    .iter()
-    .any(|end| name.ends_with(end))
-        || ["TOKEN", "SECRET", "APIKEY", "PASSPHRASE"].contains(&name.as_str())
-        || name.ends_with("PASSWORD")
-        || name.ends_with("PASSWD");
-    (named && !name.contains("PUBLIC")).then_some("its name says that it is a secret")
+    .into_iter()
+    .any(ends)
+        || ["TOKEN", "SECRET", "APIKEY"]
+            .iter()
+            .any(|word| name.eq_ignore_ascii_case(word));
+    named && !name.to_ascii_uppercase().contains("PUBLIC")
 }
 
 /// Why a text looks like a key, if it does. The forms are those that the
@@ -38,6 +49,10 @@ pub(crate) fn looks_like_key(value: &str) -> Option<&'static str> {
                     .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
         })
     };
+    // Shorter than any key, unless it is an address.
+    if value.len() < 16 && !value.contains("://") {
+        return None;
+    }
     if value.contains("PRIVATE KEY-----") {
         return Some("it is a private key");
     }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Resolved, ServiceName};
+use crate::{Resolved, Service, ServiceName};
 
 /// The services in layers: those of a layer need only those of layers before
 /// it, so a layer can start at once. Services in a circle, which a valid
 /// blueprint does not have, are left out.
 pub fn service_order(resolved: &Resolved) -> Vec<Vec<ServiceName>> {
-    Needs::of(resolved)
+    Needs::of(&resolved.services)
         .layers()
         .into_iter()
         .map(|layer| layer.into_iter().cloned().collect())
@@ -22,15 +22,14 @@ pub(crate) struct Needs<'resolved> {
 }
 
 impl<'resolved> Needs<'resolved> {
-    pub(crate) fn of(resolved: &'resolved Resolved) -> Self {
-        let names: Vec<_> = resolved.services.keys().collect();
+    pub(crate) fn of(services: &'resolved BTreeMap<ServiceName, Service>) -> Self {
+        let names: Vec<_> = services.keys().collect();
         let numbers: BTreeMap<&str, usize> = names
             .iter()
             .enumerate()
             .map(|(number, name)| (name.as_str(), number))
             .collect();
-        let needs = resolved
-            .services
+        let needs = services
             .values()
             .map(|service| {
                 let mut needs: Vec<usize> = service

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop where it fails")]
 
-#[path = "../benches/generate.rs"]
+#[path = "../benches/generate/mod.rs"]
 mod generate;
 
 use std::fs;

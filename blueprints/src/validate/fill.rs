@@ -1,9 +1,9 @@
 //! Defaults that depend on the environment or on other settings.
 
-use crate::{Check, Engine, Provider, ProviderKind, Resolved, RestartOn, ServiceKind};
+use crate::{Engine, Provider, ProviderKind, Resolved};
 
 /// Fills in what an environment decides, so that nobody downstream has to.
-pub(super) fn fill(resolved: &mut Resolved) {
+pub(crate) fn fill(resolved: &mut Resolved) {
     let embedded = resolved.environment.provider.kind() == ProviderKind::Process;
     for resource in resolved.resources.values_mut() {
         if resource.engine == Engine::Auto {
@@ -20,12 +20,6 @@ pub(super) fn fill(resolved: &mut Resolved) {
         }
     }
     for service in resolved.services.values_mut() {
-        if service.health.ready.is_none() && service.port.is_some() {
-            service.health.ready = Some(Check::Tcp { tcp: true });
-        }
-        if service.kind == ServiceKind::Job && service.restart.on == RestartOn::Always {
-            service.restart.on = RestartOn::Never;
-        }
         service
             .traffic
             .outliers

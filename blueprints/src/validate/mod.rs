@@ -7,51 +7,94 @@ mod rollouts;
 mod routes;
 mod services;
 
-use std::ops::Range;
+use std::collections::BTreeMap;
+use std::ops::{Deref, Range};
 
 use toml::de::DeTable;
+
+pub(crate) use fill::fill;
 
 use crate::document::Document;
 use crate::node::{Step, place};
 use crate::reader::{listed, nearest};
-use crate::{Code, Environment, Problem, Project, Resolved, ServiceName};
+use crate::{Code, Environment, NeedName, Problem, ResourceName, Service, ServiceName};
 
-/// Fills in what an environment decides, and checks the whole.
-pub(crate) fn validate(
-    document: Document,
-    project: Project,
-    environment: Environment,
+/// A path into the tree, of keys and numbers of items.
+macro_rules! steps {
+    ($($step:expr),+ $(,)?) => {
+        &[$(crate::node::Step::from($step)),+]
+    };
+}
+use steps;
+
+/// Checks what is true of a service in every environment that does not change it.
+pub(crate) fn check_services(
+    services: &BTreeMap<ServiceName, Service>,
     root: &DeTable<'_>,
     over: Option<&DeTable<'_>>,
     problems: &mut Vec<Problem>,
-) -> Resolved {
-    let mut resolved = Resolved {
-        project,
-        environment,
-        services: document.services,
-        resources: document.resources,
-        gateway: document.gateway,
-        routes: document.routes,
-        rollout: document.rollout,
-        drills: document.drills,
-    };
-    // Some things are told by what is written, before it is filled in.
+) {
     let mut check = Check {
         root,
         over,
         problems,
     };
-    check.engines(&resolved);
-    fill::fill(&mut resolved);
-    check.names(&resolved);
-    check.needs(&resolved);
-    check.services(&resolved);
-    check.ports(&resolved);
-    check.routes(&resolved);
-    check.gateway(&resolved);
-    check.rollouts(&resolved);
-    check.drills(&resolved);
-    resolved
+    for (name, service) in services {
+        check.service(name, service);
+        check.own_rollout(name, service);
+    }
+}
+
+/// Checks the whole, as it is in one environment.
+pub(crate) fn check_whole(
+    scene: &Scene<'_>,
+    root: &DeTable<'_>,
+    over: Option<&DeTable<'_>>,
+    problems: &mut Vec<Problem>,
+) {
+    let mut check = Check {
+        root,
+        over,
+        problems,
+    };
+    check.names(scene);
+    check.needs(scene);
+    check.something_to_run(scene);
+    check.ports(scene);
+    check.engines(scene);
+    check.routes(scene);
+    check.gateway(scene);
+    check.rollout_of_all(scene);
+    check.drills(scene);
+}
+
+/// A blueprint in one environment.
+pub(crate) struct Scene<'a> {
+    pub(crate) document: &'a Document,
+    pub(crate) environment: &'a Environment,
+}
+
+impl Deref for Scene<'_> {
+    type Target = Document;
+    fn deref(&self) -> &Document {
+        self.document
+    }
+}
+
+impl Scene<'_> {
+    /// What a name stands for.
+    fn need(&self, name: &NeedName) -> Option<crate::Need<'_>> {
+        crate::resolved::need(&self.services, &self.resources, name)
+    }
+
+    /// The names of services and resources.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let resources = self.resources.keys().map(ResourceName::as_str);
+        self.services
+            .keys()
+            .map(ServiceName::as_str)
+            .chain(resources)
+    }
 }
 
 /// Looks for problems, and finds their places: in the environment if it says
@@ -82,22 +125,25 @@ impl Check<'_, '_> {
                 .is_some_and(|over| place(over, path).1 == path.len())
     }
 
+    /// Whether a service or resource of this name is written.
+    fn there(&self, name: &str) -> bool {
+        self.written(steps!["services", name]) || self.written(steps!["resources", name])
+    }
+
     /// Notes a problem at a place.
     fn report(&mut self, problem: Problem) {
         self.problems.push(problem);
     }
 
     /// Reports a service that is not there.
-    fn known_service(
-        &mut self,
-        resolved: &Resolved,
-        name: &ServiceName,
-        path: &[Step<'_>],
-    ) -> bool {
-        if resolved.services.contains_key(name) {
+    fn known_service(&mut self, scene: &Scene<'_>, name: &ServiceName, path: &[Step<'_>]) -> bool {
+        if scene.services.contains_key(name) {
             return true;
         }
-        let names: Vec<_> = resolved.services.keys().map(ServiceName::as_str).collect();
+        if self.there(name.as_str()) {
+            return false; // It could not be read, which has been reported.
+        }
+        let names: Vec<_> = scene.services.keys().map(ServiceName::as_str).collect();
         let problem = Problem::new(
             Code::UnknownService,
             format!("there is no service `{name}`"),
@@ -113,11 +159,3 @@ impl Check<'_, '_> {
         false
     }
 }
-
-/// A path into the tree, of keys and numbers of items.
-macro_rules! steps {
-    ($($step:expr),+ $(,)?) => {
-        &[$(crate::node::Step::from($step)),+]
-    };
-}
-use steps;

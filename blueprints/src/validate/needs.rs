@@ -1,18 +1,18 @@
 //! Needs and names.
 
-use super::{Check, steps};
+use super::{Check, Scene, steps};
 use crate::node::Step;
 use crate::reader::nearest;
 use crate::service_order::Needs;
-use crate::{Code, Need, Problem, Resolved, ServiceKind};
+use crate::{Code, Need, Problem, ServiceKind};
 
 /// More circles than this help nobody.
 const CIRCLES: usize = 20;
 
 impl Check<'_, '_> {
-    pub(super) fn names(&mut self, resolved: &Resolved) {
-        for name in resolved.resources.keys() {
-            if resolved.services.contains_key(name.as_str()) {
+    pub(super) fn names(&mut self, scene: &Scene<'_>) {
+        for name in scene.resources.keys() {
+            if scene.services.contains_key(name.as_str()) {
                 let problem = Problem::new(
                     Code::NameClash,
                     format!("`{name}` is both a service and a resource"),
@@ -28,8 +28,8 @@ impl Check<'_, '_> {
         }
     }
 
-    pub(super) fn needs(&mut self, resolved: &Resolved) {
-        for (name, service) in &resolved.services {
+    pub(super) fn needs(&mut self, scene: &Scene<'_>) {
+        for (name, service) in &scene.services {
             for (number, need) in service.needs.iter().enumerate() {
                 let place = [
                     Step::from("services"),
@@ -37,10 +37,11 @@ impl Check<'_, '_> {
                     "needs".into(),
                     Step::Text(need.as_str()),
                 ];
-                match resolved.need(need) {
+                match scene.need(need) {
+                    // What is written and could not be read has been reported.
+                    None if self.there(need.as_str()) => {}
                     None => {
-                        let names = resolved.services.keys().map(AsRef::as_ref);
-                        let names = names.chain(resolved.resources.keys().map(AsRef::as_ref));
+                        let names = scene.names();
                         let problem = Problem::new(
                             Code::DanglingNeed,
                             format!("`{name}` needs `{need}`, which is not there"),
@@ -53,8 +54,10 @@ impl Check<'_, '_> {
                         };
                         self.report(problem.help(help));
                     }
-                    Some(Need::Service(_, needed))
-                        if needed.port.is_none() && needed.kind != ServiceKind::Job =>
+                    Some(Need::Service(called, needed))
+                        if needed.port.is_none()
+                            && needed.kind != ServiceKind::Job
+                            && !self.writes(called, &["port"]) =>
                     {
                         let problem = Problem::new(
                             Code::NoPort,
@@ -79,7 +82,7 @@ impl Check<'_, '_> {
                 }
             }
         }
-        for circle in Needs::of(resolved).circles(CIRCLES) {
+        for circle in Needs::of(&scene.services).circles(CIRCLES) {
             let Some((first, last)) = circle.first().zip(circle.last()) else {
                 continue;
             };

@@ -1,16 +1,14 @@
 //! Resources and drills.
 
-use super::{Check, steps};
+use super::{Check, Scene, steps};
 use crate::reader::{listed, nearest};
-use crate::{
-    Code, Drill, DrillName, Engine, Fault, Need, Problem, ProviderKind, Resolved, ResourceName,
-};
+use crate::{Code, Drill, DrillName, Engine, Fault, Need, Problem, ProviderKind, ResourceName};
 
 impl Check<'_, '_> {
     /// Engines as written, before they are filled in.
-    pub(super) fn engines(&mut self, resolved: &Resolved) {
-        let process = resolved.environment.provider.kind() == ProviderKind::Process;
-        for (name, resource) in &resolved.resources {
+    pub(super) fn engines(&mut self, scene: &Scene<'_>) {
+        let process = scene.environment.provider.kind() == ProviderKind::Process;
+        for (name, resource) in &scene.resources {
             let engines = resource.kind.engines();
             let place = steps!["resources", name.as_str(), "engine"];
             if resource.engine != Engine::Auto && !engines.contains(&resource.engine) {
@@ -31,7 +29,7 @@ impl Check<'_, '_> {
                 self.report(problem);
             }
             if resource.engine == Engine::Embedded {
-                self.embedded(resolved, name, process);
+                self.embedded(scene, name, process);
             }
             if resource.synchronous && resource.standbys == 0 {
                 let problem = Problem::new(
@@ -58,8 +56,8 @@ impl Check<'_, '_> {
         }
     }
 
-    fn embedded(&mut self, resolved: &Resolved, name: &ResourceName, process: bool) {
-        let environment = &resolved.environment.name;
+    fn embedded(&mut self, scene: &Scene<'_>, name: &ResourceName, process: bool) {
+        let environment = &scene.environment.name;
         let place = steps!["resources", name.as_str(), "engine"];
         if !process {
             let problem = Problem::new(
@@ -73,7 +71,7 @@ impl Check<'_, '_> {
                  `{environment}`"
             ));
             self.report(problem);
-        } else if resolved.resources[name].standbys > 0 {
+        } else if scene.resources[name].standbys > 0 {
             let problem = Problem::new(
                 Code::EngineMisfit,
                 format!("`{name}` is embedded, which has no standbys"),
@@ -85,13 +83,12 @@ impl Check<'_, '_> {
         }
     }
 
-    pub(super) fn drills(&mut self, resolved: &Resolved) {
-        for (name, drill) in &resolved.drills {
-            if let Some(target) = resolved.need(&drill.target) {
+    pub(super) fn drills(&mut self, scene: &Scene<'_>) {
+        for (name, drill) in &scene.drills {
+            if let Some(target) = scene.need(&drill.target) {
                 self.fault(name, drill, target);
-            } else {
-                let names = resolved.services.keys().map(AsRef::as_ref);
-                let names = names.chain(resolved.resources.keys().map(AsRef::as_ref));
+            } else if !self.there(drill.target.as_str()) {
+                let names = scene.names();
                 let problem = Problem::new(
                     Code::UnknownTarget,
                     format!("there is no service or resource `{}`", drill.target),
@@ -105,7 +102,7 @@ impl Check<'_, '_> {
                 self.report(problem.help(help));
             }
             let route = drill.steady.route.as_deref();
-            let known = || resolved.routes.iter().map(|route| route.path.as_str());
+            let known = || scene.routes.iter().map(|route| route.path.as_str());
             match route {
                 Some(route) if known().any(|path| path == route) => {}
                 Some(route) if known().any(|path| below(path, route)) => {}
@@ -122,6 +119,7 @@ impl Check<'_, '_> {
                     };
                     self.report(problem.help(help));
                 }
+                None if !scene.routes.is_empty() => {}
                 None => {
                     let problem = Problem::new(
                         Code::MissingSetting,

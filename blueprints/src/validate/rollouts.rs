@@ -1,25 +1,25 @@
 //! Rollouts: steps, gates, analysis.
 
-use super::Check;
+use super::{Check, Scene};
 use crate::node::Step;
-use crate::{Analysis, Code, Order, Percent, Problem, Resolved, Rollout, Strategy};
+use crate::{Analysis, Code, Order, Percent, Problem, Rollout, Service, ServiceName, Strategy};
 
 impl Check<'_, '_> {
-    pub(super) fn rollouts(&mut self, resolved: &Resolved) {
+    pub(super) fn rollout_of_all(&mut self, scene: &Scene<'_>) {
         let top = [Step::Key("rollout")];
-        self.rollout(&resolved.rollout, &top);
+        self.rollout(&scene.rollout, &top);
         let canary = |rollout: &Rollout| rollout.strategy == Strategy::Canary;
-        let any_canary = resolved
+        let any_canary = scene
             .services
             .values()
             .any(|service| canary(&service.rollout));
-        if !canary(&resolved.rollout) && !any_canary {
-            self.unused_keys(&resolved.rollout, &top);
+        if !canary(&scene.rollout) && !any_canary {
+            self.unused_keys(&scene.rollout, &top);
         }
-        if let Order::OneByOne(order) = &resolved.rollout.order {
+        if let Order::OneByOne(order) = &scene.rollout.order {
             for (number, name) in order.iter().enumerate() {
                 let place = [Step::Key("rollout"), "order".into(), number.into()];
-                self.known_service(resolved, name, &place);
+                self.known_service(scene, name, &place);
                 if order[..number].contains(name) {
                     let problem = Problem::new(
                         Code::Contradiction,
@@ -31,39 +31,50 @@ impl Check<'_, '_> {
                 }
             }
         }
-        for (name, service) in &resolved.services {
-            let own = [
-                Step::Key("services"),
-                name.as_str().into(),
-                "rollout".into(),
-            ];
-            if !self.written(&own) {
-                continue;
-            }
-            self.rollout(&service.rollout, &own);
-            if !canary(&service.rollout) {
-                self.unused_keys(&service.rollout, &own);
-            }
-            let order = [own[0], own[1], own[2], "order".into()];
-            if self.written(&order) {
-                let problem = Problem::new(
-                    Code::UnusedKey,
-                    "the order of services holds for all of them",
-                    self.at(&order),
-                )
-                .warning()
-                .help("write it in the top-level `[rollout]`");
-                self.report(problem);
-            }
+    }
+
+    /// Checks what a service writes of its own.
+    pub(super) fn own_rollout(&mut self, name: &ServiceName, service: &Service) {
+        let own = [
+            Step::Key("services"),
+            name.as_str().into(),
+            "rollout".into(),
+        ];
+        if !self.written(&own) {
+            return;
+        }
+        self.rollout(&service.rollout, &own);
+        if service.rollout.strategy != Strategy::Canary {
+            self.unused_keys(&service.rollout, &own);
+        }
+        let order = [own[0], own[1], own[2], "order".into()];
+        if self.written(&order) {
+            let problem = Problem::new(
+                Code::UnusedKey,
+                "the order of services holds for all of them",
+                self.at(&order),
+            )
+            .warning()
+            .help("write it in the top-level `[rollout]`");
+            self.report(problem);
         }
     }
 
-    /// Checks one policy; `base` is where it is written.
+    /// Checks one policy, as far as it is written at `base`.
     fn rollout(&mut self, rollout: &Rollout, base: &[Step<'_>]) {
-        self.steps(rollout, base);
-        self.gates(rollout, base);
-        if let Some(analysis) = &rollout.analysis {
-            self.analysis(analysis, &below(base, &["analysis".into()]));
+        if self.written(&below(base, &["steps".into()])) {
+            self.steps(rollout, base);
+        }
+        if self.written(&below(base, &["gates".into()])) {
+            self.gates(rollout, base);
+        }
+        let analysis = below(base, &["analysis".into()]);
+        if let Some(written) = rollout
+            .analysis
+            .as_ref()
+            .filter(|_| self.written(&analysis))
+        {
+            self.analysis(written, &analysis);
         }
     }
 

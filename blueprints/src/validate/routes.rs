@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::{Check, steps};
+use super::{Check, Scene, steps};
 use crate::node::Step;
-use crate::{AuthBy, Code, Method, PathMatch, Problem, Resolved, Route, ServiceName};
+use crate::{AuthBy, Code, Method, PathMatch, Problem, Route, ServiceName};
 
 impl Check<'_, '_> {
-    pub(super) fn routes(&mut self, resolved: &Resolved) {
-        for (number, route) in resolved.routes.iter().enumerate() {
-            self.target(resolved, number, route);
+    pub(super) fn routes(&mut self, scene: &Scene<'_>) {
+        for (number, route) in scene.routes.iter().enumerate() {
+            self.target(scene, number, route);
             if let Some(mirror) = &route.mirror {
                 let place = [
                     Step::Key("routes"),
@@ -17,11 +17,11 @@ impl Check<'_, '_> {
                     "mirror".into(),
                     "service".into(),
                 ];
-                if self.known_service(resolved, &mirror.service, &place) {
-                    self.callable(resolved, &mirror.service, &place);
+                if self.known_service(scene, &mirror.service, &place) {
+                    self.callable(scene, &mirror.service, &place);
                 }
             }
-            self.proof(resolved, number, route);
+            self.proof(scene, number, route);
             if let Some(limit) = &route.rate_limit {
                 let place = steps!["routes", number, "rate_limit"];
                 if limit.requests == 0 || limit.every.is_zero() || limit.burst == Some(0) {
@@ -36,7 +36,7 @@ impl Check<'_, '_> {
                     );
                     self.report(problem);
                 }
-                if limit.shared && resolved.gateway.shared.is_none() {
+                if limit.shared && scene.gateway.shared.is_none() {
                     let problem = Problem::new(
                         Code::MissingSetting,
                         "gateways are to count together, and have nothing to do it through",
@@ -69,16 +69,16 @@ impl Check<'_, '_> {
                 self.report(problem);
             }
         }
-        self.duplicates(&resolved.routes);
+        self.duplicates(&scene.routes);
     }
 
-    fn target(&mut self, resolved: &Resolved, number: usize, route: &Route) {
+    fn target(&mut self, scene: &Scene<'_>, number: usize, route: &Route) {
         let place = [Step::Key("routes"), number.into(), "service".into()];
         let title = route.title();
         match (&route.service, &route.redirect) {
             (Some(service), None) => {
-                if self.known_service(resolved, service, &place) {
-                    self.callable(resolved, service, &place);
+                if self.known_service(scene, service, &place) {
+                    self.callable(scene, service, &place);
                 }
             }
             (None, Some(_)) => {}
@@ -107,12 +107,9 @@ impl Check<'_, '_> {
         }
     }
 
-    fn callable(&mut self, resolved: &Resolved, name: &ServiceName, place: &[Step<'_>]) {
-        if resolved
-            .services
-            .get(name)
-            .is_some_and(|service| service.port.is_none())
-        {
+    fn callable(&mut self, scene: &Scene<'_>, name: &ServiceName, place: &[Step<'_>]) {
+        let service = scene.services.get(name);
+        if service.is_some_and(|service| service.port.is_none()) && !self.writes(name, &["port"]) {
             let problem = Problem::new(
                 Code::NoPort,
                 format!("requests are led to `{name}`, which has no port"),
@@ -124,17 +121,17 @@ impl Check<'_, '_> {
         }
     }
 
-    fn proof(&mut self, resolved: &Resolved, number: usize, route: &Route) {
+    fn proof(&mut self, scene: &Scene<'_>, number: usize, route: &Route) {
         let Some(auth) = &route.auth else {
             return;
         };
         let place = steps!["routes", number, "auth"];
         let lacking = auth.by.iter().find_map(|by| match by {
-            AuthBy::Jwt if resolved.gateway.jwt.is_none() => Some((
+            AuthBy::Jwt if scene.gateway.jwt.is_none() => Some((
                 "tokens",
                 "add `jwt = { issuer = \"https://…\" }` to `[gateway]`",
             )),
-            AuthBy::ApiKey if resolved.gateway.api_keys.is_none() => Some((
+            AuthBy::ApiKey if scene.gateway.api_keys.is_none() => Some((
                 "API keys",
                 "add `api_keys = { keys = \"NAME\" }` of a secret to `[gateway]`",
             )),
@@ -238,8 +235,8 @@ impl Check<'_, '_> {
         }
     }
 
-    pub(super) fn gateway(&mut self, resolved: &Resolved) {
-        let gateway = &resolved.gateway;
+    pub(super) fn gateway(&mut self, scene: &Scene<'_>) {
+        let gateway = &scene.gateway;
         for (number, network) in gateway.trust.iter().enumerate() {
             self.network(network, steps!["gateway", "trust", number]);
         }
@@ -256,7 +253,7 @@ impl Check<'_, '_> {
             self.report(problem);
         }
         if let Some(name) = &gateway.shared {
-            let kind = resolved.resources.get(name).map(|resource| resource.kind);
+            let kind = scene.resources.get(name).map(|resource| resource.kind);
             if kind != Some(crate::ResourceKind::Redis) {
                 let problem = Problem::new(
                     Code::MissingSetting,
@@ -276,8 +273,8 @@ impl Check<'_, '_> {
             let place = [Step::Key("gateway"), "jwt".into(), "jwks".into()];
             match ServiceName::new(service) {
                 Ok(service) => {
-                    if self.known_service(resolved, &service, &place) {
-                        self.callable(resolved, &service, &place);
+                    if self.known_service(scene, &service, &place) {
+                        self.callable(scene, &service, &place);
                     }
                 }
                 Err(error) => {

@@ -2,99 +2,101 @@
 
 use std::collections::HashMap;
 
-use super::{Check, steps};
+use super::{Check, Scene, steps};
 use crate::node::Step;
 use crate::reader::nearest;
 use crate::reference::{INSTANCE_VARIABLES, address_variable, references};
 use crate::secret_literal::{looks_like_key, looks_secret};
 use crate::{
-    Build, Code, EnvValue, Problem, Provider, ProviderKind, Resolved, Service, ServiceKind,
-    ServiceName,
+    Build, Code, EnvValue, Problem, Provider, ProviderKind, Service, ServiceKind, ServiceName,
 };
 
 impl Check<'_, '_> {
-    pub(super) fn services(&mut self, resolved: &Resolved) {
-        for (name, service) in &resolved.services {
-            self.something_to_run(resolved, name, service);
-            self.variables(name, service);
-            self.references(name, service);
-            let restart = &service.restart;
-            if restart.backoff > restart.backoff_at_most {
-                let problem = Problem::new(
-                    Code::Contradiction,
-                    "the first pause before a restart is longer than the longest",
-                    self.at(steps!["services", name.as_str(), "restart", "backoff"]),
-                )
-                .help("make `backoff_at_most` the longer one");
-                self.report(problem);
-            }
-            if service.kind == ServiceKind::Worker && service.port.is_some() {
-                let problem = Problem::new(
-                    Code::Contradiction,
-                    format!("`{name}` is a worker, which nothing calls, and has a port"),
-                    self.at(steps!["services", name.as_str(), "port"]),
-                )
-                .help("take out `port`, or `kind = \"worker\"`");
-                self.report(problem);
-            }
-            self.volumes(name, service);
+    /// Checks what is true of a service wherever it runs.
+    pub(super) fn service(&mut self, name: &ServiceName, service: &Service) {
+        self.variables(name, service);
+        self.references(name, service);
+        self.volumes(name, service);
+        let restart = &service.restart;
+        if restart.backoff > restart.backoff_at_most {
+            let problem = Problem::new(
+                Code::Contradiction,
+                "the first pause before a restart is longer than the longest",
+                self.at(steps!["services", name.as_str(), "restart", "backoff"]),
+            )
+            .help("make `backoff_at_most` the longer one");
+            self.report(problem);
+        }
+        if service.kind == ServiceKind::Worker && service.port.is_some() {
+            let problem = Problem::new(
+                Code::Contradiction,
+                format!("`{name}` is a worker, which nothing calls, and has a port"),
+                self.at(steps!["services", name.as_str(), "port"]),
+            )
+            .help("take out `port`, or `kind = \"worker\"`");
+            self.report(problem);
         }
     }
 
-    fn something_to_run(&mut self, resolved: &Resolved, name: &ServiceName, service: &Service) {
-        let process = resolved.environment.provider.kind() == ProviderKind::Process;
-        match &service.build {
-            None if service.command.is_empty() => {
-                let problem = Problem::new(
+    /// Checks that each service can run here.
+    pub(super) fn something_to_run(&mut self, scene: &Scene<'_>) {
+        let environment = &scene.environment.name;
+        let process = scene.environment.provider.kind() == ProviderKind::Process;
+        for (name, service) in &scene.services {
+            let problem = match &service.build {
+                // What is written and could not be read has been reported.
+                None if self.writes(name, &["build", "image", "command"]) => continue,
+                None if service.command.is_empty() => Problem::new(
                     Code::NothingToRun,
                     format!("`{name}` does not say what to run"),
                     self.at(steps!["services", name.as_str()]),
                 )
                 .label("nothing to run")
-                .help("add `build`, `image` or `command`");
-                self.report(problem);
-            }
-            Some(Build::Command(build))
-                if service.command.is_empty() && build.output.is_empty() =>
-            {
-                let problem = Problem::new(
-                    Code::NothingToRun,
-                    format!("`{name}` is built by a command, and does not say what to run then"),
-                    self.at(steps!["services", name.as_str(), "build"]),
-                )
-                .help("add `command`, or the `output` that is the program");
-                self.report(problem);
-            }
-            Some(build @ (Build::Image(_) | Build::Dockerfile(_)))
-                if process && service.replicas > 0 =>
-            {
-                let what = match build {
-                    Build::Image(_) => "image",
-                    _ => "dockerfile",
-                };
-                let environment = &resolved.environment.name;
-                let short = steps!["services", name.as_str(), "image"];
-                let place = if self.written(short) {
-                    self.at(short)
-                } else {
-                    self.at(steps!["services", name.as_str(), "build"])
-                };
-                let problem = Problem::new(
-                    Code::Contradiction,
-                    format!(
-                        "`{name}` is an image, which `{environment}` cannot run as a local process"
-                    ),
-                    place,
-                )
-                .label(format!("{what} on local processes"))
-                .help(format!(
-                    "give `{name}` another build in `[environments.{environment}]`, or \
-                     `replicas = 0` there"
-                ));
-                self.report(problem);
-            }
-            _ => {}
+                .help("add `build`, `image` or `command`"),
+                Some(Build::Command(build))
+                    if service.command.is_empty() && build.output.is_empty() =>
+                {
+                    Problem::new(
+                        Code::NothingToRun,
+                        format!(
+                            "`{name}` is built by a command, and does not say what to run then"
+                        ),
+                        self.at(steps!["services", name.as_str(), "build"]),
+                    )
+                    .help("add `command`, or the `output` that is the program")
+                }
+                Some(build @ (Build::Image(_) | Build::Dockerfile(_)))
+                    if process && service.replicas > 0 =>
+                {
+                    let dockerfile = matches!(build, Build::Dockerfile(_));
+                    let what = if dockerfile { "dockerfile" } else { "image" };
+                    let short = steps!["services", name.as_str(), "image"];
+                    let long = steps!["services", name.as_str(), "build"];
+                    let place = self.at(if self.written(short) { short } else { long });
+                    Problem::new(
+                        Code::Contradiction,
+                        format!(
+                            "`{name}` is an image, which `{environment}` cannot run as a local \
+                             process"
+                        ),
+                        place,
+                    )
+                    .label(format!("{what} on local processes"))
+                    .help(format!(
+                        "give `{name}` another build in `[environments.{environment}]`, or \
+                         `replicas = 0` there"
+                    ))
+                }
+                _ => continue,
+            };
+            self.report(problem);
         }
+    }
+
+    /// Whether a service has one of these keys, as written.
+    pub(super) fn writes(&self, name: &ServiceName, keys: &[&str]) -> bool {
+        let written = |key: &&str| self.written(steps!["services", name.as_str(), *key]);
+        keys.iter().any(written)
     }
 
     fn variables(&mut self, name: &ServiceName, service: &Service) {
@@ -157,25 +159,24 @@ impl Check<'_, '_> {
     }
 
     fn references(&mut self, name: &ServiceName, service: &Service) {
-        let words = |list: &'static str, words: &'_ [String]| {
-            words
-                .iter()
-                .enumerate()
-                .filter(|(_, word)| word.contains("${"))
-                .map(|(number, word)| (list, Step::Item(number), word.clone()))
-                .collect::<Vec<_>>()
-        };
-        let mut texts = words("command", &service.command);
-        texts.extend(words("args", &service.args));
-        for (variable, value) in &service.env {
-            if let EnvValue::Text(text) = value
-                && text.contains("${")
-            {
-                texts.push(("env", Step::Key(variable), text.clone()));
-            }
-        }
+        let refers = |text: &&String| text.contains("${");
+        let command = service.command.iter().enumerate();
+        let args = service.args.iter().enumerate();
+        let env = service
+            .env
+            .iter()
+            .filter_map(|(variable, value)| match value {
+                EnvValue::Text(text) => Some((variable, text)),
+                _ => None,
+            });
+        let texts: Vec<(&str, Step<'_>, &String)> = command
+            .map(|(number, text)| ("command", number.into(), text))
+            .chain(args.map(|(number, text)| ("args", number.into(), text)))
+            .chain(env.map(|(variable, text)| ("env", variable.as_str().into(), text)))
+            .filter(|(_, _, text)| refers(text))
+            .collect();
         for (key, step, text) in texts {
-            for reference in references(&text) {
+            for reference in references(text) {
                 let addresses: Vec<_> = service
                     .needs
                     .iter()
@@ -189,7 +190,10 @@ impl Check<'_, '_> {
                 };
                 let own = matches!(step, Step::Key(variable) if variable == reference);
                 if known().any(|name| name == reference) && !own {
-                    if reference == "PORT" && service.port.is_none() {
+                    if reference == "PORT"
+                        && service.port.is_none()
+                        && !self.writes(name, &["port"])
+                    {
                         let problem = Problem::new(
                             Code::NoPort,
                             format!("`${{PORT}}` is used and `{name}` has no port"),
@@ -230,8 +234,8 @@ impl Check<'_, '_> {
         }
     }
 
-    pub(super) fn ports(&mut self, resolved: &Resolved) {
-        let gateway = &resolved.gateway;
+    pub(super) fn ports(&mut self, scene: &Scene<'_>) {
+        let gateway = &scene.gateway;
         if let Some(tls) = &gateway.tls
             && tls.port == gateway.port
         {
@@ -243,7 +247,7 @@ impl Check<'_, '_> {
             .help("change one");
             self.report(problem);
         }
-        if !matches!(resolved.environment.provider, Provider::Process(_)) {
+        if !matches!(scene.environment.provider, Provider::Process(_)) {
             return; // Elsewhere each instance has an address of its own.
         }
         let mut taken: HashMap<u16, Option<&ServiceName>> =
@@ -251,7 +255,7 @@ impl Check<'_, '_> {
         if let Some(tls) = &gateway.tls {
             taken.insert(tls.port.get(), None);
         }
-        for (name, service) in &resolved.services {
+        for (name, service) in &scene.services {
             let Some(port) = service.port.filter(|_| service.replicas > 0) else {
                 continue;
             };
