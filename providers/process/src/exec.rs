@@ -108,7 +108,7 @@ fn with_terminal(
         folder: found.folder.clone(),
         stdin: Some(terminal.clone()),
         stdout: terminal.clone(),
-        stderr: terminal,
+        stderr: terminal.clone(),
         control_groups: found.control_groups.clone(),
         user: found.user,
         open_files: 1024,
@@ -126,11 +126,18 @@ fn with_terminal(
         .take()
         .ok_or_else(|| io::Error::other("its pipe is missing"))?;
     let slave = pair.slave;
+    let pid = child.id();
     tokio::spawn(async move {
         let _ = instructions.write_all(&words).await;
         drop(instructions);
         // Open until the command has it open, or its output would end at once.
-        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        let opened = || {
+            let seen = pid.and_then(|pid| std::fs::read_link(format!("/proc/{pid}/fd/2")).ok());
+            seen.is_none_or(|seen| seen == terminal)
+        };
+        while !opened() {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
         drop(slave);
     });
     let ours = File::from(pair.master);

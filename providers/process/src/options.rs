@@ -84,6 +84,8 @@ pub fn serve(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_target(false)
+        // Where a line cannot be written, as on a full disk, saying so would not work either.
+        .log_internal_errors(false)
         .try_init();
     match mode.as_str() {
         "--detach" => keeper::detach(&options),

@@ -46,6 +46,8 @@ pub(super) struct Gateway {
     in_force: RefCell<Option<Config>>,
     endpoints: RefCell<BTreeSet<(String, u16)>>,
     pushing: Mutex<()>,
+    /// Why it did not take its last configuration.
+    trouble: RefCell<Option<String>>,
     wanted: watch::Sender<Wanted>,
 }
 
@@ -66,6 +68,7 @@ impl Gateway {
             in_force: RefCell::default(),
             endpoints: RefCell::default(),
             pushing: Mutex::default(),
+            trouble: RefCell::default(),
             wanted: watch::Sender::new(Wanted::Nothing),
         }
     }
@@ -86,6 +89,14 @@ impl Gateway {
             .borrow()
             .iter()
             .any(|(name, own)| name == instance && *own == port)
+    }
+
+    /// Why an instance that is ready is not confirmed, in words.
+    pub(super) fn why_unconfirmed(&self) -> String {
+        match &*self.trouble.borrow() {
+            Some(trouble) => format!("it is ready, but {trouble}"),
+            None => "it is ready; waiting for the gateway to confirm it".to_owned(),
+        }
     }
 
     /// Has a gateway of this program run.
@@ -263,7 +274,9 @@ fn wanted_config(agent: &Agent) -> Config {
 pub(super) async fn pushing(agent: Rc<Agent>) {
     let mut changes = agent.changes();
     loop {
-        if let Err(error) = agent.gateway.push(&agent).await {
+        let pushed = agent.gateway.push(&agent).await;
+        *agent.gateway.trouble.borrow_mut() = pushed.as_ref().err().map(ToString::to_string);
+        if let Err(error) = pushed {
             tracing::warn!(%error, "the gateway did not take its configuration");
             tokio::time::sleep(Duration::from_millis(100)).await;
             if !matches!(error, ClientError::Refused(_)) {

@@ -35,6 +35,19 @@ pub(super) fn resume(agent: &Rc<Agent>) {
     }
     for group in kept.groups.values() {
         bring_to(agent, group);
+        let other_spec = |instance: &Rc<Instance>| {
+            let record = instance.record();
+            record.process.is_some() && record.digest.as_ref() != Some(&group.digest)
+        };
+        let stale = agent
+            .instances
+            .borrow()
+            .values()
+            .any(|instance| instance.group == group.id && other_spec(instance));
+        if stale {
+            let (agent, group) = (Rc::clone(agent), group.clone());
+            tokio::task::spawn_local(async move { renew(&agent, &group).await });
+        }
     }
     // Those that were being removed, or belong to nothing any more.
     let known: BTreeSet<String> = agent.instances.borrow().keys().cloned().collect();

@@ -137,16 +137,16 @@ impl Instance {
 
     /// What is seen of it.
     ///
-    /// - `confirmed`: the gateway sends requests to it, or need not
+    /// - `unconfirmed`: why the gateway sends no requests to it, though it should
     /// - `memory`: resident memory of its processes
-    pub(super) fn seen(&self, confirmed: bool, memory: Option<u64>) -> InstanceSeen {
+    pub(super) fn seen(&self, unconfirmed: Option<String>, memory: Option<u64>) -> InstanceSeen {
         let record = self.record.borrow();
         let view = self.view();
-        let (state, reason) = if view.state == InstanceState::Ready && !confirmed {
-            let reason = "it is ready; waiting for the gateway to confirm it".to_owned();
-            (InstanceState::Starting, Some(reason))
-        } else {
-            (view.state, view.reason)
+        let (state, reason) = match unconfirmed {
+            Some(reason) if view.state == InstanceState::Ready => {
+                (InstanceState::Starting, Some(reason))
+            }
+            _ => (view.state, view.reason),
         };
         let runs = matches!(
             state,
@@ -452,7 +452,7 @@ async fn end_process(
         )
         .await;
         instance.note(&agent.layout, |record| {
-            record.last_exit = Some(end.to_string())
+            record.last_exit = Some(end.to_string());
         });
     }
     stop::end_members(agent, &instance.name, Some(&started.child.identity)).await;
@@ -495,7 +495,7 @@ async fn after_end(
     ) {
         AfterEnd::Complete => {
             instance.note(&agent.layout, |record| {
-                record.outcome = Some(Outcome::Completed)
+                record.outcome = Some(Outcome::Completed);
             });
             instance.show(agent, InstanceState::Completed, None);
         }

@@ -51,6 +51,11 @@ enum BeginError {
 
 /// Runs the agent of an environment until it is told to stop.
 pub(crate) fn run(options: &AgentOptions) -> ExitCode {
+    // A part that is gone would be missed silently; a fresh agent takes everything over whole.
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!("{panic}");
+        std::process::abort();
+    }));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)

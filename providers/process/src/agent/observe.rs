@@ -66,9 +66,8 @@ pub(super) fn observe(agent: &Rc<Agent>) -> Observed {
             .as_ref()
             .map(|process| process.pid);
         let memory = pid.map(|pid| resident(&table, pid));
-        group
-            .instances
-            .push(instance.seen(confirmed(agent, instance), memory));
+        let unconfirmed = (!confirmed(agent, instance)).then(|| agent.gateway.why_unconfirmed());
+        group.instances.push(instance.seen(unconfirmed, memory));
     }
     let resources = kept
         .resources

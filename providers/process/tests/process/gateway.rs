@@ -33,7 +33,7 @@ impl Load {
             );
             tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
-                    match ask(port, "/slow/20").await {
+                    match ask(port, "/slow/150").await {
                         Ok((200, _)) => good.fetch_add(1, Ordering::Relaxed),
                         _ => bad.fetch_add(1, Ordering::Relaxed),
                     };

@@ -241,8 +241,8 @@ async fn logs_are_followed_over_instances() {
     };
     let lines = world.target.logs(&query).await.expect("logs");
     for version in 1..=2 {
-        let word = format!("say=version {version}");
-        let orders = group(&format!("orders@r{version}"), 1, service(&[&word]));
+        let says = format!("say=version {version}");
+        let orders = group(&format!("orders@r{version}"), 1, service(&[&says]));
         world.ensure(&orders).await;
         world.until_ready(&orders).await;
     }

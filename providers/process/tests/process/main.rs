@@ -1,5 +1,7 @@
 //! The process provider with real processes: its agent, its keeper, real services, the real gateway.
 
+#![expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
+
 mod contract;
 mod gateway;
 mod lifecycle;

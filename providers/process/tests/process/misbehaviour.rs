@@ -43,8 +43,8 @@ async fn what_never_becomes_ready_fails_with_the_reason() {
 async fn the_wrong_port_is_named() {
     let world = World::new();
     let wrong = crate::world::free_port();
-    let word = format!("port={wrong}");
-    let orders = group("orders@r1", 1, impatient(&[&word]));
+    let manner = format!("port={wrong}");
+    let orders = group("orders@r1", 1, impatient(&[&manner]));
     world.ensure(&orders).await;
     let seen = world.until_state(&orders, InstanceState::Failed).await;
     let reason = seen.reason.expect("a reason");
@@ -90,8 +90,8 @@ async fn a_service_that_exits_with_0_has_failed() {
 async fn one_crash_is_mended() {
     let world = World::new();
     let file = world.folder.path().join("once");
-    let word = format!("once={}:9", file.display());
-    let orders = group("orders@r1", 1, impatient(&[&word]));
+    let manner = format!("once={}:9", file.display());
+    let orders = group("orders@r1", 1, impatient(&[&manner]));
     world.ensure(&orders).await;
     let seen = world.until_ready(&orders).await;
     assert_eq!(seen.restarts(), 1);
