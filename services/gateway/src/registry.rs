@@ -177,12 +177,15 @@ impl Registry {
         known.clone()
     }
 
-    /// Forgets the endpoints that the configuration does not name any more.
+    /// Forgets the endpoints that the configuration does not name any more, once
+    /// nothing is under way to them: who stops one can wait for that.
     /// Counts of services, versions and routes stay.
     pub(crate) fn keep_only(&self, config: &Config) {
         for (name, entry) in lock(&self.services).iter_mut() {
             let Some(service) = config.services.get(name) else {
-                entry.endpoints.clear();
+                entry
+                    .endpoints
+                    .retain(|_, endpoint| endpoint.in_flight.get() > 0);
                 continue;
             };
             let named: HashSet<(&str, &str, &str)> = service
@@ -198,9 +201,9 @@ impl Registry {
                     })
                 })
                 .collect();
-            entry
-                .endpoints
-                .retain(|(version, id, address), _| named.contains(&(version, id, address)));
+            entry.endpoints.retain(|(version, id, address), endpoint| {
+                named.contains(&(version, id, address)) || endpoint.in_flight.get() > 0
+            });
         }
     }
 
