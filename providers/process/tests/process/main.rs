@@ -4,8 +4,10 @@
 
 mod contract;
 mod gateway;
+mod idle;
 mod lifecycle;
 mod misbehaviour;
+mod preflight;
 mod resources;
 mod survival;
 mod world;
