@@ -46,19 +46,21 @@ impl<W: Write> Report<W> {
     /// All tables, or the one named.
     pub fn all(&mut self, only: Option<&str>) -> io::Result<()> {
         type Section<W> = fn(&mut Report<W>) -> io::Result<()>;
-        let sections: [(&str, Section<W>); 9] = [
-            ("equal", Self::equal),
-            ("worse", Self::worse),
-            ("weights", Self::weights),
-            ("outage", Self::outage),
-            ("weather", Self::weather),
-            ("slow", Self::slow),
-            ("late", Self::late),
-            ("steps", Self::steps),
-            ("rivals", Self::rivals),
+        // Each with the number of cells before it, which seed it, so that it prints the same alone.
+        let sections: [(&str, u64, Section<W>); 9] = [
+            ("equal", 0, Self::equal),
+            ("worse", 27, Self::worse),
+            ("weights", 88, Self::weights),
+            ("outage", 124, Self::outage),
+            ("weather", 136, Self::weather),
+            ("slow", 168, Self::slow),
+            ("late", 174, Self::late),
+            ("steps", 180, Self::steps),
+            ("rivals", 183, Self::rivals),
         ];
-        for (name, section) in sections {
+        for (name, first_cell, section) in sections {
             if only.is_none_or(|only| only == name) {
+                self.cell = first_cell;
                 section(self)?;
             }
         }
