@@ -61,7 +61,11 @@ fn describe(session: &mut Session, context: &mut RequestContext) -> Result<Asker
         let limits = &listener.limits;
         session.set_read_timeout(limit(limits.idle_ms));
         session.set_write_timeout(limit(limits.idle_ms));
-        session.set_keepalive(Some((limits.keep_alive_ms / 1000).max(1)));
+        // Never turned on again: Pingora turned it off for a request after which
+        // the connection must end.
+        if session.get_keepalive().is_some() {
+            session.set_keepalive(Some((limits.keep_alive_ms / 1000).max(1)));
+        }
     }
     if context.gateway.is_draining() {
         session.set_keepalive(None);

@@ -117,8 +117,23 @@ pub(crate) fn trace_id(trace_parent: &str) -> &str {
     trace_parent.get(3..35).unwrap_or("")
 }
 
+/// Prepares the head that a service gets, by what is known of the request.
+pub(crate) fn request_from(head: &mut RequestHeader, context: &RequestContext) -> Result<()> {
+    let (Some(route), Some(connection)) = (&context.route, &context.connection) else {
+        return Ok(());
+    };
+    let snapshot = &context.snapshot;
+    let internal = snapshot
+        .listeners
+        .get(&*connection.listener)
+        .is_some_and(|listener| listener.internal.is_some());
+    let peer = connection.peer.ip();
+    let trusted = internal || snapshot.trusted_proxies.contains(peer.to_canonical());
+    request(head, context, &route.route, peer, trusted, internal)
+}
+
 /// Prepares the head that a service gets. Hop-by-hop fields are gone already.
-pub(crate) fn request(
+fn request(
     head: &mut RequestHeader,
     context: &RequestContext,
     route: &Route,

@@ -37,6 +37,7 @@ mod socket;
 mod store;
 mod tally;
 mod tls;
+mod tunnel;
 
 pub use access_log::LogTarget;
 pub use run::{Error, Options, run};

@@ -25,6 +25,7 @@ use crate::endpoint::Attempted;
 use crate::forward;
 use crate::gateway::Gateway;
 use crate::mirror;
+use crate::tunnel;
 
 /// How long a connection to a service is kept for the next request. Shorter
 /// than what common servers keep theirs (2 s and more), so that a request
@@ -83,6 +84,20 @@ impl ProxyHttp for Proxy {
 
     async fn request_filter(&self, session: &mut Session, context: &mut Self::CTX) -> Result<bool> {
         match admit::admit(session, context).await {
+            Ok(()) if tunnel::is_asked_for(session) => {
+                let served = match tunnel::serve(session, context).await {
+                    Ok(served) => served,
+                    Err(mut error) => {
+                        error.as_down();
+                        return Err(error);
+                    }
+                };
+                if let Err(own) = served {
+                    answer::send(session, &own, context).await?;
+                    context.own = Some(own);
+                }
+                Ok(true)
+            }
             Ok(()) => Ok(false),
             Err(own) => {
                 answer::send(session, &own, context).await?;
@@ -173,23 +188,10 @@ impl ProxyHttp for Proxy {
         request: &mut RequestHeader,
         context: &mut Self::CTX,
     ) -> Result<()> {
-        let (Some(route), Some(connection)) = (&context.route, &context.connection) else {
+        forward::request_from(request, context)?;
+        let Some(route) = &context.route else {
             return Ok(());
         };
-        let internal = is_internal(context);
-        let trusted = internal
-            || context
-                .snapshot
-                .trusted_proxies
-                .contains(connection.peer.ip().to_canonical());
-        forward::request(
-            request,
-            context,
-            &route.route,
-            connection.peer.ip(),
-            trusted,
-            internal,
-        )?;
         if route.route.mirror.is_some() && context.attempts == 1 {
             context.copy = Some(mirror::Copy::new(request.clone()));
         }
@@ -377,14 +379,6 @@ impl ProxyHttp for Proxy {
     }
 }
 
-fn is_internal(context: &RequestContext) -> bool {
-    context
-        .connection
-        .as_ref()
-        .and_then(|connection| context.snapshot.listeners.get(&*connection.listener))
-        .is_some_and(|listener| listener.internal.is_some())
-}
-
 /// Whether the same request may be sent twice without harm.
 fn is_repeatable(session: &Session) -> bool {
     session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated()
@@ -433,19 +427,24 @@ fn smaller(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
     reason = "what Pingora's phases return"
 )]
 fn none_left(context: &mut RequestContext) -> Box<Error> {
+    let own = none_left_answer(context);
+    stop(context, own)
+}
+
+/// The answer when no endpoint is left to try.
+pub(crate) fn none_left_answer(context: &RequestContext) -> Own {
     if context.attempts > 0 {
-        let own = Own::new(
+        return Own::new(
             502,
             "unreachable",
             "no endpoint of the service could be reached",
         );
-        return stop(context, own);
     }
     if let Some(service) = context.service() {
         if context.resting {
             service.runtime.shed.increment();
             let own = Own::new(503, "resting", "the service failed too often and rests");
-            return stop(context, own.retry_after(1));
+            return own.retry_after(1);
         }
         service.runtime.unserved.increment();
     }
@@ -454,7 +453,7 @@ fn none_left(context: &mut RequestContext) -> Box<Error> {
         "no-endpoint",
         "the service has no endpoint that is ready",
     );
-    stop(context, own.retry_after(1))
+    own.retry_after(1)
 }
 
 fn too_late() -> Own {
