@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -85,6 +85,8 @@ pub struct FakeTarget {
     store: MemoryStore,
     changed: Notify,
     acts_left: AtomicU64,
+    hangs: AtomicBool,
+    hung: Notify,
 }
 
 impl FakeTarget {
@@ -112,8 +114,20 @@ impl FakeTarget {
         self.acts_left.store(acts, Ordering::SeqCst);
     }
 
-    /// Works again after [`FakeTarget::fail_after`].
+    /// Lets every act after the next `acts` begin and never end, as it is for a run that is killed there.
+    pub fn hang_after(&self, acts: u64) {
+        self.hangs.store(true, Ordering::SeqCst);
+        self.acts_left.store(acts, Ordering::SeqCst);
+    }
+
+    /// Returns when an act hangs.
+    pub async fn hung(&self) {
+        self.hung.notified().await;
+    }
+
+    /// Works again after [`FakeTarget::fail_after`] or [`FakeTarget::hang_after`].
     pub fn recover(&self) {
+        self.hangs.store(false, Ordering::SeqCst);
         self.acts_left.store(u64::MAX, Ordering::SeqCst);
     }
 
@@ -133,7 +147,11 @@ impl FakeTarget {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn act(&self, act: String, change: impl FnOnce(&mut World)) -> Result<(), TargetError> {
+    async fn act(
+        &self,
+        act: String,
+        change: impl FnOnce(&mut World) + Send,
+    ) -> Result<(), TargetError> {
         let left = self
             .acts_left
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
@@ -144,6 +162,10 @@ impl FakeTarget {
                 })
             })
             .unwrap_or_default();
+        if left == 0 && self.hangs.load(Ordering::SeqCst) {
+            self.hung.notify_one();
+            std::future::pending::<()>().await;
+        }
         if left == 0 {
             return Err(TargetError::unreachable(
                 PROVIDER,
@@ -328,16 +350,19 @@ impl Target for FakeTarget {
         self.act(format!("ensure resource {name}"), |world| {
             world.resources.insert(name.clone(), resource.clone());
         })
+        .await
     }
 
     async fn remove_resource(&self, name: &ResourceName, _: bool) -> Result<(), TargetError> {
         self.act(format!("remove resource {name}"), |world| {
             world.resources.remove(name);
         })
+        .await
     }
 
     async fn ensure_gateway(&self) -> Result<(), TargetError> {
         self.act("ensure gateway".to_owned(), |world| world.gateway = true)
+            .await
     }
 
     async fn route(&self, traffic: &Traffic) -> Result<(), TargetError> {
@@ -351,6 +376,7 @@ impl Target for FakeTarget {
             world.revision += 1;
             world.traffic = Some(traffic.clone());
         })
+        .await
     }
 
     async fn ensure_group(&self, group: &GroupSpec, _: &SecretValues) -> Result<(), TargetError> {
@@ -361,12 +387,14 @@ impl Target for FakeTarget {
                 .groups
                 .insert(group.id.clone(), (group.clone(), looks));
         })
+        .await
     }
 
     async fn remove_group(&self, group: &GroupId) -> Result<(), TargetError> {
         self.act(format!("remove {group}"), |world| {
             world.groups.remove(group);
         })
+        .await
     }
 
     async fn stop(&self) -> Result<(), TargetError> {
@@ -375,6 +403,7 @@ impl Target for FakeTarget {
             world.traffic = None;
             world.gateway = false;
         })
+        .await
     }
 
     async fn destroy(&self, _: bool) -> Result<(), TargetError> {
@@ -383,7 +412,8 @@ impl Target for FakeTarget {
             world.resources.clear();
             world.traffic = None;
             world.gateway = false;
-        })?;
+        })
+        .await?;
         self.store.clear();
         Ok(())
     }

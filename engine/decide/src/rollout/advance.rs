@@ -417,14 +417,16 @@ impl Step<'_> {
         let policy = &self.state.policy;
         let passed = self.state.clock.phase;
         let wanted = match (policy.strategy, last) {
-            (_, true) => millis(policy.bake.duration()),
-            (Strategy::Rolling, false) => {
+            // A batch's old instances are gone when the next begins, so nothing would be warm during a bake.
+            (Strategy::Rolling, _) => {
                 let at_least = policy
                     .analysis
                     .as_ref()
                     .map_or(0, |a| millis(a.at_least.duration()));
-                at_least.min(LONGEST_BATCH_WATCH)
+                let hold = millis(policy.hold.duration());
+                at_least.min(hold).min(LONGEST_BATCH_WATCH)
             }
+            (Strategy::Canary | Strategy::BlueGreen, true) => millis(policy.bake.duration()),
             (Strategy::Canary | Strategy::BlueGreen, false) => millis(policy.hold.duration()),
         };
         let mut routed = self.state.members.iter().filter(|member| member.routed);
@@ -506,12 +508,9 @@ impl Step<'_> {
         let mut open = false;
         for metric in &analysis.metrics {
             let evidence = member.comparison.metrics.get(&metric.name);
-            let shown =
-                evidence.map_or(PairedVerdict::CannotTellYet, PairedEvidence::verdict);
-            let verdict = evidence.map_or_else(
-                || "without any reading".to_owned(),
-                PairedEvidence::explain,
-            );
+            let shown = evidence.map_or(PairedVerdict::CannotTellYet, PairedEvidence::verdict);
+            let verdict =
+                evidence.map_or_else(|| "without any reading".to_owned(), PairedEvidence::explain);
             let why = Why::Metric {
                 metric: metric.name.clone(),
                 group: member.to.clone(),
