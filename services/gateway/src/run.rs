@@ -304,3 +304,24 @@ async fn drain(control: &Control, deadline: Duration, terminate: &mut Signal) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_configuration_is_valid() {
+        let text = include_str!("../../../docs/gateway.md");
+        let fenced = text
+            .split("```toml\n")
+            .skip(1)
+            .filter_map(|rest| rest.split("```").next());
+        let mut count = 0;
+        for example in fenced {
+            let config: Config = toml::from_str(example).unwrap();
+            config.validate().unwrap();
+            count += 1;
+        }
+        assert!(count > 0);
+    }
+}

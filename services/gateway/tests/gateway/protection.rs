@@ -1,8 +1,14 @@
 //! Who may ask, how often, and what a failing service costs.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::bench::{Behaviour, Place, Upstream, ask, client, get, orders, until};
 
@@ -158,5 +164,81 @@ async fn keys_addresses_and_other_sites() {
         (answer.status, answer.header("access-control-allow-headers")),
         (204, "x-a")
     );
+    gateway.drain().await;
+}
+
+/// Serves a JSON Web Key Set, and counts how often it is asked for.
+async fn key_server(document: String) -> (std::net::SocketAddr, Arc<AtomicU64>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::Relaxed);
+            let mut part = [0; 2048];
+            let _ = stream.read(&mut part).await;
+            let length = document.len();
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{document}");
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    (address, asked)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_open_what_their_scopes_allow() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let upstream = Upstream::start("orders").await;
+    let pair = Ed25519KeyPair::generate().unwrap();
+    let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
+    let keys = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": "k1", "x": x }] });
+    let (key_address, fetched) = key_server(keys.to_string()).await;
+    gateway
+        .configure(json!({
+            "services": orders(&[&upstream]),
+            "identity": { "issuer": "me", "audiences": ["shop"], "jwks": { "url": format!("http://{key_address}/jwks.json") } },
+            "routes": [{ "name": "all", "service": "orders", "auth": { "scopes": ["orders:read"] } }],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    let client = client();
+    let token = |id: &str, claims: serde_json::Value| {
+        let encode = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!(
+            "{}.{}",
+            encode(json!({ "alg": "EdDSA", "kid": id })),
+            encode(claims)
+        );
+        let signature = URL_SAFE_NO_PAD.encode(pair.sign(signed.as_bytes()).as_ref());
+        format!("Bearer {signed}.{signature}")
+    };
+    let claims = |audience: &str, scope: &str| json!({ "iss": "me", "sub": "ann", "aud": audience, "exp": 4_000_000_000_u64, "scope": scope });
+    let good = token("k1", claims("shop", "orders:read orders:write"));
+    let cases = [
+        (good.clone(), 200),
+        (good, 200),
+        (token("k1", claims("shop", "else")), 403),
+        (token("k1", claims("bank", "orders:read")), 401),
+        (token("k2", claims("shop", "orders:read")), 401),
+        ("Bearer a.b.c".into(), 401),
+        ("Basic YTpi".into(), 401),
+    ];
+    for (authorization, expected) in cases {
+        let headers = [("authorization", authorization.as_str())];
+        let answer = ask(&client, "GET", address, "/", &headers, b"")
+            .await
+            .unwrap();
+        assert_eq!(answer.status, expected, "{authorization}");
+        if expected == 200 {
+            assert_eq!(answer.json()["headers"]["x-auth-subject"], "ann");
+        }
+    }
+    // An unknown key id just after a fetch does not cause another.
+    assert_eq!(fetched.load(Ordering::Relaxed), 1);
+    assert_eq!(upstream.asked(), 2);
     gateway.drain().await;
 }
