@@ -108,7 +108,7 @@ def proxies(folder, upstream, plain, secure):
     haproxy = folder / "haproxy.cfg"
     haproxy.write_text(
         f"""global
-  maxconn 20000
+  maxconn 5000
   nbthread 2
 defaults
   mode http
