@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use platform_decide::plan::{Plan, Step, StepId};
+use platform_decide::plan::{Action, Plan, Step, StepId};
 use platform_decide::release::Release;
 use platform_port::{SecretValues, Target};
 use tokio::time::Instant;
@@ -139,7 +139,7 @@ pub async fn apply(
         (None, Some(before)) => Err(DriveError::Stopped {
             before,
             done: times.len(),
-            planned: plan.steps.len(),
+            planned: order.steps.len(),
         }),
         (None, None) => Ok(times),
     }
@@ -197,15 +197,23 @@ struct Order<'a> {
 }
 
 impl<'a> Order<'a> {
+    /// The steps of a plan but its builds, which are done before anything on the target is touched.
     fn of(plan: &'a Plan) -> Self {
+        let acting = |step: &&Step| !matches!(step.action, Action::Build { .. });
         let place: BTreeMap<&StepId, usize> = plan
             .steps
             .iter()
+            .filter(acting)
             .enumerate()
             .map(|(index, step)| (&step.id, index))
             .collect();
         let mut order = Self {
-            steps: plan.steps.iter().map(|step| (&step.id, step)).collect(),
+            steps: plan
+                .steps
+                .iter()
+                .filter(acting)
+                .map(|step| (&step.id, step))
+                .collect(),
             missing: BTreeMap::new(),
             unlocks: BTreeMap::new(),
             free: BTreeSet::new(),
@@ -213,8 +221,7 @@ impl<'a> Order<'a> {
             under_way: BTreeSet::new(),
             left: None,
         };
-        for step in &plan.steps {
-            // A step that comes after one the plan does not have waits for nothing.
+        for step in plan.steps.iter().filter(acting) {
             let before: BTreeSet<&StepId> = step
                 .after
                 .iter()

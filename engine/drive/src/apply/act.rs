@@ -70,8 +70,7 @@ impl Actor<'_> {
                 Ok(target.remove_group(group).await?)
             }
             Action::RemoveResource { name } => Ok(target.remove_resource(name, false).await?),
-            // Artifacts are built before anything on the target is touched; the record is written by the run once every other
-            // step is done.
+            // Builds are not among the steps that are applied; the record is written by the run once every other step is done.
             Action::Build { .. } | Action::Record => Ok(()),
         }
     }
