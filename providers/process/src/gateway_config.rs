@@ -1,5 +1,7 @@
 //! The gateway's configuration, joined from routes, shares and the instances that are ready.
 
+mod route;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use platform_blueprint::{self as blueprint, ServiceName};
@@ -72,7 +74,7 @@ pub(crate) fn join(parts: &Parts<'_>) -> api::Config {
                     .as_ref()
                     .is_none_or(|name| config.services.contains_key(name.as_str()))
             })
-            .map(|(index, written)| route(index, written, &traffic.ingress))
+            .map(|(index, written)| route::route(index, written, &traffic.ingress))
             .collect();
     }
     config
@@ -257,170 +259,6 @@ fn balance(wanted: &blueprint::Balance) -> api::Balance {
     }
 }
 
-fn value_match(wanted: &blueprint::ValueMatch) -> api::ValueMatch {
-    match wanted {
-        blueprint::ValueMatch::Exact(text) => api::ValueMatch::Exact(text.clone()),
-        blueprint::ValueMatch::Prefix { prefix } => api::ValueMatch::Prefix(prefix.clone()),
-        blueprint::ValueMatch::Present { present } => api::ValueMatch::Present(*present),
-    }
-}
-
-fn route(index: usize, written: &blueprint::Route, ingress: &Ingress) -> api::Route {
-    let gateway = &ingress.gateway;
-    let values = |written: &BTreeMap<String, blueprint::ValueMatch>| {
-        written
-            .iter()
-            .map(|(name, wanted)| (name.clone(), value_match(wanted)))
-            .collect()
-    };
-    // Two routes may share a path and differ in hosts or methods; names must not be shared.
-    let title = written.title();
-    let twin = ingress.routes[..index]
-        .iter()
-        .filter(|other| other.title() == title)
-        .count();
-    let name = if twin == 0 {
-        title.to_owned()
-    } else {
-        format!("{title}-{}", twin + 1)
-    };
-    let timeout = &written.timeout;
-    let total = millis(timeout.total);
-    api::Route {
-        name,
-        matches: api::Match {
-            hosts: written.host.clone(),
-            path: match &written.path {
-                blueprint::PathMatch::Prefix(path) => api::PathMatch::Prefix(path.clone()),
-                blueprint::PathMatch::Exact(path) => api::PathMatch::Exact(path.clone()),
-                blueprint::PathMatch::Template(path) => api::PathMatch::Template(path.clone()),
-            },
-            methods: written
-                .methods
-                .iter()
-                .map(|method| method.as_str().to_owned())
-                .collect(),
-            headers: values(&written.headers),
-            query: values(&written.query),
-        },
-        service: written.service.as_ref().map(ToString::to_string),
-        redirect: written.redirect.as_ref().map(redirect),
-        rewrite: written.rewrite.as_ref().map(|to| rewrite(written, to)),
-        timeouts: api::Timeouts {
-            connect_ms: millis(timeout.connect),
-            first_byte_ms: timeout.first_byte.map_or(total, millis),
-            idle_ms: millis(timeout.idle),
-            total_ms: total,
-        },
-        retries: retries(&written.retries, gateway),
-        rate_limit: written.rate_limit.as_ref().map(rate_limit),
-        auth: written.auth.as_ref().map(auth),
-        cors: written.cors.as_ref().map(cors),
-        request_headers: header_changes(&written.request_headers),
-        response_headers: header_changes(&written.response_headers),
-        security_headers: gateway.security_headers,
-        max_body: written.max_body.unwrap_or(gateway.limits.body).bytes(),
-        allow: written.allow.clone(),
-        deny: written.deny.clone(),
-        compress: !written.compression.0.is_empty(),
-        ..api::Route::default()
-    }
-}
-
-fn retries(written: &blueprint::Retries, gateway: &blueprint::Gateway) -> api::Retries {
-    let unavailable = written
-        .on
-        .contains(&blueprint::RetryOn::Unavailable)
-        .then_some([502, 503, 504]);
-    let error = written
-        .on
-        .contains(&blueprint::RetryOn::Error)
-        .then_some([500]);
-    api::Retries {
-        attempts: written.attempts,
-        statuses: error
-            .into_iter()
-            .flatten()
-            .chain(unavailable.into_iter().flatten())
-            .collect(),
-        budget: u32::from(gateway.retry_budget.tenths()),
-        backoff_ms: millis(written.backoff),
-    }
-}
-
-fn rate_limit(written: &blueprint::RateLimit) -> api::RateLimit {
-    api::RateLimit {
-        requests: u64::from(written.requests),
-        every_ms: millis(written.every),
-        burst: written.burst.map_or(0, u64::from),
-        per: match written.per {
-            blueprint::RatePer::Client => api::RateKey::Client,
-            blueprint::RatePer::Subject => api::RateKey::Subject,
-            blueprint::RatePer::ApiKey => api::RateKey::ApiKey,
-            blueprint::RatePer::Route => api::RateKey::Route,
-        },
-    }
-}
-
-fn cors(written: &blueprint::Cors) -> api::Cors {
-    api::Cors {
-        origins: written.origins.clone(),
-        methods: written
-            .methods
-            .iter()
-            .map(|method| method.as_str().to_owned())
-            .collect(),
-        headers: written.headers.clone(),
-        expose: written.expose.clone(),
-        credentials: written.credentials,
-        max_age_seconds: written.max_age.duration().as_secs(),
-    }
-}
-
-fn auth(written: &blueprint::Auth) -> api::Auth {
-    api::Auth {
-        scopes: written.scopes.clone(),
-        roles: written.roles.clone(),
-        audiences: written.audience.iter().cloned().collect(),
-        api_keys: Vec::new(),
-        optional: written.optional,
-    }
-}
-
-/// An absolute URL is split into origin and path.
-fn redirect(written: &blueprint::Redirect) -> api::Redirect {
-    let (origin, path) = match written.to.split_once("://") {
-        Some((scheme, rest)) => {
-            let end = rest.find('/').unwrap_or(rest.len());
-            let path = (end < rest.len()).then(|| rest[end..].to_owned());
-            (Some(format!("{scheme}://{}", &rest[..end])), path)
-        }
-        None => (None, Some(written.to.clone())),
-    };
-    api::Redirect {
-        origin,
-        path,
-        status: written.status,
-    }
-}
-
-fn rewrite(route: &blueprint::Route, written: &blueprint::Rewrite) -> api::Rewrite {
-    let is_prefix = matches!(route.path, blueprint::PathMatch::Prefix(_));
-    api::Rewrite {
-        prefix: written.path.clone().filter(|_| is_prefix),
-        path: written.path.clone().filter(|_| !is_prefix),
-        host: written.host.clone(),
-    }
-}
-
-fn header_changes(written: &blueprint::HeaderChanges) -> api::HeaderChange {
-    api::HeaderChange {
-        remove: written.remove.clone(),
-        set: written.set.clone(),
-        add: written.add.clone(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use platform_decide::traffic::Share;
@@ -495,7 +333,7 @@ mod tests {
     #[test]
     fn an_absolute_redirect_is_split() {
         let split = |to: &str| {
-            let found = redirect(&blueprint::Redirect {
+            let found = route::redirect(&blueprint::Redirect {
                 to: to.to_owned(),
                 status: 308,
             });

@@ -194,6 +194,12 @@ pub(crate) fn signal_members(
     let alive_leader = leader
         .filter(|leader| leader.alive())
         .map(|leader| leader.pid);
+    // None of them is older than the first of them; that spares looking into most processes.
+    let since = leader.map_or(0, |leader| leader.start);
+    let table: Vec<ProcessStat> = table
+        .into_iter()
+        .filter(|stat| stat.start >= since)
+        .collect();
     let members = members(&table, alive_leader, tag, instance);
     table
         .iter()

@@ -4,6 +4,7 @@ mod api;
 mod child;
 mod engine;
 mod gateway;
+mod gateway_process;
 mod group;
 mod instance;
 mod observe;
@@ -11,6 +12,7 @@ mod resource;
 mod start;
 mod state;
 mod stop;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -170,7 +172,7 @@ fn raise_open_files() -> u64 {
 
 async fn serve(agent: &Rc<Agent>, listener: UnixListener) -> End {
     tokio::task::spawn_local(Rc::clone(agent).keeping());
-    tokio::task::spawn_local(gateway::supervise(Rc::clone(agent)));
+    tokio::task::spawn_local(gateway_process::supervise(Rc::clone(agent)));
     tokio::task::spawn_local(gateway::pushing(Rc::clone(agent)));
     tokio::task::spawn_local(watch_keeper(Rc::clone(agent)));
     tokio::task::spawn_local(api::serve(Rc::clone(agent), listener));

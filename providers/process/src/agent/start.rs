@@ -180,14 +180,12 @@ pub(crate) fn user_of(name: Option<&str>) -> Result<Option<(u32, u32)>, String> 
 /// # Errors
 ///
 /// Why it cannot be started, in words.
-pub(super) async fn start(
+pub(super) fn start(
     agent: &Rc<Agent>,
     instance: &Instance,
     spec: &GroupSpec,
 ) -> Result<Started, String> {
     let service = &spec.spec.service;
-    // Nothing of an earlier process may be in the way.
-    super::stop::end_members(agent, &instance.name, None).await;
     let wants_port = service.port.is_some();
     let port = instance.record().port;
     let port = match (wants_port, port) {

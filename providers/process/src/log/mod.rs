@@ -3,6 +3,7 @@
 mod capture;
 mod file;
 mod reader;
+mod tail;
 
 pub(crate) use capture::{Capture, Pipes, capture};
 pub(crate) use file::now;

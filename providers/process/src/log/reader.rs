@@ -4,7 +4,6 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -12,6 +11,7 @@ use futures::stream::{self, BoxStream, StreamExt};
 use platform_port::{LogLine, LogQuery, Stream};
 
 use super::file::part;
+use super::tail::Tail;
 
 /// Pause between two looks for new lines.
 const POLL: Duration = Duration::from_millis(100);
@@ -56,7 +56,7 @@ fn sources(folder: &Path, query: &LogQuery) -> Vec<(String, PathBuf)> {
     found
 }
 
-fn parse(instance: &str, bytes: &[u8]) -> Option<LogLine> {
+pub(super) fn parse(instance: &str, bytes: &[u8]) -> Option<LogLine> {
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let space = bytes.iter().position(|byte| *byte == b' ')?;
     let at = std::str::from_utf8(&bytes[..space]).ok()?.parse().ok()?;
@@ -224,87 +224,6 @@ fn end_of(file: &mut File, count: usize) -> io::Result<Vec<Vec<u8>>> {
             return Ok(lines[skip..].iter().map(|line| line.to_vec()).collect());
         }
         size *= 4;
-    }
-}
-
-/// Lines of a log that come after a place in it, through rotations.
-struct Tail {
-    instance: String,
-    path: PathBuf,
-    file: Option<File>,
-    inode: u64,
-    partial: Vec<u8>,
-}
-
-impl Tail {
-    /// From the log's end as it is now, or from its start.
-    fn new(instance: String, path: PathBuf, from_end: bool) -> Self {
-        let mut tail = Self {
-            instance,
-            path,
-            file: None,
-            inode: 0,
-            partial: Vec::new(),
-        };
-        tail.open();
-        if from_end && let Some(file) = &mut tail.file {
-            // Not into the middle of a line that is being written: back to its start.
-            let end = file.seek(SeekFrom::End(0)).unwrap_or(0);
-            let back = end.saturating_sub(64 * 1024);
-            let mut bytes = Vec::new();
-            if file.seek(SeekFrom::Start(back)).is_ok()
-                && file.take(end - back).read_to_end(&mut bytes).is_ok()
-            {
-                let rest = bytes
-                    .iter()
-                    .rposition(|b| *b == b'\n')
-                    .map_or(0, |at| at + 1);
-                tail.partial = bytes.split_off(rest);
-            }
-        }
-        tail
-    }
-
-    fn open(&mut self) {
-        self.file = File::open(&self.path).ok();
-        self.inode = self
-            .file
-            .as_ref()
-            .and_then(|file| file.metadata().ok())
-            .map_or(0, |seen| seen.ino());
-    }
-
-    fn read(&mut self, lines: &mut Vec<LogLine>) {
-        loop {
-            if let Some(file) = &mut self.file {
-                let _ = file.read_to_end(&mut self.partial);
-            }
-            let whole = self
-                .partial
-                .iter()
-                .rposition(|b| *b == b'\n')
-                .map_or(0, |at| at + 1);
-            let rest = self.partial.split_off(whole);
-            let bytes = std::mem::replace(&mut self.partial, rest);
-            lines.extend(
-                bytes
-                    .split_inclusive(|byte| *byte == b'\n')
-                    .filter_map(|line| parse(&self.instance, line)),
-            );
-            let now = fs::metadata(&self.path).map_or(0, |seen| seen.ino());
-            if now == self.inode || now == 0 {
-                return;
-            }
-            // Rotated, and read to its end just now: go on with what came after it.
-            let between = (1..)
-                .map(|number| part(&self.path, number))
-                .take_while(|path| path.exists())
-                .take_while(|path| fs::metadata(path).is_ok_and(|seen| seen.ino() != self.inode));
-            for path in between.collect::<Vec<_>>().into_iter().rev() {
-                let _ = File::open(path).and_then(|mut file| file.read_to_end(&mut self.partial));
-            }
-            self.open();
-        }
     }
 }
 
