@@ -124,4 +124,31 @@ mod tests {
         let parsed = parsed.unwrap();
         assert_eq!(parsed.globals.file.as_deref(), Some("a.toml".as_ref()));
     }
+
+    /// Where a command or one of its flags is not in the text.
+    fn undocumented(command: &clap::Command, path: &str, text: &str, missing: &mut Vec<String>) {
+        for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
+            if !["help", "version"].contains(&flag) && !text.contains(&format!("--{flag}")) {
+                missing.push(format!("{path} --{flag}"));
+            }
+        }
+        for below in command.get_subcommands() {
+            let path = format!("{path} {}", below.get_name());
+            if !text.contains(&format!("`{path}")) {
+                missing.push(path.clone());
+            }
+            undocumented(below, &path, text, missing);
+        }
+    }
+
+    #[test]
+    fn every_command_and_flag_is_documented() {
+        let text = include_str!("../../docs/cli.md");
+        let mut missing = Vec::new();
+        undocumented(&Arguments::definition(), "platform", text, &mut missing);
+        assert!(
+            missing.is_empty(),
+            "write these into docs/cli.md: {missing:#?}"
+        );
+    }
 }

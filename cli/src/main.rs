@@ -90,6 +90,7 @@ fn start(arguments: Arguments) -> Exit {
                 Ok(exit) => exit,
                 Err(error) => {
                     let exit = fail(recorder.as_ref(), &error);
+                    recorder.summary(&failed_markdown(&error));
                     match world.stop.exit() {
                         Some(stopped) if exit == Exit::Interrupted => stopped,
                         _ => exit,
@@ -122,6 +123,22 @@ fn fail(view: &dyn View, error: &CliError) -> Exit {
         view.diagnose(diagnostic);
     }
     error.ends()
+}
+
+/// A failure for a CI run's page.
+fn failed_markdown(error: &CliError) -> String {
+    let lines = error.diagnostics().iter().map(|diagnostic| {
+        let help = diagnostic
+            .help
+            .as_deref()
+            .unwrap_or_default()
+            .replace('\n', " ");
+        format!(
+            "- **{}**: {}  \n  {help}\n",
+            diagnostic.code, diagnostic.message
+        )
+    });
+    format!("### platform failed\n\n{}", lines.collect::<String>())
 }
 
 fn reports(

@@ -111,6 +111,27 @@ impl World {
         outcome
     }
 
+    /// The same for a command that changes nothing: the word to stop ends it wherever it is.
+    pub(crate) fn look<T>(
+        &self,
+        work: impl Future<Output = Result<T, CliError>>,
+    ) -> Result<T, CliError> {
+        self.block_on(async {
+            let stopped = async {
+                self.stop.token().cancelled().await;
+                // A command with an end of its own for the word has it first.
+                tokio::task::yield_now().await;
+            };
+            tokio::select! {
+                biased;
+                outcome = work => outcome,
+                () = stopped => {
+                    Err(CliError::new("run::stopped", "stopped; nothing was changed"))
+                }
+            }
+        })
+    }
+
     /// Whether somebody is there to be asked.
     pub(crate) fn asks(&self) -> bool {
         !self.globals.non_interactive

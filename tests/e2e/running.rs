@@ -2,6 +2,9 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use insta::assert_snapshot;
 
@@ -184,15 +187,19 @@ fn logs_are_tailed_followed_and_told_apart() {
         .ok();
     assert_eq!(none.stdout, "");
     let mut following = sandbox.start(&["logs", "api", "-f", "--tail", "0"]);
-    eventually("a followed line comes", || {
-        ask(shop.port, "/api/second");
-        sandbox
-            .run(&["logs", "api", "--raw"])
-            .ok()
-            .stdout
-            .contains("/api/second")
+    // Nobody tells when following has begun, so requests go on until one is seen.
+    let over = AtomicBool::new(false);
+    let seen = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                ask(shop.port, "/api/second");
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let seen = following.until("/api/second");
+        over.store(true, Ordering::Relaxed);
+        seen
     });
-    let seen = following.until("/api/second");
     assert!(seen.contains("api@r1."), "{seen}");
     let ended = following.end("-INT");
     assert_eq!(ended.code, 0, "{ended:#?}");

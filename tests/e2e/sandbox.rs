@@ -199,6 +199,7 @@ const FILTERS: &[(&str, &str)] = &[
     (r"\((\d+ ms|\d+\.\d s)\)", "([span])"),
     (r"sha256:[0-9a-f]{64}", "[digest]"),
     (r"\bprocess \d+", "process [pid]"),
+    (r" \d+s  ", " [age]  "),
 ];
 
 fn seen(output: Output) -> Seen {

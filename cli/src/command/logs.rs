@@ -118,11 +118,8 @@ impl Shown for Written<'_> {
 
     fn json(&self) -> Value {
         let line = self.line;
-        let at = i64::try_from(line.at)
-            .ok()
-            .and_then(chrono::DateTime::from_timestamp_millis);
         json!({
-            "at": at.unwrap_or_default().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+            "at": line.at,
             "service": service_of(&line.instance),
             "instance": line.instance,
             "stream": line.stream,
@@ -184,7 +181,9 @@ pub(crate) async fn run(args: &LogsArgs, world: &World) -> Result<Exit, CliError
     let target = world.target()?;
     let mut lines = target.logs(&query).await?;
     let mut colours: BTreeMap<String, usize> = BTreeMap::new();
-    let mut width = 0;
+    // As wide as an instance of any service is likely to be, so that lines stand in columns from the first.
+    let names = resolved.services.keys().map(|name| name.as_str().len());
+    let mut width = names.max().unwrap_or(0).max("gateway".len()) + "@r1.1".len();
     loop {
         let line = tokio::select! {
             line = lines.next() => line,

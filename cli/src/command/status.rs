@@ -544,7 +544,10 @@ pub(crate) async fn run(args: &StatusArgs, world: &World) -> Result<Exit, CliErr
         if world.view.closed() {
             return Ok(exit(args, &status));
         }
-        status = look(world, &resolved, target.as_ref()).await?;
+        status = tokio::select! {
+            status = look(world, &resolved, target.as_ref()) => status?,
+            () = world.stop.token().cancelled() => return Ok(exit(args, &status)),
+        };
     }
 }
 

@@ -56,27 +56,25 @@ impl HumanView {
         if self.closed() {
             return;
         }
-        let mut out = io::stdout().lock();
-        if out
-            .write_all(text.as_bytes())
-            .and_then(|()| out.flush())
-            .is_err()
-        {
+        let write = || {
+            let mut out = io::stdout().lock();
+            out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        };
+        let written = match &self.bars {
+            Some(bars) => bars.suspend(write),
+            None => write(),
+        };
+        if written.is_err() {
             self.closed.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Writes above the bars, or with the time where there are none.
+    /// Writes above the bars, where there are any.
     fn say(&self, text: &str) {
+        let write = || write_err(&format!("{text}\n"));
         match &self.bars {
-            Some(bars) => {
-                let _ = bars.println(text);
-                // Without a bar under way nothing is drawn, so the text is written as it is.
-                if self.lock().is_empty() {
-                    let _ = bars.clear();
-                }
-            }
-            None => write_err(&format!("{text}\n")),
+            Some(bars) => bars.suspend(write),
+            None => write(),
         }
     }
 

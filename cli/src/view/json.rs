@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use chrono::{SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use super::{Shown, Told, View, typed};
@@ -54,8 +54,15 @@ impl<W: Write + Send> JsonView<W> {
             return;
         }
         if let Some(fields) = line.as_object_mut() {
-            let now = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
-            fields.entry("at").or_insert(now.into());
+            // Whatever knows its own time has it in milliseconds.
+            let own = fields.get("at").and_then(Value::as_i64);
+            let at = own.and_then(DateTime::from_timestamp_millis);
+            let at = at
+                .unwrap_or_else(Utc::now)
+                .to_rfc3339_opts(SecondsFormat::Millis, true);
+            if own.is_some() || !fields.contains_key("at") {
+                fields.insert("at".to_owned(), at.into());
+            }
         }
         let mut text = line.to_string();
         text.push('\n');
