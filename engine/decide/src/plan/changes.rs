@@ -153,7 +153,10 @@ fn gateway(inputs: &Inputs<'_>, release: &Release, others: &[Change]) -> Option<
             because,
         })
     };
-    let routes = format!("{} routes", release.ingress.routes.len());
+    let routes = match release.ingress.routes.len() {
+        1 => "1 route".to_owned(),
+        n => format!("{n} routes"),
+    };
     let Some(seen) = &inputs.observed.gateway else {
         return change(ChangeKind::Create, routes, Vec::new());
     };

@@ -7,7 +7,7 @@ use platform_blueprint::{Rollout, ServiceName};
 use super::{Action, Change, Inputs, Member, Pace, Standing, Step, StepId, Subject};
 use super::{is_job, takes_traffic};
 use crate::digest::Digest;
-use crate::group::{GroupId, Need};
+use crate::group::{GroupId, Need, Track};
 use crate::observed::GatewaySeen;
 use crate::release::Release;
 use crate::traffic::{Split, Traffic};
@@ -141,10 +141,7 @@ impl<'a> Order<'a> {
                 .services
                 .get(service)
                 .map(|desired| &desired.rollout);
-            let from = standing.others.iter().rev().find(|id| {
-                let seen = &self.inputs.observed.groups[**id];
-                seen.replicas > 0
-            });
+            let from = self.serving(service, &standing);
             let forward = self
                 .inputs
                 .current
@@ -156,8 +153,8 @@ impl<'a> Order<'a> {
                 replaced.push(Replaced {
                     service,
                     member: Member {
-                        from: (*from).clone(),
-                        from_replicas: self.inputs.observed.groups[*from].replicas,
+                        from: from.clone(),
+                        from_replicas: self.replicas_of(from),
                         to: group,
                     },
                     policy,
@@ -175,6 +172,38 @@ impl<'a> Order<'a> {
             }
         }
         replaced
+    }
+
+    /// The group that serves and is to be replaced: the current release's; where that is gone, the one with most traffic.
+    ///
+    /// What a stopped run left half-way is not it, however new it is.
+    fn serving(&self, service: &ServiceName, standing: &Standing<'a>) -> Option<&'a GroupId> {
+        let current = self.inputs.current.and_then(|c| c.services.get(service));
+        let split = self
+            .inputs
+            .observed
+            .gateway
+            .as_ref()
+            .and_then(|gateway| gateway.splits.get(service));
+        let running =
+            standing.others.iter().copied().filter(|id| {
+                id.track == Track::Main && self.inputs.observed.groups[*id].replicas > 0
+            });
+        running.max_by_key(|id| {
+            let is_current = current.is_some_and(|placed| placed.version == id.version);
+            (is_current, split.map(|split| split.share(id)), id.version)
+        })
+    }
+
+    /// Instances of a group that serves, also those that a stopped run had already taken away.
+    fn replicas_of(&self, group: &GroupId) -> u32 {
+        let asked = self
+            .inputs
+            .current
+            .and_then(|current| current.services.get(&group.service))
+            .filter(|placed| placed.version == group.version)
+            .map_or(0, |placed| placed.replicas);
+        asked.max(self.inputs.observed.groups[group].replicas)
     }
 
     /// Moves services that share a policy together, one policy after another.
@@ -241,13 +270,23 @@ impl<'a> Order<'a> {
             .iter()
             .map(|(name, placed)| GroupId::main(name.clone(), placed.version))
             .collect();
-        let strays: Vec<&GroupId> = self
+        let mut strays: Vec<&GroupId> = self
             .inputs
             .observed
             .groups
             .keys()
             .filter(|id| !wanted.contains(*id) && !rolled.contains(*id))
             .collect();
+        let rank: BTreeMap<&ServiceName, usize> = self
+            .inputs
+            .current
+            .map(|current| along_needs(current).into_iter().rev())
+            .into_iter()
+            .flatten()
+            .enumerate()
+            .map(|(rank, name)| (name, rank))
+            .collect();
+        strays.sort_by_key(|id| rank.get(&id.service).copied());
         let settled = self.ids(|a| {
             matches!(
                 a,

@@ -1,0 +1,259 @@
+//! Plans as text: what was observed, what is desired, and the steps between.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use platform_blueprint::{Blueprint, ServiceName};
+use platform_decide::desired::Desired;
+use platform_decide::digest::Digest;
+use platform_decide::group::{Artifact, GroupId, Place};
+use platform_decide::observed::{
+    GatewaySeen, GroupSeen, InstanceSeen, InstanceState, Observed, ResourceSeen,
+};
+use platform_decide::plan::{Action, Inputs, Pace, Plan, plan};
+use platform_decide::release::{Release, ReleaseNumber, ReleaseStatus};
+
+const TWO: &str = r#"
+[project]
+name = "shop"
+
+[services.orders]
+command = ["orders"]
+port = 8080
+needs = ["db"]
+replicas = 2
+
+[services.web]
+command = ["web"]
+port = 8081
+needs = ["orders"]
+
+[resources.db]
+kind = "postgres"
+
+[[routes]]
+path = "/"
+service = "web"
+"#;
+
+fn desired(text: &str) -> Desired {
+    let blueprint = Blueprint::parse(text, "platform.toml")
+        .unwrap_or_else(|problems| panic!("{problems:?}"))
+        .blueprint;
+    let resolved = blueprint.resolve(None).expect("an environment");
+    let artifact = |name: &ServiceName| Artifact {
+        key: Digest::of(name.as_str().as_bytes()),
+        place: Place::Installed,
+    };
+    let artifacts = resolved
+        .services
+        .keys()
+        .map(|name| (name.clone(), artifact(name)))
+        .collect();
+    Desired::new(&resolved, &artifacts, &BTreeMap::new()).expect("a desired state")
+}
+
+/// An environment that remembers what it was asked to run, as a target and its store do.
+#[derive(Default)]
+struct Scene {
+    observed: Observed,
+    current: Option<Release>,
+    unfinished: Option<Release>,
+    last: Option<ReleaseNumber>,
+}
+
+impl Scene {
+    fn plan(&self, desired: &Desired) -> Plan {
+        self.plan_at(desired, Pace::ByPolicy, None)
+    }
+
+    fn plan_at(&self, desired: &Desired, pace: Pace, back_to: Option<&Release>) -> Plan {
+        plan(Inputs {
+            desired,
+            observed: &self.observed,
+            current: self.current.as_ref(),
+            unfinished: self.unfinished.as_ref(),
+            back_to,
+            last: self.last,
+            unbuilt: &BTreeSet::new(),
+            pace,
+        })
+    }
+
+    /// Applies a plan whole.
+    fn apply(&mut self, plan: &Plan) {
+        let mut release = plan.release.clone();
+        release.status = ReleaseStatus::Active;
+        self.last = self.last.max(Some(release.number));
+        self.observed = Observed::default();
+        for group in release.groups() {
+            self.run(&group.id, &group.digest, group.replicas);
+        }
+        for (name, resource) in &release.resources {
+            let seen = ResourceSeen {
+                digest: resource.digest.clone(),
+                ready: true,
+                engine: "SQLite file".to_owned(),
+                address: None,
+                reason: None,
+            };
+            self.observed.resources.insert(name.clone(), seen);
+        }
+        self.observed.gateway = Some(GatewaySeen {
+            url: "http://127.0.0.1:8080".to_owned(),
+            ready: true,
+            revision: 1,
+            ingress: Digest::of_value(&release.ingress),
+            splits: plan.traffic().splits,
+        });
+        self.current = Some(release);
+        self.unfinished = None;
+    }
+
+    fn run(&mut self, group: &GroupId, digest: &Digest, replicas: u32) {
+        let instances = (1..=replicas)
+            .map(|number| InstanceSeen {
+                id: format!("{group}.{number}"),
+                state: InstanceState::Ready,
+                address: None,
+                handle: None,
+                restarts: 0,
+                started_at: None,
+                last_exit: None,
+                out_of_memory: false,
+                reason: None,
+                memory: None,
+            })
+            .collect();
+        let seen = GroupSeen {
+            digest: digest.clone(),
+            replicas,
+            instances,
+        };
+        self.observed.groups.insert(group.clone(), seen);
+    }
+}
+
+fn deployed(text: &str) -> Scene {
+    let mut scene = Scene::default();
+    let first = scene.plan(&desired(text));
+    scene.apply(&first);
+    scene
+}
+
+/// The changes and steps of a plan, a line each; steps with what they come after.
+fn text(plan: &Plan) -> String {
+    let mut text = format!("{}\n", plan.release.number);
+    for change in &plan.changes {
+        let because: Vec<&str> = change.because.iter().map(|d| d.path.as_str()).collect();
+        let _ = writeln!(text, "{:?}: {} {because:?}", change.kind, change.summary);
+    }
+    for step in &plan.steps {
+        let after: Vec<&str> = match step.action {
+            Action::Record => vec!["all"],
+            _ => step.after.iter().map(|id| id.0.as_str()).collect(),
+        };
+        let _ = writeln!(text, "- {} after {after:?}", step.id);
+    }
+    text
+}
+
+#[test]
+fn a_first_plan_goes_along_needs() {
+    insta::assert_snapshot!(text(&Scene::default().plan(&desired(TWO))));
+}
+
+#[test]
+fn the_same_again_is_nothing_to_do() {
+    let scene = deployed(TWO);
+    let again = scene.plan(&desired(TWO));
+    assert!(again.is_empty(), "{}", text(&again));
+    assert_eq!(again.release.number, ReleaseNumber(1));
+}
+
+#[test]
+fn more_instances_are_no_new_version() {
+    let more = desired(&TWO.replace("replicas = 2", "replicas = 5"));
+    insta::assert_snapshot!(text(&deployed(TWO).plan(&more)));
+}
+
+#[test]
+fn a_changed_command_is_a_rollout() {
+    let changed = desired(&TWO.replace("command = [\"orders\"]", "command = [\"orders\", \"-v\"]"));
+    insta::assert_snapshot!(text(&deployed(TWO).plan(&changed)));
+}
+
+#[test]
+fn what_is_gone_from_the_blueprint_goes_against_needs_and_keeps_its_data() {
+    let alone = r#"
+[project]
+name = "shop"
+
+[services.about]
+command = ["about"]
+port = 8082
+
+[[routes]]
+path = "/"
+service = "about"
+"#;
+    insta::assert_snapshot!(text(&deployed(TWO).plan(&desired(alone))));
+}
+
+#[test]
+fn a_group_that_somebody_removed_is_started_again_under_its_name() {
+    let mut scene = deployed(TWO);
+    scene
+        .observed
+        .groups
+        .remove(&"orders@r1".parse().expect("a group"));
+    insta::assert_snapshot!(text(&scene.plan(&desired(TWO))));
+}
+
+#[test]
+fn a_rollback_brings_the_old_version_back_at_once() {
+    let mut scene = deployed(TWO);
+    let first = scene.current.clone().expect("a release");
+    let changed = desired(&TWO.replace("command = [\"web\"]", "command = [\"web\", \"-v\"]"));
+    let second = scene.plan(&changed);
+    scene.apply(&second);
+    let back = scene.plan_at(&Desired::of_release(&first), Pace::AtOnce, Some(&first));
+    assert_eq!(back.release.rollback_of, Some(ReleaseNumber(1)));
+    insta::assert_snapshot!(text(&back));
+}
+
+#[test]
+fn a_stopped_run_is_gone_on_with_by_the_same_blueprint_and_taken_back_by_the_old_one() {
+    let mut scene = deployed(TWO);
+    let changed = desired(&TWO.replace("command = [\"orders\"]", "command = [\"orders\", \"-v\"]"));
+    let stopped = scene.plan(&changed);
+    let half = stopped
+        .group(&"orders@r2".parse().expect("a group"))
+        .expect("the new group");
+    scene.run(&half.id, &half.digest, 1);
+    scene.last = Some(stopped.release.number);
+    scene.unfinished = Some(stopped.release.clone());
+    insta::assert_snapshot!(text(&scene.plan(&changed)));
+    insta::assert_snapshot!(text(&scene.plan(&desired(TWO))));
+}
+
+#[test]
+fn every_step_comes_after_steps_that_come_before_it() {
+    let changed = TWO.replace("command = [\"orders\"]", "command = [\"orders\", \"-v\"]");
+    let emptied = "[project]\nname = \"shop\"\n[services.about]\ncommand = [\"about\"]\n";
+    let scenes = [
+        (Scene::default(), TWO),
+        (deployed(TWO), changed.as_str()),
+        (deployed(TWO), emptied),
+    ];
+    for (scene, wanted) in scenes {
+        let plan = scene.plan(&desired(wanted));
+        let mut seen = BTreeSet::new();
+        for step in &plan.steps {
+            for before in &step.after {
+                assert!(seen.contains(before), "{} comes after {before}", step.id);
+            }
+            seen.insert(step.id.clone());
+        }
+    }
+}
