@@ -111,8 +111,8 @@ impl Asked {
             .any(|(name, artifact)| self.artifacts.get(name) != Some(artifact));
         if changed {
             self.artifacts.extend(built);
-            self.desired = Desired::new(resolved, &self.artifacts, &self.secrets)
-                .map_err(|m| missing(&m))?;
+            self.desired =
+                Desired::new(resolved, &self.artifacts, &self.secrets).map_err(|m| missing(&m))?;
         }
         self.unbuilt.clear();
         Ok(changed)
@@ -184,7 +184,10 @@ pub(crate) fn tell_left(crew: &Crew, prepared: &Prepared) {
         } else if going_on {
             "this run goes on where it stopped".to_owned()
         } else {
-            format!("this run deploys {} in its place", prepared.plan.release.number)
+            format!(
+                "this run deploys {} in its place",
+                prepared.plan.release.number
+            )
         };
         crew.events.emit(Event::UnfinishedRun {
             run: left.run.clone(),
@@ -204,9 +207,9 @@ pub(crate) async fn carry_out(
     let secrets = secret_values(world, &prepared)?;
     let commit = commit(&world.project()?.folder);
     let release = prepared.plan.release.number;
-    world
-        .stop
-        .stands(format!("{release} is being deployed; `platform deploy` goes on with it"));
+    world.stop.stands(format!(
+        "{release} is being deployed; `platform deploy` goes on with it"
+    ));
     let with = With {
         secrets: &secrets,
         parallelism: match world.globals.parallelism {

@@ -64,11 +64,10 @@ impl Strategy {
         };
         let steps = self.canary.as_deref().unwrap_or_default();
         if !steps.is_sorted_by(|a, b| a < b) {
-            return Err(CliError::new(
-                "usage::bad-steps",
-                "the steps of a canary must grow",
-            )
-            .help("write them as `--canary=1%,10%,50%`"));
+            return Err(
+                CliError::new("usage::bad-steps", "the steps of a canary must grow")
+                    .help("write them as `--canary=1%,10%,50%`"),
+            );
         }
         for service in desired.services.values_mut() {
             service.rollout.strategy = strategy;
@@ -145,7 +144,9 @@ async fn asked(
         .collect();
     let changed = asked.build(world, &resolved, &wanted).await?;
     if changed {
-        world.view.tell(&Told::note("sources changed during the build; planning again"));
+        world.view.tell(&Told::note(
+            "sources changed during the build; planning again",
+        ));
         asked.narrow(&args.service, prepared.current())?;
         args.strategy.apply(&mut asked.desired)?;
         prepared = prepare(crew, request(&asked)).await?;
@@ -189,14 +190,10 @@ async fn saved(world: &World, crew: &Crew, saved: Plan) -> Result<Prepared, CliE
         let service = desired.services.get(name)?;
         Some(service.spec.artifact.key.clone())
     };
-    let built = saved
-        .release
-        .services
-        .iter()
-        .all(|(name, placed)| {
-            key(&asked.desired, name).as_ref() == Some(&placed.spec.artifact.key)
-                || asked.is_kept(&placed.spec)
-        });
+    let built = saved.release.services.iter().all(|(name, placed)| {
+        key(&asked.desired, name).as_ref() == Some(&placed.spec.artifact.key)
+            || asked.is_kept(&placed.spec)
+    });
     if !built {
         return Err(CliError::new(
             "plan::stale",

@@ -23,7 +23,11 @@ pub(crate) async fn run(args: &DestroyArgs, world: &World) -> Result<Exit, CliEr
     let released = lease.release().await;
     result?;
     released?;
-    let data = if args.data { "with its data" } else { "its data is kept" };
+    let data = if args.data {
+        "with its data"
+    } else {
+        "its data is kept"
+    };
     world
         .view
         .tell(&Told::note(format!("`{environment}` is destroyed, {data}")));

@@ -56,7 +56,9 @@ pub(crate) async fn run(args: &PlanArgs, world: &World) -> Result<Exit, CliError
     .await?;
     deployment::tell_left(&crew, &prepared);
     world.view.show(&ShownPlan::new(world, &prepared.plan)?);
-    world.view.output("changes", &prepared.plan.changes.len().to_string());
+    world
+        .view
+        .output("changes", &prepared.plan.changes.len().to_string());
     deployment::judge(world, &prepared.findings)?;
     if let Some(path) = &args.out {
         save(&prepared.plan, path, world)?;
@@ -99,7 +101,10 @@ pub(super) fn load(path: &PathBuf, world: &World) -> Result<Plan, CliError> {
     if value["version"] != json!(PLAN_VERSION) {
         return Err(CliError::new(
             "plan::unreadable",
-            format!("`{}` was saved by another version of `platform`", path.display()),
+            format!(
+                "`{}` was saved by another version of `platform`",
+                path.display()
+            ),
         )
         .help("make a new one with `platform plan --out FILE`"));
     }
@@ -146,11 +151,15 @@ impl Shown for ShownPlan<'_> {
     fn human(&self, paint: Paint) -> String {
         let plan = self.plan;
         if plan.is_empty() {
-            let serves = plan.from.map_or_else(String::new, |from| format!(", {from} serves"));
+            let serves = plan
+                .from
+                .map_or_else(String::new, |from| format!(", {from} serves"));
             return format!("{}: nothing to do{serves}\n", self.place);
         }
         let way = match plan.from {
-            Some(from) if from != plan.release.number => format!("{from} → {}", plan.release.number),
+            Some(from) if from != plan.release.number => {
+                format!("{from} → {}", plan.release.number)
+            }
             _ => plan.release.number.to_string(),
         };
         let mut text = format!("{}, {way}\n\n", paint.bold(&self.place));
@@ -160,7 +169,12 @@ impl Shown for ShownPlan<'_> {
             Subject::Gateway => "gateway".to_owned(),
             Subject::Release(number) => number.to_string(),
         };
-        let width = plan.changes.iter().map(|c| name(&c.subject).len()).max().unwrap_or(0);
+        let width = plan
+            .changes
+            .iter()
+            .map(|c| name(&c.subject).len())
+            .max()
+            .unwrap_or(0);
         for change in &plan.changes {
             let mark = match change.kind {
                 ChangeKind::Create => paint.green("+"),
@@ -170,11 +184,16 @@ impl Shown for ShownPlan<'_> {
                 ChangeKind::Replace | ChangeKind::Scale | ChangeKind::Update => paint.yellow("~"),
             };
             let subject = format!("{:width$}", name(&change.subject));
-            text.push_str(&format!("  {mark} {}  {}\n", paint.bold(&subject), change.summary));
+            text.push_str(&format!(
+                "  {mark} {}  {}\n",
+                paint.bold(&subject),
+                change.summary
+            ));
             let paths = change.because.iter().map(|d| d.path.chars().count());
             let pad = paths.max().unwrap_or(0);
             for d in &change.because {
-                let side = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
+                let side =
+                    |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
                 text.push_str(&format!(
                     "      {:pad$}  {} → {}\n",
                     d.path,

@@ -72,7 +72,7 @@ struct World {
     revision: u64,
     behaviours: BTreeMap<GroupId, Behaviour>,
     tallies: BTreeMap<GroupId, LaneTally>,
-    carried: BTreeMap<GroupId, f64>,
+    carried: BTreeMap<GroupId, u64>,
     acts: Vec<Act>,
     requests_per_look: u64,
     seed: u64,
@@ -238,16 +238,15 @@ impl World {
         };
         for split in traffic.splits.values() {
             for (group, share) in &split.shares {
-                let wanted = self.requests_per_look as f64 * f64::from(share.get()) / 1000.0;
                 let carried = self.carried.entry(group.clone()).or_default();
-                *carried += wanted;
-                let requests = carried.floor();
-                *carried -= requests;
+                *carried += self.requests_per_look * u64::from(share.get());
+                let requests = *carried / 1000;
+                *carried %= 1000;
                 let (bad, slow) = match self.behaviour(group) {
                     Behaviour::Serves { bad, slow, .. } => (bad, slow),
                     _ => (0.0, 0.0),
                 };
-                for _ in 0..requests as u64 {
+                for _ in 0..requests {
                     let (luck_bad, luck_slow) = (self.luck(), self.luck());
                     let tally = self.tallies.entry(group.clone()).or_default();
                     tally.requests += 1;
@@ -268,7 +267,8 @@ impl World {
         let mut z = self.seed;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+        let high = u32::try_from((z ^ (z >> 31)) >> 32).unwrap_or_default();
+        f64::from(high) / f64::from(u32::MAX)
     }
 }
 
