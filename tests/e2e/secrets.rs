@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use insta::assert_snapshot;
 
-use crate::sandbox::{Sandbox, exists};
+use crate::responder;
+use crate::sandbox::{Sandbox, exists, free_port};
 
 const BLUEPRINT: &str = r#"[project]
 name = "shop"
@@ -142,4 +144,72 @@ fn ci_hands_secrets_over_in_variables() {
     let secret = listed.line("secrets")["secrets"][0].clone();
     assert_eq!(secret["source"], "environment");
     assert!(!listed.stdout.contains(VALUE));
+}
+
+/// Every file below a folder that holds these bytes.
+fn holding(folder: &Path, bytes: &[u8]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        let kind = entry.file_type().expect("its type");
+        if kind.is_dir() {
+            found.extend(holding(&entry.path(), bytes));
+        } else if kind.is_file() {
+            let content = fs::read(entry.path()).unwrap_or_default();
+            if content.windows(bytes.len()).any(|window| window == bytes) {
+                found.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_service_is_handed_its_secret_and_nothing_else_holds_it() {
+    let command = responder::command();
+    let port = free_port();
+    let sandbox = Sandbox::with(&format!(
+        r#"[project]
+name = "shop"
+
+[services.orders]
+command = {command}
+port = 9000
+health = {{ ready = "/health", start_within = "10s" }}
+env = {{ RESPOND = "hello", STRIPE_KEY = {{ secret = "stripe-key" }} }}
+
+[gateway]
+port = {port}
+
+[[routes]]
+path = "/"
+service = "orders"
+"#
+    ));
+    let unset = sandbox.run(&["deploy", "--yes", "--format", "json"]);
+    assert_eq!(unset.line("diagnostic")["code"], "preflight::secret-unset");
+    sandbox.pipe(&["secrets", "set", "stripe-key"], VALUE).ok();
+    let deployed = sandbox
+        .run(&["deploy", "--yes", "--format", "json", "-vvv"])
+        .ok();
+    assert!(!format!("{deployed:?}").contains(VALUE));
+    let print = ["exec", "orders", "--", "printenv", "STRIPE_KEY"];
+    assert_eq!(sandbox.run(&print).ok().stdout.trim_end(), VALUE);
+    for arguments in [
+        &["status", "--format", "json"][..],
+        &["releases", "show", "r1", "--format", "json"],
+        &["runs", "--format", "json"],
+        &["plan", "--format", "json"],
+        &["drift", "--format", "json"],
+        &["logs", "gateway"],
+        &["doctor", "--format", "json"],
+    ] {
+        let seen = sandbox.run(arguments).ok();
+        assert!(!format!("{seen:?}").contains(VALUE), "{arguments:?}");
+    }
+    let holders = holding(&sandbox.project().join(".."), VALUE.as_bytes());
+    assert!(holders.is_empty(), "{holders:?}");
+    // A rotation makes another spec, and so another release.
+    sandbox.run(&["secrets", "rotate", "stripe-key"]).ok();
+    sandbox.run(&["deploy", "--yes"]).ok();
+    assert_ne!(sandbox.run(&print).ok().stdout.trim_end(), VALUE);
 }
