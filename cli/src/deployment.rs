@@ -42,7 +42,9 @@ impl Asked {
     /// Finds what the blueprint asks for, without building.
     pub(crate) fn of(world: &World, resolved: &Resolved, folder: &Path) -> Result<Self, CliError> {
         let builder = Builder::new(folder);
-        let artifacts = builder.keys(&resolved.services).map_err(build_failed)?;
+        let artifacts = builder
+            .keys(&resolved.services)
+            .map_err(|errors| build_failed(&errors))?;
         let secrets = world.secrets()?.versions()?;
         let desired = Desired::new(resolved, &artifacts, &secrets).map_err(|m| missing(&m))?;
         let unbuilt = artifacts
@@ -105,7 +107,7 @@ impl Asked {
             .builder
             .build(&self.services, Some(wanted), &options, &sink)
             .await
-            .map_err(build_failed)?;
+            .map_err(|errors| build_failed(&errors))?;
         let changed = built
             .iter()
             .any(|(name, artifact)| self.artifacts.get(name) != Some(artifact));
@@ -131,17 +133,26 @@ pub(crate) fn crew(world: &World, target: Arc<dyn Target>, command: &str) -> Cre
     }
 }
 
-/// Takes the environment's lock for a run.
-pub(crate) async fn lock(world: &World, crew: &Crew) -> Result<Lease, CliError> {
+/// Does `work` while the run holds the environment's lock, and gives the lock back however that ends.
+pub(crate) async fn under_lock<T>(
+    world: &World,
+    crew: &Crew,
+    work: impl AsyncFnOnce(&Lease) -> Result<T, CliError>,
+) -> Result<T, CliError> {
     let holder = lease::new_holder(&crew.run, &crew.command, crew.clock.as_ref());
-    let taken = Lease::acquire(
+    let lease = Lease::acquire(
         Arc::clone(&crew.target),
         holder,
         world.globals.lock_timeout(),
         crew.events.as_ref(),
         &crew.stop,
-    );
-    Ok(taken.await?)
+    )
+    .await?;
+    let result = Box::pin(work(&lease)).await;
+    let released = lease.release().await;
+    let done = result?;
+    released?;
+    Ok(done)
 }
 
 /// Tells what preflight found, and ends the run where something would fail.
@@ -219,7 +230,7 @@ pub(crate) async fn carry_out(
         commit: commit.as_deref(),
     };
     let changes = prepared.plan.changes.len();
-    let outcome = deploy::carry_out(crew, lease, prepared, with).await?;
+    let outcome = Box::pin(deploy::carry_out(crew, lease, prepared, with)).await?;
     world.view.output("changes", &changes.to_string());
     let case = |verdict| Case {
         suite: "deploy".to_owned(),
@@ -284,7 +295,7 @@ fn missing(missing: &[Missing]) -> CliError {
 }
 
 /// Builds that failed, each with the last lines of its program.
-pub(crate) fn build_failed(errors: BuildErrors) -> CliError {
+pub(crate) fn build_failed(errors: &BuildErrors) -> CliError {
     let diagnostics = errors
         .0
         .iter()

@@ -2,6 +2,13 @@
 //!
 //! `platform` runs any program, and the one that is surely there is the one that runs the tests.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::exit,
+    reason = "it is a program, and writing and ending is what it is asked to do"
+)]
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;

@@ -118,7 +118,9 @@ pub(crate) async fn run(args: &BuildArgs, world: &World) -> Result<Exit, CliErro
         .filter(|(name, _)| wanted.contains(*name))
         .map(|(name, service)| (name.clone(), service.clone()))
         .collect();
-    let before = builder.keys(&chosen).map_err(build_failed)?;
+    let before = builder
+        .keys(&chosen)
+        .map_err(|errors| build_failed(&errors))?;
     let state = |name: &ServiceName, artifact: &Artifact| {
         let service = &chosen[name];
         match (&artifact.place, builder.is_built(service, artifact)) {
@@ -147,7 +149,7 @@ pub(crate) async fn run(args: &BuildArgs, world: &World) -> Result<Exit, CliErro
             ..BuildOptions::default()
         };
         let built = builder.build(services, Some(&wanted), &options, &sink);
-        built.await.map_err(build_failed)?
+        built.await.map_err(|errors| build_failed(&errors))?
     };
     let rows = artifacts.into_iter().map(|(service, artifact)| {
         let was = states[&service];
@@ -196,7 +198,7 @@ async fn sweep(
     }
     let gone = store
         .gc(&referred_to, newest)
-        .map_err(|error| build_failed(error.into()))?;
+        .map_err(|error| build_failed(&error.into()))?;
     if gone > 0 {
         world
             .view

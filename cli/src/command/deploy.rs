@@ -85,11 +85,8 @@ pub(crate) async fn run(args: &DeployArgs, world: &World) -> Result<Exit, CliErr
     if args.dry_run {
         return dry_run(args, world, &crew).await;
     }
-    let lease = deployment::lock(world, &crew).await?;
-    let result = locked(args, world, &crew, &lease).await;
-    let released = lease.release().await;
-    let exit = result?;
-    released?;
+    let work = async |lease: &Lease| locked(args, world, &crew, lease).await;
+    let exit = deployment::under_lock(world, &crew, work).await?;
     if exit == Exit::Done {
         status::show(world, crew.target.as_ref()).await?;
     }

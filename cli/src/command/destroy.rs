@@ -17,12 +17,9 @@ pub(crate) struct DestroyArgs {
 pub(crate) async fn run(args: &DestroyArgs, world: &World) -> Result<Exit, CliError> {
     let crew = deployment::crew(world, world.target()?, "platform destroy");
     let environment = world.environment()?;
-    let lease = deployment::lock(world, &crew).await?;
-    let result = locked(args, world, &crew).await;
-    // The lock is a document of the environment's, so it goes with the rest; releasing it again does no harm.
-    let released = lease.release().await;
-    result?;
-    released?;
+    // The lock is a document of the environment's, so it goes with the rest; giving it back again does no harm.
+    let work = async |_: &_| locked(args, world, &crew).await;
+    deployment::under_lock(world, &crew, work).await?;
     let data = if args.data {
         "with its data"
     } else {

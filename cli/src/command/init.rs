@@ -1,5 +1,6 @@
 //! `platform init`: a project to start from.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use platform_templates::{Initialized, ProjectTemplate, TemplateError};
@@ -80,11 +81,11 @@ impl Shown for Written<'_> {
             self.folder,
         );
         if !placed.kept.is_empty() {
-            text.push_str(&format!("kept  {}\n", placed.kept.join(", ")));
+            let _ = writeln!(text, "kept  {}", placed.kept.join(", "));
         }
         text.push_str("next:\n");
         if self.elsewhere {
-            text.push_str(&format!("  cd {}\n", self.folder));
+            let _ = writeln!(text, "  cd {}", self.folder);
         }
         text.push_str("  platform deploy\n");
         text

@@ -41,7 +41,7 @@ enum What {
 enum Template {
     /// Rust, on axum
     Axum,
-    /// Python, on FastAPI
+    /// Python, on `FastAPI`
     Fastapi,
     /// JavaScript, on Express
     Express,

@@ -1,5 +1,6 @@
 //! `platform plan`: what a deploy would do.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
@@ -184,30 +185,33 @@ impl Shown for ShownPlan<'_> {
                 ChangeKind::Replace | ChangeKind::Scale | ChangeKind::Update => paint.yellow("~"),
             };
             let subject = format!("{:width$}", name(&change.subject));
-            text.push_str(&format!(
+            let _ = write!(
+                text,
                 "  {mark} {}  {}\n",
                 paint.bold(&subject),
                 change.summary
-            ));
+            );
             let paths = change.because.iter().map(|d| d.path.chars().count());
             let pad = paths.max().unwrap_or(0);
             for d in &change.because {
                 let side =
                     |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
-                text.push_str(&format!(
+                let _ = write!(
+                    text,
                     "      {:pad$}  {} → {}\n",
                     d.path,
                     paint.dim(&side(&d.before)),
                     side(&d.after)
-                ));
+                );
             }
         }
         let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "\n{}, {}\n",
             count(plan.changes.len(), "change"),
             count(plan.steps.len(), "step")
-        ));
+        );
         text
     }
 }

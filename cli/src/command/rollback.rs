@@ -25,11 +25,8 @@ pub(crate) struct RollbackArgs {
 
 pub(crate) async fn run(args: &RollbackArgs, world: &World) -> Result<Exit, CliError> {
     let crew = deployment::crew(world, world.target()?, "platform rollback");
-    let lease = deployment::lock(world, &crew).await?;
-    let result = locked(args, world, &crew, &lease).await;
-    let released = lease.release().await;
-    let exit = result?;
-    released?;
+    let work = async |lease: &Lease| locked(args, world, &crew, lease).await;
+    let exit = deployment::under_lock(world, &crew, work).await?;
     if exit == Exit::Done {
         status::show(world, crew.target.as_ref()).await?;
     }

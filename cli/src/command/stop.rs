@@ -12,16 +12,14 @@ pub(crate) struct StopArgs {}
 
 pub(crate) async fn run(_: &StopArgs, world: &World) -> Result<Exit, CliError> {
     let crew = deployment::crew(world, world.target()?, "platform stop");
-    let lease = deployment::lock(world, &crew).await?;
     let environment = world.environment()?;
-    let result = match world.confirm_unless_own(&format!("Stop everything in `{environment}`?")) {
-        Ok(true) => crew.target.stop().await.map_err(CliError::from),
-        Ok(false) => Err(CliError::new("run::declined", "nothing was stopped")),
-        Err(error) => Err(error),
+    let work = async |_: &_| {
+        if !world.confirm_unless_own(&format!("Stop everything in `{environment}`?"))? {
+            return Err(CliError::new("run::declined", "nothing was stopped"));
+        }
+        Ok(crew.target.stop().await?)
     };
-    let released = lease.release().await;
-    result?;
-    released?;
+    deployment::under_lock(world, &crew, work).await?;
     world.view.tell(&Told::note(format!(
         "everything in `{environment}` is stopped; `platform deploy` brings it up again"
     )));
