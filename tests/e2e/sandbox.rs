@@ -1,6 +1,5 @@
 //! A place of its own for one test: folder, home, environment, and what was started there.
 
-use std::fmt::Write as _;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
@@ -157,7 +156,7 @@ impl Sandbox {
         let mut text = format!("exit {}\n", seen.code);
         for (name, stream) in [("stdout", &seen.stdout), ("stderr", &seen.stderr)] {
             if !stream.is_empty() {
-                let _ = write!(text, "-- {name} --\n{stream}");
+                text.extend(["-- ", name, " --\n", stream]);
                 if !stream.ends_with('\n') {
                     text.push_str("(no line end)\n");
                 }

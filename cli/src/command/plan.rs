@@ -185,9 +185,9 @@ impl Shown for ShownPlan<'_> {
                 ChangeKind::Replace | ChangeKind::Scale | ChangeKind::Update => paint.yellow("~"),
             };
             let subject = format!("{:width$}", name(&change.subject));
-            let _ = write!(
+            let _ = writeln!(
                 text,
-                "  {mark} {}  {}\n",
+                "  {mark} {}  {}",
                 paint.bold(&subject),
                 change.summary
             );
@@ -196,9 +196,9 @@ impl Shown for ShownPlan<'_> {
             for d in &change.because {
                 let side =
                     |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
-                let _ = write!(
+                let _ = writeln!(
                     text,
-                    "      {:pad$}  {} → {}\n",
+                    "      {:pad$}  {} → {}",
                     d.path,
                     paint.dim(&side(&d.before)),
                     side(&d.after)
@@ -206,9 +206,9 @@ impl Shown for ShownPlan<'_> {
             }
         }
         let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-        let _ = write!(
+        let _ = writeln!(
             text,
-            "\n{}, {}\n",
+            "\n{}, {}",
             count(plan.changes.len(), "change"),
             count(plan.steps.len(), "step")
         );
