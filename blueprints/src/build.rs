@@ -40,6 +40,9 @@ pub struct CargoBuild {
     pub features: Vec<String>,
     /// The target triple; the host's if none.
     pub target: Option<String>,
+    /// Globs of files it reads besides those of the package and the local
+    /// packages it depends on, relative to `folder`.
+    pub inputs: Vec<String>,
     /// The folder of the workspace, relative to the blueprint.
     pub folder: String,
 }
@@ -111,7 +114,8 @@ struct BuildKeys {
     command: Option<String>,
     /// With `command`: what it leaves behind, files and folders.
     output: Option<OneOrMany>,
-    /// With `command`: globs of the files it reads.
+    /// With `command`: globs of the files it reads; all if not given. With
+    /// `cargo`: globs of those outside its packages.
     inputs: Option<OneOrMany>,
     /// The folder that holds a Dockerfile and is its context.
     dockerfile: Option<String>,
@@ -157,7 +161,10 @@ impl BuildKeys {
 
 /// The ways to build, each with the keys that go with it.
 const WAYS: [(&str, &[&str]); 5] = [
-    ("cargo", &["bin", "profile", "features", "target", "folder"]),
+    (
+        "cargo",
+        &["bin", "profile", "features", "target", "inputs", "folder"],
+    ),
     ("command", &["output", "inputs", "folder"]),
     ("dockerfile", &["file", "args", "target", "secrets"]),
     ("program", &["with"]),
@@ -199,6 +206,7 @@ impl TryFrom<BuildKeys> for Build {
                 profile: keys.profile.unwrap_or_else(|| "release".to_owned()),
                 features: keys.features.unwrap_or_default(),
                 target: keys.target,
+                inputs: many(keys.inputs),
                 folder: keys.folder.unwrap_or_else(here),
             })
         } else if let Some(command) = keys.command {

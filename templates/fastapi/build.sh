@@ -8,3 +8,4 @@ python3 -m venv dist/venv
 dist/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --requirement requirements.txt
 cp -R app dist/app
 find dist/app -name __pycache__ -prune -exec rm -rf {} +
+dist/venv/bin/python -m compileall -q dist/app

@@ -1,8 +1,13 @@
 //! The binary, from outside: each test owns a sandbox and sees what a user sees.
 
 mod command_line;
+mod foreign;
+mod init;
 mod language;
+mod load;
 mod responder;
 mod running;
 mod sandbox;
+mod scaffold;
 mod secrets;
+mod withstand;

@@ -327,7 +327,12 @@ impl Builder {
             }
             sink.event(BuildEvent::Again {
                 services: job.services.clone(),
-                changed: changed.into_values().flatten().collect(),
+                changed: changed
+                    .into_values()
+                    .flatten()
+                    .collect::<BTreeSet<_>>()
+                    .into_iter()
+                    .collect(),
             });
             attempt += 1;
             before = after;
@@ -452,6 +457,7 @@ fn uncovered(project: &Path, yielded: &Yield, inputs: &Inputs) -> Option<Vec<Pat
     let files: Vec<_> = yielded
         .read
         .iter()
+        .filter(|path| path.is_file())
         .filter_map(|path| {
             let within = path.strip_prefix(project).ok()?;
             (!covered.contains(within.to_str()?)).then(|| within.to_owned())

@@ -64,16 +64,18 @@ impl Inputs {
 
 /// Which files a build reads, before they are listed.
 enum Reads {
-    Package(Package),
+    /// Packages, and files besides that match globs.
+    Package {
+        package: Package,
+        folder: PathBuf,
+        besides: GlobSet,
+    },
     /// All files of a folder that git does not ignore.
     Folder(PathBuf),
     /// Files and folders, each by its path.
     Paths(Vec<PathBuf>),
     /// Files that match globs.
-    Matching {
-        folder: PathBuf,
-        globs: GlobSet,
-    },
+    Matching { folder: PathBuf, globs: GlobSet },
 }
 
 /// Finds out what the builds of services read: one walk, each file read once.
@@ -150,7 +152,11 @@ fn reads_of(
         Build::Cargo(build) => {
             let package = workspaces.package(name, build)?;
             parts.extend(package.parts.clone());
-            Reads::Package(package)
+            Reads::Package {
+                package,
+                folder: normal(&project.join(&build.folder)),
+                besides: globs(name, &build.inputs)?,
+            }
         }
         Build::Command(build) => command_reads(name, build, present(&build.folder)?)?,
         Build::Dockerfile(build) => Reads::Matching {
@@ -239,7 +245,7 @@ impl Reads {
     /// Folders to list.
     fn folders(&self) -> Vec<PathBuf> {
         match self {
-            Self::Package(package) => package.folders.iter().cloned().collect(),
+            Self::Package { package, .. } => package.folders.iter().cloned().collect(),
             Self::Folder(folder) => vec![folder.clone()],
             Self::Paths(paths) => paths.iter().filter(|path| path.is_dir()).cloned().collect(),
             Self::Matching { .. } => Vec::new(),
@@ -251,21 +257,31 @@ impl Reads {
         // What services read of the blueprint is part of their specs; the rest must not rebuild them.
         let blueprint = project.join("platform.toml");
         match self {
-            Self::Package(Package {
-                folders, others, ..
-            }) => folders
-                .iter()
-                .flat_map(|folder| {
-                    listing.below(folder).filter(move |path| {
-                        // The nearest package is the one a file belongs to.
-                        path.ancestors()
-                            .find(|up| folders.contains(*up) || others.contains(*up))
-                            .is_some_and(|nearest| nearest == folder)
+            Self::Package {
+                package: Package {
+                    folders, others, ..
+                },
+                folder,
+                besides,
+            } => {
+                let mut files: BTreeSet<_> = folders
+                    .iter()
+                    .flat_map(|folder| {
+                        listing.below(folder).filter(move |path| {
+                            // The nearest package is the one a file belongs to.
+                            path.ancestors()
+                                .find(|up| folders.contains(*up) || others.contains(*up))
+                                .is_some_and(|nearest| nearest == folder)
+                        })
                     })
-                })
-                .filter(|path| **path != blueprint)
-                .cloned()
-                .collect(),
+                    .filter(|path| **path != blueprint)
+                    .cloned()
+                    .collect();
+                if !besides.is_empty() {
+                    files.extend(tree::matching(folder, besides));
+                }
+                files
+            }
             Self::Folder(folder) => listing
                 .below(folder)
                 .filter(|path| **path != blueprint)

@@ -12,9 +12,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::BuildError;
 
-/// Artifacts with more files than this are not flushed to disk file by file; a crash of the machine then shows in their
-/// sizes, and they are built anew.
-const FLUSH_AT_MOST: usize = 64;
+/// Artifacts with more files than this are flushed to disk with all else that waits, not file by file.
+const FLUSH_EACH: usize = 64;
 
 /// What an artifact is and how it came to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,21 +82,16 @@ impl ArtifactStore {
         serde_json::from_slice(&text).ok()
     }
 
-    /// Whether an artifact is there with all its files, as far as their sizes show.
+    /// Whether an artifact is there with all its files.
+    ///
+    /// What is in them is left to [`ArtifactStore::damaged`]: a program may well write beside itself, as Python does.
     pub fn is_built(&self, key: &Digest) -> bool {
         let Some(manifest) = self.manifest(key) else {
             return false;
         };
         let place = self.place(key);
-        manifest.files.iter().all(|(path, file)| {
-            let meta = fs::symlink_metadata(place.join(path));
-            match file {
-                ManifestFile::File { size, .. } => {
-                    meta.is_ok_and(|meta| meta.is_file() && meta.len() == *size)
-                }
-                ManifestFile::Link { .. } => meta.is_ok_and(|meta| meta.is_symlink()),
-            }
-        })
+        let there = |path| fs::symlink_metadata(place.join(path)).is_ok();
+        manifest.files.keys().all(there)
     }
 
     /// Reads an artifact's files anew and names those that are not what was built.
@@ -147,12 +141,15 @@ impl ArtifactStore {
             .map_err(|error| BuildError::file("write", &root)(error.into()))?;
         let path = root.join("manifest.json");
         fs::write(&path, text).map_err(BuildError::file("write", &path))?;
-        if manifest.files.len() <= FLUSH_AT_MOST {
+        // A crash of the machine must not leave an artifact that looks built and is not.
+        if manifest.files.len() <= FLUSH_EACH {
             for name in manifest.files.keys() {
                 flush(&root.join("files").join(name));
             }
+            flush(&path);
+        } else if let Ok(file) = fs::File::open(&path) {
+            let _ = nix::unistd::syncfs(file);
         }
-        flush(&path);
         let home = self.home(&manifest.key);
         if home.exists() {
             if self.is_built(&manifest.key) {
@@ -261,7 +258,7 @@ impl Draft {
     }
 }
 
-/// Copies as it is: modes kept, links as links.
+/// Copies as it is: modes and times kept, links as links.
 fn copy(from: &Path, to: &Path) -> Result<(), BuildError> {
     let meta = fs::symlink_metadata(from).map_err(BuildError::file("read", from))?;
     if meta.is_symlink() {
@@ -282,9 +279,12 @@ fn copy(from: &Path, to: &Path) -> Result<(), BuildError> {
         }
         Ok(())
     } else if meta.is_file() {
-        fs::copy(from, to)
-            .map(drop)
-            .map_err(BuildError::file("copy", from))
+        fs::copy(from, to).map_err(BuildError::file("copy", from))?;
+        // Python, make and others compare times with those they noted.
+        if let (Ok(modified), Ok(file)) = (meta.modified(), fs::File::open(to)) {
+            let _ = file.set_modified(modified);
+        }
+        Ok(())
     } else {
         Ok(())
     }
@@ -332,7 +332,7 @@ fn describe(path: &Path) -> io::Result<ManifestFile> {
     })
 }
 
-/// Asks the disk to keep a file. If it cannot, sizes will tell.
+/// Asks the disk to keep a file. That it cannot is no reason to fail: it matters only if the machine crashes now.
 fn flush(path: &Path) {
     if let Ok(file) = fs::File::open(path) {
         let _ = file.sync_all();
@@ -383,8 +383,7 @@ mod tests {
         // Same size, other content: only reading it shows.
         fs::write(&program, "#!/bin/no\n").unwrap();
         assert_eq!(store.damaged(&key).unwrap(), ["bin/program"]);
-        // As after a crash of the machine.
-        fs::write(&program, "").unwrap();
+        fs::remove_file(&program).unwrap();
         assert!(!store.is_built(&key));
         publish(&store, "a", "#!/bin/sh\n");
         assert!(store.is_built(&key));

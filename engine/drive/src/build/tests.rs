@@ -411,6 +411,14 @@ async fn cargo_builds_all_packages_in_one_run_and_only_what_changed() {
         project.events
     );
 
+    let declared = first_with_inputs(&project);
+    project.write("hello.txt", "good day");
+    assert_ne!(
+        first_with_inputs(&project),
+        declared,
+        "inputs that are named count"
+    );
+
     project.write("s/a/src/main.rs", "fn main() {}\n");
     let second = project.build().await.unwrap();
     assert_eq!(project.started(), [["a"]]);
@@ -424,6 +432,14 @@ async fn cargo_builds_all_packages_in_one_run_and_only_what_changed() {
             .iter()
             .all(|(name, artifact)| artifact.key != second[name].key)
     );
+}
+
+/// The key of `a`, had its build named the file it reads from outside.
+fn first_with_inputs(project: &Project) -> platform_decide::digest::Digest {
+    let build = r#"{"build": {"cargo": "one-run-a", "profile": "dev", "inputs": "*.txt"}}"#;
+    let services = BTreeMap::from([("a".parse().unwrap(), serde_json::from_str(build).unwrap())]);
+    let artifacts = by_text(project.builder().keys(&services).unwrap());
+    artifacts["a"].key.clone()
 }
 
 #[tokio::test]
