@@ -56,10 +56,11 @@ fn walk(path: String, before: &Value, after: &Value, found: &mut Vec<Difference>
     });
 }
 
-/// A value as a person would write it: text without quotes, the rest as JSON.
+/// A value as a person would write it: text without quotes, a whole table only hinted at, the rest as JSON.
 fn shown(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
+        Value::Object(fields) if !fields.is_empty() => Some("{…}".to_owned()),
         Value::String(text) => Some(text.clone()),
         other => Some(other.to_string()),
     }

@@ -14,7 +14,7 @@ use crate::desired::Desired;
 use crate::difference::Difference;
 use crate::digest::Digest;
 use crate::group::{GroupId, GroupSpec};
-use crate::observed::Observed;
+use crate::observed::{Coming, Observed};
 use crate::release::{PlacedService, Release, ReleaseNumber, ReleaseStatus};
 use crate::traffic::Traffic;
 
@@ -318,20 +318,29 @@ struct Standing<'a> {
     strange: bool,
     /// Whether it has fewer instances than it was told to keep.
     short: bool,
+    /// Whether it was given up on, or has yet to come up while its release is on its way.
+    down: bool,
     /// Other groups of the service, oldest first.
     others: Vec<&'a GroupId>,
 }
 
 impl<'a> Standing<'a> {
-    fn of(service: &ServiceName, placed: &PlacedService, observed: &'a Observed) -> Self {
-        let target = placed.group(service);
+    fn of(service: &ServiceName, release: &Release, observed: &'a Observed) -> Self {
+        let target = release.services[service].group(service);
         let mine = observed.groups.get(&target.id);
+        let down = match mine.map(|seen| seen.coming(&target.digest, target.replicas)) {
+            Some(Coming::Failed { .. }) => true,
+            // Once a release serves, instances that come and go are the target's affair.
+            Some(Coming::NotYet) => release.status != ReleaseStatus::Active,
+            Some(Coming::Up) | None => false,
+        };
         Self {
             seen: mine
                 .filter(|seen| seen.digest == target.digest)
                 .map(|seen| seen.replicas),
             strange: mine.is_some_and(|seen| seen.digest != target.digest),
             short: mine.is_some_and(|seen| seen.instances.len() < seen.replicas as usize),
+            down,
             others: observed
                 .groups_of(service)
                 .map(|(id, _)| id)
@@ -343,7 +352,7 @@ impl<'a> Standing<'a> {
 
     /// Whether the target group is as it should be.
     fn stands(&self) -> bool {
-        self.seen == Some(self.target.replicas) && !self.strange && !self.short
+        self.seen == Some(self.target.replicas) && !self.strange && !self.short && !self.down
     }
 }
 

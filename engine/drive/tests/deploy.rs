@@ -374,6 +374,40 @@ async fn a_run_told_to_stop_leaves_the_rest_to_the_next() {
     assert_eq!(runs.len(), 2, "both runs left a record");
 }
 
+#[tokio::test]
+async fn a_deploy_that_goes_on_waits_for_what_is_not_up_yet() {
+    let scene = Scene::new();
+    let group: GroupId = "web@r1".parse().expect("a group");
+    scene.target.behave(&group, Behaviour::NeverReady);
+    let crew = scene.crew("one");
+    let stop = crew.stop.clone();
+    let shop = desired(SHOP);
+    let (stopped, ()) = tokio::join!(scene.deploy_with(&crew, &shop), async {
+        while !scene
+            .target
+            .acts()
+            .iter()
+            .any(|a| a.starts_with("ensure web@"))
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        stop.cancel();
+    });
+    assert!(
+        matches!(stopped, Err(DriveError::Stopped { .. })),
+        "{stopped:?}"
+    );
+    scene.target.behave(&group, Behaviour::Crashes);
+    let failed = scene.deploy("two", &shop).await;
+    assert!(
+        matches!(failed, Err(DriveError::Failed { .. })),
+        "{failed:?}"
+    );
+    scene.target.behave(&group, Behaviour::HEALTHY);
+    scene.deploy("three", &shop).await.expect("a deploy");
+    assert_eq!(scene.statuses().await, [(1, ReleaseStatus::Active)]);
+}
+
 /// A run that is killed at any act is finished by the next one, and what served before serves all the while.
 #[tokio::test]
 async fn a_run_that_is_killed_at_any_act_is_finished_by_the_next() {

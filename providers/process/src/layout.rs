@@ -75,7 +75,7 @@ impl Layout {
         self.root.join("agent.lock")
     }
 
-    /// The running agent's [`AgentRecord`].
+    /// The running agent's record.
     pub fn agent_record(&self) -> PathBuf {
         self.root.join("agent.json")
     }

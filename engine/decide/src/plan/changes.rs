@@ -15,7 +15,7 @@ pub(super) fn changes(inputs: &Inputs<'_>, release: &Release) -> Vec<Change> {
         release
             .services
             .iter()
-            .filter_map(|(name, placed)| service(inputs, name, placed)),
+            .filter_map(|(name, placed)| service(inputs, release, name, placed)),
     );
     found.extend(removals(inputs, release));
     found.extend(gateway(inputs, release, &found));
@@ -63,8 +63,13 @@ fn resources(inputs: &Inputs<'_>, release: &Release) -> Vec<Change> {
     wanted.chain(gone).collect()
 }
 
-fn service(inputs: &Inputs<'_>, name: &ServiceName, placed: &PlacedService) -> Option<Change> {
-    let standing = Standing::of(name, placed, inputs.observed);
+fn service(
+    inputs: &Inputs<'_>,
+    release: &Release,
+    name: &ServiceName,
+    placed: &PlacedService,
+) -> Option<Change> {
+    let standing = Standing::of(name, release, inputs.observed);
     let target = &standing.target.id;
     let before = inputs.current.and_then(|c| c.services.get(name));
     let was_here = before.is_some_and(|b| b.version == placed.version);
@@ -116,6 +121,11 @@ fn service(inputs: &Inputs<'_>, name: &ServiceName, placed: &PlacedService) -> O
         (Some(_), None) if standing.short => (
             ChangeKind::Repair,
             format!("{target} has lost instances"),
+            Vec::new(),
+        ),
+        (Some(_), None) if standing.down => (
+            ChangeKind::Repair,
+            format!("{target} is not up; start it again and wait"),
             Vec::new(),
         ),
         (Some(_), None) => return None,

@@ -125,7 +125,7 @@ impl<'a> Order<'a> {
         let mut replaced = Vec::new();
         for service in along_needs(self.release) {
             let placed = &self.release.services[service];
-            let standing = Standing::of(service, placed, self.inputs.observed);
+            let standing = Standing::of(service, self.release, self.inputs.observed);
             let mut after = self.ids(|a| matches!(a, Action::RouteEarly | Action::EnsureGateway));
             after.extend(
                 placed
