@@ -180,8 +180,9 @@ codes! {
     UnknownReference "unknown-reference"
     "A `${…}` reference stands for nothing."
     "In commands, arguments and variables, `${…}` is replaced by PORT, HOST, the PLATFORM_… \
-     variables, another variable of the service, or the address of a need, such as \
-     `${ORDERS_DB_URL}` for `orders-db`. To leave it for the program or its shell, write `$${…}`."
+     variables, the address of a need, such as `${ORDERS_DB_URL}` for `orders-db`, or the folder \
+     of a volume, such as `${UPLOADS_DIR}` for `uploads`; in commands and arguments also by the \
+     service's own variables. To leave it for the program or its shell, write `$${…}`."
     "[project]\nname = \"shop\"\n\n[services.web]\ncommand = [\"web\", \"--port=${PROT}\"]\nport = 8081\n"
 
     NothingToRun "nothing-to-run"

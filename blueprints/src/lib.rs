@@ -54,7 +54,7 @@ pub use name::{
 };
 pub use problem::{Position, Problem, Problems, Severity};
 pub use quantity::{BadQuantity, ByteSize, Cores, Percent, Period, Port, Probability};
-pub use reference::{INSTANCE_VARIABLES, address_variable, expand, references};
+pub use reference::{INSTANCE_VARIABLES, address_variable, expand, folder_variable, references};
 pub use resolved::{Need, Project, Resolved};
 pub use resource::{Backup, Engine, External, Objectives, Resource, ResourceKind};
 pub use rollout::{

@@ -73,6 +73,18 @@ pub(crate) fn place(root: &DeTable<'_>, path: &[Step<'_>]) -> (Option<Range<usiz
     (span, path.len())
 }
 
+/// The text at a path of keys.
+pub(crate) fn text<'tree>(root: &'tree DeTable<'_>, path: &[Step<'_>]) -> Option<&'tree str> {
+    let (last, way) = path.split_last()?;
+    let mut table = root;
+    for step in way {
+        let Step::Key(key) = step else { return None };
+        table = table.get(*key)?.get_ref().as_table()?;
+    }
+    let Step::Key(key) = last else { return None };
+    table.get(*key)?.get_ref().as_str()
+}
+
 /// Groups of keys of which a table has one: an overlay that names another
 /// one replaces the table instead of adding to it.
 fn alternatives(parent: &str, key: &str) -> &'static [&'static str] {

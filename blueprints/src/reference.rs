@@ -20,6 +20,13 @@ pub fn address_variable(need: &str) -> String {
     name
 }
 
+/// The variable that holds the folder of a volume: `UPLOADS_DIR` for `uploads`.
+pub fn folder_variable(volume: &str) -> String {
+    let mut name = volume.to_ascii_uppercase().replace('-', "_");
+    name.push_str("_DIR");
+    name
+}
+
 /// Replaces each `${NAME}` by what `value` gives for it. `$${` stands for
 /// `${`, and a reference that `value` does not know stays as it is.
 pub fn expand(text: &str, mut value: impl FnMut(&str) -> Option<String>) -> Cow<'_, str> {

@@ -15,10 +15,11 @@ pub struct Rollout {
     /// With `canary`: the shares of traffic that the new release gets, one
     /// after another; all of it comes last by itself.
     pub steps: Vec<Percent>,
-    /// With `canary`: the shortest time at each step.
+    /// The shortest time at each step, before a blue-green switch, and the
+    /// longest that a batch of a rolling update is watched.
     pub hold: Period,
-    /// How long the new release is watched with all traffic, and with
-    /// `blue-green` how long the old one stays warm.
+    /// With `canary` and `blue-green`: how long the new release is watched with
+    /// all traffic, while the old one stays warm.
     pub bake: Period,
     /// How many instances may run beyond the wanted number.
     pub surge: Amount,

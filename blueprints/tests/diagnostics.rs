@@ -813,7 +813,7 @@ fn rollouts() {
        ·                                                    ╰── only with `canary`
      6 │
        ╰────
-      help: take it out, or write `strategy = "canary"`
+      help: take it out, or choose the strategy that it is for
 
     Error: blueprint::bad-steps
 
@@ -909,6 +909,10 @@ fn rollouts() {
         ╰────
       help: add `prometheus = "http://…"`
     "#);
+}
+
+#[test]
+fn keys_without_effect() {
     assert_snapshot!(check("[services.web]\ncommand = ['web']\n\n[rollout]\nstrategy = 'rolling'\nsteps = ['5%']\n"), @r#"
     blueprint::unused-key
 
@@ -923,7 +927,7 @@ fn rollouts() {
        ·         ───┬──
        ·            ╰── only with `canary`
        ╰────
-      help: take it out, or write `strategy = "canary"`
+      help: take it out, or choose the strategy that it is for
     "#);
 }
 

@@ -1,7 +1,7 @@
 //! Rollouts: steps, gates, analysis.
 
 use super::{Check, Scene};
-use crate::node::Step;
+use crate::node::{Step, place, text};
 use crate::{Analysis, Code, Order, Percent, Problem, Rollout, Service, ServiceName, Strategy};
 
 impl Check<'_, '_> {
@@ -13,8 +13,8 @@ impl Check<'_, '_> {
             .services
             .values()
             .any(|service| canary(&service.rollout));
-        if !canary(&scene.rollout) && !any_canary {
-            self.unused_keys(&scene.rollout, &top);
+        if !any_canary {
+            self.unused_keys(&top);
         }
         if let Order::OneByOne(order) = &scene.rollout.order {
             for (number, name) in order.iter().enumerate() {
@@ -44,9 +44,7 @@ impl Check<'_, '_> {
             return;
         }
         self.rollout(&service.rollout, &own);
-        if service.rollout.strategy != Strategy::Canary {
-            self.unused_keys(&service.rollout, &own);
-        }
+        self.unused_keys(&own);
         let order = [own[0], own[1], own[2], "order".into()];
         if self.written(&order) {
             let problem = Problem::new(
@@ -200,23 +198,37 @@ impl Check<'_, '_> {
         }
     }
 
-    /// Warns of keys that only a canary has.
-    fn unused_keys(&mut self, rollout: &Rollout, base: &[Step<'_>]) {
-        for key in ["steps", "hold", "baseline"] {
-            let place = below(base, &[key.into()]);
-            if self.written(&place) {
-                let problem = Problem::new(
-                    Code::UnusedKey,
-                    format!(
-                        "`{key}` has no effect on a {} rollout",
-                        rollout.strategy.as_str()
-                    ),
-                    self.at(&place),
-                )
-                .label("only with `canary`")
-                .warning()
-                .help("take it out, or write `strategy = \"canary\"`");
-                self.report(problem);
+    /// Warns of keys that stand beside a strategy which has no use for them.
+    /// Where the strategy comes from elsewhere, another may come as well.
+    fn unused_keys(&mut self, base: &[Step<'_>]) {
+        for layer in [Some(self.root), self.over].into_iter().flatten() {
+            let strategy = text(layer, &below(base, &["strategy".into()]));
+            let unused: &[_] = match strategy {
+                Some("rolling") => &["steps", "baseline", "bake"],
+                Some("blue-green") => &["steps", "baseline"],
+                _ => continue,
+            };
+            for key in unused {
+                let path = below(base, &[(*key).into()]);
+                let (Some(span), steps) = place(layer, &path) else {
+                    continue;
+                };
+                if steps == path.len() {
+                    let strategy = strategy.unwrap_or_default();
+                    let strategies = match *key {
+                        "bake" => "`canary` and `blue-green`",
+                        _ => "`canary`",
+                    };
+                    let problem = Problem::new(
+                        Code::UnusedKey,
+                        format!("`{key}` has no effect on a {strategy} rollout"),
+                        Some(span),
+                    )
+                    .label(format!("only with {strategies}"))
+                    .warning()
+                    .help("take it out, or choose the strategy that it is for");
+                    self.report(problem);
+                }
             }
         }
     }

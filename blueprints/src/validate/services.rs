@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{Check, Scene, steps};
 use crate::node::Step;
 use crate::reader::nearest;
-use crate::reference::{INSTANCE_VARIABLES, address_variable, references};
+use crate::reference::{INSTANCE_VARIABLES, address_variable, folder_variable, references};
 use crate::secret_literal::{looks_like_key, looks_secret};
 use crate::{
     Build, Code, EnvValue, Problem, Provider, ProviderKind, Service, ServiceKind, ServiceName,
@@ -177,19 +177,24 @@ impl Check<'_, '_> {
             .collect();
         for (key, step, text) in texts {
             for reference in references(text) {
-                let addresses: Vec<_> = service
+                let needs = service
                     .needs
                     .iter()
-                    .map(|need| address_variable(need.as_str()))
-                    .collect();
+                    .map(|need| address_variable(need.as_str()));
+                let volumes = service
+                    .volumes
+                    .iter()
+                    .map(|volume| folder_variable(volume.name.as_str()));
+                let handed: Vec<_> = needs.chain(volumes).collect();
+                // Variables stand for themselves in commands, not in each other.
+                let variables = service.env.keys().filter(|_| key != "env");
                 let known = || {
                     INSTANCE_VARIABLES
                         .into_iter()
-                        .chain(addresses.iter().map(String::as_str))
-                        .chain(service.env.keys().map(String::as_str))
+                        .chain(handed.iter().map(String::as_str))
+                        .chain(variables.clone().map(String::as_str))
                 };
-                let own = matches!(step, Step::Key(variable) if variable == reference);
-                if known().any(|name| name == reference) && !own {
+                if known().any(|name| name == reference) {
                     if reference == "PORT"
                         && service.port.is_none()
                         && !self.writes(name, &["port"])
@@ -210,7 +215,7 @@ impl Check<'_, '_> {
                     self.at(&["services".into(), name.as_str().into(), key.into(), step]),
                 )
                 .label("not known");
-                let help = match nearest(reference, known().filter(|name| *name != reference)) {
+                let help = match nearest(reference, known()) {
                     Some(name) => format!("did you mean `${{{name}}}`?"),
                     None => format!("to leave it for the program, write `$${{{reference}}}`"),
                 };
@@ -250,8 +255,11 @@ impl Check<'_, '_> {
         if !matches!(scene.environment.provider, Provider::Process(_)) {
             return; // Elsewhere each instance has an address of its own.
         }
-        let mut taken: HashMap<u16, Option<&ServiceName>> =
-            HashMap::from([(gateway.port.get(), None)]);
+        let mut taken: HashMap<u16, Option<&ServiceName>> = HashMap::new();
+        // The usual port of the gateway is also what many services say.
+        if self.written(steps!["gateway", "port"]) {
+            taken.insert(gateway.port.get(), None);
+        }
         if let Some(tls) = &gateway.tls {
             taken.insert(tls.port.get(), None);
         }
