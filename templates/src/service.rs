@@ -186,6 +186,7 @@ pub(crate) fn addition(
         .remove("platform.toml")
         .unwrap_or_else(|| Content::text(""));
     let fragment = String::from_utf8_lossy(&fragment.bytes).into_owned();
+    let fragment = platform_blueprint::format(&fragment).unwrap_or(fragment);
     let mut files: Contents = rendered
         .into_iter()
         .map(|(within, content)| (format!("{folder}/{within}"), content))

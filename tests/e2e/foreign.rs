@@ -43,12 +43,13 @@ rewrite = { path = "/" }
 const CADDYFILE: &str = r"{
     admin off
     auto_https off
-    persist_config off
 }
 
 http://:{$PORT} {
     bind {$HOST}
-    respond /healthy 204
+    handle /healthy {
+        respond 204
+    }
     handle_path /through/* {
         reverse_proxy {$HTTPBIN_URL}
     }

@@ -14,7 +14,6 @@ const PASSED_ON: [&str; 22] = [
     "HTTP_PROXY",
     "NODE_EXTRA_CA_CERTS",
     "NO_PROXY",
-    "NPM_CONFIG_CACHE",
     "NPM_CONFIG_REGISTRY",
     "PIP_CACHE_DIR",
     "PIP_CERT",
@@ -28,10 +27,11 @@ const PASSED_ON: [&str; 22] = [
     "http_proxy",
     "https_proxy",
     "no_proxy",
+    "npm_config_cache",
     "npm_config_registry",
 ];
 
-/// A sandbox in which packages can be built: cargo's target folder is kept from one run of the tests to the next.
+/// A sandbox in which packages can be built. What is fetched and compiled is kept from one run of the tests to the next.
 pub(crate) fn workshop() -> Sandbox {
     let mut sandbox = Sandbox::empty();
     for name in PASSED_ON {
@@ -44,13 +44,24 @@ pub(crate) fn workshop() -> Sandbox {
         let place = std::env::var_os(name).map_or_else(|| home.join(usual), PathBuf::from);
         sandbox.set(name, place.display().to_string());
     }
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("projects");
-    sandbox.set("CARGO_TARGET_DIR", target.display().to_string());
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    for (name, folder) in [
+        ("CARGO_TARGET_DIR", "projects"),
+        ("PIP_CACHE_DIR", "pip"),
+        ("npm_config_cache", "npm"),
+    ] {
+        if name == "CARGO_TARGET_DIR" || std::env::var_os(name).is_none() {
+            sandbox.set(name, kept.join(folder).display().to_string());
+        }
+    }
     sandbox
 }
 
 /// Whether all programs are there; says which are not, as the test is skipped then.
-#[expect(clippy::print_stderr, reason = "whoever reads the test's output learns that it was skipped")]
+#[expect(
+    clippy::print_stderr,
+    reason = "whoever reads the test's output learns that it was skipped"
+)]
 pub(crate) fn installed(test: &str, programs: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let there = |program: &str| std::env::split_paths(&path).any(|at| at.join(program).is_file());
