@@ -1,6 +1,7 @@
 //! What ends a run early.
 
 use std::error::Error;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use platform_decide::plan::StepId;
@@ -97,7 +98,8 @@ impl DriveError {
                     .to_owned(),
             ),
             Self::Target(error) => error.help.clone(),
-            Self::Lease(_) | Self::Store(_) => None,
+            Self::Lease(LeaseError::Store(error)) | Self::Store(error) => store_help(error),
+            Self::Lease(LeaseError::Stopped) => None,
         }
     }
 }
@@ -107,8 +109,42 @@ pub fn store_code(error: &StoreError) -> &'static str {
     match error {
         StoreError::Conflict { .. } => "state::conflict",
         StoreError::Damaged { .. } => "state::damaged",
-        StoreError::Unavailable { .. } => "state::unavailable",
+        StoreError::Unavailable { action, source, .. } => match io_kind(source.as_ref()) {
+            Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => "state::disk-full",
+            Some(ErrorKind::ReadOnlyFilesystem) => "state::read-only",
+            Some(ErrorKind::PermissionDenied) if matches!(*action, "write" | "delete") => {
+                "state::read-only"
+            }
+            _ => "state::unavailable",
+        },
     }
+}
+
+/// What to do about a store's error, where there is something.
+fn store_help(error: &StoreError) -> Option<String> {
+    let help = match (store_code(error), error) {
+        ("state::disk-full", _) => "free some disk space and run the command again".to_owned(),
+        ("state::read-only", StoreError::Unavailable { place, .. }) => {
+            format!("make `{place}` writable and run the command again")
+        }
+        (_, StoreError::Damaged { place, .. }) => {
+            format!("bring `{place}` back from a backup, or move it away; what runs goes on")
+        }
+        _ => return None,
+    };
+    Some(help)
+}
+
+/// The kind of the operating system's error behind an error, if there is one.
+fn io_kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
+    let mut behind = Some(error);
+    while let Some(error) = behind {
+        if let Some(found) = error.downcast_ref::<std::io::Error>() {
+            return Some(found.kind());
+        }
+        behind = error.source();
+    }
+    None
 }
 
 /// A step that failed, with what its instances last wrote.
@@ -198,6 +234,7 @@ impl Cause {
         match self {
             Self::Target(error) => error.help.clone(),
             Self::Unseen(error) => error.help.clone(),
+            Self::Store(error) => store_help(error),
             _ => None,
         }
     }

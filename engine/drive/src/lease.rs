@@ -96,7 +96,15 @@ impl Lease {
         let mut watched: Option<(Version, Instant)> = None;
         let mut told = false;
         loop {
-            let Some((held_by, version)) = read(target.store()).await? else {
+            let found = match read(target.store()).await {
+                // Nobody can renew it either: a holder that lives notices and stops.
+                Err(StoreError::Damaged { .. }) => {
+                    target.store().delete(KEY).await?;
+                    continue;
+                }
+                found => found?,
+            };
+            let Some((held_by, version)) = found else {
                 if let Some(version) = take(target.store(), &holder, None).await? {
                     return Ok(Self::hold(target, holder, version));
                 }
@@ -183,7 +191,11 @@ impl Drop for Lease {
 ///
 /// If the store fails.
 pub async fn holder(store: &dyn Store) -> Result<Option<Holder>, StoreError> {
-    Ok(read(store).await?.map(|(holder, _)| holder))
+    match read(store).await {
+        // It holds nobody up.
+        Err(StoreError::Damaged { .. }) => Ok(None),
+        found => Ok(found?.map(|(holder, _)| holder)),
+    }
 }
 
 /// Takes a lease away from whoever holds it.

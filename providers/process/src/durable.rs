@@ -171,21 +171,15 @@ fn backup_of(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Writes a value so that it survives a loss of power, keeping the one before as `.bak`.
+/// Writes a value so that it survives a loss of power, with a copy as `.bak`.
+///
+/// The copy is of the same value: an older one would bring back what was taken away since.
 pub(crate) fn keep<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
     let bytes = sealed(value).map_err(|source| StateError::of("write", path, source))?;
-    let backup = backup_of(path);
-    // A hard link needs no copy, and there never is an instant without the file.
-    let _ = fs::remove_file(&backup);
-    match fs::hard_link(path, &backup) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            if let Ok(old) = fs::read(path) {
-                replace(&backup, &old, Survives::Crash)?;
-            }
-        }
-        _ => {}
-    }
-    replace(path, &bytes, Survives::PowerLoss)
+    replace(path, &bytes, Survives::PowerLoss)?;
+    // The value itself is safe; without a copy it only has no stand-in.
+    let _ = replace(&backup_of(path), &bytes, Survives::Crash);
+    Ok(())
 }
 
 /// Reads what [`keep`] wrote without changing anything; falls back on the backup.
@@ -214,7 +208,7 @@ pub(crate) fn peek<T: DeserializeOwned>(path: &Path) -> Recovered<T> {
     }
 }
 
-/// Reads what [`keep`] wrote, and sets damaged files aside.
+/// Reads what [`keep`] wrote, sets damaged files aside, and puts the backup in the place of a damaged file.
 pub(crate) fn recover<T: DeserializeOwned>(path: &Path) -> Recovered<T> {
     let mut seen = peek(path);
     if seen.damage.is_empty() {
@@ -238,6 +232,10 @@ pub(crate) fn recover<T: DeserializeOwned>(path: &Path) -> Recovered<T> {
                 .push(format!("set aside as `{}`", aside.display()));
         }
     }
+    if seen.value.is_some() && !path.exists() {
+        // Nothing is ever written into either file, so that one of them may stand for both.
+        let _ = fs::hard_link(backup_of(path), path);
+    }
     seen
 }
 
@@ -260,8 +258,11 @@ mod tests {
         bytes[last] ^= 1;
         fs::write(&path, &bytes).unwrap();
         let seen: Recovered<Vec<u32>> = recover(&path);
-        assert_eq!(seen.value, Some(vec![1]));
+        assert_eq!(seen.value, Some(vec![1, 2]));
         assert!(seen.damage[0].contains("checksum"), "{:?}", seen.damage);
+        let again: Recovered<Vec<u32>> = recover(&path);
+        assert_eq!(again.value, Some(vec![1, 2]));
+        assert!(again.damage.is_empty(), "{:?}", again.damage);
         let aside = fs::read_dir(folder.path())
             .unwrap()
             .filter(|e| {

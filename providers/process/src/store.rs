@@ -14,10 +14,16 @@ const MAGIC: &[u8] = b"platform-document 1 sha256:";
 
 /// Documents as files below one folder.
 ///
-/// Each begins with a line that holds the hash of what follows, so a file that was harmed is noticed.
+/// Each begins with a line that holds the hash of what follows, so a file that was harmed is noticed; a copy beside it then
+/// stands in for it.
 #[derive(Debug, Clone)]
 pub struct FileStore {
     folder: PathBuf,
+}
+
+/// Where the copy of a document lies.
+fn copy_of(path: &Path) -> PathBuf {
+    path.with_extension("copy")
 }
 
 fn hash(bytes: &[u8]) -> String {
@@ -63,7 +69,24 @@ impl FileStore {
 
     fn read_now(&self, key: &str) -> Result<Option<Document>, StoreError> {
         let path = self.path("read", key)?;
-        let bytes = match fs::read(&path) {
+        match self.read_file(key, &path) {
+            Err(StoreError::Damaged { source, .. }) => match self.read_file(key, &copy_of(&path)) {
+                Ok(Some(document)) => {
+                    tracing::warn!(key, why = %source, "a document is damaged; its copy stands in");
+                    Ok(Some(document))
+                }
+                _ => Err(StoreError::Damaged {
+                    key: key.to_owned(),
+                    place: path.display().to_string(),
+                    source,
+                }),
+            },
+            found => found,
+        }
+    }
+
+    fn read_file(&self, key: &str, path: &Path) -> Result<Option<Document>, StoreError> {
+        let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.unavailable("read", key, error)),
@@ -131,6 +154,8 @@ impl FileStore {
         content.extend_from_slice(bytes);
         durable::replace(&path, &content, Survives::PowerLoss)
             .map_err(|error| self.unavailable("write", key, error))?;
+        // The document itself is safe; without a copy it only has no stand-in.
+        let _ = durable::replace(&copy_of(&path), &content, Survives::Crash);
         Ok(Version(version))
     }
 
@@ -140,6 +165,8 @@ impl FileStore {
             return Ok(());
         }
         let _lock = self.lock("delete", key)?;
+        // The copy goes first: alone it would count for nothing, but stay.
+        let _ = fs::remove_file(copy_of(&path));
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(self.unavailable("delete", key, error))
@@ -265,6 +292,7 @@ mod tests {
         let path = folder.path().join("lease.document");
         for harm in [&b"x"[..], b"", b"platform-document 1 sha256:00\n"] {
             fs::write(&path, harm).unwrap();
+            fs::write(copy_of(&path), harm).unwrap();
             match store.read("lease").await {
                 Err(StoreError::Damaged { place, .. }) => {
                     assert_eq!(place, path.display().to_string());
@@ -272,6 +300,25 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_harmed_document_is_mended_from_its_copy() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FileStore::new(folder.path());
+        let first = store.write("head", b"one", None).await.unwrap();
+        let second = store.write("head", b"two", Some(&first)).await.unwrap();
+        fs::write(folder.path().join("head.document"), b"x").unwrap();
+        let seen = store.read("head").await.unwrap().unwrap();
+        assert_eq!(
+            (seen.bytes.as_slice(), &seen.version),
+            (&b"two"[..], &second)
+        );
+        store.write("head", b"three", Some(&second)).await.unwrap();
+        assert_eq!(store.list("").await.unwrap(), ["head"]);
+        store.delete("head").await.unwrap();
+        assert_eq!(store.read("head").await.unwrap(), None);
+        assert!(!folder.path().join("head.copy").exists());
     }
 
     #[tokio::test]

@@ -35,16 +35,22 @@ fn member_tripped(state: &State, member: &MemberState, seen: &Seen<'_>) -> Optio
 }
 
 fn what_is_wrong(instance: &InstanceSeen, restarts_allowed: u32) -> Option<String> {
+    // What the target says of an instance that is down explains more than the exit that followed from it.
+    let down = matches!(
+        instance.state,
+        InstanceState::CrashLooping | InstanceState::Failed | InstanceState::Restarting
+    );
     let how = || {
-        let exit = instance.last_exit.as_ref().map(|exit| format!(": {exit}"));
-        exit.unwrap_or_default()
+        let said = instance.reason.as_ref().filter(|_| down);
+        let how = said.or(instance.last_exit.as_ref());
+        how.map(|how| format!(": {how}")).unwrap_or_default()
     };
     if instance.out_of_memory {
         return Some("used more memory than its limit".to_owned());
     }
     match instance.state {
         InstanceState::CrashLooping => return Some(format!("ends again and again{}", how())),
-        InstanceState::Failed => return Some(format!("ended{}", how())),
+        InstanceState::Failed => return Some(format!("was given up{}", how())),
         _ => {}
     }
     (instance.restarts > restarts_allowed).then(|| match instance.restarts {

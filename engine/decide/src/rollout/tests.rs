@@ -395,7 +395,7 @@ fn guardrails_go_back_at_once() {
             Health::Is(InstanceState::CrashLooping),
             "ends again and again",
         ),
-        (Health::Is(InstanceState::Failed), "ended"),
+        (Health::Is(InstanceState::Failed), "was given up"),
         (Health::Is(InstanceState::Unready), "is ready no more"),
         (Health::OutOfMemory, "used more memory than its limit"),
         (Health::Restarted(1), "ended and was started again"),

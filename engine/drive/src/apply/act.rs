@@ -158,28 +158,32 @@ impl Actor<'_> {
 
     /// What the instances of a failed step last wrote, oldest first.
     pub(super) async fn last_lines(&self, step: &Step, cause: &Cause) -> Vec<LogLine> {
-        let group = match (&step.action, cause) {
-            (_, Cause::Target(error)) if error.group.is_some() => error.group.as_deref().cloned(),
-            (Action::Start { group, .. }, _) => Some(group.clone()),
+        let groups: Vec<&GroupId> = match (&step.action, cause) {
+            (_, Cause::Target(error)) if error.group.is_some() => {
+                error.group.as_deref().into_iter().collect()
+            }
+            (Action::Start { group, .. }, _) => vec![group],
+            (Action::Rollout { members, .. }, _) => members.iter().map(|m| &m.to).collect(),
+            _ => Vec::new(),
+        };
+        let instance = match cause {
+            Cause::Instance { instance, .. } => Some(instance.clone()),
             _ => None,
         };
-        let Some(group) = group else {
-            return Vec::new();
-        };
-        let query = LogQuery {
-            services: vec![group.service.clone()],
-            instance: match cause {
-                Cause::Instance { instance, .. } => Some(instance.clone()),
-                _ => None,
-            },
-            version: Some(group.version),
-            since: None,
-            tail: Some(LAST_LINES),
-            follow: false,
-        };
-        match self.crew.target.logs(&query).await {
-            Ok(lines) => lines.try_collect().await.unwrap_or_default(),
-            Err(_) => Vec::new(),
+        let mut lines = Vec::new();
+        for group in &groups {
+            let query = LogQuery {
+                services: vec![group.service.clone()],
+                instance: instance.clone(),
+                version: Some(group.version),
+                since: None,
+                tail: Some((LAST_LINES / groups.len()).max(1)),
+                follow: false,
+            };
+            if let Ok(found) = self.crew.target.logs(&query).await {
+                lines.extend(found.try_collect::<Vec<_>>().await.unwrap_or_default());
+            }
         }
+        lines
     }
 }
