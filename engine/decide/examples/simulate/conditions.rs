@@ -178,8 +178,8 @@ impl<W: Write> Report<W> {
                     ..Scenario::steady(0.005, canary)
                 };
                 let policy = Policy {
-                    at_least: Duration::from_secs(3600),
-                    at_most: Duration::from_secs(3600),
+                    at_least: Duration::from_hours(1),
+                    at_most: Duration::from_hours(1),
                     ..errors_only(WITH_MARGIN)
                 };
                 self.cell += 1;

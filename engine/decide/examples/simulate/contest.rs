@@ -62,7 +62,7 @@ impl<W: Write> Report<W> {
 
     fn rival_row(&mut self, scenario: &Scenario) -> io::Result<()> {
         let policy = Policy {
-            at_most: Duration::from_secs(600),
+            at_most: Duration::from_mins(10),
             ..errors_only(WITH_MARGIN)
         };
         let ours = self.runs(scenario, &policy);

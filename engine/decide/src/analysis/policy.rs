@@ -93,7 +93,7 @@ impl Default for Policy {
             min_samples: 50,
             max_samples: None,
             at_least: Duration::from_secs(30),
-            at_most: Duration::from_secs(600),
+            at_most: Duration::from_mins(10),
             clump: 1.0,
             undecided: Undecided::RollBack,
         }
