@@ -1,7 +1,8 @@
 //! A service that behaves, or does not, as it is told on its command line.
 //!
 //! Words: `ready-after=MS`, `exit-after=MS:CODE`, `ignore-term`, `flood`, `leak=MIB`, `port=N`, `child`, `say=TEXT`,
-//! `live-for=MS`, `no-listen`, `once=FILE:CODE` (exits with CODE unless FILE is there, and makes it).
+//! `live-for=MS`, `no-listen`, `once=FILE:CODE` (exits with CODE unless FILE is there, and makes it),
+//! `tell` (writes down what it is asked).
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ struct Manner {
     port: Option<u16>,
     child: bool,
     no_listen: bool,
+    tell: bool,
 }
 
 #[expect(clippy::print_stdout, reason = "its output is what tests look at")]
@@ -46,6 +48,7 @@ async fn main() -> ExitCode {
             "port" => manner.port = first.parse().ok(),
             "child" => manner.child = true,
             "no-listen" => manner.no_listen = true,
+            "tell" => manner.tell = true,
             "say" => println!("{value}"),
             "once" if !std::path::Path::new(first).exists() => {
                 let _ = std::fs::write(first, "");
@@ -103,6 +106,7 @@ async fn listen(listener: TcpListener, manner: Manner, begun: Instant) {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "its output is what tests look at")]
 async fn answer(mut stream: TcpStream, manner: Manner, begun: Instant) {
     loop {
         let mut head = Vec::new();
@@ -115,6 +119,9 @@ async fn answer(mut stream: TcpStream, manner: Manner, begun: Instant) {
         }
         let text = String::from_utf8_lossy(&head).into_owned();
         let path = text.split(' ').nth(1).unwrap_or("/").to_owned();
+        if manner.tell {
+            println!("asked {path}");
+        }
         let elapsed = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (status, body) = if path == "/ready" && elapsed < manner.ready_after {
             ("503 Service Unavailable", "not yet".to_owned())

@@ -43,9 +43,10 @@ pub(crate) fn join(parts: &Parts<'_>) -> api::Config {
     let mut names: BTreeSet<&ServiceName> = parts.groups.iter().map(|id| &id.service).collect();
     if let Some(traffic) = parts.traffic {
         names.extend(traffic.ingress.services.keys());
-        public_side(&mut config, &traffic.ingress);
+        public_side(&mut config, parts, &traffic.ingress);
+        let keys = keys_at(&traffic.ingress.gateway).map(|(service, _)| service);
         for (name, upstream) in &traffic.ingress.services {
-            if upstream.internal
+            if (upstream.internal || keys == Some(name.as_str()))
                 && let Some(port) = parts.internal.get(name)
             {
                 config.listeners.push(api::Listener {
@@ -84,7 +85,29 @@ fn millis(period: blueprint::Period) -> u64 {
     u64::try_from(period.duration().as_millis()).unwrap_or(u64::MAX)
 }
 
-fn public_side(config: &mut api::Config, ingress: &Ingress) {
+/// The service of the project that has the signing keys, and the path there.
+fn keys_at(gateway: &blueprint::Gateway) -> Option<(&str, &str)> {
+    let (service, path) = gateway.jwt.as_ref()?.jwks.as_deref()?.split_once(':')?;
+    (path.starts_with('/') && !path.starts_with("//")).then_some((service, path))
+}
+
+/// Where the signing keys are.
+fn keys_url(jwt: &blueprint::Jwt, parts: &Parts<'_>, gateway: &blueprint::Gateway) -> String {
+    if let Some((service, path)) = keys_at(gateway)
+        && let Some(port) = parts
+            .internal
+            .iter()
+            .find(|(name, _)| name.as_str() == service)
+            .map(|(_, port)| port)
+    {
+        return format!("http://127.0.0.1:{port}{path}");
+    }
+    jwt.jwks
+        .clone()
+        .unwrap_or_else(|| format!("{}/.well-known/jwks.json", jwt.issuer.trim_end_matches('/')))
+}
+
+fn public_side(config: &mut api::Config, parts: &Parts<'_>, ingress: &Ingress) {
     let gateway = &ingress.gateway;
     let limits = api::ListenerLimits {
         head_ms: millis(gateway.limits.header_time),
@@ -101,6 +124,7 @@ fn public_side(config: &mut api::Config, ingress: &Ingress) {
         limits,
     });
     config.trusted_proxies.clone_from(&gateway.trust);
+    config.max_requests = gateway.limits.requests;
     config.access_log.sample = if gateway.access_log.on {
         u32::from(gateway.access_log.sample.tenths())
     } else {
@@ -113,9 +137,7 @@ fn public_side(config: &mut api::Config, ingress: &Ingress) {
     config.identity = gateway.jwt.as_ref().map(|jwt| api::Identity {
         issuer: jwt.issuer.clone(),
         audiences: jwt.audience.clone(),
-        jwks: api::Jwks::Url(jwt.jwks.clone().unwrap_or_else(|| {
-            format!("{}/.well-known/jwks.json", jwt.issuer.trim_end_matches('/'))
-        })),
+        jwks: api::Jwks::Url(keys_url(jwt, parts, gateway)),
         leeway_seconds: jwt.leeway.duration().as_secs(),
     });
 }
@@ -136,22 +158,31 @@ fn service(parts: &Parts<'_>, name: &ServiceName) -> api::Service {
     let mut versions = BTreeMap::new();
     for id in groups {
         let weight = u32::from(split.share(id).get());
-        let endpoints = parts
-            .ready
-            .iter()
-            .filter(|instance| instance.group == *id)
-            .map(|instance| api::Endpoint {
-                id: instance.name.clone(),
-                address: format!("127.0.0.1:{}", instance.port),
-                zone: None,
-            })
-            .collect();
+        let endpoints = endpoints(parts, "", |group| group == id);
         versions.insert(
             id.lane(),
             api::Version {
                 weight,
                 endpoints,
                 role: role(id, split, weight),
+            },
+        );
+    }
+    for shadowed in shadows(parts, name) {
+        let shares = parts
+            .traffic
+            .and_then(|traffic| traffic.splits.get(shadowed))
+            .unwrap_or(&none);
+        // A copy judges nothing, so it goes to what serves and not to what is on trial.
+        let serving = shares.shares.iter().max_by_key(|(_, share)| **share);
+        versions.insert(
+            route::shadow(shadowed),
+            api::Version {
+                weight: 0,
+                endpoints: endpoints(parts, "mirror:", |group| {
+                    serving.is_some_and(|(id, _)| id == group)
+                }),
+                role: api::Role::Shadow,
             },
         );
     }
@@ -170,6 +201,33 @@ fn service(parts: &Parts<'_>, name: &ServiceName) -> api::Service {
         behaviour(&mut service, gateway, upstream, split);
     }
     service
+}
+
+/// The ready instances of some groups.
+///
+/// - `before`: what goes before their names, as no name may come twice in one service
+fn endpoints(parts: &Parts<'_>, before: &str, of: impl Fn(&GroupId) -> bool) -> Vec<api::Endpoint> {
+    parts
+        .ready
+        .iter()
+        .filter(|instance| of(&instance.group))
+        .map(|instance| api::Endpoint {
+            id: format!("{before}{}", instance.name),
+            address: format!("127.0.0.1:{}", instance.port),
+            zone: None,
+        })
+        .collect()
+}
+
+/// The services that get copies of what a service is asked.
+fn shadows<'a>(parts: &Parts<'a>, name: &ServiceName) -> BTreeSet<&'a ServiceName> {
+    let routes = parts.traffic.map(|traffic| &traffic.ingress.routes);
+    routes
+        .into_iter()
+        .flatten()
+        .filter(|route| route.service.as_ref() == Some(name))
+        .filter_map(|route| route::mirrored(route).map(|mirror| &mirror.service))
+        .collect()
 }
 
 fn role(id: &GroupId, split: &Split, weight: u32) -> api::Role {
@@ -217,6 +275,9 @@ fn behaviour(
         rest_ms: millis(breaker.pause),
     });
     service.overrides = overrides(upstream, split);
+    // Both ways: whoever met the new release stays with it, whoever did not stays with the old
+    // one. A route can leave it out for itself.
+    service.sticky = Some(api::Sticky::Client);
 }
 
 /// Requests that ask for the new or the old version by header or cookie.
@@ -348,5 +409,129 @@ mod tests {
             (Some("https://a.example".to_owned()), None)
         );
         assert_eq!(split("/b"), (None, Some("/b".to_owned())));
+    }
+
+    /// The configuration of `orders`, beside which `audit` and `users` run.
+    fn joined(change: impl FnOnce(&mut Ingress)) -> api::Config {
+        let mut ingress = ingress();
+        ingress.routes.truncate(1);
+        let upstream = ingress.services.values().next().unwrap().clone();
+        for name in ["audit", "users"] {
+            let beside = Upstream {
+                internal: false,
+                ..upstream.clone()
+            };
+            ingress.services.insert(name.parse().unwrap(), beside);
+        }
+        change(&mut ingress);
+        let groups: BTreeSet<GroupId> = ["orders@r1", "audit@r1", "users@r1"]
+            .map(|id| id.parse().unwrap())
+            .into();
+        let ready: Vec<ReadyInstance> = groups
+            .iter()
+            .zip(21_000..)
+            .map(|(group, port)| ReadyInstance {
+                group: group.clone(),
+                name: format!("{group}.1"),
+                port,
+            })
+            .collect();
+        let internal = groups.iter().map(|id| id.service.clone()).zip(22_000..);
+        let splits = groups
+            .iter()
+            .map(|id| (id.service.clone(), Split::all(id.clone())));
+        let traffic = Traffic {
+            splits: splits.collect(),
+            ingress,
+        };
+        let config = join(&Parts {
+            traffic: Some(&traffic),
+            groups: &groups,
+            ready: &ready,
+            internal: &internal.collect(),
+        });
+        assert_eq!(config.validate(), Ok(()));
+        config
+    }
+
+    fn text(value: &impl serde::Serialize) -> String {
+        serde_json::to_string(value).unwrap()
+    }
+
+    #[test]
+    fn a_route_hands_over_all_of_its_options() {
+        let config = joined(|ingress| {
+            let route = &mut ingress.routes[0];
+            route.csrf = true;
+            route.csp = Some("default-src 'self'".to_owned());
+            route.sticky = false;
+            route.mirror = Some(blueprint::Mirror {
+                service: "audit".parse().unwrap(),
+                share: blueprint::Percent::whole(10),
+            });
+            ingress.gateway.limits.requests = 500;
+        });
+        let route = &config.routes[0];
+        assert!(route.csrf && route.by_weight && route.security_headers);
+        assert_eq!(
+            text(&route.response_headers),
+            r#"{"remove":[],"set":{"content-security-policy":"default-src 'self'"},"add":{}}"#
+        );
+        assert_eq!(
+            (route.mirror.as_deref(), route.mirror_share),
+            (Some("mirror:audit"), 100)
+        );
+        let service = &config.services["orders"];
+        assert_eq!(
+            text(&service.versions["mirror:audit"]),
+            r#"{"weight":0,"endpoints":[{"id":"mirror:audit@r1.1","address":"127.0.0.1:21000","zone":null}],"role":"shadow"}"#
+        );
+        assert_eq!(service.sticky, Some(api::Sticky::Client));
+        assert_eq!(config.max_requests, 500);
+    }
+
+    #[test]
+    fn a_stated_policy_header_and_an_empty_mirror_win() {
+        let config = joined(|ingress| {
+            let route = &mut ingress.routes[0];
+            route.csp = Some("default-src 'self'".to_owned());
+            let set = &mut route.response_headers.set;
+            set.insert("Content-Security-Policy".to_owned(), "none".to_owned());
+            route.mirror = Some(blueprint::Mirror {
+                service: "audit".parse().unwrap(),
+                share: blueprint::Percent::whole(0),
+            });
+        });
+        assert_eq!(
+            text(&config.routes[0].response_headers.set),
+            r#"{"Content-Security-Policy":"none"}"#
+        );
+        assert_eq!(config.routes[0].mirror, None);
+        assert_eq!(config.services["orders"].versions.len(), 1);
+    }
+
+    #[test]
+    fn keys_of_a_service_are_at_its_internal_listener() {
+        for (stated, url, listens) in [
+            (Some("users:/keys"), "http://127.0.0.1:22002/keys", true),
+            (
+                Some("http://id.example/keys"),
+                "http://id.example/keys",
+                false,
+            ),
+            (None, "http://id.example/.well-known/jwks.json", false),
+        ] {
+            let config = joined(|ingress| {
+                let jwt = serde_json::json!({ "issuer": "http://id.example", "jwks": stated });
+                ingress.gateway.jwt = Some(serde_json::from_value(jwt).unwrap());
+            });
+            let jwks = config.identity.unwrap().jwks;
+            assert_eq!(jwks, api::Jwks::Url(url.to_owned()));
+            let found = config
+                .listeners
+                .iter()
+                .any(|one| one.name == "internal-users" && one.address == "127.0.0.1:22002");
+            assert_eq!(found, listens, "{stated:?}");
+        }
     }
 }

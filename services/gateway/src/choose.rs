@@ -1,5 +1,6 @@
 //! Chooses the version and the endpoint for an attempt.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -79,13 +80,21 @@ fn version_for(
             0
         }
     };
-    let chosen = match &service.settings.sticky {
+    let by_weight_alone = context
+        .route
+        .as_ref()
+        .is_some_and(|route| route.route.by_weight);
+    let sticky = service.settings.sticky.as_ref();
+    let client = sticky
+        .filter(|_| !by_weight_alone)
+        .and_then(|sticky| client_key(sticky, context.client, headers));
+    let chosen = match client {
         None => by_weight(
             spread(service.runtime.turn()),
             service.versions.iter().map(weight),
         ),
-        Some(sticky) => by_client(
-            client_key(sticky, context, headers),
+        Some(client) => by_client(
+            client,
             service
                 .versions
                 .iter()
@@ -123,15 +132,18 @@ pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
         .map(|(_, value)| value)
 }
 
-fn client_key(sticky: &Sticky, context: &RequestContext, headers: &HeaderMap) -> u64 {
+/// What tells one client from another; `None` where nothing does.
+fn client_key(sticky: &Sticky, client: Option<IpAddr>, headers: &HeaderMap) -> Option<u64> {
     let value = match sticky {
         Sticky::Client => None,
         Sticky::Header(name) => headers.get(name).map(http::HeaderValue::as_bytes),
         Sticky::Cookie(name) => cookie(headers, name).map(str::as_bytes),
     };
     match value {
-        Some(value) => hash(value),
-        None => context.client.map_or(0, hash_address),
+        Some(value) => Some(hash(value)),
+        None => client
+            .filter(|address| !address.is_loopback())
+            .map(hash_address),
     }
 }
 
@@ -203,5 +215,18 @@ mod tests {
         assert_eq!(cookie(&headers, "release"), Some("r6"));
         assert_eq!(cookie(&headers, "b"), Some("2"));
         assert_eq!(cookie(&headers, "rel"), None);
+    }
+
+    #[test]
+    fn a_client_is_known_by_what_is_its_own() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-user", "ada".parse().unwrap());
+        let key = |sticky: &Sticky, address: &str| {
+            client_key(sticky, address.parse().ok(), &headers).is_some()
+        };
+        assert!(key(&Sticky::Client, "192.0.2.1"));
+        assert!(!key(&Sticky::Client, "127.0.0.1"));
+        assert!(key(&Sticky::Header("x-user".to_owned()), "::1"));
+        assert!(!key(&Sticky::Cookie("user".to_owned()), "::1"));
     }
 }

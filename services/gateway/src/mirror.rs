@@ -1,6 +1,7 @@
 //! Copies of requests for a shadow version, whose answers nobody waits for.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -10,8 +11,9 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use pingora_http::RequestHeader;
+use platform_gateway_api::Route;
 
-use crate::balance::in_turn;
+use crate::balance::{by_weight, in_turn, spread};
 use crate::clock::now_ms;
 use crate::context::RequestContext;
 use crate::endpoint::Attempted;
@@ -59,6 +61,7 @@ impl Copy {
 pub(crate) struct Mirror {
     client: Client<HttpConnector, Full<Bytes>>,
     under_way: Arc<Gauge>,
+    turn: AtomicU64,
 }
 
 impl Mirror {
@@ -66,6 +69,19 @@ impl Mirror {
         Self {
             client: Client::builder(TokioExecutor::new()).build_http(),
             under_way: Arc::default(),
+            turn: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether this request is among those that a route has copied.
+    pub(crate) fn takes(&self, route: &Route) -> bool {
+        match (&route.mirror, route.mirror_share) {
+            (None, _) => false,
+            (Some(_), 0 | 1000..) => true,
+            (Some(_), share) => {
+                let point = spread(self.turn.fetch_add(1, Ordering::Relaxed));
+                by_weight(point, [share, 1000 - share].into_iter()) == Some(0)
+            }
         }
     }
 }
@@ -169,4 +185,31 @@ fn request(copy: &Copy, address: &str) -> Result<Request<Full<Bytes>>, http::Err
     }
     headers.insert(MARK, http::HeaderValue::from_static("1"));
     Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_share_of_the_requests_is_copied() {
+        let mirror = Mirror::new();
+        let copied = |route: &Route| (0..1_000).filter(|_| mirror.takes(route)).count();
+        for (version, share, expected) in [
+            (None, 0, 0),
+            (Some("r6"), 0, 1_000),
+            (Some("r6"), 1_000, 1_000),
+            (Some("r6"), 100, 100),
+        ] {
+            let route = Route {
+                mirror: version.map(str::to_owned),
+                mirror_share: share,
+                ..Route::default()
+            };
+            assert!(
+                copied(&route).abs_diff(expected) <= 3,
+                "{version:?} {share}"
+            );
+        }
+    }
 }

@@ -192,7 +192,7 @@ impl ProxyHttp for Proxy {
         let Some(route) = &context.route else {
             return Ok(());
         };
-        if route.route.mirror.is_some() && context.attempts == 1 {
+        if context.attempts == 1 && context.gateway.mirror.takes(&route.route) {
             context.copy = Some(mirror::Copy::new(request.clone()));
         }
         Ok(())

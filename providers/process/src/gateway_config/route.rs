@@ -68,14 +68,43 @@ pub(super) fn route(index: usize, written: &blueprint::Route, ingress: &Ingress)
         auth: written.auth.as_ref().map(auth),
         cors: written.cors.as_ref().map(cors),
         request_headers: header_changes(&written.request_headers),
-        response_headers: header_changes(&written.response_headers),
+        response_headers: answer_headers(written),
         security_headers: gateway.security_headers,
+        csrf: written.csrf,
+        mirror: mirrored(written).map(|mirror| shadow(&mirror.service)),
+        mirror_share: mirrored(written).map_or(0, |mirror| u32::from(mirror.share.tenths())),
+        by_weight: !written.sticky,
         max_body: written.max_body.unwrap_or(gateway.limits.body).bytes(),
         allow: written.allow.clone(),
         deny: written.deny.clone(),
         compress: !written.compression.0.is_empty(),
         ..api::Route::default()
     }
+}
+
+/// The mirror of a route, unless its share is none at all.
+pub(super) fn mirrored(written: &blueprint::Route) -> Option<&blueprint::Mirror> {
+    let mirror = written.mirror.as_ref();
+    mirror.filter(|mirror| written.service.is_some() && mirror.share.tenths() > 0)
+}
+
+/// What a service that gets copies is called among the versions of the one that answers.
+pub(super) fn shadow(service: &blueprint::ServiceName) -> String {
+    format!("mirror:{service}")
+}
+
+/// Changes to the answer's headers, the content security policy among them.
+fn answer_headers(written: &blueprint::Route) -> api::HeaderChange {
+    const POLICY: &str = "content-security-policy";
+    let mut changes = header_changes(&written.response_headers);
+    let stated = changes
+        .set
+        .keys()
+        .any(|name| name.eq_ignore_ascii_case(POLICY));
+    if let Some(policy) = written.csp.as_ref().filter(|_| !stated) {
+        changes.set.insert(POLICY.to_owned(), policy.clone());
+    }
+    changes
 }
 
 fn retries(written: &blueprint::Retries, gateway: &blueprint::Gateway) -> api::Retries {

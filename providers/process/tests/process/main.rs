@@ -9,5 +9,6 @@ mod lifecycle;
 mod misbehaviour;
 mod preflight;
 mod resources;
+mod route_options;
 mod survival;
 mod world;

@@ -321,11 +321,20 @@ pub(crate) fn traffic(port: u16, id: &GroupId) -> Traffic {
 
 /// Asks once; status and body.
 pub(crate) async fn ask(port: u16, path: &str) -> std::io::Result<(u16, String)> {
+    ask_with(port, path, "").await
+}
+
+/// Asks once with more header lines, each with its end; status and body.
+pub(crate) async fn ask_with(
+    port: u16,
+    path: &str,
+    headers: &str,
+) -> std::io::Result<(u16, String)> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let asking = async {
         let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
         let request =
-            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}connection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;

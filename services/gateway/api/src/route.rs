@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::{Auth, Cors, RateLimit};
 
 /// One route of the public listeners.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own in the configuration"
+)]
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Route {
@@ -52,6 +56,10 @@ pub struct Route {
     /// Copies requests to this version of the service (role `shadow`) and
     /// drops its answers.
     pub mirror: Option<String>,
+    /// Share of the requests that are copied, in thousandths; 0 means all.
+    pub mirror_share: u32,
+    /// Shares requests out by weight also where the service is sticky.
+    pub by_weight: bool,
     /// Compresses answers that the client accepts compressed.
     pub compress: bool,
 }

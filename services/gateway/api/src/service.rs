@@ -152,7 +152,8 @@ pub struct Override {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sticky {
-    /// The client's address.
+    /// The client's address. Programs on the gateway's own machine share one,
+    /// so their requests are shared out by weight.
     #[default]
     Client,
     /// A header's value; the client's address without it.

@@ -212,6 +212,11 @@ fn check_route(config: &Config, route: &Route, path: &str, reasons: &mut Reasons
         format!("{path}.retries.attempts"),
         "is more than 10",
     );
+    reasons.unless(
+        route.mirror_share <= 1000,
+        format!("{path}.mirror_share"),
+        "is more than 1000 thousandths",
+    );
     check_headers(
         &route.request_headers,
         &format!("{path}.request_headers"),
