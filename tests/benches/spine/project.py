@@ -129,18 +129,13 @@ def median_of(samples):
 
 
 def cost(pid):
-    """Processor seconds so far; resident, proportional and private memory in KiB; threads; wake-ups so far."""
+    """Processor seconds so far; resident, proportional and private memory in KiB; threads."""
     process = pathlib.Path(f"/proc/{pid}")
     fields = (process / "stat").read_text().rsplit(")", 1)[1].split()
     memory = {}
     for line in (process / "smaps_rollup").read_text().splitlines()[1:]:
         name, amount = line.split()[:2]
         memory[name.rstrip(":")] = int(amount)
-    wakes = 0
-    for task in (process / "task").iterdir():
-        for line in (task / "status").read_text().splitlines():
-            if line.startswith("voluntary_ctxt_switches"):
-                wakes += int(line.split()[1])
     return {
         "seconds": (int(fields[11]) + int(fields[12])) / TICKS,
         "resident": memory["Rss"],
@@ -148,5 +143,4 @@ def cost(pid):
         "private": memory["Private_Clean"] + memory["Private_Dirty"],
         "dirty": memory["Private_Dirty"],
         "threads": int(fields[17]),
-        "wakes": wakes,
     }
