@@ -172,7 +172,7 @@ impl RolloutShown {
 
 fn side(side: &SideProgress) -> Vec<Cell> {
     let millis = |micros: u64| moment::span(Duration::from_micros(micros));
-    let bad = if side.total.bad == 0 {
+    let bad = if side.answered.bad == 0 {
         Tone::Plain
     } else {
         Tone::Warn
@@ -181,9 +181,9 @@ fn side(side: &SideProgress) -> Vec<Cell> {
         Cell::from(side.group.to_string()),
         Cell::from(format!("{}.{} %", side.share / 10, side.share % 10)),
         Cell::from(format!("{}/{}", side.ready, side.instances)),
-        Cell::from(side.total.requests.to_string()),
-        Cell::new(side.total.bad.to_string(), bad),
-        Cell::from(side.total.slow.to_string()),
+        Cell::from(side.answered.requests.to_string()),
+        Cell::new(side.answered.bad.to_string(), bad),
+        Cell::from(side.answered.slow.to_string()),
         Cell::from(
             side.latency
                 .map(|latency| millis(latency.mean_micros))
@@ -236,12 +236,7 @@ mod tests {
             share,
             ready: 1,
             instances: 1,
-            stage: Tally {
-                requests,
-                bad,
-                slow: 0,
-            },
-            total: Tally {
+            answered: Tally {
                 requests,
                 bad,
                 slow: 0,

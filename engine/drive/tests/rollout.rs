@@ -74,17 +74,20 @@ analysis = { at_least = "1s", min_samples = 20 }
 
 const BLUE_GREEN: &str = r#"
 strategy = "blue-green"
+hold = "1s"
 bake = "4s"
 gates = [{ when = "before-promote", command = ["true"] }]
 "#;
 
 const ROLLING: &str = r#"
 strategy = "rolling"
-bake = "4s"
+hold = "4s"
 "#;
 
 fn desired(text: &str) -> Desired {
-    let blueprint = Blueprint::parse(text, "platform.toml").expect("a blueprint").blueprint;
+    let blueprint = Blueprint::parse(text, "platform.toml")
+        .expect("a blueprint")
+        .blueprint;
     let resolved = blueprint.resolve(None).expect("an environment");
     let artifact = |name: &ServiceName| Artifact {
         key: Digest::of(name.as_str().as_bytes()),
@@ -116,7 +119,10 @@ impl Scene {
         let first = desired(&shop(rollout, "info"));
         let current = planned(&target, &first, None).await.release;
         for group in current.groups() {
-            target.ensure_group(&group, &SecretValues::new()).await.expect("a start");
+            target
+                .ensure_group(&group, &SecretValues::new())
+                .await
+                .expect("a start");
         }
         let traffic = planned(&target, &first, None).await.traffic();
         target.route(&traffic).await.expect("a route");
@@ -162,7 +168,9 @@ impl Scene {
     }
 
     async fn goes(&self) -> Outcome {
-        self.run("one", &CancellationToken::new()).await.expect("an outcome")
+        self.run("one", &CancellationToken::new())
+            .await
+            .expect("an outcome")
     }
 
     /// Lets the run go on until the target has carried out so many acts, and kills it there.
@@ -192,14 +200,19 @@ impl Scene {
 
     async fn groups(&self) -> Vec<String> {
         let seen = self.target.observe().await.expect("a look");
-        seen.groups.iter().map(|(id, seen)| format!("{id}×{}", seen.replicas)).collect()
+        seen.groups
+            .iter()
+            .map(|(id, seen)| format!("{id}×{}", seen.replicas))
+            .collect()
     }
 
     async fn shares(&self) -> Vec<String> {
         let seen = self.target.observe().await.expect("a look");
         let splits = seen.gateway.expect("a gateway").splits;
         let shares = splits.values().flat_map(|split| &split.shares);
-        shares.map(|(group, share)| format!("{group}={}", share.get())).collect()
+        shares
+            .map(|(group, share)| format!("{group}={}", share.get()))
+            .collect()
     }
 
     async fn stands_on(&self, group: &str) {
@@ -215,12 +228,17 @@ impl Scene {
             by: "ada".to_owned(),
             at: 0,
         };
-        rollout::say(self.target.store(), &said).await.expect("a word");
+        rollout::say(self.target.store(), &said)
+            .await
+            .expect("a word");
     }
 
     async fn phase(&self) -> Option<Phase> {
         let all = rollout::all(self.target.store(), self.plan.release.number).await;
-        all.expect("states").into_iter().next().map(|state| state.phase)
+        all.expect("states")
+            .into_iter()
+            .next()
+            .map(|state| state.phase)
     }
 
     async fn until(&self, mut there: impl FnMut(&Phase) -> bool) {
@@ -232,7 +250,9 @@ impl Scene {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(600), waits).await.expect("in time");
+        tokio::time::timeout(Duration::from_secs(600), waits)
+            .await
+            .expect("in time");
     }
 }
 
@@ -307,7 +327,10 @@ async fn every_strategy_promotes_what_is_good_and_takes_back_what_is_bad() {
             let scene = Scene::of(rollout).await;
             scene.behave("orders@r2", bad);
             let outcome = scene.goes().await;
-            assert!(matches!(outcome, Outcome::RolledBack { .. }), "{bad:?}: {outcome:?}");
+            assert!(
+                matches!(outcome, Outcome::RolledBack { .. }),
+                "{bad:?}: {outcome:?}"
+            );
             scene.stands_on("orders@r1").await;
         }
     }
@@ -319,13 +342,19 @@ async fn blue_green_asks_before_it_switches() {
     assert_eq!(scene.goes().await, Outcome::Promoted);
     scene.stands_on("orders@r2").await;
 
-    let refused = BLUE_GREEN.replace("\"true\"", "\"sh\", \"-c\", \"echo $PLATFORM_SERVICES is not well; exit 4\"");
+    let refused = BLUE_GREEN.replace(
+        "\"true\"",
+        "\"sh\", \"-c\", \"echo $PLATFORM_SERVICES is not well; exit 4\"",
+    );
     let scene = Scene::of(&refused).await;
     let outcome = scene.goes().await;
     let Outcome::RolledBack { why } = outcome else {
         panic!("{outcome:?}");
     };
-    assert_eq!(why, "gate `sh` does not agree: exit status: 4: orders is not well");
+    assert_eq!(
+        why,
+        "gate `sh` does not agree: exit status: 4: orders is not well"
+    );
     scene.stands_on("orders@r1").await;
 }
 
@@ -337,12 +366,17 @@ async fn a_gate_that_hangs_is_cut_off_and_going_back_does_not_wait_for_it() {
     let Outcome::RolledBack { why } = outcome else {
         panic!("{outcome:?}");
     };
-    assert_eq!(why, "gate `sleep` does not agree: `sleep` did not end within 1 s");
+    assert_eq!(
+        why,
+        "gate `sleep` does not agree: `sleep` did not end within 1 s"
+    );
 
     let hangs = BLUE_GREEN.replace("\"true\"]", "\"sleep\", \"600\"], timeout = \"10m\"");
     let scene = Scene::of(&hangs).await;
     let steers = async {
-        scene.until(|phase| *phase == Phase::Starting { stage: 0 }).await;
+        scene
+            .until(|phase| *phase == Phase::Starting { stage: 0 })
+            .await;
         scene.say(Order::Abort).await;
     };
     let (outcome, ()) = tokio::join!(scene.goes(), steers);
@@ -399,7 +433,9 @@ async fn killed_at_two_hundred_instants_it_still_comes_to_its_end() {
         let stop = CancellationToken::new();
         loop {
             // A fixed walk over the instants: no two runs are cut at the same place.
-            instant = instant.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            instant = instant
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             let after = Duration::from_micros((instant >> 33) % 1_500_000);
             match tokio::time::timeout(after, scene.run("cut", &stop)).await {
                 Ok(outcome) => {
@@ -409,7 +445,9 @@ async fn killed_at_two_hundred_instants_it_still_comes_to_its_end() {
                 Err(_) => killed += 1,
             }
         }
-        scene.stands_on(if bad { "orders@r1" } else { "orders@r2" }).await;
+        scene
+            .stands_on(if bad { "orders@r1" } else { "orders@r2" })
+            .await;
     }
 }
 
@@ -417,7 +455,9 @@ async fn killed_at_two_hundred_instants_it_still_comes_to_its_end() {
 async fn an_operator_steers_it_through_the_store() {
     let scene = Scene::of(CANARY).await;
     let steers = async {
-        scene.until(|phase| *phase == Phase::Serving { stage: 0 }).await;
+        scene
+            .until(|phase| *phase == Phase::Serving { stage: 0 })
+            .await;
         scene.say(Order::Pause).await;
         tokio::time::sleep(Duration::from_secs(20)).await;
         assert_eq!(scene.phase().await, Some(Phase::Serving { stage: 0 }));
@@ -428,7 +468,9 @@ async fn an_operator_steers_it_through_the_store() {
 
     let scene = Scene::of(CANARY).await;
     let steers = async {
-        scene.until(|phase| matches!(phase, Phase::Serving { .. })).await;
+        scene
+            .until(|phase| matches!(phase, Phase::Serving { .. }))
+            .await;
         scene.say(Order::Abort).await;
     };
     let (outcome, ()) = tokio::join!(scene.goes(), steers);
@@ -442,7 +484,9 @@ async fn told_to_stop_it_leaves_traffic_safe_and_the_next_run_goes_on() {
     let scene = Scene::of(CANARY).await;
     let stop = CancellationToken::new();
     let stops = async {
-        scene.until(|phase| *phase == Phase::Serving { stage: 1 }).await;
+        scene
+            .until(|phase| *phase == Phase::Serving { stage: 1 })
+            .await;
         stop.cancel();
     };
     let (outcome, ()) = tokio::join!(scene.run("one", &stop), stops);
@@ -453,16 +497,54 @@ async fn told_to_stop_it_leaves_traffic_safe_and_the_next_run_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_replaces_a_rollout_that_was_cut_off_begins_from_what_served() {
+    let scene = Scene::of(CANARY).await;
+    let stop = CancellationToken::new();
+    let there = scene.until(|phase| *phase == Phase::Serving { stage: 1 });
+    tokio::select! {
+        outcome = scene.run("cut", &stop) => panic!("{outcome:?}"),
+        () = there => {}
+    }
+    let third = desired(&shop(CANARY, "trace"));
+    let observed = scene.target.observe().await.expect("a look");
+    let replaced = plan(Inputs {
+        desired: &third,
+        observed: &observed,
+        current: Some(&scene.current),
+        unfinished: Some(&scene.plan.release),
+        back_to: None,
+        last: Some(scene.plan.release.number),
+        unbuilt: &BTreeSet::new(),
+        pace: Pace::ByPolicy,
+    });
+    let members = replaced.steps.iter().find_map(|step| match &step.action {
+        Action::Rollout { members, .. } => Some(members.clone()),
+        _ => None,
+    });
+    let expected = Member {
+        from: group_id("orders@r1"),
+        from_replicas: 2,
+        to: group_id("orders@r3"),
+    };
+    assert_eq!(members, Some(vec![expected]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_runs_do_not_drive_the_same_rollout() {
     let scene = Scene::of(CANARY).await;
     let other = CancellationToken::new();
     let takes_over = async {
-        scene.until(|phase| *phase == Phase::Serving { stage: 0 }).await;
+        scene
+            .until(|phase| *phase == Phase::Serving { stage: 0 })
+            .await;
         scene.run("other", &other).await
     };
     let (first, second) = tokio::join!(scene.run("one", &other), takes_over);
     let first = first.expect_err("the first has been overtaken");
-    assert!(matches!(first, Cause::Store(StoreError::Conflict { .. })), "{first:?}");
+    assert!(
+        matches!(first, Cause::Store(StoreError::Conflict { .. })),
+        "{first:?}"
+    );
     assert_eq!(second.expect("an outcome"), Outcome::Promoted);
 }
 
@@ -472,13 +554,25 @@ async fn a_report_is_kept_as_evidence() {
     scene.behave("orders@r2", BAD);
     scene.goes().await;
     let key = record_key("one", "orders");
-    let kept = scene.target.store().read(&key).await.expect("a read").expect("a record");
+    let kept = scene
+        .target
+        .store()
+        .read(&key)
+        .await
+        .expect("a read")
+        .expect("a record");
     let record: RolloutRecord = serde_json::from_slice(&kept.bytes).expect("a record");
     assert_eq!(record.report.ended, "rolled-back");
     assert!(record.report.members[0].new.bad > 0);
-    assert!(record.markdown.contains("the new release is worse"), "{}", record.markdown);
+    assert!(
+        record.markdown.contains("the new release is worse"),
+        "{}",
+        record.markdown
+    );
     assert!(record.junit.contains("failures=\"1\""), "{}", record.junit);
-    let last = rollout::last_record(scene.target.store()).await.expect("a read");
+    let last = rollout::last_record(scene.target.store())
+        .await
+        .expect("a read");
     assert_eq!(last, Some(record));
 }
 
@@ -497,7 +591,7 @@ async fn what_happens_is_told_with_numbers() {
     assert_eq!(steps[0], "orders@r2 takes over by 10 %, 50 %, all traffic");
     assert_eq!(steps.last(), Some(&"promoted"));
     let numbers = heard.iter().any(|event| match event {
-        RolloutEvent::Progress(progress) => progress.members[0].new.stage.requests > 0,
+        RolloutEvent::Progress(progress) => progress.members[0].new.answered.requests > 0,
         _ => false,
     });
     assert!(numbers);

@@ -1,24 +1,19 @@
 //! The next state of a rollout, from what was seen.
 
-use std::time::Duration;
+mod hear;
+mod judge;
 
-use platform_blueprint::{GateWhen, Strategy, WhenQuiet};
+use platform_blueprint::Strategy;
 
 use super::arrangement::{arrangement, in_place};
 use super::comparison::{Groups, alpha, beta, comparison_policy};
 use super::entry::{Note, StageResult, StageSide};
 use super::gates;
 use super::guardrail;
-use super::seen::{GateAnswer, Seen};
-use super::state::{MemberState, Paused, Phase, State, millis};
-use super::words::{Order, Why};
-use crate::analysis::{Advice, PairedEvidence, PairedVerdict, Policy, Verdict};
-
-/// A batch of a rolling update is watched for at most this long.
-const LONGEST_BATCH_WATCH: u64 = 10_000;
-
-/// A rolling update without any request has nothing to watch after this long.
-const QUIET_BATCH: u64 = 3_000;
+use super::seen::Seen;
+use super::state::{MemberState, Phase, State, millis};
+use super::words::Why;
+use crate::analysis::{Policy, Verdict};
 
 /// How long the removal of instances may take.
 const LONGEST_REMOVAL: u64 = 300_000;
@@ -76,7 +71,7 @@ impl Step<'_> {
             Phase::Starting { stage } => self.starting(stage),
             Phase::Serving { stage } => self.serving(stage),
             Phase::Retiring => self.retiring(),
-            Phase::GoingBack { why, stage, served } => self.going_back(why, stage, served),
+            Phase::GoingBack { why, stage } => self.going_back(why, stage),
             Phase::Removing { why } => self.removing(why),
             Phase::AfterBack { why } => self.after_back(why),
             Phase::Promoted
@@ -129,6 +124,9 @@ impl Step<'_> {
     /// Takes in time and counts.
     fn look(&mut self) {
         let passed = self.state.clock.look(self.now);
+        if self.state.up {
+            self.state.clock.up = self.state.clock.up.saturating_add(passed);
+        }
         let serving = match self.state.phase {
             Phase::Serving { stage } => Some(stage),
             _ => None,
@@ -199,96 +197,6 @@ impl Step<'_> {
         comparison_policy(&self.state.policy, routed * self.state.stages().len())
     }
 
-    fn hear_gates(&mut self) {
-        let calls = gates::all(&self.state);
-        for call in calls {
-            let Some(answer) = self.seen.gates.get(&call.key) else {
-                continue;
-            };
-            let refused = match answer {
-                GateAnswer::Agrees => None,
-                GateAnswer::Refuses(said) => Some(said.clone()),
-            };
-            let news = self.state.gates.insert(call.key, answer.clone()).is_none();
-            if news {
-                self.tell(Note::Gate {
-                    gate: call.name.clone(),
-                    refused: refused.clone(),
-                });
-            }
-            if let Some(answer) = refused
-                && call.when != GateWhen::AfterRollback
-                && self.state.phase.is_forward()
-            {
-                self.go_back(Why::Gate {
-                    gate: call.name,
-                    answer,
-                });
-                return;
-            }
-        }
-    }
-
-    fn hear_word(&mut self) {
-        let Some(word) = self.seen.word.clone() else {
-            return;
-        };
-        if word.release != self.state.release || self.state.heard.as_ref() == Some(&word.id) {
-            return;
-        }
-        self.state.heard = Some(word.id);
-        let by = word.by;
-        let not_now = |because: &str| Note::NotNow {
-            word: word.order.as_str().to_owned(),
-            because: because.to_owned(),
-        };
-        let forward = self.state.phase.is_forward();
-        match word.order {
-            Order::Abort if forward || self.state.phase == Phase::Retiring => {
-                self.go_back(Why::Operator { by });
-            }
-            Order::Abort => self.tell(not_now("it goes back already")),
-            _ if !forward => self.tell(not_now("it is on its last way already")),
-            Order::Pause => {
-                let paused = Paused {
-                    by: by.clone(),
-                    at: self.now,
-                };
-                if self.state.paused.replace(paused).is_none() {
-                    self.tell(Note::Paused { by });
-                }
-            }
-            Order::Resume => match self.state.paused.take() {
-                Some(_) => self.tell(Note::Resumed { by }),
-                None => self.tell(not_now("it is not paused")),
-            },
-            Order::Next => match self.state.phase {
-                Phase::Serving { stage } => {
-                    self.state.paused = None;
-                    self.tell(Note::SentOn {
-                        by,
-                        to_the_end: false,
-                    });
-                    self.leave(stage);
-                }
-                _ => self.tell(not_now("instances are still coming up")),
-            },
-            Order::Promote => {
-                self.state.paused = None;
-                self.state.forced = true;
-                self.tell(Note::SentOn {
-                    by,
-                    to_the_end: true,
-                });
-                let last = self.last();
-                match self.state.phase {
-                    Phase::Serving { stage } if stage == last => {}
-                    _ => self.enter_starting(last),
-                }
-            }
-        }
-    }
-
     fn last(&self) -> usize {
         self.state.stages().len() - 1
     }
@@ -314,13 +222,10 @@ impl Step<'_> {
 
     fn go_back(&mut self, why: Why) {
         self.tell(Note::GoingBack { why: why.clone() });
-        let (stage, served) = match self.state.phase {
-            Phase::Retiring => (self.last(), true),
-            ref phase => phase.reached(),
-        };
+        let stage = self.state.phase.stage().min(self.last());
         self.state.paused = None;
         self.state.forced = false;
-        self.state.enter(Phase::GoingBack { why, stage, served });
+        self.state.enter(Phase::GoingBack { why, stage });
         for member in &mut self.state.members {
             member.old_serves = self.seen.ready(&member.from) > 0;
         }
@@ -330,10 +235,10 @@ impl Step<'_> {
         if self.state.phase == Phase::BeforeStart {
             return; // Nothing has been touched, so there is nothing to put right.
         }
-        let (stage, served) = self.state.phase.reached();
+        let stage = self.state.phase.stage();
         let name = self.stage_name(stage);
         self.tell(Note::Interrupted { stage: name });
-        self.state.enter(Phase::Interrupted { stage, served });
+        self.state.enter(Phase::Interrupted { stage });
     }
 
     fn agreed(&self) -> bool {
@@ -387,11 +292,18 @@ impl Step<'_> {
             return;
         }
         self.state.up = true;
-        if self.state.paused.is_none() && self.agreed() {
+        if self.state.paused.is_none() && self.agreed() && self.previewed() {
             let name = self.stage_name(stage);
             self.tell(Note::Serving { stage: name });
             self.state.enter(Phase::Serving { stage });
         }
+    }
+
+    /// Whether a second colour has been up for as long as it shall be before the switch.
+    fn previewed(&self) -> bool {
+        let hold = millis(self.state.policy.hold.duration());
+        let switches = self.state.policy.strategy == Strategy::BlueGreen;
+        self.state.forced || !switches || self.state.clock.up >= hold
     }
 
     fn serving(&mut self, stage: usize) {
@@ -410,133 +322,6 @@ impl Step<'_> {
         if placed && !open && self.state.paused.is_none() && self.watched(last) {
             self.leave(stage);
         }
-    }
-
-    /// Whether the stage has been watched long enough, whatever was seen.
-    fn watched(&self, last: bool) -> bool {
-        let policy = &self.state.policy;
-        let passed = self.state.clock.phase;
-        let wanted = match (policy.strategy, last) {
-            // A batch's old instances are gone when the next begins, so nothing would be warm during a bake.
-            (Strategy::Rolling, _) => {
-                let at_least = policy
-                    .analysis
-                    .as_ref()
-                    .map_or(0, |a| millis(a.at_least.duration()));
-                let hold = millis(policy.hold.duration());
-                at_least.min(hold).min(LONGEST_BATCH_WATCH)
-            }
-            (Strategy::Canary | Strategy::BlueGreen, true) => millis(policy.bake.duration()),
-            (Strategy::Canary | Strategy::BlueGreen, false) => millis(policy.hold.duration()),
-        };
-        let mut routed = self.state.members.iter().filter(|member| member.routed);
-        let quiet = policy.strategy == Strategy::Rolling
-            && passed >= QUIET_BATCH
-            && routed.all(|member| {
-                let seen = member.comparison.stage;
-                seen.canary.requests == 0 && seen.baseline.requests == 0
-            });
-        passed >= wanted || quiet
-    }
-
-    /// Judges the stage: whether something is still open, or why to go back.
-    fn judge(&mut self, stage: usize, last: bool) -> Result<bool, Why> {
-        let (Some(policy), Some(analysis)) = (self.policy(), self.state.policy.analysis.clone())
-        else {
-            return Ok(false);
-        };
-        let elapsed = Duration::from_millis(self.state.clock.phase);
-        // Only a canary's steps wait for a verdict; elsewhere one that is worse goes back, and time does the rest.
-        let waits = self.state.policy.strategy == Strategy::Canary && !last;
-        let mut open = false;
-        let sides = self.state.stages()[stage].sides.clone();
-        for (index, side) in sides.iter().enumerate() {
-            let member = &mut self.state.members[index];
-            if !member.routed || side.new == 0 {
-                continue;
-            }
-            let verdict = member.comparison.judge(&policy, elapsed).clone();
-            open |= self.weigh(index, &verdict, waits, analysis.dry_run)?;
-            open |= self.weigh_metrics(index, waits, elapsed)?;
-        }
-        Ok(open)
-    }
-
-    fn weigh(
-        &mut self,
-        index: usize,
-        verdict: &Verdict,
-        waits: bool,
-        dry_run: bool,
-    ) -> Result<bool, Why> {
-        let group = self.state.members[index].to.clone();
-        if let Verdict::Worse(_) = verdict {
-            let why = Why::Worse {
-                group: group.clone(),
-                verdict: verdict.explain(),
-            };
-            if !dry_run {
-                return Err(why);
-            }
-            self.tell_once(format!("worse {group}"), Note::WouldGoBack { why });
-        }
-        if !waits || dry_run {
-            return Ok(false);
-        }
-        let expired = verdict.finding().elapsed >= verdict.finding().at_most;
-        match verdict.advice() {
-            Advice::Advance => Ok(false),
-            Advice::RollBack => Err(Why::Undecided {
-                group,
-                verdict: verdict.explain(),
-            }),
-            Advice::Hold => {
-                if expired {
-                    let verdict = verdict.explain();
-                    self.tell_once(format!("hold {group}"), Note::Holding { group, verdict });
-                }
-                Ok(true)
-            }
-        }
-    }
-
-    fn weigh_metrics(&mut self, index: usize, waits: bool, elapsed: Duration) -> Result<bool, Why> {
-        let Some(analysis) = self.state.policy.analysis.clone() else {
-            return Ok(false);
-        };
-        let member = self.state.members[index].clone();
-        let mut open = false;
-        for metric in &analysis.metrics {
-            let evidence = member.comparison.metrics.get(&metric.name);
-            let shown = evidence.map_or(PairedVerdict::CannotTellYet, PairedEvidence::verdict);
-            let verdict =
-                evidence.map_or_else(|| "without any reading".to_owned(), PairedEvidence::explain);
-            let why = Why::Metric {
-                metric: metric.name.clone(),
-                group: member.to.clone(),
-                verdict,
-            };
-            let only_reports = metric.dry_run || analysis.dry_run;
-            match shown {
-                PairedVerdict::Worse if only_reports => {
-                    self.tell_once(
-                        format!("metric {} {}", metric.name, member.to),
-                        Note::WouldGoBack { why },
-                    );
-                }
-                PairedVerdict::Worse => return Err(why),
-                PairedVerdict::CannotTellYet if waits && !only_reports => {
-                    let expired = elapsed >= analysis.at_most.duration();
-                    open |= match analysis.when_quiet {
-                        WhenQuiet::RollBack if expired => return Err(why),
-                        WhenQuiet::Advance if expired => false,
-                        _ => true,
-                    };
-                }
-                PairedVerdict::CannotTellYet | PairedVerdict::BetterOrEqual => {}
-            }
-        }
-        Ok(open)
     }
 
     /// Ends a stage and goes to the next, or to the end.
@@ -600,13 +385,13 @@ impl Step<'_> {
         }
     }
 
-    fn going_back(&mut self, why: Why, stage: usize, served: bool) {
+    fn going_back(&mut self, why: Why, stage: usize) {
         for member in &mut self.state.members {
             member.old_serves |= self.seen.ready(&member.from) > 0;
         }
         // Nothing new was started, so the old release serves whether or not it is well.
-        let untouched =
-            stage == 0 && !served && self.state.members.iter().all(|m| !self.seen.has(&m.to));
+        let untouched = self.state.in_force.is_none()
+            && self.state.members.iter().all(|m| !self.seen.has(&m.to));
         let back = self.state.members.iter().all(|member| member.old_serves);
         if untouched || (back && in_place(&self.state, self.seen)) {
             self.tell(Note::Back);
@@ -626,7 +411,7 @@ impl Step<'_> {
         };
         if self.state.clock.phase > at_most {
             self.tell(Note::Stuck { why: why.clone() });
-            self.state.enter(Phase::Stuck { why, stage, served });
+            self.state.enter(Phase::Stuck { why, stage });
         }
     }
 

@@ -57,62 +57,47 @@ fn of_member(state: &State, member: &MemberState, stages: &[Stage], index: usize
         split,
     };
     let all_old = || Split::all(member.from.clone());
-    // Shares as they are when the stage has been reached, or has begun.
-    let shares = |(stage, served): (usize, bool)| {
-        if served {
-            split(member, &side(stage), stage + 1 >= stages.len())
-        } else if stage > 0 {
-            split(member, &side(stage - 1), false)
-        } else {
-            all_old()
-        }
+    let in_force = state.in_force.map(side);
+    let shares = || match state.in_force {
+        Some(at) => split(member, &side(at), at + 1 >= stages.len()),
+        None => all_old(),
     };
-    let reached = state.phase.reached();
-    let here = side(reached.0);
+    let here = side(state.phase.stage());
+    // Until the next shares are in force, whoever has requests by the last ones keeps its instances.
+    let new = here.new.max(in_force.map_or(0, |side| side.new));
+    let baseline = here.baseline.max(in_force.map_or(0, |side| side.baseline));
+    let old = match in_force {
+        Some(side) => side.old,
+        None if state.phase.stage() == 0 => here.old_before,
+        None => member.from_replicas,
+    };
     match &state.phase {
         Phase::BeforeStart
         | Phase::Removing { .. }
         | Phase::AfterBack { .. }
         | Phase::RolledBack { .. } => part(0, member.from_replicas, 0, all_old()),
-        Phase::Starting { stage } => {
-            let before = stage.checked_sub(1).map(side);
-            let mut split = shares(reached);
+        Phase::Starting { .. } => {
+            let mut split = shares();
             if state.up {
                 split.preview = Some(member.to.clone());
             }
-            let baseline = before
-                .map_or(0, |before| before.baseline)
-                .max(here.baseline);
-            part(here.new, here.old_before, baseline, split)
+            part(new, old, baseline, split)
         }
-        Phase::Serving { .. } => part(here.new, here.old, here.baseline, shares(reached)),
+        Phase::Serving { .. } => part(here.new, here.old, here.baseline, shares()),
         Phase::Retiring | Phase::Promoted => {
             part(member.to_replicas, 0, 0, Split::all(member.to.clone()))
         }
-        Phase::GoingBack { .. } => {
-            let split = if member.old_serves {
-                all_old()
-            } else {
-                shares(reached)
-            };
-            part(here.new, member.from_replicas, here.baseline, split)
+        Phase::GoingBack { .. } if member.old_serves => {
+            part(new, member.from_replicas, baseline, all_old())
         }
-        Phase::Stuck { .. } => part(
-            here.new,
-            member.from_replicas,
-            here.baseline,
-            shares(reached),
-        ),
-        Phase::Interrupted { served, .. } => {
-            let old = if *served { here.old } else { here.old_before };
-            // With all its instances the old release is the safe side; with some of them missing, both serve on.
-            let split = if old == member.from_replicas {
-                all_old()
-            } else {
-                shares(reached)
-            };
-            part(here.new, old, here.baseline, split)
+        Phase::GoingBack { .. } | Phase::Stuck { .. } => {
+            part(new, member.from_replicas, baseline, shares())
         }
+        // With all its instances the old release is the safe side; with some of them missing, both serve on.
+        Phase::Interrupted { .. } if old == member.from_replicas => {
+            part(new, old, baseline, all_old())
+        }
+        Phase::Interrupted { .. } => part(new, old, baseline, shares()),
     }
 }
 

@@ -142,7 +142,7 @@ impl fmt::Display for Note {
             Self::Holding { group, verdict } => {
                 write!(
                     f,
-                    "{group}: {verdict}; it stays until `platform rollout next` or `abort`"
+                    "{group}: {verdict}; it stays until there is more to see, or `platform rollout next` or `abort`"
                 )
             }
             Self::WouldGoBack { why } => write!(f, "would go back, but only reports: {why}"),
@@ -213,7 +213,7 @@ pub struct StageSide {
 
 impl fmt::Display for StageResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: passed after {} s", self.stage, self.lasted / 1000)?;
+        write!(f, "{}: over after {} s", self.stage, self.lasted / 1000)?;
         for side in &self.sides {
             match &side.verdict {
                 Some(verdict) => write!(f, "; {}: {verdict}", side.group)?,

@@ -84,9 +84,11 @@ fn any_policy() -> impl Strategy<Value = Rollout> {
 
 fn any_members() -> impl Strategy<Value = Vec<MemberState>> {
     let one = |name: &'static str| {
-        (1_u32..5, 1_u32..5, prop::bool::weighted(0.8)).prop_map(move |(from, to, routed)| MemberState {
-            routed,
-            ..member(name, from, to)
+        (1_u32..5, 1_u32..5, prop::bool::weighted(0.8)).prop_map(move |(from, to, routed)| {
+            MemberState {
+                routed,
+                ..member(name, from, to)
+            }
         })
     };
     prop_oneof![
@@ -148,7 +150,10 @@ impl Watched {
         self.saved = through_json(&self.world.state);
         self.check_arrangement();
         self.check_way_back(&before);
-        for one in moves(&self.world.state, &before).into_iter().take(moves_at_most) {
+        for one in moves(&self.world.state, &before)
+            .into_iter()
+            .take(moves_at_most)
+        {
             self.check_move(&one, &before);
             self.world.make(one);
         }
@@ -157,10 +162,17 @@ impl Watched {
     fn check_arrangement(&self) {
         let arranged = arrangement(&self.world.state);
         for (service, split) in &arranged.splits {
-            let whole: u32 = split.shares.values().map(|share| u32::from(share.get())).sum();
+            let whole: u32 = split
+                .shares
+                .values()
+                .map(|share| u32::from(share.get()))
+                .sum();
             assert_eq!(whole, 1000, "{service}: {split:?}");
             for group in split.shares.keys() {
-                assert!(arranged.groups.contains_key(group), "{group} has traffic and no instances");
+                assert!(
+                    arranged.groups.contains_key(group),
+                    "{group} has traffic and no instances"
+                );
                 assert_eq!(group.service, *service);
             }
         }
@@ -177,7 +189,13 @@ impl Watched {
             return;
         };
         let arranged = arrangement(&self.world.state);
-        for member in self.world.state.members.iter().filter(|member| member.routed) {
+        for member in self
+            .world
+            .state
+            .members
+            .iter()
+            .filter(|member| member.routed)
+        {
             if ready(seen, &member.from) {
                 let split = &arranged.splits[member.service()];
                 assert_eq!(split.share(&member.from), Share::FULL);
@@ -196,14 +214,24 @@ impl Watched {
                     let stands = |split: &crate::traffic::Split| {
                         split.shares.keys().all(|group| ready(before, group))
                     };
-                    assert!(stands(split) || !stands(now), "traffic leaves what is ready: {split:?}");
+                    assert!(
+                        stands(split) || !stands(now),
+                        "traffic leaves what is ready: {split:?}"
+                    );
                     for group in split.shares.keys() {
-                        assert!(self.ever_ready.contains(group), "{group} was never seen ready");
+                        assert!(
+                            self.ever_ready.contains(group),
+                            "{group} was never seen ready"
+                        );
                     }
                 }
             }
             Move::Remove { group } => {
-                let traffic = self.world.splits().get(&group.service).map(|split| split.share(group));
+                let traffic = self
+                    .world
+                    .splits()
+                    .get(&group.service)
+                    .map(|split| split.share(group));
                 assert!(
                     traffic.is_none_or(|share| share == Share::NONE),
                     "{group} goes with its traffic"
@@ -220,7 +248,9 @@ impl Watched {
                     self.look(None, false, usize::MAX);
                 }
             }
-            Happening::Health(group, health) => self.world.set(GROUPS[usize::from(*group)], HEALTHS[usize::from(*health)]),
+            Happening::Health(group, health) => self
+                .world
+                .set(GROUPS[usize::from(*group)], HEALTHS[usize::from(*health)]),
             Happening::Bad(group, bad) => self.world.bad(GROUPS[usize::from(*group)], *bad),
             Happening::Load(load) => self.world.load = *load,
             Happening::Says(order) => self.look(Some(*order), false, usize::MAX),
@@ -253,7 +283,7 @@ fn through_json(state: &State) -> State {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_it_ends_and_is_safe_on_the_way(

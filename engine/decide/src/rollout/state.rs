@@ -15,6 +15,7 @@ use super::words::Why;
 use crate::group::GroupId;
 use crate::plan::Member;
 use crate::release::{Release, ReleaseNumber};
+use crate::traffic::Split;
 
 /// Entries that a rollout keeps of its own history; older ones stay, as the beginning tells most.
 const LONGEST_LOG: usize = 400;
@@ -48,8 +49,6 @@ pub enum Phase {
         why: Why,
         /// The stage it had come to.
         stage: usize,
-        /// Whether the stage's shares were in force.
-        served: bool,
     },
     /// The old release serves, and the new instances go.
     Removing {
@@ -70,8 +69,6 @@ pub enum Phase {
     Interrupted {
         /// The stage it had come to.
         stage: usize,
-        /// Whether the stage's shares were in force.
-        served: bool,
     },
     /// The old release does not come up again; requests stay where they are, and a person has to look.
     Stuck {
@@ -79,8 +76,6 @@ pub enum Phase {
         why: Why,
         /// The stage it had come to.
         stage: usize,
-        /// Whether the stage's shares were in force.
-        served: bool,
     },
 }
 
@@ -104,19 +99,19 @@ impl Phase {
         )
     }
 
-    /// The stage it is at or had come to, and whether that stage's shares are or were in force.
-    pub(super) fn reached(&self) -> (usize, bool) {
+    /// The stage it is at or had come to.
+    pub(super) fn stage(&self) -> usize {
         match self {
-            Self::Starting { stage } => (*stage, false),
-            Self::Serving { stage } => (*stage, true),
-            Self::GoingBack { stage, served, .. }
-            | Self::Interrupted { stage, served }
-            | Self::Stuck { stage, served, .. } => (*stage, *served),
-            Self::Retiring | Self::Promoted => (usize::MAX, true),
+            Self::Starting { stage }
+            | Self::Serving { stage }
+            | Self::GoingBack { stage, .. }
+            | Self::Interrupted { stage }
+            | Self::Stuck { stage, .. } => *stage,
+            Self::Retiring | Self::Promoted => usize::MAX,
             Self::BeforeStart
             | Self::Removing { .. }
             | Self::AfterBack { .. }
-            | Self::RolledBack { .. } => (0, false),
+            | Self::RolledBack { .. } => 0,
         }
     }
 }
@@ -128,6 +123,9 @@ pub struct Clock {
     pub looked: Option<u64>,
     /// Time in this phase; while serving, only with the shares in force and not paused.
     pub phase: u64,
+    /// Time in this phase with all its instances up.
+    #[serde(default)]
+    pub up: u64,
     /// Time of the whole rollout.
     pub total: u64,
 }
@@ -205,6 +203,8 @@ pub struct State {
     pub phase: Phase,
     /// Time so far.
     pub clock: Clock,
+    /// The stage whose shares are in force; before the first, all requests go to the old release.
+    pub in_force: Option<usize>,
     /// All instances of the phase have been seen ready.
     pub up: bool,
     /// Who paused it, while it is.
@@ -271,6 +271,7 @@ impl State {
             policy: policy.clone(),
             phase: Phase::BeforeStart,
             clock: Clock::default(),
+            in_force: None,
             up: false,
             paused: None,
             forced: false,
@@ -305,14 +306,21 @@ impl State {
     #[must_use]
     pub fn taken_up(mut self) -> Self {
         match self.phase {
-            Phase::Interrupted { stage, .. } => self.enter(Phase::Starting { stage }),
-            Phase::Stuck {
-                ref why,
-                stage,
-                served,
-            } => {
+            Phase::Interrupted { stage } => {
+                // Where requests went back they stay until both sides have been seen ready again.
+                let back = super::arrangement(&self).splits;
+                let all_back = self.members.iter().all(|member| {
+                    let split = back.get(member.service());
+                    split.is_none_or(|split| *split == Split::all(member.from.clone()))
+                });
+                if all_back {
+                    self.in_force = None;
+                }
+                self.enter(Phase::Starting { stage });
+            }
+            Phase::Stuck { ref why, stage } => {
                 let why = why.clone();
-                self.enter(Phase::GoingBack { why, stage, served });
+                self.enter(Phase::GoingBack { why, stage });
             }
             _ => {}
         }
@@ -321,8 +329,14 @@ impl State {
 
     /// Moves to another phase.
     pub(super) fn enter(&mut self, phase: Phase) {
+        match phase {
+            Phase::Serving { stage } => self.in_force = Some(stage),
+            Phase::Retiring => self.in_force = self.stages().len().checked_sub(1),
+            _ => {}
+        }
         self.phase = phase;
         self.clock.phase = 0;
+        self.clock.up = 0;
         self.up = false;
         self.said.clear();
         for member in &mut self.members {

@@ -600,6 +600,23 @@ fn an_operator_promotes_without_waiting() {
 }
 
 #[test]
+fn promoted_before_anything_is_up_traffic_waits_for_what_has_been_seen_ready() {
+    for strategy in [Strategy::Canary, Strategy::BlueGreen, Strategy::Rolling] {
+        let mut world = orders(strategy);
+        for group in ["orders@r1", "orders@r2"] {
+            world.set(group, Health::NeverReady);
+        }
+        world.say(Order::Promote);
+        for _ in 0..10 {
+            world.turn(None, false);
+            world.serves("orders", "orders@r1");
+        }
+        world.set("orders@r2", Health::Ready);
+        promoted(&mut world);
+    }
+}
+
+#[test]
 fn an_operator_sends_it_to_the_next_step() {
     let mut world = orders(Strategy::Canary);
     world.load = 0;

@@ -162,7 +162,9 @@ pub async fn last(store: &dyn Store) -> Result<Option<State>, StoreError> {
     };
     for key in keys.iter().filter(|key| key.starts_with(prefix)) {
         if let Some((state, _)) = read_state(store, key).await?
-            && found.as_ref().is_none_or(|found| found.began <= state.began)
+            && found
+                .as_ref()
+                .is_none_or(|found| found.began <= state.began)
         {
             found = Some(state);
         }

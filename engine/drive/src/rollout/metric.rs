@@ -120,12 +120,10 @@ struct Answer {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
-enum Data {
-    Vector(Vec<Sample>),
-    Scalar((f64, String)),
-    #[serde(other)]
-    Other,
+struct Data {
+    #[serde(rename = "resultType")]
+    kind: String,
+    result: serde_json::Value,
 }
 
 #[derive(Debug, Deserialize)]
@@ -148,14 +146,20 @@ async fn from_prometheus(address: &str, query: &str) -> Result<f64, String> {
 
 fn number_in(text: &str) -> Result<f64, String> {
     let answer: Answer = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let number = match answer.data {
-        Some(Data::Scalar((_, number))) => number,
-        Some(Data::Vector(samples)) => match <[Sample; 1]>::try_from(samples) {
-            Ok([sample]) => sample.value.1,
-            Err(samples) => return Err(format!("{} series in place of one", samples.len())),
-        },
-        Some(Data::Other) => return Err("neither a scalar nor a vector".to_owned()),
-        None => return Err(answer.error.unwrap_or_else(|| "no data".to_owned())),
+    let Some(data) = answer.data else {
+        return Err(answer.error.unwrap_or_else(|| "no data".to_owned()));
+    };
+    let wrong = |error: serde_json::Error| error.to_string();
+    let (_, number): (f64, String) = match data.kind.as_str() {
+        "scalar" => serde_json::from_value(data.result).map_err(wrong)?,
+        "vector" => {
+            let samples: Vec<Sample> = serde_json::from_value(data.result).map_err(wrong)?;
+            match <[Sample; 1]>::try_from(samples) {
+                Ok([sample]) => sample.value,
+                Err(samples) => return Err(format!("{} series in place of one", samples.len())),
+            }
+        }
+        _ => return Err("neither a scalar nor a vector".to_owned()),
     };
     number
         .parse()

@@ -45,7 +45,11 @@ impl fmt::Display for Progress {
     /// One line: `5 % (2 of 5), serving 12 s: orders 40 requests 0 bad | 38 requests 1 bad`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.phase_millis / 1000;
-        write!(f, "{} ({} of {}), {} {seconds} s", self.stage, self.stage_number, self.stages, self.phase)?;
+        write!(
+            f,
+            "{} ({} of {}), {} {seconds} s",
+            self.stage, self.stage_number, self.stages, self.phase
+        )?;
         if let Some(by) = &self.paused_by {
             write!(f, ", paused by {by}")?;
         }
@@ -57,7 +61,11 @@ impl fmt::Display for Progress {
             write!(
                 f,
                 "; {} new {} requests {} bad, old {} requests {} bad",
-                member.service, new.stage.requests, new.stage.bad, old.stage.requests, old.stage.bad
+                member.service,
+                new.answered.requests,
+                new.answered.bad,
+                old.answered.requests,
+                old.answered.bad
             )?;
             if let Some(evidence) = &member.evidence {
                 write!(
@@ -96,10 +104,8 @@ pub struct SideProgress {
     pub ready: usize,
     /// Instances there should be.
     pub instances: u32,
-    /// What it answered in this stage.
-    pub stage: Tally,
-    /// What it answered since the rollout began.
-    pub total: Tally,
+    /// What it answered in this stage, and after that what its whole side answered since the rollout began.
+    pub answered: Tally,
     /// How long its answers took since the gateway started, where known.
     pub latency: Option<Latency>,
 }
@@ -167,7 +173,8 @@ fn member_progress(
 ) -> MemberProgress {
     let arranged = arrangement(state);
     let baseline = member.baseline();
-    let old = if arranged.groups.contains_key(&baseline) {
+    let serving = matches!(state.phase, Phase::Serving { .. });
+    let old = if serving && arranged.groups.contains_key(&baseline) {
         baseline
     } else {
         member.from.clone()
@@ -180,8 +187,7 @@ fn member_progress(
             .and_then(|observed| observed.groups.get(group))
             .map_or(0, |seen| seen.count(InstanceState::Ready)),
         instances: arranged.groups.get(group).copied().unwrap_or(0),
-        stage,
-        total,
+        answered: if serving { stage } else { total },
         latency: tallies.and_then(|tallies| latency(tallies, group)),
     };
     let comparison = &member.comparison;

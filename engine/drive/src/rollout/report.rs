@@ -5,7 +5,7 @@ use std::fmt::Write;
 use platform_decide::analysis::{Tally, Verdict};
 use platform_decide::group::GroupId;
 use platform_decide::release::ReleaseNumber;
-use platform_decide::rollout::{Entry, Note, Phase, StageResult, State};
+use platform_decide::rollout::{Entry, Note, Phase, StageResult, State, Why};
 use platform_port::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +27,8 @@ pub struct Report {
     pub began_at: u64,
     /// When it ended.
     pub ended_at: u64,
-    /// From the first request that the new release answered badly to the decision to go back, in milliseconds.
+    /// From the moment the stage's traffic began to move to the decision to go back, in milliseconds, where what was seen
+    /// decided.
     pub decided_after: Option<u64>,
     /// Each service.
     pub members: Vec<ReportMember>,
@@ -81,9 +82,14 @@ pub async fn last_record(store: &dyn Store) -> Result<Option<RolloutRecord>, Sto
         return Ok(None);
     };
     let prefix = newest.rsplit_once('/').map_or("", |(run, _)| run);
-    for key in keys.iter().filter(|key| key.starts_with(prefix) && key.contains("/rollout/")) {
+    for key in keys
+        .iter()
+        .filter(|key| key.starts_with(prefix) && key.contains("/rollout/"))
+    {
         if let Some((record, _)) = read_json::<RolloutRecord>(store, key).await?
-            && found.as_ref().is_none_or(|found| found.report.ended_at <= record.report.ended_at)
+            && found
+                .as_ref()
+                .is_none_or(|found| found.report.ended_at <= record.report.ended_at)
         {
             found = Some(record);
         }
@@ -106,6 +112,10 @@ impl Report {
                 .find(|entry| wanted(&entry.note))
                 .map(|entry| entry.at)
         };
+        let by_itself = matches!(
+            &state.phase,
+            Phase::RolledBack { why } if matches!(why, Why::Worse { .. } | Why::Guardrail { .. } | Why::Metric { .. })
+        );
         let decided = at(|note| matches!(note, Note::GoingBack { .. }));
         let served = at(|note| matches!(note, Note::Serving { .. }));
         Self {
@@ -115,9 +125,9 @@ impl Report {
             why,
             began_at: state.began,
             ended_at: now,
-            decided_after: decided
-                .zip(served)
-                .map(|(decided, served)| decided.saturating_sub(served)),
+            decided_after: by_itself
+                .then(|| Some(decided?.saturating_sub(served?)))
+                .flatten(),
             members: state
                 .members
                 .iter()
@@ -268,7 +278,6 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use platform_decide::rollout::Why;
 
     fn report() -> Report {
         Report {

@@ -1,0 +1,102 @@
+//! What gates and operators say.
+
+use platform_blueprint::GateWhen;
+
+use super::super::entry::Note;
+use super::super::gates;
+use super::super::seen::GateAnswer;
+use super::super::state::{Paused, Phase};
+use super::super::words::{Order, Why};
+use super::Step;
+
+impl Step<'_> {
+    pub(super) fn hear_gates(&mut self) {
+        let calls = gates::all(&self.state);
+        for call in calls {
+            let Some(answer) = self.seen.gates.get(&call.key) else {
+                continue;
+            };
+            let refused = match answer {
+                GateAnswer::Agrees => None,
+                GateAnswer::Refuses(said) => Some(said.clone()),
+            };
+            let news = self.state.gates.insert(call.key, answer.clone()).is_none();
+            if news {
+                self.tell(Note::Gate {
+                    gate: call.name.clone(),
+                    refused: refused.clone(),
+                });
+            }
+            if let Some(answer) = refused
+                && call.when != GateWhen::AfterRollback
+                && self.state.phase.is_forward()
+            {
+                self.go_back(Why::Gate {
+                    gate: call.name,
+                    answer,
+                });
+                return;
+            }
+        }
+    }
+
+    pub(super) fn hear_word(&mut self) {
+        let Some(word) = self.seen.word.clone() else {
+            return;
+        };
+        if word.release != self.state.release || self.state.heard.as_ref() == Some(&word.id) {
+            return;
+        }
+        self.state.heard = Some(word.id);
+        let by = word.by;
+        let not_now = |because: &str| Note::NotNow {
+            word: word.order.as_str().to_owned(),
+            because: because.to_owned(),
+        };
+        let forward = self.state.phase.is_forward();
+        match word.order {
+            Order::Abort if forward || self.state.phase == Phase::Retiring => {
+                self.go_back(Why::Operator { by });
+            }
+            Order::Abort => self.tell(not_now("it goes back already")),
+            _ if !forward => self.tell(not_now("it is on its last way already")),
+            Order::Pause => {
+                let paused = Paused {
+                    by: by.clone(),
+                    at: self.now,
+                };
+                if self.state.paused.replace(paused).is_none() {
+                    self.tell(Note::Paused { by });
+                }
+            }
+            Order::Resume => match self.state.paused.take() {
+                Some(_) => self.tell(Note::Resumed { by }),
+                None => self.tell(not_now("it is not paused")),
+            },
+            Order::Next => match self.state.phase {
+                Phase::Serving { stage } => {
+                    self.state.paused = None;
+                    self.tell(Note::SentOn {
+                        by,
+                        to_the_end: false,
+                    });
+                    self.leave(stage);
+                }
+                _ => self.tell(not_now("instances are still coming up")),
+            },
+            Order::Promote => {
+                self.state.paused = None;
+                self.state.forced = true;
+                self.tell(Note::SentOn {
+                    by,
+                    to_the_end: true,
+                });
+                let last = self.last();
+                match self.state.phase {
+                    Phase::Serving { stage } if stage == last => {}
+                    _ => self.enter_starting(last),
+                }
+            }
+        }
+    }
+}

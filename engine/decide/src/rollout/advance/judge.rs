@@ -1,0 +1,146 @@
+//! Whether a stage has shown enough.
+
+use std::time::Duration;
+
+use platform_blueprint::{Strategy, WhenQuiet};
+
+use super::super::entry::Note;
+use super::super::state::millis;
+use super::super::words::Why;
+use super::Step;
+use crate::analysis::{Advice, PairedEvidence, PairedVerdict, Verdict};
+
+/// A batch of a rolling update is watched for at most this long.
+const LONGEST_BATCH_WATCH: u64 = 10_000;
+
+/// A rolling update without any request has nothing to watch after this long.
+const QUIET_BATCH: u64 = 3_000;
+
+impl Step<'_> {
+    /// Whether the stage has been watched long enough, whatever was seen.
+    pub(super) fn watched(&self, last: bool) -> bool {
+        let policy = &self.state.policy;
+        let passed = self.state.clock.phase;
+        let wanted = match (policy.strategy, last) {
+            // A batch's old instances are gone when the next begins, so nothing would be warm during a bake.
+            (Strategy::Rolling, _) => {
+                let at_least = policy
+                    .analysis
+                    .as_ref()
+                    .map_or(0, |a| millis(a.at_least.duration()));
+                let hold = millis(policy.hold.duration());
+                at_least.min(hold).min(LONGEST_BATCH_WATCH)
+            }
+            (Strategy::Canary | Strategy::BlueGreen, true) => millis(policy.bake.duration()),
+            (Strategy::Canary | Strategy::BlueGreen, false) => millis(policy.hold.duration()),
+        };
+        let mut routed = self.state.members.iter().filter(|member| member.routed);
+        let quiet = policy.strategy == Strategy::Rolling
+            && passed >= QUIET_BATCH
+            && routed.all(|member| {
+                let seen = member.comparison.stage;
+                seen.canary.requests == 0 && seen.baseline.requests == 0
+            });
+        passed >= wanted || quiet
+    }
+
+    /// Judges the stage: whether something is still open, or why to go back.
+    pub(super) fn judge(&mut self, stage: usize, last: bool) -> Result<bool, Why> {
+        let (Some(policy), Some(analysis)) = (self.policy(), self.state.policy.analysis.clone())
+        else {
+            return Ok(false);
+        };
+        let elapsed = Duration::from_millis(self.state.clock.phase);
+        // Only a canary's steps wait for a verdict; elsewhere one that is worse goes back, and time does the rest.
+        let waits = self.state.policy.strategy == Strategy::Canary && !last;
+        let mut open = false;
+        let sides = self.state.stages()[stage].sides.clone();
+        for (index, side) in sides.iter().enumerate() {
+            let member = &mut self.state.members[index];
+            if !member.routed || side.new == 0 {
+                continue;
+            }
+            let verdict = member.comparison.judge(&policy, elapsed).clone();
+            open |= self.weigh(index, &verdict, waits, analysis.dry_run)?;
+            open |= self.weigh_metrics(index, waits, elapsed)?;
+        }
+        Ok(open)
+    }
+
+    fn weigh(
+        &mut self,
+        index: usize,
+        verdict: &Verdict,
+        waits: bool,
+        dry_run: bool,
+    ) -> Result<bool, Why> {
+        let group = self.state.members[index].to.clone();
+        if let Verdict::Worse(_) = verdict {
+            let why = Why::Worse {
+                group: group.clone(),
+                verdict: verdict.explain(),
+            };
+            if !dry_run {
+                return Err(why);
+            }
+            self.tell_once(format!("worse {group}"), Note::WouldGoBack { why });
+        }
+        if !waits || dry_run {
+            return Ok(false);
+        }
+        let expired = verdict.finding().elapsed >= verdict.finding().at_most;
+        match verdict.advice() {
+            Advice::Advance => Ok(false),
+            Advice::RollBack => Err(Why::Undecided {
+                group,
+                verdict: verdict.explain(),
+            }),
+            Advice::Hold => {
+                if expired {
+                    let verdict = verdict.explain();
+                    self.tell_once(format!("hold {group}"), Note::Holding { group, verdict });
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    fn weigh_metrics(&mut self, index: usize, waits: bool, elapsed: Duration) -> Result<bool, Why> {
+        let Some(analysis) = self.state.policy.analysis.clone() else {
+            return Ok(false);
+        };
+        let member = self.state.members[index].clone();
+        let mut open = false;
+        for metric in &analysis.metrics {
+            let evidence = member.comparison.metrics.get(&metric.name);
+            let shown = evidence.map_or(PairedVerdict::CannotTellYet, PairedEvidence::verdict);
+            let verdict =
+                evidence.map_or_else(|| "without any reading".to_owned(), PairedEvidence::explain);
+            let why = Why::Metric {
+                metric: metric.name.clone(),
+                group: member.to.clone(),
+                verdict,
+            };
+            let only_reports = metric.dry_run || analysis.dry_run;
+            match shown {
+                PairedVerdict::Worse if only_reports => {
+                    self.tell_once(
+                        format!("metric {} {}", metric.name, member.to),
+                        Note::WouldGoBack { why },
+                    );
+                }
+                PairedVerdict::Worse => return Err(why),
+                PairedVerdict::CannotTellYet if waits && !only_reports => {
+                    let expired = elapsed >= analysis.at_most.duration();
+                    open |= match analysis.when_quiet {
+                        WhenQuiet::RollBack if expired => return Err(why),
+                        WhenQuiet::Advance if expired => false,
+                        _ => true,
+                    };
+                }
+                PairedVerdict::CannotTellYet | PairedVerdict::BetterOrEqual => {}
+            }
+        }
+        Ok(open)
+    }
+}
