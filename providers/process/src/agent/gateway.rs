@@ -135,6 +135,10 @@ impl Gateway {
         let mut config = wanted_config(agent);
         let in_force = self.in_force.borrow().clone();
         if let Some(in_force) = in_force {
+            // Nobody has said yet what is wanted of a gateway that was found at work.
+            if agent.kept.borrow().traffic.is_none() && !in_force.services.is_empty() {
+                return Ok(());
+            }
             config.revision = in_force.revision;
             if config == in_force {
                 return Ok(());

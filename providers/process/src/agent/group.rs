@@ -25,7 +25,9 @@ const DEAD_LOGS: usize = 20;
 const DEAD_LOGS_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Takes up what an agent before this one kept up.
-pub(super) fn resume(agent: &Rc<Agent>) {
+///
+/// - `lost`: nothing tells what was wanted, so what runs is left to the next deploy
+pub(super) fn resume(agent: &Rc<Agent>, lost: bool) {
     let kept = agent.kept.borrow().clone();
     for (name, wanted) in &kept.resources {
         resource::run_server(agent, name, wanted);
@@ -61,6 +63,8 @@ pub(super) fn resume(agent: &Rc<Agent>) {
         if let Some(spec) = kept.leaving.get(&id).or_else(|| kept.groups.get(&id)) {
             let instance = add(agent, spec, number);
             instance.stop();
+        } else if lost {
+            tracing::warn!(name, "left running until a deploy says what is wanted");
         } else {
             super::stop::end_members_now(agent, &name, None);
             let _ = fs::remove_dir_all(agent.layout.instance(&name));
@@ -72,7 +76,9 @@ pub(super) fn resume(agent: &Rc<Agent>) {
             let _ = left(&agent, &id).await;
         });
     }
-    reap_strays(agent);
+    if !lost {
+        reap_strays(agent);
+    }
     let waited_for = agent
         .instances
         .borrow()
@@ -362,6 +368,11 @@ pub(super) async fn stop_all(agent: &Rc<Agent>) -> Result<(), Fault> {
     if sealed.exists() {
         fs::remove_file(&sealed)
             .map_err(|error| durable::StateError::of("remove", &sealed, error))?;
+    }
+    // What no record of what was wanted led to.
+    for (identity, instance) in process_table::tagged(agent.layout.tag()) {
+        tracing::warn!(pid = identity.pid, instance, "a stray process is ended");
+        identity.signal(nix::sys::signal::Signal::SIGKILL);
     }
     agent.control_groups.remove();
     let _ = fs::remove_dir_all(&agent.secret_files);

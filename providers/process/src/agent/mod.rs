@@ -109,11 +109,13 @@ async fn begin(options: &AgentOptions) -> Result<(Rc<Agent>, UnixListener, File)
     let listener = UnixListener::bind(&socket)
         .map_err(|error| BeginError::Listen(socket.display().to_string(), error))?;
     let secrets = load_secrets(&layout);
+    let known = recovered.value;
+    let lost = known.is_none();
     let agent = Agent::new(Found {
         options: options.clone(),
         sockets,
         secret_files,
-        kept: recovered.value.unwrap_or_default(),
+        kept: known.unwrap_or_default(),
         secrets,
         notes: recovered.damage,
         open_files,
@@ -127,7 +129,7 @@ async fn begin(options: &AgentOptions) -> Result<(Rc<Agent>, UnixListener, File)
         socket,
     };
     // Everything that ran before is taken over before anybody can ask.
-    group::resume(&agent);
+    group::resume(&agent, lost);
     let bytes = serde_json::to_vec(&record)
         .map_err(|error| StateError::of("write", &layout.agent_record(), error.into()))?;
     durable::replace(&layout.agent_record(), &bytes, Survives::Crash)?;
