@@ -145,8 +145,8 @@ async fn open(session: &mut Session, context: &mut RequestContext) -> Result<Ope
         return Err(crate::admit::nothing_here());
     };
     let timeouts = &route.route.timeouts;
-    let connect = limit(timeouts.connect_ms).unwrap_or(Duration::from_secs(60));
-    let first_byte = limit(timeouts.first_byte_ms).unwrap_or(Duration::from_secs(3_600));
+    let connect = limit(timeouts.connect_ms).unwrap_or(Duration::from_mins(1));
+    let first_byte = limit(timeouts.first_byte_ms).unwrap_or(Duration::from_hours(1));
     while context.attempts < MOST_ATTEMPTS {
         context.attempt = None;
         let chosen = choose(context, &session.req_header().headers);
