@@ -162,8 +162,8 @@ pub(super) struct Increment {
 pub fn comparison_policy(rollout: &Rollout, comparisons: usize) -> Option<Policy> {
     let analysis = rollout.analysis.as_ref()?;
     let policy = Policy {
-        errors: Some(margin(analysis.errors.fraction())),
-        slow: Some(margin(analysis.slow.fraction())),
+        errors: Some(Margin::allowing(analysis.errors.fraction())),
+        slow: Some(Margin::allowing(analysis.slow.fraction())),
         alpha: alpha(analysis),
         beta: beta(analysis),
         min_samples: u64::from(analysis.min_samples),
@@ -178,13 +178,6 @@ pub fn comparison_policy(rollout: &Rollout, comparisons: usize) -> Option<Policy
         ..Policy::default()
     };
     Some(policy.for_each_of(u32::try_from(comparisons).unwrap_or(u32::MAX)))
-}
-
-fn margin(allowed: f64) -> Margin {
-    Margin {
-        allowed,
-        regression: allowed * REGRESSION,
-    }
 }
 
 pub(super) fn alpha(analysis: &Analysis) -> f64 {
