@@ -35,7 +35,7 @@ fn of_two_deploys_at_once_the_second_says_who_holds_the_lock_or_waits() {
         "lock::held",
         "`platform deploy`",
         "tester@",
-        &format!("process {holder}"),
+        &holder.to_string(),
         "--lock-timeout",
     ] {
         assert!(second.stderr.contains(text), "`{text}` in {second:#?}");

@@ -18,31 +18,40 @@ impl SmallDisk {
     fn over(folder: &Path) -> Option<Self> {
         fs::create_dir_all(folder).expect("a folder");
         let disk = Self(folder.to_owned());
-        disk.mount(&["-t", "tmpfs", "-o", "size=8m,mode=0700", "tmpfs"])
-            .then_some(disk)
+        let made = disk.mount(&["-t", "tmpfs", "-o", "size=160m,mode=0700", "tmpfs"])
+            && disk.mount(&["--make-private"]);
+        made.then_some(disk)
     }
 
     fn mount(&self, arguments: &[&str]) -> bool {
-        let done = Command::new("mount").args(arguments).arg(&self.0).output();
+        self.run("mount", arguments)
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) -> bool {
+        let done = Command::new(program).args(arguments).arg(&self.0).output();
         done.is_ok_and(|done| done.status.success())
     }
 
-    fn writable(&self, writable: bool) {
-        let manner = if writable { "remount,rw" } else { "remount,ro" };
-        // Files that are open for writing are in the way of read-only; a bind of it is not.
-        let bound = if writable {
-            self.mount(&["-o", manner])
-        } else {
-            self.mount(&["-o", manner]) || self.mount(&["-o", "remount,bind,ro"])
-        };
-        assert!(bound, "it can be mounted otherwise");
+    /// Lets nobody write any more who does not write already.
+    ///
+    /// Files that are open for writing forbid to remount it; a second mount in front of it is not forbidden.
+    fn close(&self) {
+        let folder = self.0.display().to_string();
+        let closed = self.mount(&["--bind", &folder]) && self.mount(&["-o", "remount,bind,ro"]);
+        assert!(closed, "it can be made read-only");
+    }
+
+    fn open(&self) {
+        assert!(self.run("umount", &["-l"]), "it can be made writable");
     }
 
     /// Fills it to the last byte.
     fn fill(&self) {
         let mut file = fs::File::create(self.0.join("ballast")).expect("a file");
-        let block = [0; 4096];
-        while std::io::Write::write_all(&mut file, &block).is_ok() {}
+        for size in [1 << 20, 1 << 12, 1] {
+            let block = vec![0; size];
+            while std::io::Write::write_all(&mut file, &block).is_ok() {}
+        }
     }
 
     fn empty(&self) {
@@ -52,7 +61,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+        while self.run("umount", &["-l"]) {}
     }
 }
 
@@ -110,23 +119,26 @@ fn a_read_only_state_folder_is_said_and_what_serves_goes_on() {
     let Some((project, disk)) = on_small_disk() else {
         return;
     };
-    disk.writable(false);
+    disk.close();
     let first = project.deploy();
     assert_eq!(first.code, 1, "{first:#?}");
     assert!(first.stderr.contains("state::read-only"), "{first:#?}");
-    disk.writable(true);
+    disk.open();
     project.deploy().ok();
     let load = Load::on(project.port, 100);
-    disk.writable(false);
+    disk.close();
     project.change(&Api::good("two"));
     let second = project.deploy();
     assert_eq!(second.code, 1, "{second:#?}");
     assert!(second.stderr.contains("state::read-only"), "{second:#?}");
     assert!(second.stderr.contains("writable"), "{second:#?}");
-    project.sandbox.run(&["status"]).ok();
-    project.sandbox.run(&["plan"]).ok();
+    project.sandbox.run(&["status", "--detailed-exitcode"]).ok();
+    // A plan is shown, with what would fail.
+    let plan = project.sandbox.run(&["plan"]);
+    assert!(plan.stdout.contains("api@r1 → api@r2"), "{plan:#?}");
+    assert!(plan.stderr.contains("state::read-only"), "{plan:#?}");
     load.end().unharmed();
-    disk.writable(true);
+    disk.open();
     project.deploy().ok();
     project.is_clean("two");
     project.sandbox.run(&["destroy", "--yes", "--data"]).ok();
@@ -151,48 +163,50 @@ fn harm(path: &Path, how: fn(&mut Vec<u8>)) {
 
 #[test]
 fn a_damaged_journal_is_set_aside() {
-    for how in HARMS {
-        let project = Project::deployed();
+    let project = Project::deployed();
+    for (round, how) in HARMS.into_iter().enumerate() {
         let journal = project.state("store/journal.document");
         fs::copy(project.state("store/head.document"), &journal).expect("a journal");
         harm(&journal, how);
         project.sandbox.run(&["status"]).ok();
         project.sandbox.run(&["plan"]).ok();
-        project.change(&Api::good("two"));
+        let answer = format!("answer {round}");
+        project.change(&Api::good(&answer));
         project.deploy().ok();
-        project.is_clean("two");
-        project.down();
+        project.is_clean(&answer);
     }
+    project.down();
 }
 
 #[test]
-fn a_damaged_document_of_the_store_is_mended_from_the_one_before() {
-    for (document, how) in [
-        ("store/head.document", HARMS[0]),
-        ("store/head.document", HARMS[2]),
-        ("store/releases/00000002.document", HARMS[1]),
-        ("store/releases/00000001.document", HARMS[2]),
-    ] {
-        let project = Project::deployed();
-        project.change(&Api::good("two"));
+fn a_damaged_document_of_the_store_is_mended_from_its_copy() {
+    let project = Project::deployed();
+    let load = Load::on(project.port, 50);
+    for (round, how) in HARMS.into_iter().enumerate() {
+        harm(&project.state("store/head.document"), how);
+        let release = format!("store/releases/{:08}.document", round + 1);
+        harm(&project.state(&release), how);
+        project.sandbox.run(&["status", "--detailed-exitcode"]).ok();
+        let answer = format!("answer {round}");
+        project.change(&Api::good(&answer));
         project.deploy().ok();
-        let load = Load::on(project.port, 50);
-        harm(&project.state(document), how);
-        let status = project.sandbox.run(&["status"]);
-        assert!(
-            status.code == 0 || status.stderr.contains("state::damaged"),
-            "{status:#?}"
-        );
-        project.change(&Api::good("three"));
-        let seen = project.deploy();
-        assert_eq!(seen.code, 0, "with {document}: {seen:#?}");
-        load.end().unharmed();
-        project.is_clean("three");
+        project.is_clean(&answer);
         // Numbers are given once, whatever is lost.
         let releases = project.sandbox.run(&["releases", "--format", "json"]).ok();
-        assert_eq!(releases.line("releases")["current"], "r3", "{releases:#?}");
-        project.down();
+        let current = format!("r{}", round + 2);
+        assert_eq!(releases.line("releases")["current"], current.as_str());
     }
+    // Without a copy it is said which document it is, and what runs goes on.
+    harm(&project.state("store/head.document"), HARMS[1]);
+    harm(&project.state("store/head.copy"), HARMS[1]);
+    project.change(&Api::good("never"));
+    let seen = project.deploy();
+    assert_eq!(seen.code, 1, "{seen:#?}");
+    for text in ["state::damaged", "`head`", "help:"] {
+        assert!(seen.stderr.contains(text), "`{text}` in {seen:#?}");
+    }
+    load.end().unharmed();
+    project.down();
 }
 
 #[test]
@@ -207,8 +221,8 @@ fn a_damaged_lease_is_in_nobodys_way() {
 
 #[test]
 fn what_the_agent_keeps_is_mended_after_damage() {
+    let project = Project::deployed();
     for how in HARMS {
-        let project = Project::deployed();
         let load = Load::on(project.port, 50);
         harm(&project.state("desired.json"), how);
         let agent = project.agent("process").expect("an agent");
@@ -218,21 +232,25 @@ fn what_the_agent_keeps_is_mended_after_damage() {
         });
         project.deploy().ok();
         project.is_clean("one");
-        // With the one before lost as well, what runs is still there to be seen.
+        load.end().unharmed();
+        // With its copy lost as well nobody knows what was wanted; what runs goes on until somebody says so.
+        let load = Load::on(project.port, 50);
         harm(&project.state("desired.json"), how);
-        let _ = fs::remove_file(project.state("desired.json.bak"));
+        harm(&project.state("desired.json.bak"), how);
         let agent = project.agent("process").expect("an agent");
         kill(agent, Signal::SIGKILL);
         eventually("another agent is there", || {
             project.agent("process").is_some_and(|pid| pid != agent)
         });
+        let before = load.so_far().answered;
+        eventually("the load goes on", || load.so_far().answered > before + 20);
+        load.end().unharmed();
         project.deploy().ok();
         eventually("all is ready again", || {
             let seen = project.sandbox.run(&["status", "--detailed-exitcode"]);
             seen.code == 0
         });
-        drop(load);
         project.is_clean("one");
-        project.down();
     }
+    project.down();
 }
