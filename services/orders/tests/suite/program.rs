@@ -79,18 +79,29 @@ impl Program {
 
     /// Returns the first log line with this message, waiting for it if need be.
     pub(crate) fn wait_for_line(&self, message: &str) -> Value {
+        self.wait_for(message, |line| line["message"] == message)
+    }
+
+    /// Waits for the line of the answer to the request of this id; the readiness probe's are lines of answers too.
+    pub(crate) fn wait_for_answer(&self, request_id: &str) -> Value {
+        self.wait_for(request_id, |line| {
+            line["message"] == "answered" && line["request_id"] == request_id
+        })
+    }
+
+    fn wait_for(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + DEADLINE;
         let mut lines = self.lines.lock().expect("no panic before");
-        if let Some(line) = lines.seen.iter().find(|line| line["message"] == message) {
+        if let Some(line) = lines.seen.iter().find(|line| wanted(line)) {
             return line.clone();
         }
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let line = lines.coming.recv_timeout(left);
-            let line = line.unwrap_or_else(|_| panic!("no line `{message}` in {:?}", lines.seen));
+            let line = line.unwrap_or_else(|_| panic!("no line `{what}` in {:?}", lines.seen));
             let line: Value = serde_json::from_str(&line).expect("a line of JSON");
             lines.seen.push(line.clone());
-            if line["message"] == message {
+            if wanted(&line) {
                 return line;
             }
         }

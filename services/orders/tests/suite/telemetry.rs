@@ -23,7 +23,7 @@ async fn a_request_is_counted_and_logged_with_its_trace() {
     let response = request.send().await.unwrap();
     assert_eq!(response.headers()["x-platform-version"], "orders@r7");
     assert_eq!(response.headers()["x-request-id"], "abc-1");
-    let line = program.wait_for_line("answered");
+    let line = program.wait_for_answer("abc-1");
     assert_eq!(line["trace_id"], TRACE);
     assert_eq!(line["request_id"], "abc-1");
     assert_eq!(line["route"], "/api/v1/orders");
