@@ -4,17 +4,15 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use miette::NamedSource;
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
-
 use crate::document::{Document, OVERLAYS, Overlay, read_name};
-use crate::node::Node;
+use crate::node::{Node, Table, Value};
 use crate::reader::{listed, nearest, read};
+use crate::toml_tree;
 use crate::validate::{Scene, check_services, check_whole, fill};
 use crate::{
     Code, Environment, EnvironmentName, Problem, Problems, Project, Provider, Resolved, Severity,
 };
+use miette::NamedSource;
 
 /// A valid blueprint.
 #[derive(Debug, Clone)]
@@ -149,18 +147,19 @@ struct Read {
 }
 
 fn read_all(text: &str, problems: &mut Vec<Problem>) -> Option<Read> {
-    let (root, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty() {
-        problems.extend(errors.iter().map(|error| syntax(text, error)));
-        return None;
-    }
-    let root = root.into_inner();
+    let root = match toml_tree::parse(text) {
+        Ok(root) => root,
+        Err(errors) => {
+            problems.extend(errors);
+            return None;
+        }
+    };
     let (project, mut document) = Document::read(&root, problems);
     let misread = !problems.is_empty();
     check_services(&document.services, &root, None, problems);
     let mut environments = BTreeMap::new();
     for Written { environment, over } in read_environments(&root, problems) {
-        let changes = over.filter(|over| OVERLAYS.iter().any(|name| over.contains_key(*name)));
+        let changes = over.filter(|over| OVERLAYS.iter().any(|name| over.has(name)));
         let mut overlay = Overlay::default();
         if let Some(over) = changes {
             overlay = document.read_overlay(&root, over, problems);
@@ -187,26 +186,14 @@ fn read_all(text: &str, problems: &mut Vec<Problem>) -> Option<Read> {
     })
 }
 
-fn syntax(text: &str, error: &toml::de::Error) -> Problem {
-    let span = error.span().unwrap_or(text.len()..text.len());
-    // An error at the end of a line is shown after its last character.
-    let end = span.end.clamp(span.start, text.len());
-    Problem::new(
-        Code::Syntax,
-        error.message().to_lowercase(),
-        Some(span.start.min(end)..end),
-    )
-    .label("not TOML")
-}
-
 /// An environment as written, with the table of its overlay.
 struct Written<'tree, 'text> {
     environment: Environment,
-    over: Option<&'tree DeTable<'text>>,
+    over: Option<&'tree Table<'text>>,
 }
 
 fn read_environments<'tree, 'text>(
-    root: &'tree DeTable<'text>,
+    root: &'tree Table<'text>,
     problems: &mut Vec<Problem>,
 ) -> Vec<Written<'tree, 'text>> {
     let local = || {
@@ -217,7 +204,7 @@ fn read_environments<'tree, 'text>(
         })
     };
     let written = root.get("environments");
-    let Some(table) = written.and_then(|node| node.get_ref().as_table()) else {
+    let Some(table) = written.and_then(|node| node.as_table()) else {
         if let Some(node) = written {
             problems.push(
                 Problem::new(
@@ -240,8 +227,8 @@ fn read_environments<'tree, 'text>(
     let mut environments: Vec<_> = table
         .iter()
         .filter_map(|(key, node)| {
-            let name = read_name(key.get_ref(), &key.span(), problems);
-            let over = node.get_ref().as_table();
+            let name = read_name(&key.text, &key.span, problems);
+            let over = node.as_table();
             if over.is_none() {
                 problems.push(
                     Problem::new(
@@ -253,7 +240,7 @@ fn read_environments<'tree, 'text>(
                     .help("write a table with a `provider`"),
                 );
             }
-            let environment = read_environment(name?, key.span(), over?, problems)?;
+            let environment = read_environment(name?, key.span.clone(), over?, problems)?;
             Some(Written { environment, over })
         })
         .collect();
@@ -269,7 +256,7 @@ fn read_environments<'tree, 'text>(
 fn read_environment(
     name: EnvironmentName,
     place: Range<usize>,
-    table: &DeTable<'_>,
+    table: &Table<'_>,
     problems: &mut Vec<Problem>,
 ) -> Option<Environment> {
     const PROVIDERS: [&str; 4] = ["process", "docker", "kubernetes", "terraform"];
@@ -286,13 +273,8 @@ fn read_environment(
         None => false,
     };
     // The settings of the provider are what is left.
-    let mut settings = table.clone();
-    settings.remove("provider");
-    settings.remove("protected");
-    for section in OVERLAYS {
-        settings.remove(section);
-    }
-    let settings: Node<'_> = Spanned::new(place.clone(), DeValue::Table(settings));
+    let settings = table.without(&[&["provider", "protected"], &OVERLAYS[..]].concat());
+    let settings: Node<'_> = Node::new(place.clone(), Value::Table(settings));
     let settled = problems.len();
     let written: String = read(provider, provider.span(), problems)?;
     let provider = match written.as_str() {
@@ -316,13 +298,14 @@ fn read_environment(
     };
     // An unknown key may also have been meant as a section of the overlay.
     for problem in &mut problems[settled..] {
-        let key = table.keys().find(|key| Some(key.span()) == problem.span);
+        let mut keys = table.iter().map(|(key, _)| key);
+        let key = keys.find(|key| Some(&key.span) == problem.span.as_ref());
         let guessed = problem
             .help
             .as_ref()
             .is_some_and(|help| help.starts_with("did you mean"));
         if let Some(key) = key.filter(|_| problem.code == Code::UnknownKey && !guessed)
-            && let Some(section) = nearest(key.get_ref(), OVERLAYS)
+            && let Some(section) = nearest(&key.text, OVERLAYS)
         {
             problem.help = Some(format!("did you mean `{section}`?"));
         }

@@ -6,9 +6,8 @@ use std::ops::Range;
 use std::str::FromStr;
 
 use serde::Deserialize;
-use toml::de::DeTable;
 
-use crate::node::{Node, lay_over};
+use crate::node::{Node, Table, lay_over};
 use crate::reader::{listed, nearest, read, unknown_key};
 use crate::{
     Build, Check, Code, Drill, DrillName, Gateway, Problem, Project, Resource, ResourceName,
@@ -57,16 +56,16 @@ struct Named<'tree> {
 
 impl Document {
     /// Reads the sections at the top.
-    pub(crate) fn read(root: &DeTable<'_>, problems: &mut Vec<Problem>) -> (Option<Project>, Self) {
-        for (key, _) in root {
-            if !SECTIONS.contains(&key.get_ref().as_ref()) {
-                problems.push(unknown_key(key.get_ref(), &SECTIONS, Some(key.span())));
+    pub(crate) fn read(root: &Table<'_>, problems: &mut Vec<Problem>) -> (Option<Project>, Self) {
+        for (key, _) in root.iter() {
+            if !SECTIONS.contains(&&*key.text) {
+                problems.push(unknown_key(&key.text, &SECTIONS, Some(key.span.clone())));
             }
         }
         let rollout_node = root.get("rollout");
         let rollout = section(root, "rollout", problems).unwrap_or_default();
         let project = section(root, "project", problems);
-        if !root.contains_key("project") {
+        if !root.has("project") {
             problems.push(
                 Problem::new(Code::MissingKey, "the project has no name", Some(0..0))
                     .label("before anything else")
@@ -108,19 +107,19 @@ impl Document {
     /// Reads what an environment lays over what is written at the top.
     pub(crate) fn read_overlay(
         &self,
-        root: &DeTable<'_>,
-        over: &DeTable<'_>,
+        root: &Table<'_>,
+        over: &Table<'_>,
         problems: &mut Vec<Problem>,
     ) -> Overlay {
         let mut overlay = Overlay::default();
         let rollout_node = merged_section(root, over, "rollout");
-        if over.contains_key("rollout")
+        if over.has("rollout")
             && let Some((place, node)) = &rollout_node
         {
             overlay.rollout = read(node, place.clone(), problems);
         }
         let top_node = rollout_node.as_ref().map(|(_, node)| node);
-        if over.contains_key("gateway")
+        if over.has("gateway")
             && let Some((place, node)) = merged_section(root, over, "gateway")
         {
             overlay.gateway = read(&node, place, problems);
@@ -131,7 +130,7 @@ impl Document {
             // Services that take over the policy of the top take over the new one.
             for (name, service) in &self.services {
                 let own = child(root, "services", name.as_str())
-                    .and_then(|node| node.get_ref().as_table())
+                    .and_then(|node| node.as_table())
                     .and_then(|service| service.get("rollout"));
                 let rollout = match (own, top_node) {
                     (Some(own), Some(top)) => {
@@ -228,7 +227,7 @@ fn read_service(
     problems: &mut Vec<Problem>,
 ) -> Option<Service> {
     let mut service: Service = read(node, place, problems)?;
-    let table = node.get_ref().as_table()?;
+    let table = node.as_table()?;
     match (table.get("rollout"), top_node) {
         (None, _) => service.rollout = top.clone(),
         (Some(own), Some(top)) => {
@@ -264,9 +263,9 @@ fn read_service(
     Some(service)
 }
 
-fn read_routes(root: &DeTable<'_>, problems: &mut Vec<Problem>) -> Option<Vec<Route>> {
+fn read_routes(root: &Table<'_>, problems: &mut Vec<Problem>) -> Option<Vec<Route>> {
     let node = root.get("routes")?;
-    let Some(list) = node.get_ref().as_array() else {
+    let Some(list) = node.as_list() else {
         problems.push(
             Problem::new(
                 Code::WrongType,
@@ -287,37 +286,41 @@ fn read_routes(root: &DeTable<'_>, problems: &mut Vec<Problem>) -> Option<Vec<Ro
 
 /// Reads a table at the top, if it is there.
 fn section<'tree, T: Deserialize<'tree>>(
-    root: &'tree DeTable<'tree>,
+    root: &'tree Table<'tree>,
     name: &str,
     problems: &mut Vec<Problem>,
 ) -> Option<T> {
-    let (key, node) = root.get_key_value(name)?;
-    read(node, key.span(), problems)
+    let (key, node) = root.entry(name)?;
+    read(node, key.span.clone(), problems)
 }
 
 /// The table of the top with that of the environment laid over it.
 fn merged_section<'text>(
-    root: &DeTable<'text>,
-    over: &DeTable<'text>,
+    root: &Table<'text>,
+    over: &Table<'text>,
     name: &str,
 ) -> Option<(Range<usize>, Node<'text>)> {
-    match (root.get_key_value(name), over.get_key_value(name)) {
-        (Some((_, base)), Some((key, over))) => Some((key.span(), lay_over(base, over, "", name))),
-        (Some((key, node)), None) | (None, Some((key, node))) => Some((key.span(), node.clone())),
+    match (root.entry(name), over.entry(name)) {
+        (Some((_, base)), Some((key, over))) => {
+            Some((key.span.clone(), lay_over(base, over, "", name)))
+        }
+        (Some((key, node)), None) | (None, Some((key, node))) => {
+            Some((key.span.clone(), node.clone()))
+        }
         (None, None) => None,
     }
 }
 
 /// The entries of a table of named things.
 fn entries<'tree>(
-    root: &'tree DeTable<'tree>,
+    root: &'tree Table<'tree>,
     section: &str,
     problems: &mut Vec<Problem>,
 ) -> Vec<Named<'tree>> {
-    let Some((key, node)) = root.get_key_value(section) else {
+    let Some((key, node)) = root.entry(section) else {
         return Vec::new();
     };
-    let Some(table) = node.get_ref().as_table() else {
+    let Some(table) = node.as_table() else {
         problems.push(
             Problem::new(
                 Code::WrongType,
@@ -327,7 +330,7 @@ fn entries<'tree>(
             .label("wrong type")
             .help(format!(
                 "write `[{section}.NAME]` before each of them",
-                section = key.get_ref()
+                section = key.text
             )),
         );
         return Vec::new();
@@ -335,19 +338,19 @@ fn entries<'tree>(
     table
         .iter()
         .map(|(key, node)| Named {
-            name: key.get_ref(),
-            place: key.span(),
+            name: &key.text,
+            place: key.span.clone(),
             node,
         })
         .collect()
 }
 
 fn child<'tree, 'text>(
-    root: &'tree DeTable<'text>,
+    root: &'tree Table<'text>,
     section: &str,
     name: &str,
 ) -> Option<&'tree Node<'text>> {
-    root.get(section)?.get_ref().as_table()?.get(name)
+    root.get(section)?.as_table()?.get(name)
 }
 
 pub(crate) fn read_name<N>(
@@ -375,8 +378,8 @@ where
 
 /// Lays each entry of an environment's section over that of the top.
 fn overlay_entries<N>(
-    root: &DeTable<'_>,
-    over: &DeTable<'_>,
+    root: &Table<'_>,
+    over: &Table<'_>,
     section: &str,
     problems: &mut Vec<Problem>,
     mut take: impl FnMut(N, Range<usize>, &Node<'_>, &mut Vec<Problem>),
@@ -387,9 +390,9 @@ fn overlay_entries<N>(
         let Some(base) = child(root, section, name) else {
             let known: Vec<&str> = root
                 .get(section)
-                .and_then(|node| node.get_ref().as_table())
+                .and_then(|node| node.as_table())
                 .into_iter()
-                .flat_map(|table| table.keys().map(|key| key.get_ref().as_ref()))
+                .flat_map(Table::keys)
                 .collect();
             let problem = Problem::new(
                 Code::UnknownInOverlay,

@@ -1,6 +1,5 @@
 //! The canonical look of a blueprint. Comments and the order of things stay.
 
-use toml::de::DeTable;
 use toml_parser::Source;
 use toml_parser::parser::{Event, EventKind, parse_document};
 
@@ -16,7 +15,7 @@ const WIDTH: usize = 100;
 ///   reports
 pub fn format(text: &str) -> Option<String> {
     // Also keeps the depth of nesting within bounds.
-    DeTable::parse(text).ok()?;
+    crate::toml_tree::parse(text).ok()?;
     let source = Source::new(text);
     let mut events = Vec::new();
     parse_document(&source.lex().into_vec(), &mut events, &mut ());

@@ -28,6 +28,7 @@ mod secret_literal;
 mod service;
 mod service_order;
 mod shorthand;
+mod toml_tree;
 mod validate;
 
 pub use blueprint::{Blueprint, Parsed};

@@ -10,16 +10,14 @@ use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 
+use crate::node::{Key, Node, Value};
+use crate::{Code, Problem};
 use serde::de::value::StrDeserializer;
 use serde::de::{
     DeserializeSeed, Deserializer, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected,
     Visitor,
 };
 use serde::{Deserialize, forward_to_deserialize_any};
-use toml::de::DeValue;
-
-use crate::node::Node;
-use crate::{Code, Problem};
 
 /// Beyond so many problems in one table, more of them help nobody.
 const ENOUGH: usize = 50;
@@ -149,9 +147,9 @@ pub(crate) fn read<'tree, T: Deserialize<'tree>>(
         };
         let at = misfit.node.unwrap_or(node);
         // What is missing may be what was left out, which has been reported.
-        let known = match (&misfit.fault, at.get_ref()) {
-            (Fault::Missing(key), DeValue::Table(table)) => table
-                .get(*key)
+        let known = match (&misfit.fault, at.as_table()) {
+            (Fault::Missing(key), Some(table)) => table
+                .get(key)
                 .is_some_and(|node| left_out.contains(&std::ptr::from_ref(node))),
             _ => false,
         };
@@ -258,36 +256,27 @@ impl<'tree> Deserializer<'tree> for Reading<'tree, '_> {
     type Error = Misfit<'tree>;
 
     fn deserialize_any<V: Visitor<'tree>>(self, visitor: V) -> Result<V::Value, Misfit<'tree>> {
-        match self.node.get_ref() {
-            DeValue::String(text) => visitor.visit_borrowed_str(text),
-            DeValue::Boolean(flag) => visitor.visit_bool(*flag),
-            DeValue::Integer(number) => {
-                let read = i64::from_str_radix(number.as_str(), number.radix());
-                match read {
-                    Ok(number) => visitor.visit_i64(number),
-                    Err(_) => Err(Fault::BadValue(format!(
-                        "`{}` is too large a number",
-                        number.as_str()
-                    ))
-                    .into()),
-                }
-            }
-            DeValue::Float(number) => match number.as_str().parse() {
-                Ok(number) => visitor.visit_f64(number),
-                Err(_) => {
-                    Err(Fault::BadValue(format!("`{}` is not a number", number.as_str())).into())
-                }
+        match &self.node.value {
+            Value::Text(text) => visitor.visit_borrowed_str(text),
+            Value::Flag(flag) => visitor.visit_bool(*flag),
+            Value::Integer(digits, base) => match i64::from_str_radix(digits, *base) {
+                Ok(number) => visitor.visit_i64(number),
+                Err(_) => Err(Fault::BadValue(format!("`{digits}` is too large a number")).into()),
             },
-            DeValue::Datetime(_) => Err(Fault::WrongType {
+            Value::Float(digits) => match digits.parse() {
+                Ok(number) => visitor.visit_f64(number),
+                Err(_) => Err(Fault::BadValue(format!("`{digits}` is not a number")).into()),
+            },
+            Value::Date => Err(Fault::WrongType {
                 found: "a date or time".to_owned(),
                 expected: expected_by(&visitor),
             }
             .into()),
-            DeValue::Array(list) => visitor.visit_seq(Items {
+            Value::List(list) | Value::Tables(list) => visitor.visit_seq(Items {
                 rest: list.iter(),
                 left_out: self.left_out,
             }),
-            DeValue::Table(table) => visitor.visit_map(Entries {
+            Value::Table(table) => visitor.visit_map(Entries {
                 rest: table.iter(),
                 value: None,
                 left_out: self.left_out,
@@ -313,17 +302,22 @@ impl<'tree> Deserializer<'tree> for Reading<'tree, '_> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Misfit<'tree>> {
-        match self.node.get_ref() {
-            DeValue::String(text) => {
+        let found = match &self.node.value {
+            Value::Text(text) => {
                 let name: StrDeserializer<'_, Misfit<'tree>> = text.as_ref().into_deserializer();
-                visitor.visit_enum(name)
+                return visitor.visit_enum(name);
             }
-            _ => Err(Fault::WrongType {
-                found: self.node.get_ref().type_str().to_owned(),
-                expected: format!("one of {}", listed(variants)),
-            }
-            .into()),
+            Value::Integer(..) | Value::Float(_) => "a number",
+            Value::Flag(_) => "true or false",
+            Value::Date => "a date or time",
+            Value::List(_) | Value::Tables(_) => "a list",
+            Value::Table(_) => "a table",
+        };
+        Err(Fault::WrongType {
+            found: found.to_owned(),
+            expected: format!("one of {}", listed(variants)),
         }
+        .into())
     }
 
     forward_to_deserialize_any! {
@@ -364,19 +358,16 @@ impl<'tree> SeqAccess<'tree> for Items<'tree, '_> {
     }
 }
 
-type Entry<'tree> = (
-    &'tree toml::Spanned<toml::de::DeString<'tree>>,
-    &'tree Node<'tree>,
-);
+type Entry<'tree> = (Key<'tree>, Node<'tree>);
 
 /// The entries of a table that were not left out.
-struct Entries<'tree, 'out, I: Iterator<Item = Entry<'tree>>> {
-    rest: I,
-    value: Option<Entry<'tree>>,
+struct Entries<'tree, 'out> {
+    rest: std::slice::Iter<'tree, Entry<'tree>>,
+    value: Option<&'tree Entry<'tree>>,
     left_out: &'out HashSet<*const Node<'tree>>,
 }
 
-impl<'tree, I: Iterator<Item = Entry<'tree>>> MapAccess<'tree> for Entries<'tree, '_, I> {
+impl<'tree> MapAccess<'tree> for Entries<'tree, '_> {
     type Error = Misfit<'tree>;
 
     fn next_key_seed<S: DeserializeSeed<'tree>>(
@@ -384,18 +375,17 @@ impl<'tree, I: Iterator<Item = Entry<'tree>>> MapAccess<'tree> for Entries<'tree
         seed: S,
     ) -> Result<Option<S::Value>, Misfit<'tree>> {
         let left_out = self.left_out;
-        let next = self.rest.find(|(_, node)| {
-            left_out.is_empty() || !left_out.contains(&std::ptr::from_ref(*node))
-        });
+        let next = self
+            .rest
+            .find(|(_, node)| left_out.is_empty() || !left_out.contains(&std::ptr::from_ref(node)));
+        self.value = next;
         let Some((key, node)) = next else {
             return Ok(None);
         };
-        self.value = Some((key, node));
-        let name: StrDeserializer<'tree, Misfit<'tree>> =
-            key.get_ref().as_ref().into_deserializer();
+        let name: StrDeserializer<'tree, Misfit<'tree>> = key.text.as_ref().into_deserializer();
         seed.deserialize(name)
             .map(Some)
-            .map_err(|misfit| misfit.at(node, key.span()))
+            .map_err(|misfit| misfit.at(node, key.span.clone()))
     }
 
     fn next_value_seed<S: DeserializeSeed<'tree>>(
@@ -412,7 +402,7 @@ impl<'tree, I: Iterator<Item = Entry<'tree>>> MapAccess<'tree> for Entries<'tree
         .map_err(|misfit| {
             // Where a table lacks something, its name is the place to look at.
             let place = match misfit.fault {
-                Fault::Missing(_) => key.span(),
+                Fault::Missing(_) => key.span.clone(),
                 _ => node.span(),
             };
             misfit.at(node, place)
@@ -423,10 +413,8 @@ impl<'tree, I: Iterator<Item = Entry<'tree>>> MapAccess<'tree> for Entries<'tree
 /// The keys that a type takes, as the reader itself tells.
 #[cfg(test)]
 pub(crate) fn known_keys<T: serde::de::DeserializeOwned>() -> &'static [&'static str] {
-    let root = toml::de::DeTable::parse("not-a-key = 1")
-        .unwrap()
-        .into_inner();
-    let node = toml::Spanned::new(0..0, DeValue::Table(root));
+    let root = crate::toml_tree::parse("not-a-key = 1").unwrap();
+    let node = Node::new(0..0, Value::Table(root));
     let left_out = HashSet::new();
     match T::deserialize(Reading {
         node: &node,

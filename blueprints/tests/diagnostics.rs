@@ -59,7 +59,10 @@ fn syntax() {
 
       × duplicate key
        ╭─[platform.toml:5:1]
+     3 │ [services.web]
      4 │ port = 80
+       · ──┬─
+       ·   ╰── here before
      5 │ port = 81
        · ──┬─
        ·   ╰── not TOML

@@ -10,12 +10,10 @@ mod services;
 use std::collections::BTreeMap;
 use std::ops::{Deref, Range};
 
-use toml::de::DeTable;
-
 pub(crate) use fill::fill;
 
 use crate::document::Document;
-use crate::node::{Step, place};
+use crate::node::{Step, Table, place};
 use crate::reader::{listed, nearest};
 use crate::{Code, Environment, NeedName, Problem, ResourceName, Service, ServiceName};
 
@@ -30,8 +28,8 @@ use steps;
 /// Checks what is true of a service in every environment that does not change it.
 pub(crate) fn check_services(
     services: &BTreeMap<ServiceName, Service>,
-    root: &DeTable<'_>,
-    over: Option<&DeTable<'_>>,
+    root: &Table<'_>,
+    over: Option<&Table<'_>>,
     problems: &mut Vec<Problem>,
 ) {
     let mut check = Check {
@@ -48,8 +46,8 @@ pub(crate) fn check_services(
 /// Checks the whole, as it is in one environment.
 pub(crate) fn check_whole(
     scene: &Scene<'_>,
-    root: &DeTable<'_>,
-    over: Option<&DeTable<'_>>,
+    root: &Table<'_>,
+    over: Option<&Table<'_>>,
     problems: &mut Vec<Problem>,
 ) {
     let mut check = Check {
@@ -100,8 +98,8 @@ impl Scene<'_> {
 /// Looks for problems, and finds their places: in the environment if it says
 /// something there, else at the top.
 struct Check<'a, 'text> {
-    root: &'a DeTable<'text>,
-    over: Option<&'a DeTable<'text>>,
+    root: &'a Table<'text>,
+    over: Option<&'a Table<'text>>,
     problems: &'a mut Vec<Problem>,
 }
 
