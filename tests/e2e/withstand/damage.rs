@@ -11,7 +11,7 @@ use crate::load::Load;
 use crate::sandbox::eventually;
 
 /// A small file system over a folder; gone when dropped.
-struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     /// Mounts one; `None` where that is not permitted.
@@ -65,31 +65,35 @@ impl Drop for SmallDisk {
     }
 }
 
-/// A project whose state lies on a small disk; the disk goes first.
-fn on_small_disk() -> Option<(Project, SmallDisk)> {
-    let project = Project::new(&Api::good("one"));
-    let disk = SmallDisk::over(&project.sandbox.project().join(".platform"));
-    let Some(disk) = disk else {
+/// A project whose state lies on a small disk.
+fn on_small_disk() -> Option<Project> {
+    let mut project = Project::new(&Api::good("one"));
+    project.disk = SmallDisk::over(&project.sandbox.project().join(".platform"));
+    if project.disk.is_none() {
         super::skipped("no file system can be mounted here");
         return None;
-    };
-    Some((project, disk))
+    }
+    Some(project)
+}
+
+fn disk(project: &Project) -> &SmallDisk {
+    project.disk.as_ref().expect("its disk")
 }
 
 #[test]
 fn a_full_disk_is_said_and_what_serves_goes_on() {
-    let Some((project, disk)) = on_small_disk() else {
+    let Some(project) = on_small_disk() else {
         return;
     };
-    disk.fill();
+    disk(&project).fill();
     let first = project.deploy();
     assert_eq!(first.code, 1, "{first:#?}");
     assert!(first.stderr.contains("state::disk-full"), "{first:#?}");
-    disk.empty();
+    disk(&project).empty();
     project.deploy().ok();
     project.is_clean("one");
     let load = Load::on(project.port, 100);
-    disk.fill();
+    disk(&project).fill();
     project.change(&Api::good("two"));
     let second = project.deploy();
     assert_eq!(second.code, 1, "{second:#?}");
@@ -107,26 +111,25 @@ fn a_full_disk_is_said_and_what_serves_goes_on() {
         || project.sandbox.run(&["status"]).code == 0,
     );
     load.end().unharmed();
-    disk.empty();
+    disk(&project).empty();
     project.deploy().ok();
     project.is_clean("two");
-    project.sandbox.run(&["destroy", "--yes", "--data"]).ok();
-    eventually("no process is left", || project.processes().is_empty());
+    project.down();
 }
 
 #[test]
 fn a_read_only_state_folder_is_said_and_what_serves_goes_on() {
-    let Some((project, disk)) = on_small_disk() else {
+    let Some(project) = on_small_disk() else {
         return;
     };
-    disk.close();
+    disk(&project).close();
     let first = project.deploy();
     assert_eq!(first.code, 1, "{first:#?}");
     assert!(first.stderr.contains("state::read-only"), "{first:#?}");
-    disk.open();
+    disk(&project).open();
     project.deploy().ok();
     let load = Load::on(project.port, 100);
-    disk.close();
+    disk(&project).close();
     project.change(&Api::good("two"));
     let second = project.deploy();
     assert_eq!(second.code, 1, "{second:#?}");
@@ -138,11 +141,10 @@ fn a_read_only_state_folder_is_said_and_what_serves_goes_on() {
     assert!(plan.stdout.contains("api@r1 → api@r2"), "{plan:#?}");
     assert!(plan.stderr.contains("state::read-only"), "{plan:#?}");
     load.end().unharmed();
-    disk.open();
+    disk(&project).open();
     project.deploy().ok();
     project.is_clean("two");
-    project.sandbox.run(&["destroy", "--yes", "--data"]).ok();
-    eventually("no process is left", || project.processes().is_empty());
+    project.down();
 }
 
 /// Ways in which a file can be harmed.

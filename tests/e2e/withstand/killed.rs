@@ -115,7 +115,7 @@ fn a_deploy_killed_at_any_instant_is_finished_or_replaced() {
     let mut served = "whole".to_owned();
     let mut random = u64::from(std::process::id()) | 1;
     for round in 0..rounds {
-        // Knuth's MMIX generator; printed, so that a failure can be looked at again.
+        // Knuth's MMIX generator.
         random = random
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
@@ -125,9 +125,11 @@ fn a_deploy_killed_at_any_instant_is_finished_or_replaced() {
         project.change(&Api::good(&answer));
         let begun = Instant::now();
         let killed = killed_deploy(&project, |_| begun.elapsed() >= instant);
-        println!("round {round}: after {instant:?} of {whole:?}, killed: {killed}");
-        let now = project.answer().expect("an answer");
-        assert!(now == served || now == answer, "{now}");
+        let when = format!("round {round}, killed after {instant:?} of {whole:?}: {killed}");
+        let now = project
+            .answer()
+            .unwrap_or_else(|| panic!("no answer: {when}"));
+        assert!(now == served || now == answer, "{now}: {when}");
         // The same again finishes it; another one replaces it; the one before takes it back.
         let wanted = match round % 3 {
             0 => answer.clone(),
@@ -139,7 +141,7 @@ fn a_deploy_killed_at_any_instant_is_finished_or_replaced() {
         project.is_clean(&wanted);
         served = wanted;
         let left = load.so_far();
-        assert_eq!(left.failed, 0, "after round {round}: {left:#?}");
+        assert_eq!(left.failed, 0, "{when}: {left:#?}");
     }
     load.end().unharmed();
     project.down();

@@ -1,5 +1,12 @@
 //! The service of these tests: this very test program, started by a blueprint, good or bad as it is told.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::exit,
+    reason = "a service writes a log, and ends as it is told"
+)]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

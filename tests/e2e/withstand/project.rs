@@ -4,12 +4,17 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
+use super::damage::SmallDisk;
 use super::program;
 use crate::responder::ask;
 use crate::sandbox::{Sandbox, Seen, eventually};
 
 /// A project in a sandbox of its own, with its gateway at a port of its own.
+///
+/// Where a test fails on its way, whatever it started is ended all the same.
 pub(crate) struct Project {
+    /// What its state lies on, where that is not the sandbox's own disk; goes before the sandbox.
+    pub(crate) disk: Option<SmallDisk>,
     pub(crate) sandbox: Sandbox,
     pub(crate) port: u16,
 }
@@ -40,6 +45,7 @@ impl Project {
     /// A project that was never deployed.
     pub(crate) fn new(api: &Api) -> Self {
         let project = Self {
+            disk: None,
             sandbox: Sandbox::empty(),
             port: lasting_port(),
         };
@@ -137,6 +143,22 @@ analysis = false
         assert!(!self.state("").exists(), "the state folder is left");
     }
 
+    /// Whatever was started for this project is ended, however the test went.
+    fn clear_up(&self) {
+        for _ in 0..50 {
+            let left = self.processes();
+            if left.is_empty() {
+                return;
+            }
+            for process in left {
+                let pid = nix::unistd::Pid::from_raw(process.pid);
+                // It may have ended by itself.
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
     /// The processes of the service's instances.
     pub(crate) fn instances(&self) -> Vec<i32> {
         let of_api = |process: &Process| process.variable("PLATFORM_SERVICE") == Some("api");
@@ -169,6 +191,15 @@ analysis = false
             .filter_map(Process::read)
             .filter(|process| process.mentions(&folder))
             .collect()
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        if self.state("").exists() {
+            self.sandbox.run(&["destroy", "--yes", "--data"]);
+        }
+        self.clear_up();
     }
 }
 

@@ -182,7 +182,6 @@ fn a_gateway_that_is_killed_is_back_within_a_second_or_two() {
         project.answer().as_deref() == Some("one")
     });
     let back = killed.elapsed();
-    println!("back after {back:?}");
     assert!(back < Duration::from_secs(2), "{back:?}");
     eventually("the agent knows the new one", || {
         let seen = project.sandbox.run(&["status", "--detailed-exitcode"]);
