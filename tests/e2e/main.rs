@@ -6,6 +6,7 @@ mod init;
 mod language;
 mod load;
 mod responder;
+mod rollout;
 mod running;
 mod sandbox;
 mod scaffold;

@@ -339,8 +339,10 @@ impl State {
         self.clock.up = 0;
         self.up = false;
         self.said.clear();
-        for member in &mut self.members {
-            member.comparison.begin_stage();
+        if let Phase::Serving { .. } = self.phase {
+            for member in &mut self.members {
+                member.comparison.begin_stage();
+            }
         }
     }
 

@@ -358,6 +358,17 @@ fn what_turns_bad_with_all_traffic_goes_back_too() {
 }
 
 #[test]
+fn a_bake_goes_on_while_evidence_leans_towards_worse() {
+    let mut world = orders(Strategy::BlueGreen);
+    world.state.policy.bake = Period::from_secs(3);
+    world.load = 20;
+    world.bad("orders@r2", 100);
+    let why = rolled_back(&mut world);
+    assert!(matches!(why, Why::Worse { .. }), "{why}");
+    assert!(world.state.members[0].comparison.verdict.is_some());
+}
+
+#[test]
 fn what_is_bad_on_both_sides_is_not_the_releases_fault() {
     let mut world = orders(Strategy::Canary);
     for group in ["orders@r1", "orders@r1-baseline", "orders@r2"] {

@@ -13,6 +13,9 @@ use crate::analysis::{Advice, PairedEvidence, PairedVerdict, Verdict};
 /// A batch of a rolling update is watched for at most this long.
 const LONGEST_BATCH_WATCH: u64 = 10_000;
 
+/// From this on evidence leans towards worse, and the old instances stay warm until it is decided.
+const LEANS: f64 = 0.1;
+
 /// A rolling update without any request has nothing to watch after this long.
 const QUIET_BATCH: u64 = 3_000;
 
@@ -51,7 +54,7 @@ impl Step<'_> {
             return Ok(false);
         };
         let elapsed = Duration::from_millis(self.state.clock.phase);
-        // Only a canary's steps wait for a verdict; elsewhere one that is worse goes back, and time does the rest.
+        // Only a canary's steps wait for a verdict; elsewhere time is enough, unless evidence leans towards worse.
         let waits = self.state.policy.strategy == Strategy::Canary && !last;
         let mut open = false;
         let sides = self.state.stages()[stage].sides.clone();
@@ -85,10 +88,16 @@ impl Step<'_> {
             }
             self.tell_once(format!("worse {group}"), Note::WouldGoBack { why });
         }
-        if !waits || dry_run {
+        let finding = verdict.finding();
+        let expired = finding.elapsed >= finding.at_most;
+        if dry_run {
             return Ok(false);
         }
-        let expired = verdict.finding().elapsed >= verdict.finding().at_most;
+        if !waits {
+            let leans = finding.towards_worse > finding.towards_better.max(LEANS);
+            let warm = self.state.policy.strategy != Strategy::Rolling;
+            return Ok(leans && warm && !expired);
+        }
         match verdict.advice() {
             Advice::Advance => Ok(false),
             Advice::RollBack => Err(Why::Undecided {
