@@ -334,9 +334,9 @@ async fn a_run_told_to_stop_leaves_the_rest_to_the_next() {
     let group: GroupId = "orders@r1".parse().expect("a group");
     scene.target.behave(&group, Behaviour::NeverReady);
     let crew = scene.crew("one");
-    let shop = desired(SHOP);
-    let stop = crew.stop.clone();
-    let (stopped, ()) = tokio::join!(scene.deploy_with(&crew, &shop), async {
+    let wanted = desired(SHOP);
+    let word = crew.stop.clone();
+    let (stopped, ()) = tokio::join!(scene.deploy_with(&crew, &wanted), async {
         while !scene
             .target
             .acts()
@@ -345,7 +345,7 @@ async fn a_run_told_to_stop_leaves_the_rest_to_the_next() {
         {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        stop.cancel();
+        word.cancel();
     });
     assert!(
         matches!(stopped, Err(DriveError::Stopped { .. })),
@@ -380,9 +380,9 @@ async fn a_deploy_that_goes_on_waits_for_what_is_not_up_yet() {
     let group: GroupId = "web@r1".parse().expect("a group");
     scene.target.behave(&group, Behaviour::NeverReady);
     let crew = scene.crew("one");
-    let stop = crew.stop.clone();
-    let shop = desired(SHOP);
-    let (stopped, ()) = tokio::join!(scene.deploy_with(&crew, &shop), async {
+    let word = crew.stop.clone();
+    let wanted = desired(SHOP);
+    let (stopped, ()) = tokio::join!(scene.deploy_with(&crew, &wanted), async {
         while !scene
             .target
             .acts()
@@ -391,20 +391,20 @@ async fn a_deploy_that_goes_on_waits_for_what_is_not_up_yet() {
         {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        stop.cancel();
+        word.cancel();
     });
     assert!(
         matches!(stopped, Err(DriveError::Stopped { .. })),
         "{stopped:?}"
     );
     scene.target.behave(&group, Behaviour::Crashes);
-    let failed = scene.deploy("two", &shop).await;
+    let failed = scene.deploy("two", &wanted).await;
     assert!(
         matches!(failed, Err(DriveError::Failed { .. })),
         "{failed:?}"
     );
     scene.target.behave(&group, Behaviour::HEALTHY);
-    scene.deploy("three", &shop).await.expect("a deploy");
+    scene.deploy("three", &wanted).await.expect("a deploy");
     assert_eq!(scene.statuses().await, [(1, ReleaseStatus::Active)]);
 }
 
