@@ -110,11 +110,18 @@ analysis = {{ errors = "1%", slow = "10%", slow_after = "1s", at_least = "1s", a
 
     fn status(&self) -> Value {
         let seen = self.sandbox.run(&["rollout", "status", "--format", "json"]);
-        if seen.code == 0 { seen.line("rollout_status") } else { Value::Null }
+        if seen.code == 0 {
+            seen.line("rollout_status")
+        } else {
+            Value::Null
+        }
     }
 
     fn report(&self) -> Value {
-        let seen = self.sandbox.run(&["rollout", "report", "--format", "json"]).ok();
+        let seen = self
+            .sandbox
+            .run(&["rollout", "report", "--format", "json"])
+            .ok();
         seen.line("rollout_report")["report"].clone()
     }
 
@@ -170,7 +177,9 @@ fn is_taken_back(rollout: &'static str, fault: &str, why: &str) -> Value {
 fn many_errors_are_taken_back_within_a_hundred_requests() {
     let report = is_taken_back(CANARY, "errors=20%", "the new release is worse");
     let verdict = report["members"][0]["verdict"].as_str().expect("a verdict");
-    let met = report["members"][0]["new"]["requests"].as_u64().expect("a count");
+    let met = report["members"][0]["new"]["requests"]
+        .as_u64()
+        .expect("a count");
     // Those that came between the decision and the gateway's confirmation are counted too.
     assert!(met <= 150, "{met}: {verdict}");
 }
@@ -218,7 +227,10 @@ fn another_terminal_steers_it() {
 
 #[test]
 fn killed_half_way_it_is_gone_on_with_or_taken_back() {
-    for (next, end) in [(["deploy", "--yes"].as_slice(), "r2"), (&["rollout", "abort", "--yes"], "r1")] {
+    for (next, end) in [
+        (["deploy", "--yes"].as_slice(), "r2"),
+        (&["rollout", "abort", "--yes"], "r1"),
+    ] {
         let shop = Shop::with(CANARY);
         shop.wants("", "second");
         let users = shop.users();

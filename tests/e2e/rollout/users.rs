@@ -30,14 +30,19 @@ impl Users {
         let begun = Instant::now();
         let threads = (0..WORKERS)
             .map(|_| {
-                let (answers, over, next) = (Arc::clone(&answers), Arc::clone(&over), Arc::clone(&next));
+                let (answers, over, next) =
+                    (Arc::clone(&answers), Arc::clone(&over), Arc::clone(&next));
                 thread::spawn(move || {
                     while !over.load(Ordering::Relaxed) {
                         let number = next.fetch_add(1, Ordering::Relaxed);
                         let due = begun + Duration::from_secs(1) / per_second * number;
                         thread::sleep(due.saturating_duration_since(Instant::now()));
                         let answer = answer(port, path).unwrap_or_default();
-                        *answers.lock().expect("unpoisoned").entry(answer).or_default() += 1;
+                        *answers
+                            .lock()
+                            .expect("unpoisoned")
+                            .entry(answer)
+                            .or_default() += 1;
                     }
                 })
             })
