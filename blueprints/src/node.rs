@@ -103,10 +103,8 @@ pub(crate) struct Table<'text> {
     pub(crate) form: Form,
     entries: Vec<(Key<'text>, Node<'text>)>,
     /// Where keys are, once there are too many to look through.
-    index: Option<Box<Index<'text>>>,
+    index: HashMap<Cow<'text, str>, usize>,
 }
-
-type Index<'text> = HashMap<Cow<'text, str>, usize>;
 
 /// So many keys are looked through faster than looked up.
 const FEW: usize = 16;
@@ -116,7 +114,7 @@ impl<'text> Table<'text> {
         Self {
             form,
             entries: Vec::new(),
-            index: None,
+            index: HashMap::new(),
         }
     }
 
@@ -130,9 +128,10 @@ impl<'text> Table<'text> {
 
     /// Which entry has the key.
     pub(crate) fn position(&self, key: &str) -> Option<usize> {
-        match &self.index {
-            Some(index) => index.get(key).copied(),
-            None => self.entries.iter().position(|(other, _)| other.text == key),
+        if self.entries.len() > FEW {
+            self.index.get(key).copied()
+        } else {
+            self.entries.iter().position(|(other, _)| other.text == key)
         }
     }
 
@@ -141,11 +140,10 @@ impl<'text> Table<'text> {
         let at = self.entries.len();
         if at == FEW {
             let keys = self.entries.iter().enumerate();
-            let index = keys.map(|(at, (key, _))| (key.text.clone(), at)).collect();
-            self.index = Some(Box::new(index));
+            self.index = keys.map(|(at, (key, _))| (key.text.clone(), at)).collect();
         }
-        if let Some(index) = &mut self.index {
-            index.insert(key.text.clone(), at);
+        if at >= FEW {
+            self.index.insert(key.text.clone(), at);
         }
         self.entries.push((key, node));
         &mut self.entries[at].1

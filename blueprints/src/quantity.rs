@@ -423,17 +423,13 @@ impl Shorthand for Cores {
             .ok_or_else(|| bad_cores(number))
     }
     fn from_float(number: f64) -> Result<Self, Refused> {
-        let thousandths = (number * 1000.0).round();
-        if !(1.0..=f64::from(u32::MAX)).contains(&thousandths) {
-            return Err(bad_cores(number));
-        }
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "it is whole and within the range"
-        )]
-        let thousandths = thousandths as u32;
-        Self::from_thousandths(thousandths).ok_or_else(|| bad_cores(number))
+        // Read from the decimal digits: 0.1 is 100 thousandths, not 99.
+        format!("{number:.3}")
+            .replace('.', "")
+            .parse()
+            .ok()
+            .and_then(Self::from_thousandths)
+            .ok_or_else(|| bad_cores(number))
     }
 }
 

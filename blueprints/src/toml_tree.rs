@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use toml_parser::decoder::{Encoding, ScalarKind};
+use toml_parser::decoder::ScalarKind;
 use toml_parser::parser::{Event, EventKind, RecursionGuard, ValidateWhitespace, parse_document};
 use toml_parser::{ErrorSink, Expected, ParseError, Source};
 
@@ -26,21 +26,18 @@ pub(crate) fn parse(text: &str) -> Result<Table<'_>, Vec<Problem>> {
     let mut events = Vec::new();
     let mut errors: Vec<ParseError> = Vec::new();
     {
-        let mut keep = |event: Event| {
-            let kind = event.kind();
-            if !matches!(
-                kind,
-                EventKind::Whitespace | EventKind::Comment | EventKind::Newline
-            ) {
-                events.push(event);
-            }
-        };
-        let mut checked = ValidateWhitespace::new(&mut keep, source);
+        let mut checked = ValidateWhitespace::new(&mut events, source);
         let mut bounded = RecursionGuard::new(&mut checked, DEPTH);
         parse_document(&source.lex().into_vec(), &mut bounded, &mut errors);
     }
     let mut root = Table::new(Form::Header);
     if errors.is_empty() {
+        events.retain(|event| {
+            !matches!(
+                event.kind(),
+                EventKind::Whitespace | EventKind::Comment | EventKind::Newline
+            )
+        });
         let mut building = Building {
             source,
             rest: events.iter(),
@@ -285,13 +282,8 @@ impl<'text> Building<'text, '_> {
             let Some(event) = self.rest.next().filter(|_| kind == EventKind::SimpleKey) else {
                 continue;
             };
-            let Some(raw) = self.source.get(event) else {
-                continue;
-            };
-            let mut text = Cow::Borrowed(raw.as_str());
-            let bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-            if event.encoding().is_some() || !text.bytes().all(bare) {
-                text = Cow::Borrowed("");
+            let mut text = Cow::Borrowed("");
+            if let Some(raw) = self.source.get(event) {
                 raw.decode_key(&mut text, self.errors);
             }
             let span = event.span().start()..event.span().end();
@@ -337,20 +329,8 @@ impl<'text> Building<'text, '_> {
     }
 
     fn scalar(&mut self, event: &Event) -> Option<Value<'text>> {
-        let raw = self.source.get(event)?;
-        // Most texts stand as they are between their quotes.
-        if event.encoding() == Some(Encoding::BasicString)
-            && let Some(text) = raw
-                .as_str()
-                .strip_prefix('"')
-                .and_then(|text| text.strip_suffix('"'))
-            && text
-                .bytes()
-                .all(|byte| byte >= b' ' && byte != b'\\' && byte != b'"' && byte != 0x7F)
-        {
-            return Some(Value::Text(text.into()));
-        }
         let mut text = Cow::Borrowed("");
+        let raw = self.source.get(event)?;
         Some(match raw.decode_scalar(&mut text, self.errors) {
             ScalarKind::String => Value::Text(text),
             ScalarKind::Boolean(flag) => Value::Flag(flag),

@@ -1,11 +1,10 @@
 //! Routes and the gateway.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use super::{Check, Scene, steps};
 use crate::node::Step;
-use crate::{AuthBy, Code, PathMatch, Problem, Route, ServiceName, ValueMatch};
+use crate::{AuthBy, Code, Method, PathMatch, Problem, Route, ServiceName};
 
 impl Check<'_, '_> {
     pub(super) fn routes(&mut self, scene: &Scene<'_>) {
@@ -159,16 +158,41 @@ impl Check<'_, '_> {
     }
 
     fn duplicates(&mut self, routes: &[Route]) {
-        // By path first: that tells nearly all of them apart.
-        let mut seen: HashMap<(u8, Cow<'_, str>), Vec<usize>> =
-            HashMap::with_capacity(routes.len());
+        type Seen<'a> = HashMap<String, Vec<(usize, &'a [Method])>>;
+        let mut seen: Seen<'_> = HashMap::with_capacity(routes.len());
+        let any = ["*".to_owned()];
         for (number, route) in routes.iter().enumerate() {
-            let others = seen.entry(canonical(&route.path)).or_default();
-            let first = others
-                .iter()
-                .copied()
-                .find(|other| same(&routes[*other], route));
-            others.push(number);
+            let hosts = if route.host.is_empty() {
+                &any[..]
+            } else {
+                &route.host
+            };
+            let rest = format!(
+                "{} {:?} {:?}",
+                canonical(&route.path),
+                route
+                    .headers
+                    .iter()
+                    .map(|(k, v)| (k.to_ascii_lowercase(), v))
+                    .collect::<Vec<_>>(),
+                route.query
+            );
+            let mut first = None;
+            for host in hosts {
+                let others = seen
+                    .entry(format!("{} {rest}", host.to_ascii_lowercase()))
+                    .or_default();
+                // A route for one method is more telling than one for any.
+                let same = |methods: &[Method]| {
+                    (methods.is_empty() && route.methods.is_empty())
+                        || methods.iter().any(|method| route.methods.contains(method))
+                };
+                first = first.or(others
+                    .iter()
+                    .find(|(_, methods)| same(methods))
+                    .map(|(at, _)| *at));
+                others.push((number, &route.methods));
+            }
             if let Some(first) = first {
                 let problem = Problem::new(
                     Code::DuplicateRoute,
@@ -262,42 +286,11 @@ impl Check<'_, '_> {
     }
 }
 
-/// Whether two routes of the same path take some of the same requests, and
-/// neither says more about them.
-fn same(one: &Route, other: &Route) -> bool {
-    // A route for one method or host says more than one for any.
-    let methods = (one.methods.is_empty() && other.methods.is_empty())
-        || one
-            .methods
-            .iter()
-            .any(|method| other.methods.contains(method));
-    let named = |host: &String| {
-        other
-            .host
-            .iter()
-            .any(|other| other.eq_ignore_ascii_case(host))
-    };
-    let hosts = (one.host.is_empty() && other.host.is_empty()) || one.host.iter().any(named);
-    let alike = |one: &Headers, other: &Headers| {
-        let names = |headers: &Headers| -> Vec<(String, ValueMatch)> {
-            let headers = headers.iter();
-            headers
-                .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
-                .collect()
-        };
-        one.len() == other.len() && (one == other || names(one) == names(other))
-    };
-    methods && hosts && alike(&one.headers, &other.headers) && one.query == other.query
-}
-
-type Headers = BTreeMap<String, ValueMatch>;
-
-/// The way a path is matched, and the path with the names of its template's
-/// segments left out.
-fn canonical(path: &PathMatch) -> (u8, Cow<'_, str>) {
+/// A path with the names of its template's segments left out.
+fn canonical(path: &PathMatch) -> String {
     match path {
-        PathMatch::Prefix(path) => (0, path.trim_end_matches('/').into()),
-        PathMatch::Exact(path) => (1, path.into()),
+        PathMatch::Prefix(path) => format!("prefix {}", path.trim_end_matches('/')),
+        PathMatch::Exact(path) => format!("exact {path}"),
         PathMatch::Template(path) => {
             let segments: Vec<_> = path
                 .split('/')
@@ -307,7 +300,7 @@ fn canonical(path: &PathMatch) -> (u8, Cow<'_, str>) {
                     other => other,
                 })
                 .collect();
-            (2, segments.join("/").into())
+            format!("template {}", segments.join("/"))
         }
     }
 }

@@ -275,7 +275,7 @@ mod tests {
     use super::*;
 
     fn long_ago(path: &Path) {
-        let then = SystemTime::now() - Duration::from_mins(50);
+        let then = SystemTime::now() - Duration::from_secs(3600);
         fs::File::options()
             .write(true)
             .open(path)

@@ -282,7 +282,7 @@ async fn builds_run_side_by_side_but_not_more_than_allowed() {
         parallelism: 2,
         ..BuildOptions::default()
     };
-    tokio::time::timeout(Duration::from_mins(1), project.build_with(&options))
+    tokio::time::timeout(Duration::from_secs(60), project.build_with(&options))
         .await
         .unwrap()
         .unwrap();
