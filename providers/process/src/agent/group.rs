@@ -76,9 +76,7 @@ pub(super) fn resume(agent: &Rc<Agent>, lost: bool) {
             let _ = left(&agent, &id).await;
         });
     }
-    if !lost {
-        reap_strays(agent);
-    }
+    reap_strays(agent);
     let waited_for = agent
         .instances
         .borrow()
