@@ -14,6 +14,7 @@ mod project;
 mod report;
 mod rollout_view;
 mod run_events;
+mod status;
 mod stop;
 mod table;
 mod target;

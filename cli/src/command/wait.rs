@@ -7,11 +7,11 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::command::logs::known_services;
-use crate::command::status::{self, Status};
 use crate::diagnostic::Diagnostic;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::moment;
+use crate::status::{self, Status};
 use crate::view::{Case, Line, Told, Verdict};
 use crate::world::World;
 

@@ -1,0 +1,341 @@
+//! What runs in an environment, beside what its release asks for.
+
+use std::collections::BTreeMap;
+
+use platform_blueprint::Resolved;
+use platform_decide::group::GroupId;
+use platform_decide::observed::{GroupSeen, InstanceSeen, InstanceState, Observed, ResourceSeen};
+use platform_decide::release::{Release, ReleaseNumber};
+use platform_drive::lease::{self, Holder};
+use platform_drive::releases::History;
+use platform_port::{Target, TargetInfo};
+use serde::Serialize;
+
+use crate::error::CliError;
+use crate::world::World;
+
+mod page;
+
+/// A group of instances as the table has it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct GroupStatus {
+    service: String,
+    group: GroupId,
+    version: ReleaseNumber,
+    replicas: u32,
+    ready: usize,
+    state: &'static str,
+    restarts: u32,
+    /// Share of the service's requests, in thousandths; none where it takes none.
+    share: Option<u16>,
+    memory: Option<u64>,
+    started_at: Option<u64>,
+    instances: Vec<InstanceSeen>,
+}
+
+/// What runs in an environment.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Status {
+    project: String,
+    environment: String,
+    target: TargetInfo,
+    /// Whether all that the release asks for is there and ready.
+    pub(crate) ready: bool,
+    release: Option<ReleaseSeen>,
+    unfinished: Option<ReleaseNumber>,
+    run: Option<Holder>,
+    gateway: Option<GatewayStatus>,
+    services: Vec<GroupStatus>,
+    resources: BTreeMap<String, ResourceSeen>,
+    #[serde(skip)]
+    now: u64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct ReleaseSeen {
+    number: ReleaseNumber,
+    created_at: String,
+    commit: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct GatewayStatus {
+    url: String,
+    ready: bool,
+    revision: u64,
+}
+
+/// Looks at an environment. Changes nothing.
+pub(crate) async fn look(
+    world: &World,
+    resolved: &Resolved,
+    target: &dyn Target,
+) -> Result<Status, CliError> {
+    let store = target.store();
+    let history = History::read(store).await?;
+    let holder = lease::holder(store).await?;
+    let observed = target.observe().await?;
+    Ok(Status::of(
+        resolved,
+        target.info(),
+        &history,
+        holder,
+        &observed,
+        world.clock.millis(),
+    ))
+}
+
+impl Status {
+    fn of(
+        resolved: &Resolved,
+        target: TargetInfo,
+        history: &History,
+        holder: Option<Holder>,
+        observed: &Observed,
+        now: u64,
+    ) -> Self {
+        let mut services: Vec<GroupStatus> = observed
+            .groups
+            .iter()
+            .map(|(id, seen)| group_status(id, seen, observed))
+            .collect();
+        let release = history.current.as_ref();
+        services.extend(
+            release
+                .into_iter()
+                .flat_map(|release| missing(release, observed)),
+        );
+        services.sort_by(|one, other| one.group.cmp(&other.group));
+        let whole = services
+            .iter()
+            .all(|group| matches!(group.state, "ready" | "completed" | "none"));
+        let gateway = observed.gateway.as_ref().map(|seen| GatewayStatus {
+            url: seen.url.clone(),
+            ready: seen.ready,
+            revision: seen.revision,
+        });
+        let routed = release.is_none_or(|release| release.ingress.routes.is_empty())
+            || gateway.as_ref().is_some_and(|gateway| gateway.ready);
+        let resources: BTreeMap<String, ResourceSeen> = observed
+            .resources
+            .iter()
+            .map(|(name, seen)| (name.to_string(), seen.clone()))
+            .collect();
+        let answered = resources.values().all(|resource| resource.ready)
+            && release.is_none_or(|release| {
+                release
+                    .resources
+                    .keys()
+                    .all(|name| observed.resources.contains_key(name))
+            });
+        // A holder of this machine that has ended holds nothing any more.
+        let run = holder.filter(|holder| holder.owner.lives() != Some(false));
+        Self {
+            project: resolved.project.name.to_string(),
+            environment: resolved.environment.name.to_string(),
+            target,
+            ready: release.is_some() && whole && routed && answered,
+            release: release.map(|release| ReleaseSeen {
+                number: release.number,
+                created_at: release.created_at.clone(),
+                commit: release.commit.clone(),
+            }),
+            unfinished: history.head.unfinished.filter(|_| run.is_none()),
+            run,
+            gateway,
+            services,
+            resources,
+            now,
+        }
+    }
+
+    /// What is not ready and why, in a line each.
+    pub(crate) fn not_ready(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for group in &self.services {
+            if matches!(group.state, "missing" | "stopped") {
+                lines.push(format!("{} {}", group.group, group.state));
+            }
+            for instance in &group.instances {
+                if !matches!(
+                    instance.state,
+                    InstanceState::Ready | InstanceState::Completed | InstanceState::Stopping
+                ) {
+                    lines.push(instance_line(instance));
+                }
+            }
+        }
+        for (name, resource) in &self.resources {
+            if !resource.ready {
+                let why = resource.reason.as_deref().unwrap_or("it does not answer");
+                lines.push(format!("{name} not ready: {why}"));
+            }
+        }
+        if let Some(gateway) = &self.gateway
+            && !gateway.ready
+        {
+            lines.push("gateway not ready".to_owned());
+        }
+        lines
+    }
+
+    /// The services that are not ready.
+    pub(crate) fn services_not_ready(&self) -> Vec<String> {
+        let waiting = |group: &&GroupStatus| !matches!(group.state, "ready" | "completed" | "none");
+        self.services
+            .iter()
+            .filter(waiting)
+            .map(|group| group.service.clone())
+            .collect()
+    }
+
+    /// Instances that ended and will not be started again.
+    pub(crate) fn given_up(&self) -> impl Iterator<Item = &InstanceSeen> {
+        let instances = self.services.iter().flat_map(|group| &group.instances);
+        instances.filter(|instance| instance.state == InstanceState::Failed)
+    }
+
+    /// Whether a release is there that could be ready.
+    pub(crate) fn deployed(&self) -> bool {
+        self.release.is_some()
+    }
+
+    /// How each service stands: its name, and whether it is ready.
+    pub(crate) fn by_service(&self) -> BTreeMap<&str, bool> {
+        let mut all = BTreeMap::new();
+        for group in &self.services {
+            let ready = matches!(group.state, "ready" | "completed" | "none");
+            *all.entry(group.service.as_str()).or_insert(true) &= ready;
+        }
+        all
+    }
+
+    /// Where requests go in.
+    pub(crate) fn url(&self) -> Option<&str> {
+        self.gateway.as_ref().map(|gateway| gateway.url.as_str())
+    }
+
+    /// The same for some services alone; resources and the gateway stay.
+    pub(crate) fn only(mut self, services: &[String]) -> Self {
+        if !services.is_empty() {
+            self.services
+                .retain(|group| services.contains(&group.service));
+        }
+        self
+    }
+
+    /// Whether what is left after [`Status::only`] is ready.
+    pub(crate) fn all_ready(&self) -> bool {
+        self.deployed()
+            && !self.services.is_empty()
+            && self.not_ready().is_empty()
+            && self.services_not_ready().is_empty()
+    }
+}
+
+fn instance_line(instance: &InstanceSeen) -> String {
+    let mut line = format!("{} {}", instance.id, state_word(instance.state));
+    let why = instance.reason.as_ref().or(instance.last_exit.as_ref());
+    if let Some(why) = why {
+        line.push_str(": ");
+        line.push_str(why);
+    }
+    line
+}
+
+fn missing<'a>(
+    release: &'a Release,
+    observed: &'a Observed,
+) -> impl Iterator<Item = GroupStatus> + 'a {
+    release
+        .groups()
+        .filter(|group| !observed.groups.contains_key(&group.id))
+        .map(|group| GroupStatus {
+            service: group.id.service.to_string(),
+            version: group.id.version,
+            group: group.id,
+            replicas: group.replicas,
+            ready: 0,
+            state: if group.replicas == 0 {
+                "none"
+            } else if observed.groups.is_empty() {
+                "stopped"
+            } else {
+                "missing"
+            },
+            restarts: 0,
+            share: None,
+            memory: None,
+            started_at: None,
+            instances: Vec::new(),
+        })
+}
+
+fn group_status(id: &GroupId, seen: &GroupSeen, observed: &Observed) -> GroupStatus {
+    let split = observed
+        .gateway
+        .as_ref()
+        .and_then(|gateway| gateway.splits.get(&id.service));
+    let memory: u64 = seen
+        .instances
+        .iter()
+        .filter_map(|instance| instance.memory)
+        .sum();
+    GroupStatus {
+        service: id.service.to_string(),
+        group: id.clone(),
+        version: id.version,
+        replicas: seen.replicas,
+        ready: seen.count(InstanceState::Ready) + seen.count(InstanceState::Completed),
+        state: group_state(seen),
+        restarts: seen.restarts(),
+        share: split.map(|split| split.share(id).get()),
+        memory: (0 < memory).then_some(memory),
+        started_at: seen
+            .instances
+            .iter()
+            .filter_map(|instance| instance.started_at)
+            .min(),
+        instances: seen.instances.clone(),
+    }
+}
+
+/// A group's state is its worst instance's; that of enough ready ones is theirs.
+fn group_state(seen: &GroupSeen) -> &'static str {
+    const WORST: [InstanceState; 6] = [
+        InstanceState::Failed,
+        InstanceState::CrashLooping,
+        InstanceState::Restarting,
+        InstanceState::Unready,
+        InstanceState::Starting,
+        InstanceState::Stopping,
+    ];
+    if seen.replicas == 0 && seen.instances.is_empty() {
+        return "none";
+    }
+    if seen.instances.is_empty() {
+        return "stopped";
+    }
+    let ready = seen.count(InstanceState::Ready) + seen.count(InstanceState::Completed);
+    if seen.replicas as usize <= ready {
+        let completed = seen.count(InstanceState::Completed) == seen.instances.len();
+        return if completed { "completed" } else { "ready" };
+    }
+    WORST
+        .into_iter()
+        .find(|state| 0 < seen.count(*state))
+        .map_or("starting", state_word)
+}
+
+fn state_word(state: InstanceState) -> &'static str {
+    match state {
+        InstanceState::Starting => "starting",
+        InstanceState::Ready => "ready",
+        InstanceState::Unready => "unready",
+        InstanceState::Restarting => "restarting",
+        InstanceState::CrashLooping => "crash-looping",
+        InstanceState::Stopping => "stopping",
+        InstanceState::Completed => "completed",
+        InstanceState::Failed => "failed",
+    }
+}
