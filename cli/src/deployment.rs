@@ -284,7 +284,7 @@ fn missing(missing: &[Missing]) -> CliError {
     let diagnostics = missing
         .iter()
         .map(|one| match one {
-            Missing::Secret { secret, .. } => {
+            Missing::Secret { secret, .. } | Missing::GatewaySecret(secret) => {
                 Diagnostic::error("preflight::secret-unset", one.to_string())
                     .help(format!("run `platform secrets set {secret}`"))
             }

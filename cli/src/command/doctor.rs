@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::sys::statvfs::statvfs;
 use platform_blueprint::{Build, Resolved};
+use platform_decide::desired::secrets_of_gateway;
 use platform_drive::releases;
 use platform_port::{Finding, Severity};
 use platform_secrets::Keyring;
@@ -373,6 +374,7 @@ fn secrets(report: &mut Report, world: &World, resolved: &Resolved) {
         .flat_map(|service| service.env.values())
         .filter_map(|value| value.secret())
         .map(|reference| reference.secret.clone())
+        .chain(secrets_of_gateway(&resolved.gateway).into_iter().cloned())
         .collect();
     let set = match world.secrets().and_then(|file| Ok(file.versions()?)) {
         Ok(set) => set,

@@ -22,6 +22,9 @@ pub struct Ingress {
     pub routes: Vec<Route>,
     /// What the gateway needs to know of each service that has a port.
     pub services: BTreeMap<ServiceName, Upstream>,
+    /// Version of each secret that the gateway is handed: keys of certificates, hashes of API keys.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<SecretName, u32>,
 }
 
 /// What the gateway needs to know of a service.
@@ -97,6 +100,9 @@ pub enum Missing {
         /// The secret.
         secret: SecretName,
     },
+    /// A secret that the gateway is handed has not been set.
+    #[error("secret `{0}`, which the gateway is handed, is not set")]
+    GatewaySecret(SecretName),
 }
 
 impl Desired {
@@ -148,6 +154,15 @@ impl Desired {
                 },
             );
         }
+        let mut handed = BTreeMap::new();
+        for secret in secrets_of_gateway(&resolved.gateway) {
+            match secrets.get(secret) {
+                Some(version) => {
+                    handed.insert(secret.clone(), *version);
+                }
+                None => missing.push(Missing::GatewaySecret(secret.clone())),
+            }
+        }
         if !missing.is_empty() {
             return Err(missing);
         }
@@ -167,7 +182,7 @@ impl Desired {
             environment: resolved.environment.name.clone(),
             services,
             resources,
-            ingress: ingress_of(resolved),
+            ingress: ingress_of(resolved, handed),
         })
     }
 
@@ -183,6 +198,11 @@ impl Desired {
                 }
             }
             service.digest = service.spec.digest();
+        }
+        for (name, version) in &mut self.ingress.secrets {
+            if let Some(now) = versions.get(name) {
+                *version = *now;
+            }
         }
         self
     }
@@ -265,7 +285,15 @@ fn secrets_of(service: &Service) -> impl Iterator<Item = &SecretName> {
         .filter_map(|value| value.secret().map(|reference| &reference.secret))
 }
 
-fn ingress_of(resolved: &Resolved) -> Ingress {
+/// The secrets that the gateway is handed, each once.
+pub fn secrets_of_gateway(gateway: &Gateway) -> BTreeSet<&SecretName> {
+    let certificates = gateway.tls.iter().flat_map(|tls| &tls.certificates);
+    let keys = certificates.map(|certificate| &certificate.key);
+    keys.chain(gateway.api_keys.iter().map(|list| &list.keys))
+        .collect()
+}
+
+fn ingress_of(resolved: &Resolved, secrets: BTreeMap<SecretName, u32>) -> Ingress {
     let needed: BTreeSet<&str> = resolved
         .services
         .values()
@@ -292,5 +320,47 @@ fn ingress_of(resolved: &Resolved) -> Ingress {
         gateway: resolved.gateway.clone(),
         routes: resolved.routes.clone(),
         services,
+        secrets,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::group::Place;
+
+    const SECURED: &str = r#"
+        [project]
+        name = "shop"
+        [services.web]
+        command = ["web"]
+        port = 8081
+        [gateway]
+        tls = { certificates = [{ certificate = "shop.pem", key = "shop-key" }] }
+        api_keys = { keys = "partners" }
+    "#;
+
+    #[test]
+    fn the_gateway_is_handed_its_secrets_by_version() {
+        let blueprint = platform_blueprint::Blueprint::parse(SECURED, "platform.toml");
+        let blueprint = blueprint.unwrap().blueprint;
+        let resolved = blueprint.resolve(None).unwrap();
+        let artifact = Artifact {
+            key: Digest::of(b"web"),
+            place: Place::Installed,
+        };
+        let artifacts = BTreeMap::from([("web".parse().unwrap(), artifact)]);
+        let [key, list]: [SecretName; 2] = ["shop-key", "partners"].map(|n| n.parse().unwrap());
+        let set = BTreeMap::from([(key.clone(), 2)]);
+        assert_eq!(
+            Desired::new(&resolved, &artifacts, &set),
+            Err(vec![Missing::GatewaySecret(list.clone())])
+        );
+        let set = BTreeMap::from([(key.clone(), 2), (list.clone(), 1)]);
+        let desired = Desired::new(&resolved, &artifacts, &set).unwrap();
+        assert_eq!(desired.ingress.secrets, set);
+        let newer = BTreeMap::from([(key, 3), (list, 1)]);
+        assert_eq!(desired.with_secrets(&newer).ingress.secrets, newer);
     }
 }

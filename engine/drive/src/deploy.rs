@@ -49,13 +49,18 @@ impl Prepared {
         self.history.current.as_ref()
     }
 
-    /// Every secret that carrying the plan out, or taking it back, hands to a service.
+    /// Every secret that carrying the plan out, or taking it back, hands to a service or the gateway.
     pub fn secrets(&self) -> BTreeSet<SecretName> {
         [Some(&self.plan.release), self.current()]
             .into_iter()
             .flatten()
-            .flat_map(|release| release.services.values())
-            .flat_map(|placed| placed.spec.secrets.keys().cloned())
+            .flat_map(|release| {
+                let services = release.services.values();
+                services
+                    .flat_map(|placed| placed.spec.secrets.keys())
+                    .chain(release.ingress.secrets.keys())
+            })
+            .cloned()
             .collect()
     }
 }

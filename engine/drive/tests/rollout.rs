@@ -125,7 +125,10 @@ impl Scene {
                 .expect("a start");
         }
         let traffic = planned(&target, &first, None).await.traffic();
-        target.route(&traffic).await.expect("a route");
+        target
+            .route(&traffic, &SecretValues::new())
+            .await
+            .expect("a route");
         let second = desired(&shop(rollout, "debug"));
         let plan = planned(&target, &second, Some(&current)).await;
         let rolled = plan.steps.iter().find_map(|step| match &step.action {

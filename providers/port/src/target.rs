@@ -146,7 +146,9 @@ pub trait Target: Send + Sync {
     async fn ensure_gateway(&self) -> Result<(), TargetError>;
 
     /// Gives the gateway routes and shares; returns once it has confirmed them.
-    async fn route(&self, traffic: &Traffic) -> Result<(), TargetError>;
+    ///
+    /// - `secrets`: values at least of those that the ingress names
+    async fn route(&self, traffic: &Traffic, secrets: &SecretValues) -> Result<(), TargetError>;
 
     /// Creates a group, or brings it to so many instances of this spec.
     ///

@@ -1,14 +1,18 @@
 //! The gateway's configuration, joined from routes, shares and the instances that are ready.
 
+pub(crate) mod api_keys;
+mod public;
 mod route;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
-use platform_blueprint::{self as blueprint, ServiceName};
+use platform_blueprint::{self as blueprint, SecretName, ServiceName};
 use platform_decide::desired::{Ingress, Upstream};
 use platform_decide::group::GroupId;
 use platform_decide::traffic::{Split, Traffic};
 use platform_gateway_api as api;
+use platform_port::SecretValues;
 
 /// An instance that takes requests.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +36,18 @@ pub(crate) struct Parts<'a> {
     pub(crate) ready: &'a [ReadyInstance],
     /// Ports of the internal listeners, by service.
     pub(crate) internal: &'a BTreeMap<ServiceName, u16>,
+    /// Values of the secrets that the ingress names.
+    pub(crate) secrets: &'a SecretValues,
+    /// The folder of those that the gateway reads as files.
+    pub(crate) secret_files: &'a Path,
+    /// The folder of the blueprint.
+    pub(crate) root: &'a Path,
+}
+
+/// The file of a secret. Another version is another file, so that the gateway sees that it changed.
+pub(crate) fn key_file(folder: &Path, ingress: &Ingress, name: &SecretName) -> Option<PathBuf> {
+    let version = ingress.secrets.get(name)?;
+    Some(folder.join(format!("{name}.{version}")))
 }
 
 /// Joins a configuration; its revision is left at 0.
@@ -43,8 +59,8 @@ pub(crate) fn join(parts: &Parts<'_>) -> api::Config {
     let mut names: BTreeSet<&ServiceName> = parts.groups.iter().map(|id| &id.service).collect();
     if let Some(traffic) = parts.traffic {
         names.extend(traffic.ingress.services.keys());
-        public_side(&mut config, parts, &traffic.ingress);
-        let keys = keys_at(&traffic.ingress.gateway).map(|(service, _)| service);
+        public::side(&mut config, parts, &traffic.ingress);
+        let keys = public::keys_at(&traffic.ingress.gateway).map(|(service, _)| service);
         for (name, upstream) in &traffic.ingress.services {
             if (upstream.internal || keys == Some(name.as_str()))
                 && let Some(port) = parts.internal.get(name)
@@ -66,6 +82,7 @@ pub(crate) fn join(parts: &Parts<'_>) -> api::Config {
             .insert(name.to_string(), service(parts, name));
     }
     if let Some(traffic) = parts.traffic {
+        let keys = public::api_keys(parts, &traffic.ingress);
         let routes = traffic.ingress.routes.iter().enumerate();
         config.routes = routes
             // A route to what is not there at all would be refused with everything else.
@@ -75,7 +92,7 @@ pub(crate) fn join(parts: &Parts<'_>) -> api::Config {
                     .as_ref()
                     .is_none_or(|name| config.services.contains_key(name.as_str()))
             })
-            .map(|(index, written)| route::route(index, written, &traffic.ingress))
+            .map(|(index, written)| route::route(index, written, &traffic.ingress, &keys))
             .collect();
     }
     config
@@ -83,63 +100,6 @@ pub(crate) fn join(parts: &Parts<'_>) -> api::Config {
 
 fn millis(period: blueprint::Period) -> u64 {
     u64::try_from(period.duration().as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The service of the project that has the signing keys, and the path there.
-fn keys_at(gateway: &blueprint::Gateway) -> Option<(&str, &str)> {
-    let (service, path) = gateway.jwt.as_ref()?.jwks.as_deref()?.split_once(':')?;
-    (path.starts_with('/') && !path.starts_with("//")).then_some((service, path))
-}
-
-/// Where the signing keys are.
-fn keys_url(jwt: &blueprint::Jwt, parts: &Parts<'_>, gateway: &blueprint::Gateway) -> String {
-    if let Some((service, path)) = keys_at(gateway)
-        && let Some(port) = parts
-            .internal
-            .iter()
-            .find(|(name, _)| name.as_str() == service)
-            .map(|(_, port)| port)
-    {
-        return format!("http://127.0.0.1:{port}{path}");
-    }
-    jwt.jwks
-        .clone()
-        .unwrap_or_else(|| format!("{}/.well-known/jwks.json", jwt.issuer.trim_end_matches('/')))
-}
-
-fn public_side(config: &mut api::Config, parts: &Parts<'_>, ingress: &Ingress) {
-    let gateway = &ingress.gateway;
-    let limits = api::ListenerLimits {
-        head_ms: millis(gateway.limits.header_time),
-        idle_ms: millis(gateway.limits.body_pause),
-        keep_alive_ms: millis(gateway.limits.idle),
-        connections: gateway.limits.connections,
-    };
-    let address = |port: blueprint::Port| std::net::SocketAddr::new(gateway.address, port.get());
-    config.listeners.push(api::Listener {
-        name: "public".to_owned(),
-        address: address(gateway.port).to_string(),
-        kind: api::ListenerKind::Public,
-        tls: None,
-        limits,
-    });
-    config.trusted_proxies.clone_from(&gateway.trust);
-    config.max_requests = gateway.limits.requests;
-    config.access_log.sample = if gateway.access_log.on {
-        u32::from(gateway.access_log.sample.tenths())
-    } else {
-        0
-    };
-    config
-        .access_log
-        .redact_query
-        .extend(gateway.access_log.redact.iter().cloned());
-    config.identity = gateway.jwt.as_ref().map(|jwt| api::Identity {
-        issuer: jwt.issuer.clone(),
-        audiences: jwt.audience.clone(),
-        jwks: api::Jwks::Url(keys_url(jwt, parts, gateway)),
-        leeway_seconds: jwt.leeway.duration().as_secs(),
-    });
 }
 
 fn service(parts: &Parts<'_>, name: &ServiceName) -> api::Service {
@@ -343,6 +303,7 @@ mod tests {
             gateway: blueprint::Gateway::default(),
             routes: vec![route.clone(), route],
             services: BTreeMap::from([("orders".parse().unwrap(), upstream)]),
+            secrets: BTreeMap::new(),
         }
     }
 
@@ -372,6 +333,9 @@ mod tests {
             groups: &BTreeSet::from([old, new]),
             ready: &ready,
             internal: &BTreeMap::from([(orders, 22_000)]),
+            secrets: &SecretValues::new(),
+            secret_files: Path::new("/secrets"),
+            root: Path::new("/shop"),
         });
         let service = &config.services["orders"];
         assert_eq!(service.versions["r1"].weight, 950);
@@ -449,9 +413,51 @@ mod tests {
             groups: &groups,
             ready: &ready,
             internal: &internal.collect(),
+            secrets: &secrets(),
+            secret_files: Path::new("/secrets"),
+            root: Path::new("/shop"),
         });
         assert_eq!(config.validate(), Ok(()));
         config
+    }
+
+    /// The keys `key` and `list`.
+    fn secrets() -> SecretValues {
+        let list = format!("partner {} orders:read", "ab".repeat(32));
+        [("key", "PEM".to_owned()), ("list", list)]
+            .map(|(name, value)| {
+                let value = platform_port::SecretValue::new(value);
+                (name.parse().unwrap(), value)
+            })
+            .into()
+    }
+
+    #[test]
+    fn keys_and_certificates_come_from_secrets() {
+        let config = joined(|ingress| {
+            let gateway = serde_json::json!({
+                "tls": { "certificates": [{ "certificate": "tls/shop.pem", "key": "key" }] },
+                "api_keys": { "keys": "list", "header": "x-key" },
+            });
+            ingress.gateway = serde_json::from_value(gateway).unwrap();
+            ingress.secrets = [("key", 3), ("list", 1)]
+                .map(|(name, version)| (name.parse().unwrap(), version))
+                .into();
+            let auth = serde_json::json!({ "by": ["api-key"], "scopes": ["orders:read"] });
+            ingress.routes[0].auth = Some(serde_json::from_value(auth).unwrap());
+        });
+        let public = &config.listeners[0];
+        assert_eq!((public.name.as_str(), public.https), ("public", Some(8443)));
+        let secured = &config.listeners[1];
+        assert_eq!(secured.address, "127.0.0.1:8443");
+        let pair = &secured.tls.as_ref().unwrap().certificates[0];
+        assert_eq!(pair.certificate, "/shop/tls/shop.pem");
+        assert_eq!(pair.key, "/secrets/key.3");
+        let auth = config.routes[0].auth.as_ref().unwrap();
+        assert!(!auth.tokens);
+        assert_eq!(auth.key_header, "x-key");
+        assert_eq!(auth.api_keys[0].name, "partner");
+        assert!(!text(&config).contains("PEM"));
     }
 
     fn text(value: &impl serde::Serialize) -> String {

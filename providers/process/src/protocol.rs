@@ -10,7 +10,7 @@
 //! | `PUT /resources/NAME` with a `DesiredResource` | 204 |
 //! | `DELETE /resources/NAME?data=BOOL` | 204 |
 //! | `PUT /gateway` with [`EnsureGateway`] | 204 |
-//! | `PUT /traffic` with a `Traffic` | 204 once the gateway has confirmed it |
+//! | `PUT /traffic` with [`RouteTraffic`] | 204 once the gateway has confirmed it |
 //! | `GET /tallies` | `platform_port::Tallies` |
 //! | `GET /surroundings?service=S&instance=I` | [`ExecSurroundings`] |
 //! | `GET /address?name=N&port=P` | [`Address`] |
@@ -24,6 +24,7 @@ use std::path::PathBuf;
 
 use platform_blueprint::SecretName;
 use platform_decide::group::GroupSpec;
+use platform_decide::traffic::Traffic;
 use serde::{Deserialize, Serialize};
 
 /// What an agent is.
@@ -50,6 +51,15 @@ pub(crate) struct Changes {
 pub(crate) struct EnsureGroup {
     /// The group.
     pub(crate) group: GroupSpec,
+    /// Values by name. The socket is its owner's alone.
+    pub(crate) secrets: BTreeMap<SecretName, String>,
+}
+
+/// What the gateway should do with requests, with the values of its secrets.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct RouteTraffic {
+    /// Routes and shares.
+    pub(crate) traffic: Traffic,
     /// Values by name. The socket is its owner's alone.
     pub(crate) secrets: BTreeMap<SecretName, String>,
 }

@@ -23,7 +23,7 @@ use crate::build_id::build_id;
 use crate::client::{self, AgentClient, AgentError};
 use crate::layout::Layout;
 use crate::options::AgentOptions;
-use crate::protocol::{Changes, EnsureGateway, EnsureGroup};
+use crate::protocol::{Changes, EnsureGateway, EnsureGroup, RouteTraffic};
 use crate::store::FileStore;
 use crate::{PROVIDER, durable, exec, log, preflight, removal, unattended};
 
@@ -277,8 +277,17 @@ impl Target for ProcessTarget {
             .await
     }
 
-    async fn route(&self, traffic: &Traffic) -> Result<(), TargetError> {
-        self.change("route traffic", Method::PUT, "/traffic", traffic)
+    async fn route(&self, traffic: &Traffic, secrets: &SecretValues) -> Result<(), TargetError> {
+        let asked = &traffic.ingress.secrets;
+        let body = RouteTraffic {
+            traffic: traffic.clone(),
+            secrets: secrets
+                .iter()
+                .filter(|(name, _)| asked.contains_key(*name))
+                .map(|(name, value)| (name.clone(), value.reveal().to_owned()))
+                .collect(),
+        };
+        self.change("route traffic", Method::PUT, "/traffic", &body)
             .await
     }
 

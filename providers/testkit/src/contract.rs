@@ -121,8 +121,11 @@ pub async fn group_life(target: &dyn Target, group: &GroupSpec, traffic: &Traffi
         seen.gateway.as_ref().is_some_and(|g| g.ready)
     })
     .await;
-    target.route(traffic).await.expect("routes");
-    target.route(traffic).await.expect("the same routes again");
+    target.route(traffic, &secrets).await.expect("routes");
+    target
+        .route(traffic, &secrets)
+        .await
+        .expect("the same routes again");
     for replicas in [1, 3, 1] {
         let group = GroupSpec {
             replicas,

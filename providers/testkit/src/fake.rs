@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use platform_blueprint::ResourceName;
+use platform_blueprint::{ResourceName, SecretName};
 use platform_decide::desired::{Desired, DesiredResource};
 use platform_decide::digest::Digest;
 use platform_decide::group::{GroupId, GroupSpec};
@@ -365,7 +365,12 @@ impl Target for FakeTarget {
             .await
     }
 
-    async fn route(&self, traffic: &Traffic) -> Result<(), TargetError> {
+    async fn route(&self, traffic: &Traffic, secrets: &SecretValues) -> Result<(), TargetError> {
+        let unknown = |name: &&SecretName| !secrets.contains_key(*name);
+        if let Some(name) = traffic.ingress.secrets.keys().find(unknown) {
+            let why = format!("the value of secret `{name}` was not handed over");
+            return Err(TargetError::refused(PROVIDER, "route traffic", why));
+        }
         let splits: Vec<String> = traffic
             .splits
             .values()

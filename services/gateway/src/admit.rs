@@ -70,6 +70,9 @@ fn describe(session: &mut Session, context: &mut RequestContext) -> Result<Asker
     if context.gateway.is_draining() {
         session.set_keepalive(None);
     }
+    if let Some(port) = listener.and_then(|listener| listener.https) {
+        return Err(to_https(&context.host, &context.target, port));
+    }
     let route = found?;
     context.route = Some(route.clone());
     Ok(Asker {
@@ -229,6 +232,15 @@ fn find(snapshot: &Snapshot, head: &RequestHeader, host: &str) -> Result<Arc<Rou
         }
         Found::Nothing => Err(nothing_here()),
     }
+}
+
+/// Sends the client to the same place over TLS.
+fn to_https(host: &str, target: &str, port: u16) -> Own {
+    let location = match port {
+        443 => format!("https://{host}{target}"),
+        port => format!("https://{host}:{port}{target}"),
+    };
+    Own::new(308, "https", "").header("location", location)
 }
 
 fn redirect(session: &Session, context: &RequestContext, route: &Route) -> Option<Own> {

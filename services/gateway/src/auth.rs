@@ -10,9 +10,6 @@ use crate::answer::Own;
 use crate::identity::Verifier;
 use crate::jwt::Claims;
 
-/// The header API keys come in.
-const API_KEY: &str = "x-api-key";
-
 /// Who a request is from, as far as it was verified.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Caller {
@@ -54,7 +51,7 @@ pub(crate) async fn check(
     verifier: Option<&Arc<Verifier>>,
     headers: &HeaderMap,
 ) -> Result<Caller, Own> {
-    if let Some(value) = headers.get(API_KEY)
+    if let Some(value) = headers.get(auth.key_header.as_str())
         && !auth.api_keys.is_empty()
     {
         let Some(key) = find_key(&auth.api_keys, value.as_bytes()) else {
@@ -75,7 +72,7 @@ pub(crate) async fn check(
                 .eq_ignore_ascii_case("bearer")
                 .then(|| token.trim_start())
         });
-    match (token, verifier) {
+    match (token.filter(|_| auth.tokens), verifier) {
         (Some(token), Some(verifier)) => {
             let claims = verifier.verify(token).await.map_err(|rejected| {
                 tracing::debug!(%rejected, "a token is not taken");
@@ -153,7 +150,7 @@ mod tests {
         let check = async |key: Option<&str>| {
             let mut headers = HeaderMap::new();
             if let Some(key) = key {
-                headers.insert(API_KEY, key.parse().unwrap());
+                headers.insert("x-api-key", key.parse().unwrap());
             }
             match check(&auth, None, &headers).await {
                 Ok(caller) => caller.subject().unwrap_or("").to_string(),

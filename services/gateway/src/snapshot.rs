@@ -36,6 +36,8 @@ pub(crate) struct ListenerState {
     /// The route of an internal listener.
     pub(crate) internal: Option<Arc<RouteState>>,
     pub(crate) secured: Option<Arc<Secured>>,
+    /// Sends every request to HTTPS on this port.
+    pub(crate) https: Option<u16>,
 }
 
 /// One route with the service it leads to.
@@ -129,6 +131,7 @@ impl Snapshot {
                     limits: listener.limits.clone(),
                     internal,
                     secured: secured.get(&listener.name).cloned(),
+                    https: listener.https,
                 };
                 (listener.name.clone(), state)
             })

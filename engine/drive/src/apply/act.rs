@@ -45,9 +45,12 @@ impl Actor<'_> {
             Action::RouteEarly => {
                 let observed = target.observe().await?;
                 let traffic = self.plan.early_traffic(&observed, self.means.current);
-                Ok(target.route(&traffic).await?)
+                Ok(target.route(&traffic, self.means.secrets).await?)
             }
-            Action::Route => Ok(target.route(&self.plan.traffic()).await?),
+            Action::Route => {
+                let traffic = self.plan.traffic();
+                Ok(target.route(&traffic, self.means.secrets).await?)
+            }
             Action::Start { group, .. } => self.start(group).await,
             Action::Rollout { members, policy } => {
                 let outcome = rollout::run(

@@ -222,7 +222,7 @@ impl<'a> Driver<'a> {
             Move::Route { splits } => {
                 let mut traffic = self.plan.early_traffic(observed, self.means.current);
                 traffic.splits.extend(splits);
-                target.route(&traffic).await
+                target.route(&traffic, self.means.secrets).await
             }
             Move::Remove { group } => target.remove_group(&group).await,
         }

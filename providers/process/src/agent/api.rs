@@ -14,7 +14,6 @@ use hyper_util::rt::TokioIo;
 use platform_decide::desired::DesiredResource;
 use platform_decide::group::GroupId;
 use platform_decide::observed::InstanceState;
-use platform_decide::traffic::Traffic;
 use platform_port::{LaneTally, Tallies};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -26,7 +25,7 @@ use super::{group, observe, resource, start};
 use crate::probe::local;
 use crate::process_table::EXEC_VARIABLE;
 use crate::protocol::{
-    Address, AgentInfo, Changes, EnsureGateway, EnsureGroup, ExecSurroundings, Fault,
+    Address, AgentInfo, Changes, EnsureGateway, EnsureGroup, ExecSurroundings, Fault, RouteTraffic,
 };
 
 /// Larger than any blueprint.
@@ -179,9 +178,9 @@ async fn dispatch(agent: &Rc<Agent>, request: Request<Incoming>) -> Answer {
             .await
         }
         ("PUT", ["traffic"]) => {
-            let traffic: Traffic = body(request).await?;
+            let asked: RouteTraffic = body(request).await?;
             detached(agent, |agent| async move {
-                agent.gateway.route(&agent, traffic).await
+                agent.gateway.route(&agent, asked).await
             })
             .await
         }

@@ -6,16 +6,19 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use platform_blueprint::SecretName;
 use platform_decide::group::GroupId;
 use platform_decide::observed::InstanceState;
 use platform_decide::traffic::Traffic;
 use platform_gateway_api::Config;
 use platform_gateway_api::client::{Client, ClientError};
+use platform_port::{SecretValue, SecretValues};
 use tokio::sync::{Mutex, watch};
 
 use super::state::Agent;
+use super::{gateway_secrets, sealed};
 use crate::gateway_config::{self, Parts, ReadyInstance};
-use crate::protocol::Fault;
+use crate::protocol::{Fault, RouteTraffic};
 use crate::recorded::GatewayProgram;
 
 /// How long a gateway may take to answer.
@@ -40,6 +43,26 @@ pub(super) struct Gateway {
     /// Why it did not take its last configuration.
     trouble: RefCell<Option<String>>,
     pub(super) wanted: watch::Sender<Wanted>,
+}
+
+/// Why the gateway was not given what is wanted.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PushError {
+    /// It did not take it.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A key could not be put where the gateway reads it.
+    #[error("cannot write a key for the gateway: {0}")]
+    Key(#[from] std::io::Error),
+    /// A secret is not known, as after a restart without the identity it was sealed for.
+    #[error("the value of secret `{0}` is not known; deploy again")]
+    Unknown(SecretName),
+}
+
+/// What was wanted before.
+struct Before {
+    traffic: Option<Traffic>,
+    secrets: SecretValues,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,10 +150,21 @@ impl Gateway {
     }
 
     /// Gives the gateway what is wanted now, if that differs from what it has.
-    pub(super) async fn push(&self, agent: &Agent) -> Result<(), ClientError> {
+    pub(super) async fn push(&self, agent: &Agent) -> Result<(), PushError> {
         let _one_at_a_time = self.pushing.lock().await;
         if !self.answers() {
             return Ok(());
+        }
+        let ingress = {
+            let kept = agent.kept.borrow();
+            kept.traffic.as_ref().map(|traffic| traffic.ingress.clone())
+        };
+        if let Some(ingress) = &ingress {
+            let known = |name: &&SecretName| agent.secrets.borrow().gateway.contains_key(*name);
+            if let Some(unknown) = ingress.secrets.keys().find(|name| !known(name)) {
+                return Err(PushError::Unknown(unknown.clone()));
+            }
+            gateway_secrets::write(agent, ingress)?;
         }
         let mut config = wanted_config(agent);
         let in_force = self.in_force.borrow().clone();
@@ -147,19 +181,46 @@ impl Gateway {
         config.revision = self.revision() + 1;
         self.client.put_config(&config).await?;
         self.take_in(&config);
+        if let Some(ingress) = &ingress {
+            gateway_secrets::prune(agent, ingress);
+        }
         agent.touch();
         Ok(())
     }
 
     /// Routes and shares as asked; returns once they are confirmed, or says why they are not.
-    pub(super) async fn route(&self, agent: &Agent, traffic: Traffic) -> Result<(), Fault> {
+    pub(super) async fn route(&self, agent: &Agent, asked: RouteTraffic) -> Result<(), Fault> {
         if agent.kept.borrow().gateway.is_none() {
             return Err(Fault::new(
                 "gateway::not-running",
                 "no gateway runs here yet",
             ));
         }
-        let before = agent.kept.borrow_mut().traffic.replace(traffic);
+        let values: SecretValues = asked
+            .secrets
+            .into_iter()
+            .map(|(name, value)| (name, SecretValue::new(value)))
+            .collect();
+        gateway_secrets::check(&asked.traffic.ingress, &values)?;
+        let before = Before {
+            traffic: agent.kept.borrow_mut().traffic.replace(asked.traffic),
+            secrets: std::mem::replace(&mut agent.secrets.borrow_mut().gateway, values),
+        };
+        let taken = self.take(agent).await;
+        let changed = agent.secrets.borrow().gateway != before.secrets;
+        match taken {
+            Ok(()) if changed => sealed::save(agent),
+            Ok(()) => Ok(()),
+            Err(fault) => {
+                agent.kept.borrow_mut().traffic = before.traffic;
+                agent.secrets.borrow_mut().gateway = before.secrets;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Waits until the gateway has confirmed what is wanted now.
+    async fn take(&self, agent: &Agent) -> Result<(), Fault> {
         for _ in 0..3 {
             if !agent.wait_until(ANSWER_WITHIN, || self.answers()).await {
                 break;
@@ -169,16 +230,13 @@ impl Gateway {
                     agent.touch();
                     return Ok(agent.keep().await?);
                 }
-                Err(ClientError::Refused(reasons)) => {
-                    agent.kept.borrow_mut().traffic = before;
-                    let error = ClientError::Refused(reasons);
+                Err(PushError::Client(error @ ClientError::Refused(_))) => {
                     return Err(Fault::new("gateway::refused", error.to_string()));
                 }
                 // It may have died just now; its successor will be asked.
                 Ok(()) | Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
-        agent.kept.borrow_mut().traffic = before;
         Err(Fault::new("gateway::silent", "the gateway does not answer")
             .with_help("run `platform logs --service gateway`"))
     }
@@ -262,6 +320,9 @@ fn wanted_config(agent: &Agent) -> Config {
         groups: &groups,
         ready: &ready,
         internal: &internal,
+        secrets: &agent.secrets.borrow().gateway,
+        secret_files: &gateway_secrets::folder(agent),
+        root: &agent.options.root,
     })
 }
 
@@ -274,7 +335,8 @@ pub(super) async fn pushing(agent: Rc<Agent>) {
         if let Err(error) = pushed {
             tracing::warn!(%error, "the gateway did not take its configuration");
             tokio::time::sleep(Duration::from_millis(100)).await;
-            if !matches!(error, ClientError::Refused(_)) {
+            if matches!(error, PushError::Client(ref error) if !matches!(error, ClientError::Refused(_)))
+            {
                 continue;
             }
         }

@@ -10,8 +10,8 @@ use platform_decide::group::{GroupId, GroupSpec, Need};
 use platform_port::SecretValue;
 
 use super::instance::{Instance, supervise};
-use super::state::{Agent, End};
-use super::{resource, save_secrets};
+use super::state::{Agent, End, Secrets};
+use super::{resource, sealed};
 use crate::durable;
 use crate::keeper;
 use crate::log;
@@ -180,12 +180,14 @@ pub(super) async fn ensure(agent: &Rc<Agent>, asked: EnsureGroup) -> Result<(), 
     let known = agent
         .secrets
         .borrow()
+        .groups
         .get(&group.id)
         .cloned()
         .unwrap_or_default();
     if known != values {
-        agent.secrets.borrow_mut().insert(group.id.clone(), values);
-        save_secrets(agent)?;
+        let id = group.id.clone();
+        agent.secrets.borrow_mut().groups.insert(id, values);
+        sealed::save(agent)?;
     }
     if agent.kept.borrow().leaving.contains_key(&group.id) {
         left(agent, &group.id).await?;
@@ -293,10 +295,11 @@ async fn left(agent: &Rc<Agent>, id: &GroupId) -> Result<(), Fault> {
     if agent
         .secrets
         .borrow_mut()
+        .groups
         .remove(id)
         .is_some_and(|own| !own.is_empty())
     {
-        save_secrets(agent)?;
+        sealed::save(agent)?;
     }
     prune_logs(agent);
     agent.touch();
@@ -361,7 +364,7 @@ pub(super) async fn stop_all(agent: &Rc<Agent>) -> Result<(), Fault> {
         kept.traffic = None;
     }
     agent.keep().await?;
-    agent.secrets.borrow_mut().clear();
+    *agent.secrets.borrow_mut() = Secrets::default();
     let sealed = agent.layout.sealed_secrets();
     if sealed.exists() {
         fs::remove_file(&sealed)

@@ -5,16 +5,17 @@ mod child;
 mod engine;
 mod gateway;
 mod gateway_process;
+mod gateway_secrets;
 mod group;
 mod instance;
 mod observe;
 mod resource;
+mod sealed;
 mod start;
 mod state;
 mod stop;
 mod watch;
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::process::ExitCode;
@@ -22,13 +23,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use platform_port::SecretValue;
-use platform_secrets::Keyring;
 use tokio::net::UnixListener;
 
 pub(crate) use engine::program as engine_program;
 pub(crate) use start::user_of;
-use state::{Agent, End, Found, Secrets};
+use state::{Agent, End, Found};
 
 use crate::durable::{self, StateError, Survives};
 use crate::identity::ProcessIdentity;
@@ -108,7 +107,7 @@ async fn begin(options: &AgentOptions) -> Result<(Rc<Agent>, UnixListener, File)
     let _ = fs::remove_file(&socket);
     let listener = UnixListener::bind(&socket)
         .map_err(|error| BeginError::Listen(socket.display().to_string(), error))?;
-    let secrets = load_secrets(&layout);
+    let secrets = sealed::load(&layout);
     let known = recovered.value;
     let lost = known.is_none();
     let agent = Agent::new(Found {
@@ -221,52 +220,4 @@ async fn watch_keeper(agent: Rc<Agent>) {
         }
         Err(error) => tracing::error!(%error, "cannot start a new keeper"),
     }
-}
-
-fn load_secrets(layout: &Layout) -> Secrets {
-    let Ok(sealed) = fs::read(layout.sealed_secrets()) else {
-        return Secrets::new();
-    };
-    let open = || -> Result<Secrets, Box<dyn std::error::Error>> {
-        let keyring = Keyring::load_or_create()?;
-        let plain = keyring.open(&sealed)?;
-        let values: BTreeMap<_, BTreeMap<_, String>> = serde_json::from_slice(&plain)?;
-        Ok(values
-            .into_iter()
-            .map(|(group, own)| {
-                let own = own
-                    .into_iter()
-                    .map(|(name, value)| (name, SecretValue::new(value)));
-                (group, own.collect())
-            })
-            .collect())
-    };
-    open().unwrap_or_else(|error| {
-        tracing::error!(%error, "secrets cannot be unsealed; they come with the next deploy");
-        Secrets::new()
-    })
-}
-
-/// Seals the secrets away, so that services can be started again after a restart of the machine.
-fn save_secrets(agent: &Agent) -> Result<(), crate::protocol::Fault> {
-    let path = agent.layout.sealed_secrets();
-    let seal = || -> Result<Vec<u8>, Box<dyn std::error::Error>> {
-        let secrets = agent.secrets.borrow();
-        let plain: BTreeMap<_, BTreeMap<_, &str>> = secrets
-            .iter()
-            .map(|(group, own)| {
-                let own = own.iter().map(|(name, value)| (name, value.reveal()));
-                (group, own.collect())
-            })
-            .collect();
-        Ok(Keyring::load_or_create()?.seal(&serde_json::to_vec(&plain)?)?)
-    };
-    let sealed = seal().map_err(|error| {
-        crate::protocol::Fault::new(
-            "secrets::not-sealed",
-            format!("cannot seal secrets: {error}"),
-        )
-    })?;
-    durable::replace(&path, &sealed, Survives::PowerLoss)?;
-    Ok(())
 }

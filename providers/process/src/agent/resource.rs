@@ -64,6 +64,7 @@ pub(super) fn url(agent: &Agent, name: &ResourceName) -> Result<String, String> 
     if let Some(external) = &resource.external {
         let secrets = agent.secrets.borrow();
         return secrets
+            .groups
             .values()
             .find_map(|own| own.get(&external.secret))
             .map(|value| value.reveal().to_owned())

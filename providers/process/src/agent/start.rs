@@ -132,7 +132,7 @@ pub(super) fn surroundings_of(
         instance: &instance.name,
         port: instance.record().port,
         needs,
-        secrets: secrets.get(&instance.group).unwrap_or(&none),
+        secrets: secrets.groups.get(&instance.group).unwrap_or(&none),
         secret_files: &secret_folder(agent, instance),
         project: &agent.options.project,
         environment: &agent.options.environment,

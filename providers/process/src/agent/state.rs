@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use platform_blueprint::{ResourceName, SecretName};
+use platform_blueprint::ResourceName;
 use platform_decide::group::GroupId;
-use platform_port::SecretValue;
+use platform_port::SecretValues;
 use tokio::sync::watch;
 
 use super::gateway::Gateway;
@@ -21,8 +21,14 @@ use crate::options::AgentOptions;
 use crate::ports::{self, LastingPorts};
 use crate::recorded::Kept;
 
-/// Values of secrets, by the group they were handed for.
-pub(super) type Secrets = BTreeMap<GroupId, BTreeMap<SecretName, SecretValue>>;
+/// Values of secrets, by whom they were handed for.
+#[derive(Debug, Default)]
+pub(super) struct Secrets {
+    /// By group.
+    pub(super) groups: BTreeMap<GroupId, SecretValues>,
+    /// The gateway's.
+    pub(super) gateway: SecretValues,
+}
 
 /// One agent.
 pub(super) struct Agent {

@@ -16,7 +16,12 @@ fn value_match(wanted: &blueprint::ValueMatch) -> api::ValueMatch {
     }
 }
 
-pub(super) fn route(index: usize, written: &blueprint::Route, ingress: &Ingress) -> api::Route {
+pub(super) fn route(
+    index: usize,
+    written: &blueprint::Route,
+    ingress: &Ingress,
+    keys: &[api::ApiKey],
+) -> api::Route {
     let gateway = &ingress.gateway;
     let values = |written: &BTreeMap<String, blueprint::ValueMatch>| {
         written
@@ -65,7 +70,10 @@ pub(super) fn route(index: usize, written: &blueprint::Route, ingress: &Ingress)
         },
         retries: retries(&written.retries, gateway),
         rate_limit: written.rate_limit.as_ref().map(rate_limit),
-        auth: written.auth.as_ref().map(auth),
+        auth: written
+            .auth
+            .as_ref()
+            .map(|wanted| auth(wanted, gateway, keys)),
         cors: written.cors.as_ref().map(cors),
         request_headers: header_changes(&written.request_headers),
         response_headers: answer_headers(written),
@@ -157,12 +165,26 @@ fn cors(written: &blueprint::Cors) -> api::Cors {
     }
 }
 
-fn auth(written: &blueprint::Auth) -> api::Auth {
+fn auth(
+    written: &blueprint::Auth,
+    gateway: &blueprint::Gateway,
+    keys: &[api::ApiKey],
+) -> api::Auth {
+    let by = |proof| written.by.contains(&proof);
     api::Auth {
         scopes: written.scopes.clone(),
         roles: written.roles.clone(),
         audiences: written.audience.iter().cloned().collect(),
-        api_keys: Vec::new(),
+        tokens: by(blueprint::AuthBy::Jwt),
+        api_keys: if by(blueprint::AuthBy::ApiKey) {
+            keys.to_vec()
+        } else {
+            Vec::new()
+        },
+        key_header: gateway.api_keys.as_ref().map_or_else(
+            || api::Auth::default().key_header,
+            |list| list.header.clone(),
+        ),
         optional: written.optional,
     }
 }

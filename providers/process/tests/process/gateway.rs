@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use platform_decide::traffic::{Share, Split};
-use platform_port::Target;
+use platform_port::{SecretValues, Target};
 
 use crate::world::{World, ask, example, free_port, group, kill_9, service, traffic};
 
@@ -78,7 +78,7 @@ async fn serving(world: &World, port: u16) -> platform_decide::group::GroupSpec 
         .await;
     world
         .target
-        .route(&traffic(port, &orders.id))
+        .route(&traffic(port, &orders.id), &SecretValues::new())
         .await
         .expect("routes");
     world.ensure(&orders).await;
@@ -111,13 +111,17 @@ async fn what_is_ready_answers_and_a_change_drops_nothing() {
         preview: None,
     };
     half.splits.insert(new.id.service.clone(), split);
-    world.target.route(&half).await.expect("half and half");
+    world
+        .target
+        .route(&half, &SecretValues::new())
+        .await
+        .expect("half and half");
     load.asked(40).await;
     let tallies = world.target.tallies().await.expect("tallies");
     assert!(tallies.lanes[&new.id].requests > 0);
     world
         .target
-        .route(&traffic(port, &new.id))
+        .route(&traffic(port, &new.id), &SecretValues::new())
         .await
         .expect("all to the new one");
     world
@@ -161,7 +165,7 @@ async fn an_agent_killed_under_load_fails_no_request() {
         .revision;
     world
         .target
-        .route(&traffic(port, &orders.id))
+        .route(&traffic(port, &orders.id), &SecretValues::new())
         .await
         .expect("it routes still");
     let more = group("orders@r1", 3, orders.spec.service.clone());

@@ -4,6 +4,7 @@
 
 mod contract;
 mod gateway;
+mod gateway_secrets;
 mod idle;
 mod lifecycle;
 mod misbehaviour;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use platform_blueprint::{Rollout, Service};
 use platform_decide::desired::{Desired, DesiredService};
-use platform_port::{Finding, Severity, Target};
+use platform_port::{Finding, SecretValues, Severity, Target};
 
 use crate::world::{World, free_port, group, service, traffic};
 
@@ -82,7 +82,7 @@ async fn our_own_gateway_does_not_take_our_port() {
     let orders = group("orders@r1", 1, service(&[]));
     world
         .target
-        .route(&traffic(port, &orders.id))
+        .route(&traffic(port, &orders.id), &SecretValues::new())
         .await
         .expect("routes");
     let found = world

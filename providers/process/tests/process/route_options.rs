@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use platform_blueprint::{Mirror, Percent};
 use platform_decide::group::{GroupId, GroupSpec};
 use platform_decide::traffic::{Share, Split, Traffic};
-use platform_port::Target;
+use platform_port::{SecretValues, Target};
 
 use crate::world::{WITHIN, World, ask, ask_with, free_port, group, service, traffic};
 
@@ -54,7 +54,11 @@ async fn two_releases(world: &World, port: u16) -> (GroupSpec, GroupSpec) {
     let new = group("orders@r2", 1, service(&[]));
     gateway(world).await;
     let split = shared(port, &old.id, &new.id, 300);
-    world.target.route(&split).await.expect("a split");
+    world
+        .target
+        .route(&split, &SecretValues::new())
+        .await
+        .expect("a split");
     for group in [&old, &new] {
         world.ensure(group).await;
     }
@@ -73,7 +77,11 @@ async fn a_client_stays_with_the_release_it_met() {
     let fresh = |met: &[String]| met.iter().filter(|one| *one == "orders@r2").count();
     assert!((1..=30).contains(&fresh(&before)), "{before:?}");
     let split = shared(port, &old.id, &new.id, 700);
-    world.target.route(&split).await.expect("a larger share");
+    world
+        .target
+        .route(&split, &SecretValues::new())
+        .await
+        .expect("a larger share");
     let after = met(port).await;
     assert!(fresh(&after) > fresh(&before), "{after:?}");
     for (client, (before, after)) in before.iter().zip(&after).enumerate() {
@@ -106,7 +114,11 @@ async fn another_service_gets_copies() {
         service: audit.id.service.clone(),
         share: Percent::FULL,
     });
-    world.target.route(&copied).await.expect("routes");
+    world
+        .target
+        .route(&copied, &SecretValues::new())
+        .await
+        .expect("routes");
     for group in [&orders, &audit] {
         world.ensure(group).await;
     }

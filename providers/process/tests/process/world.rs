@@ -314,6 +314,7 @@ pub(crate) fn traffic(port: u16, id: &GroupId) -> Traffic {
                 ..Route::default()
             }],
             services: BTreeMap::from([(id.service.clone(), upstream)]),
+            secrets: BTreeMap::new(),
         },
         splits: BTreeMap::from([(id.service.clone(), Split::all(id.clone()))]),
     }

@@ -48,6 +48,8 @@ pub struct Listener {
     pub kind: ListenerKind,
     /// Serves TLS (HTTP/1.1 and HTTP/2 by ALPN) where present.
     pub tls: Option<Tls>,
+    /// Serves nothing here: sends every request to HTTPS on this port.
+    pub https: Option<u16>,
     /// Limits against slow and oversized clients.
     pub limits: ListenerLimits,
 }

@@ -45,9 +45,11 @@ pub enum RateKey {
 
 /// Who may use a route. Without a valid token or key the answer is 401, without
 /// the scopes and roles 403.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
+    /// Whether bearer tokens are taken.
+    pub tokens: bool,
     /// Scopes that all must be in the token's `scope` or `scp`.
     pub scopes: Vec<String>,
     /// Roles of which one must be in the token's `roles`. Empty asks for none.
@@ -56,11 +58,27 @@ pub struct Auth {
     pub audiences: Vec<String>,
     /// API keys that are taken instead of a token.
     pub api_keys: Vec<ApiKey>,
+    /// The header that carries API keys.
+    pub key_header: String,
     /// Lets requests without token and key pass, unidentified.
     pub optional: bool,
 }
 
-/// An API key, kept as a hash only. Clients send it as `X-Api-Key`.
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            tokens: true,
+            scopes: Vec::new(),
+            roles: Vec::new(),
+            audiences: Vec::new(),
+            api_keys: Vec::new(),
+            key_header: "x-api-key".to_owned(),
+            optional: false,
+        }
+    }
+}
+
+/// An API key, kept as a hash only.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApiKey {

@@ -311,10 +311,11 @@ fn check_rate(limit: &RateLimit, path: &str, reasons: &mut Reasons) {
 
 fn check_auth(config: &Config, auth: &Auth, path: &str, reasons: &mut Reasons) {
     reasons.unless(
-        config.identity.is_some() || !auth.api_keys.is_empty(),
+        (auth.tokens && config.identity.is_some()) || !auth.api_keys.is_empty(),
         path,
         "needs `identity` in the configuration, or `api_keys`",
     );
+    check_header_name(&auth.key_header, &format!("{path}.key_header"), reasons);
     for (index, key) in auth.api_keys.iter().enumerate() {
         reasons.unless(
             key.sha256.len() == 64 && key.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()),

@@ -1,0 +1,101 @@
+//! Secrets that the gateway reads as files: the keys of its certificates.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use platform_blueprint::SecretName;
+use platform_decide::desired::Ingress;
+use platform_port::SecretValues;
+
+use super::state::Agent;
+use crate::gateway_config::{api_keys, key_file};
+use crate::protocol::Fault;
+
+/// The folder of the files, in memory where there is such a place.
+pub(super) fn folder(agent: &Agent) -> PathBuf {
+    agent.secret_files.join("gateway")
+}
+
+fn files<'a>(
+    folder: &'a Path,
+    ingress: &'a Ingress,
+) -> impl Iterator<Item = (&'a SecretName, PathBuf)> {
+    let certificates = ingress.gateway.tls.iter().flat_map(|tls| &tls.certificates);
+    certificates.filter_map(|certificate| {
+        let path = key_file(folder, ingress, &certificate.key)?;
+        Some((&certificate.key, path))
+    })
+}
+
+/// Checks that every secret is there and what it should be.
+///
+/// # Errors
+///
+/// The name of the first that is not, and why.
+pub(super) fn check(ingress: &Ingress, secrets: &SecretValues) -> Result<(), Fault> {
+    let refuse = |name: &SecretName, why: String| {
+        Err(Fault::new(
+            "gateway::refused",
+            format!("secret `{name}`{why}"),
+        ))
+    };
+    for name in ingress.secrets.keys() {
+        let Some(value) = secrets.get(name) else {
+            return refuse(name, ": its value was not handed over".to_owned());
+        };
+        let list = ingress.gateway.api_keys.as_ref();
+        if list.is_some_and(|list| list.keys == *name)
+            && let Err(line) = api_keys::parse(value.reveal())
+        {
+            let why = format!(", line {line}: not `NAME SHA256 SCOPE…`");
+            return refuse(name, why);
+        }
+    }
+    Ok(())
+}
+
+/// Writes the files that are not there yet.
+///
+/// # Errors
+///
+/// If the folder takes no writes.
+pub(super) fn write(agent: &Agent, ingress: &Ingress) -> io::Result<()> {
+    let secrets = agent.secrets.borrow();
+    let folder = folder(agent);
+    for (name, path) in files(&folder, ingress) {
+        let Some(value) = secrets.gateway.get(name) else {
+            continue;
+        };
+        if fs::read(&path).is_ok_and(|known| known == value.reveal().as_bytes()) {
+            continue;
+        }
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)?;
+        let fresh = path.with_extension("new");
+        let mut file: File = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&fresh)?;
+        file.write_all(value.reveal().as_bytes())?;
+        fs::rename(&fresh, &path)?;
+    }
+    Ok(())
+}
+
+/// Removes the files that nothing names any more.
+pub(super) fn prune(agent: &Agent, ingress: &Ingress) {
+    let folder = folder(agent);
+    let named: BTreeSet<PathBuf> = files(&folder, ingress).map(|(_, path)| path).collect();
+    for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+        if !named.contains(&entry.path()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
