@@ -10,7 +10,6 @@ mod client;
 mod control_group;
 mod durable;
 mod exec;
-mod gateway_config;
 mod identity;
 mod keeper;
 mod launch;

@@ -13,11 +13,11 @@ use platform_decide::traffic::Traffic;
 use platform_gateway_api::Config;
 use platform_gateway_api::client::{Client, ClientError};
 use platform_port::{SecretValue, SecretValues};
+use platform_traffic::{Internal, Parts, ReadyInstance};
 use tokio::sync::{Mutex, watch};
 
 use super::state::Agent;
 use super::{gateway_secrets, sealed};
-use crate::gateway_config::{self, Parts, ReadyInstance};
 use crate::protocol::{Fault, RouteTraffic};
 use crate::recorded::GatewayProgram;
 
@@ -299,7 +299,7 @@ fn wanted_config(agent: &Agent) -> Config {
             Some(ReadyInstance {
                 group: instance.group.clone(),
                 name: instance.name.clone(),
-                port: instance.record().port?,
+                address: format!("127.0.0.1:{}", instance.record().port?),
             })
         })
         .collect();
@@ -309,17 +309,20 @@ fn wanted_config(agent: &Agent) -> Config {
         for name in traffic.ingress.services.keys() {
             match agent.lasting_port(&Agent::internal_port_name(name.as_str())) {
                 Ok(port) => {
-                    internal.insert(name.clone(), port);
+                    internal.insert(name.clone(), Internal::loopback(port));
                 }
                 Err(error) => tracing::error!(service = %name, error, "no internal listener"),
             }
         }
     }
-    gateway_config::join(&Parts {
+    platform_traffic::join(&Parts {
         traffic: kept.traffic.as_ref(),
         groups: &groups,
         ready: &ready,
         internal: &internal,
+        public: None,
+        // The agent asks them itself.
+        checks: &BTreeMap::new(),
         secrets: &agent.secrets.borrow().gateway,
         secret_files: &gateway_secrets::folder(agent),
         root: &agent.options.root,

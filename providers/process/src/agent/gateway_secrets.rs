@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use platform_blueprint::SecretName;
 use platform_decide::desired::Ingress;
 use platform_port::SecretValues;
+use platform_traffic::{api_keys, key_file};
 
 use super::state::Agent;
-use crate::gateway_config::{api_keys, key_file};
 use crate::protocol::Fault;
 
 /// The folder of the files, in memory where there is such a place.

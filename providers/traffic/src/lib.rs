@@ -1,10 +1,11 @@
 //! The gateway's configuration, joined from routes, shares and the instances that are ready.
 
-pub(crate) mod api_keys;
+pub mod api_keys;
 mod public;
 mod route;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use platform_blueprint::{self as blueprint, SecretName, ServiceName};
@@ -16,42 +17,73 @@ use platform_port::SecretValues;
 
 /// An instance that takes requests.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ReadyInstance {
+pub struct ReadyInstance {
     /// The group it belongs to.
-    pub(crate) group: GroupId,
+    pub group: GroupId,
     /// Its name.
-    pub(crate) name: String,
-    /// Its port.
-    pub(crate) port: u16,
+    pub name: String,
+    /// Where the gateway reaches it, `host:port`.
+    pub address: String,
+}
+
+/// A listener inside the environment, over which other services reach one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Internal {
+    /// The address that the gateway listens on.
+    pub address: String,
+    /// The URL under which the gateway itself reaches it.
+    pub url: String,
+}
+
+impl Internal {
+    /// A listener on a port of this machine alone.
+    pub fn loopback(port: u16) -> Self {
+        Self {
+            address: format!("127.0.0.1:{port}"),
+            url: format!("http://127.0.0.1:{port}"),
+        }
+    }
+
+    /// A listener on a port of every interface.
+    pub fn everywhere(port: u16) -> Self {
+        Self {
+            address: format!("0.0.0.0:{port}"),
+            ..Self::loopback(port)
+        }
+    }
 }
 
 /// What a configuration is joined from.
 #[derive(Debug)]
-pub(crate) struct Parts<'a> {
+pub struct Parts<'a> {
     /// Routes and shares, once there are any.
-    pub(crate) traffic: Option<&'a Traffic>,
+    pub traffic: Option<&'a Traffic>,
     /// Groups that are kept up, ready or not, of services with a port.
-    pub(crate) groups: &'a BTreeSet<GroupId>,
+    pub groups: &'a BTreeSet<GroupId>,
     /// Instances that are ready.
-    pub(crate) ready: &'a [ReadyInstance],
-    /// Ports of the internal listeners, by service.
-    pub(crate) internal: &'a BTreeMap<ServiceName, u16>,
+    pub ready: &'a [ReadyInstance],
+    /// The internal listeners, by service.
+    pub internal: &'a BTreeMap<ServiceName, Internal>,
+    /// The address that the public listeners are on, where that is not the blueprint's.
+    pub public: Option<IpAddr>,
+    /// How the gateway asks instances itself whether they are well; those of a service without a check are believed to be.
+    pub checks: &'a BTreeMap<ServiceName, api::HealthCheck>,
     /// Values of the secrets that the ingress names.
-    pub(crate) secrets: &'a SecretValues,
+    pub secrets: &'a SecretValues,
     /// The folder of those that the gateway reads as files.
-    pub(crate) secret_files: &'a Path,
+    pub secret_files: &'a Path,
     /// The folder of the blueprint.
-    pub(crate) root: &'a Path,
+    pub root: &'a Path,
 }
 
 /// The file of a secret. Another version is another file, so that the gateway sees that it changed.
-pub(crate) fn key_file(folder: &Path, ingress: &Ingress, name: &SecretName) -> Option<PathBuf> {
+pub fn key_file(folder: &Path, ingress: &Ingress, name: &SecretName) -> Option<PathBuf> {
     let version = ingress.secrets.get(name)?;
     Some(folder.join(format!("{name}.{version}")))
 }
 
 /// Joins a configuration; its revision is left at 0.
-pub(crate) fn join(parts: &Parts<'_>) -> api::Config {
+pub fn join(parts: &Parts<'_>) -> api::Config {
     let mut config = api::Config {
         show_version: true,
         ..api::Config::default()
@@ -63,11 +95,11 @@ pub(crate) fn join(parts: &Parts<'_>) -> api::Config {
         let keys = public::keys_at(&traffic.ingress.gateway).map(|(service, _)| service);
         for (name, upstream) in &traffic.ingress.services {
             if (upstream.internal || keys == Some(name.as_str()))
-                && let Some(port) = parts.internal.get(name)
+                && let Some(internal) = parts.internal.get(name)
             {
                 config.listeners.push(api::Listener {
                     name: format!("internal-{name}"),
-                    address: format!("127.0.0.1:{port}"),
+                    address: internal.address.clone(),
                     kind: api::ListenerKind::Internal {
                         service: name.to_string(),
                     },
@@ -155,6 +187,7 @@ fn service(parts: &Parts<'_>, name: &ServiceName) -> api::Service {
         .zip(upstream);
     let mut service = api::Service {
         versions,
+        health: parts.checks.get(name).cloned(),
         ..api::Service::default()
     };
     if let Some((gateway, upstream)) = settings {
@@ -173,7 +206,7 @@ fn endpoints(parts: &Parts<'_>, before: &str, of: impl Fn(&GroupId) -> bool) -> 
         .filter(|instance| of(&instance.group))
         .map(|instance| api::Endpoint {
             id: format!("{before}{}", instance.name),
-            address: format!("127.0.0.1:{}", instance.port),
+            address: instance.address.clone(),
             zone: None,
         })
         .collect()
@@ -326,13 +359,15 @@ mod tests {
         let ready = [ReadyInstance {
             group: new.clone(),
             name: "orders@r2.1".to_owned(),
-            port: 21_000,
+            address: "127.0.0.1:21000".to_owned(),
         }];
         let config = join(&Parts {
             traffic: Some(&traffic),
             groups: &BTreeSet::from([old, new]),
             ready: &ready,
-            internal: &BTreeMap::from([(orders, 22_000)]),
+            internal: &BTreeMap::from([(orders, Internal::loopback(22_000))]),
+            public: None,
+            checks: &BTreeMap::new(),
             secrets: &SecretValues::new(),
             secret_files: Path::new("/secrets"),
             root: Path::new("/shop"),
@@ -397,10 +432,13 @@ mod tests {
             .map(|(group, port)| ReadyInstance {
                 group: group.clone(),
                 name: format!("{group}.1"),
-                port,
+                address: format!("127.0.0.1:{port}"),
             })
             .collect();
-        let internal = groups.iter().map(|id| id.service.clone()).zip(22_000..);
+        let internal = groups
+            .iter()
+            .zip(22_000..)
+            .map(|(id, port)| (id.service.clone(), Internal::loopback(port)));
         let splits = groups
             .iter()
             .map(|id| (id.service.clone(), Split::all(id.clone())));
@@ -413,6 +451,8 @@ mod tests {
             groups: &groups,
             ready: &ready,
             internal: &internal.collect(),
+            public: None,
+            checks: &BTreeMap::new(),
             secrets: &secrets(),
             secret_files: Path::new("/secrets"),
             root: Path::new("/shop"),

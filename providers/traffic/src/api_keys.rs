@@ -9,7 +9,7 @@ use platform_gateway_api::ApiKey;
 /// # Errors
 ///
 /// The number of the first line that is none of these, counted from 1. Never a word of it.
-pub(crate) fn parse(text: &str) -> Result<Vec<ApiKey>, usize> {
+pub fn parse(text: &str) -> Result<Vec<ApiKey>, usize> {
     let mut keys = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let mut words = line.split_whitespace();

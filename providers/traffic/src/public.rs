@@ -17,13 +17,13 @@ pub(super) fn keys_at(gateway: &blueprint::Gateway) -> Option<(&str, &str)> {
 /// Where the signing keys are.
 fn keys_url(jwt: &blueprint::Jwt, parts: &Parts<'_>, gateway: &blueprint::Gateway) -> String {
     if let Some((service, path)) = keys_at(gateway)
-        && let Some(port) = parts
+        && let Some(internal) = parts
             .internal
             .iter()
             .find(|(name, _)| name.as_str() == service)
-            .map(|(_, port)| port)
+            .map(|(_, internal)| internal)
     {
-        return format!("http://127.0.0.1:{port}{path}");
+        return format!("{}{path}", internal.url);
     }
     jwt.jwks
         .clone()
@@ -39,7 +39,8 @@ pub(super) fn side(config: &mut api::Config, parts: &Parts<'_>, ingress: &Ingres
         keep_alive_ms: millis(gateway.limits.idle),
         connections: gateway.limits.connections,
     };
-    let address = |port: blueprint::Port| std::net::SocketAddr::new(gateway.address, port.get());
+    let bind = parts.public.unwrap_or(gateway.address);
+    let address = |port: blueprint::Port| std::net::SocketAddr::new(bind, port.get());
     let tls = gateway.tls.as_ref();
     let redirected = tls.filter(|tls| tls.redirect).map(|tls| tls.port.get());
     config.listeners.push(api::Listener {
