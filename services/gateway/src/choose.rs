@@ -85,9 +85,11 @@ fn version_for(
         .as_ref()
         .is_some_and(|route| route.route.by_weight);
     let sticky = service.settings.sticky.as_ref();
-    let client = sticky
-        .filter(|_| !by_weight_alone)
-        .and_then(|sticky| client_key(sticky, context.client, headers));
+    let client = sticky.filter(|_| !by_weight_alone).and_then(|sticky| {
+        let shared = &context.snapshot.shared_addresses;
+        let own = context.client.filter(|address| !shared.contains(*address));
+        client_key(sticky, own, headers)
+    });
     let chosen = match client {
         None => by_weight(
             spread(service.runtime.turn()),
@@ -163,6 +165,7 @@ fn endpoint(
             .iter()
             .any(|tried| std::ptr::eq(Arc::as_ptr(tried), endpoint));
         !tried
+            && endpoint.is_proven()
             && (!must_be_fit || endpoint.is_fit(now))
             && (most == 0 || endpoint.in_flight.get() < most)
     };

@@ -104,6 +104,7 @@ impl Control {
         let secured = self.secure(&config).map_err(Refusal::Invalid)?;
         let snapshot = Snapshot::new(config.clone(), &self.gateway.registry, &secured);
         self.gateway.snapshot.store(Arc::new(snapshot));
+        self.gateway.registry.started();
         listeners
             .switch(&config, prepared, &self.gateway, &self.app)
             .map_err(|error| {

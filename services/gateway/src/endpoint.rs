@@ -33,6 +33,7 @@ pub(crate) struct EndpointState {
     /// Since when it is known, for slow start.
     pub(crate) since_ms: u64,
     healthy: AtomicBool,
+    proven: AtomicBool,
     consecutive_unreachable: AtomicU32,
     consecutive_bad: AtomicU32,
     ejected_until: AtomicU64,
@@ -68,11 +69,24 @@ impl EndpointState {
             ejections: Counter::default(),
             since_ms: now_ms(),
             healthy: AtomicBool::new(true),
+            proven: AtomicBool::new(true),
             consecutive_unreachable: AtomicU32::new(0),
             consecutive_bad: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
             ejections_in_a_row: AtomicU32::new(0),
         }
+    }
+
+    /// The same, but it takes no requests before it was found healthy.
+    pub(crate) fn unproven(mut self) -> Self {
+        self.healthy = AtomicBool::new(false);
+        self.proven = AtomicBool::new(false);
+        self
+    }
+
+    /// Whether it may be asked at all.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
     }
 
     /// The socket address, looked up when it is a name.
@@ -119,6 +133,9 @@ impl EndpointState {
     }
 
     pub(crate) fn set_healthy(&self, healthy: bool) -> bool {
+        if healthy {
+            self.proven.store(true, Ordering::Relaxed);
+        }
         self.healthy.swap(healthy, Ordering::Relaxed) != healthy
     }
 

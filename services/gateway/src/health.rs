@@ -16,7 +16,9 @@ use crate::endpoint::EndpointState;
 use crate::gateway::Gateway;
 
 /// How often the list of endpoints is compared with the configuration.
-const TICK: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_millis(100);
+/// How often an endpoint is asked that has not passed yet, at the least.
+const PROVING: Duration = Duration::from_millis(100);
 
 struct Watched {
     endpoint: Weak<EndpointState>,
@@ -69,15 +71,13 @@ pub(crate) async fn watch(gateway: Arc<Gateway>) {
 
 async fn keep_asking(endpoint: Weak<EndpointState>, check: HealthCheck) {
     let (mut well, mut unwell) = (0_u32, 0_u32);
-    let mut every = tokio::time::interval(Duration::from_millis(check.every_ms));
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let every = Duration::from_millis(check.every_ms);
     loop {
-        every.tick().await;
         let Some(endpoint) = endpoint.upgrade() else {
             return;
         };
         let limit = Duration::from_millis(check.timeout_ms);
-        let answered = tokio::time::timeout(limit, ask(&endpoint, &check.path)).await;
+        let answered = tokio::time::timeout(limit, ask(&endpoint, &check)).await;
         if matches!(answered, Ok(Ok(true))) {
             (well, unwell) = (well.saturating_add(1), 0);
         } else {
@@ -93,15 +93,26 @@ async fn keep_asking(endpoint: Weak<EndpointState>, check: HealthCheck) {
         if changed {
             tracing::info!(endpoint = %endpoint.id, healthy = well > 0, "the health of an endpoint changed");
         }
+        let pause = if endpoint.is_proven() {
+            every
+        } else {
+            every.min(PROVING)
+        };
+        drop(endpoint);
+        tokio::time::sleep(pause).await;
     }
 }
 
 async fn ask(
     endpoint: &Arc<EndpointState>,
-    path: &str,
+    check: &HealthCheck,
 ) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+    let path = check.paths.get(&*endpoint.version).unwrap_or(&check.path);
     let address = endpoint.resolve().await?;
     let stream = TcpStream::connect(address).await?;
+    if path.is_empty() {
+        return Ok(true);
+    }
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::get(path)

@@ -1,7 +1,7 @@
 //! What outlives a configuration: counts, health, turns.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use platform_gateway_api::{Config, Endpoint, Identity, ServiceTally, Tallies};
@@ -113,6 +113,8 @@ pub(crate) struct Registry {
     services: Mutex<BTreeMap<String, ServiceEntry>>,
     routes: Mutex<BTreeMap<String, Arc<RouteRuntime>>>,
     verifier: Mutex<Option<Arc<Verifier>>>,
+    /// Endpoints that come from now on were not known when the process started.
+    started: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -135,6 +137,11 @@ impl Registry {
         lock(&self.routes).entry(name.into()).or_default().clone()
     }
 
+    /// The configuration that the process started with is in force.
+    pub(crate) fn started(&self) {
+        self.started.store(true, Ordering::Relaxed);
+    }
+
     /// The verifier of tokens; its keys stay while its settings do.
     pub(crate) fn verifier(&self, identity: Option<&Identity>) -> Option<Arc<Verifier>> {
         let mut known = lock(&self.verifier);
@@ -150,7 +157,21 @@ impl Registry {
         service: &str,
         version: &Arc<str>,
         endpoint: &Endpoint,
+        prove: bool,
     ) -> Arc<EndpointState> {
+        let fresh = || {
+            let state = EndpointState::new(
+                &endpoint.id,
+                version,
+                &endpoint.address,
+                endpoint.zone.as_deref(),
+            );
+            Arc::new(if prove && self.started.load(Ordering::Relaxed) {
+                state.unproven()
+            } else {
+                state
+            })
+        };
         let mut services = lock(&self.services);
         let entry = services.entry(service.into()).or_default();
         let key = (
@@ -158,21 +179,9 @@ impl Registry {
             endpoint.id.clone(),
             endpoint.address.clone(),
         );
-        let known = entry.endpoints.entry(key).or_insert_with(|| {
-            Arc::new(EndpointState::new(
-                &endpoint.id,
-                version,
-                &endpoint.address,
-                endpoint.zone.as_deref(),
-            ))
-        });
+        let known = entry.endpoints.entry(key).or_insert_with(fresh);
         if known.zone != endpoint.zone {
-            *known = Arc::new(EndpointState::new(
-                &endpoint.id,
-                version,
-                &endpoint.address,
-                endpoint.zone.as_deref(),
-            ));
+            *known = fresh();
         }
         known.clone()
     }
@@ -257,7 +266,7 @@ mod tests {
             address: "127.0.0.1:1".into(),
             zone: None,
         };
-        registry.endpoint("orders", &version, &endpoint);
+        registry.endpoint("orders", &version, &endpoint, false);
         registry.version("orders", "r5").counts.good.increment();
         registry.keep_only(&Config::default());
         let mut tallies = Tallies::default();

@@ -23,6 +23,7 @@ pub(crate) struct Snapshot {
     pub(crate) services: HashMap<String, Arc<ServiceState>>,
     pub(crate) listeners: HashMap<String, ListenerState>,
     pub(crate) trusted_proxies: Networks,
+    pub(crate) shared_addresses: Networks,
     pub(crate) verifier: Option<Arc<Verifier>>,
     pub(crate) max_requests: u64,
     pub(crate) show_version: bool,
@@ -143,6 +144,7 @@ impl Snapshot {
             services,
             listeners,
             trusted_proxies: Networks::parse(&config.trusted_proxies),
+            shared_addresses: Networks::parse(&config.shared_addresses),
             verifier: registry.verifier(config.identity.as_ref()),
             max_requests: config.max_requests.into(),
             show_version: config.show_version,
@@ -153,6 +155,7 @@ impl Snapshot {
 }
 
 fn compile_service(name: &str, service: &Service, registry: &Registry) -> ServiceState {
+    let prove = service.health.as_ref().is_some_and(|health| health.prove);
     let versions = service
         .versions
         .iter()
@@ -164,7 +167,7 @@ fn compile_service(name: &str, service: &Service, registry: &Registry) -> Servic
                 endpoints: settings
                     .endpoints
                     .iter()
-                    .map(|endpoint| registry.endpoint(name, &version, endpoint))
+                    .map(|endpoint| registry.endpoint(name, &version, endpoint, prove))
                     .collect(),
                 runtime: registry.version(name, &version),
                 name: version,

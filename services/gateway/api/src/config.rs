@@ -27,6 +27,9 @@ pub struct Config {
     /// Peers whose `X-Forwarded-*` headers and request ids are believed:
     /// addresses or CIDR blocks. Empty believes nobody.
     pub trusted_proxies: Vec<String>,
+    /// Networks whose addresses tell no client from another, such as that of a bridge or a NAT: what is kept per client
+    /// is not kept for them.
+    pub shared_addresses: Vec<String>,
     /// Most requests under way at a time; more are answered 503 at once. 0 is
     /// unlimited.
     pub max_requests: u32,

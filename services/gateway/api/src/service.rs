@@ -168,6 +168,11 @@ pub enum Sticky {
 pub struct HealthCheck {
     /// Path that answers 2xx when healthy.
     pub path: String,
+    /// Versions that are asked at another path; an empty one asks for a connection alone.
+    pub paths: BTreeMap<String, String>,
+    /// A fresh endpoint takes no requests before it has passed once. Those that a process finds in the configuration
+    /// it starts with are believed.
+    pub prove: bool,
     /// Pause between checks.
     pub every_ms: u64,
     /// Time one check may take.
@@ -182,6 +187,8 @@ impl Default for HealthCheck {
     fn default() -> Self {
         Self {
             path: "/health/ready".into(),
+            paths: BTreeMap::new(),
+            prove: false,
             every_ms: 2_000,
             timeout_ms: 1_000,
             healthy_after: 1,

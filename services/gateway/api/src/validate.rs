@@ -99,6 +99,7 @@ impl Config {
             }
         }
         check_networks(&self.trusted_proxies, "trusted_proxies", &mut reasons);
+        check_networks(&self.shared_addresses, "shared_addresses", &mut reasons);
         reasons.unless(
             self.access_log.sample <= 1000,
             "access_log.sample",
@@ -378,6 +379,13 @@ fn check_service(service: &Service, path: &str, reasons: &mut Reasons) {
             format!("{path}.health.path"),
             "must start with `/`",
         );
+        for (version, asked) in &health.paths {
+            reasons.unless(
+                asked.is_empty() || asked.starts_with('/'),
+                format!("{path}.health.paths.{version}"),
+                "must be empty or start with `/`",
+            );
+        }
         for (key, value) in [
             ("every_ms", health.every_ms),
             ("timeout_ms", health.timeout_ms),

@@ -240,3 +240,46 @@ async fn an_unhealthy_instance_gets_no_requests() {
     }
     gateway.drain().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fresh_instance_takes_no_requests_before_it_passed() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let behaviour = Behaviour {
+        status: 503,
+        ..Behaviour::default()
+    };
+    let sick = Upstream::start_with("sick", behaviour).await;
+    let bare = Upstream::start("bare").await;
+    let closed = json!({ "id": "closed", "address": closed_port().to_string() });
+    // Each in a version of its own, as the checks are: by path, by the default path, by a connection.
+    let services = json!({ "orders": {
+        "versions": {
+            "r1": { "weight": 400, "endpoints": [sick.endpoint()] },
+            "r2": { "weight": 300, "endpoints": [bare.endpoint()] },
+            "r3": { "weight": 300, "endpoints": [closed] },
+        },
+        "health": { "paths": { "r2": "", "r3": "" }, "prove": true },
+    } });
+    gateway.configure(json!({ "services": services })).await;
+    let address = gateway.address("public").await;
+    crate::bench::until("the bare one passes", async || {
+        gateway.tallies().await.services["orders"].endpoints["bare"].serving
+    })
+    .await;
+    let client = client();
+    for _ in 0..20 {
+        assert_eq!(get(&client, address, "/").await.name(), "bare");
+    }
+    let tallies = gateway.tallies().await;
+    let endpoints = &tallies.services["orders"].endpoints;
+    for never in ["sick", "closed"] {
+        let tally = &endpoints[never];
+        assert_eq!(
+            (tally.good, tally.bad, tally.serving),
+            (0, 0, false),
+            "{never}"
+        );
+    }
+    gateway.drain().await;
+}
