@@ -307,7 +307,10 @@ fn balance(wanted: &blueprint::Balance) -> api::Balance {
         (RoundRobin, _) => api::Balance::RoundRobin,
         (Hash, Some(on)) => match on.strip_prefix("header:") {
             Some(header) => api::Balance::HeaderHash(header.to_owned()),
-            None => api::Balance::ClientHash,
+            None => match on.strip_prefix("cookie:") {
+                Some(cookie) => api::Balance::CookieHash(cookie.to_owned()),
+                None => api::Balance::ClientHash,
+            },
         },
         (Hash, None) => api::Balance::ClientHash,
     }

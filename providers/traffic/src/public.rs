@@ -38,6 +38,9 @@ pub(super) fn side(config: &mut api::Config, parts: &Parts<'_>, ingress: &Ingres
         idle_ms: millis(gateway.limits.body_pause),
         keep_alive_ms: millis(gateway.limits.idle),
         connections: gateway.limits.connections,
+        head_bytes: gateway.limits.headers.bytes(),
+        head_fields: gateway.limits.header_count,
+        target_bytes: gateway.limits.uri.bytes(),
     };
     let bind = parts.public.unwrap_or(gateway.address);
     let address = |port: blueprint::Port| std::net::SocketAddr::new(bind, port.get());
@@ -75,6 +78,16 @@ pub(super) fn side(config: &mut api::Config, parts: &Parts<'_>, ingress: &Ingres
         audiences: jwt.audience.clone(),
         jwks: api::Jwks::Url(keys_url(jwt, parts, gateway)),
         leeway_seconds: jwt.leeway.duration().as_secs(),
+        refresh_seconds: jwt.refresh.duration().as_secs(),
+        scopes_claim: jwt.scopes.clone(),
+        roles_claim: jwt.roles.clone(),
+        ca: None,
+    });
+    config.streams = gateway.limits.streams;
+    config.traces = gateway.otlp.as_ref().map(|endpoint| api::Traces {
+        endpoint: endpoint.clone(),
+        sample: u32::from(gateway.trace.tenths()),
+        ca: None,
     });
 }
 
@@ -90,6 +103,13 @@ fn secured(tls: &blueprint::Tls, parts: &Parts<'_>, ingress: &Ingress) -> api::T
     });
     api::Tls {
         certificates: certificates.collect(),
+        // Of the project, so that one that is believed stays so in every environment.
+        development: tls.local_ca.then(|| absolute(".platform/development-ca")),
+        minimum: match tls.minimum {
+            blueprint::TlsVersion::V12 => api::TlsVersion::V12,
+            blueprint::TlsVersion::V13 => api::TlsVersion::V13,
+        },
+        client_ca: tls.client_ca.as_deref().map(absolute),
     }
 }
 

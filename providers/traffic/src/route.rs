@@ -6,7 +6,7 @@ use platform_blueprint as blueprint;
 use platform_decide::desired::Ingress;
 use platform_gateway_api as api;
 
-use super::millis;
+use super::{balance, millis};
 
 fn value_match(wanted: &blueprint::ValueMatch) -> api::ValueMatch {
     match wanted {
@@ -86,6 +86,9 @@ pub(super) fn route(
         allow: written.allow.clone(),
         deny: written.deny.clone(),
         compress: !written.compression.0.is_empty(),
+        encodings: encodings(&written.compression),
+        balance: written.balance.as_ref().map(balance),
+        cache: written.cache.as_ref().map(cache),
         ..api::Route::default()
     }
 }
@@ -147,6 +150,34 @@ fn rate_limit(written: &blueprint::RateLimit) -> api::RateLimit {
             blueprint::RatePer::ApiKey => api::RateKey::ApiKey,
             blueprint::RatePer::Route => api::RateKey::Route,
         },
+        // Every target runs one gateway so far, which counts for all.
+        shared: false,
+    }
+}
+
+/// The encodings, where they are not simply all.
+fn encodings(written: &blueprint::Compression) -> Vec<String> {
+    if *written == blueprint::Compression::default() {
+        return Vec::new();
+    }
+    let name = |encoding: &blueprint::Encoding| match encoding {
+        blueprint::Encoding::Zstd => "zstd".to_owned(),
+        blueprint::Encoding::Br => "br".to_owned(),
+        blueprint::Encoding::Gzip => "gzip".to_owned(),
+    };
+    written.0.iter().map(name).collect()
+}
+
+fn cache(written: &blueprint::Cache) -> api::Cache {
+    let usual = api::Cache::default();
+    api::Cache {
+        fresh_ms: written.fresh_for.map(millis),
+        stale_while_revalidate_ms: millis(written.stale_while_revalidate),
+        stale_if_error_ms: millis(written.stale_if_error),
+        vary: written.vary.clone(),
+        max_body: written
+            .max_body
+            .map_or(usual.max_body, blueprint::ByteSize::bytes),
     }
 }
 

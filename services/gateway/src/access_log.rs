@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use chrono::{SecondsFormat, Utc};
 use pingora_core::Error;
@@ -36,21 +37,19 @@ pub enum LogTarget {
 #[derive(Debug)]
 pub(crate) struct AccessLogWriter {
     sender: Option<mpsc::Sender<Vec<u8>>>,
-    pub(crate) lost: Counter,
+    pub(crate) lost: Arc<Counter>,
 }
 
 impl AccessLogWriter {
     /// Starts the task that writes; it ends with the writer.
     pub(crate) fn new(target: LogTarget) -> Self {
+        let lost = Arc::new(Counter::default());
         let sender = (target != LogTarget::None).then(|| {
             let (sender, receiver) = mpsc::channel(WAITING);
-            tokio::spawn(write_all(target, receiver));
+            tokio::spawn(write_all(target, receiver, lost.clone()));
             sender
         });
-        Self {
-            sender,
-            lost: Counter::default(),
-        }
+        Self { sender, lost }
     }
 
     fn is_on(&self) -> bool {
@@ -66,12 +65,14 @@ impl AccessLogWriter {
     }
 }
 
-async fn write_all(target: LogTarget, mut receiver: mpsc::Receiver<Vec<u8>>) {
+async fn write_all(target: LogTarget, mut receiver: mpsc::Receiver<Vec<u8>>, lost: Arc<Counter>) {
     let mut out = open(&target).await;
     let mut lines = Vec::new();
     let mut batch = Vec::new();
     while receiver.recv_many(&mut lines, 512).await > 0 {
         batch.clear();
+        let count = lines.len();
+        let count_lost = || (0..count).for_each(|_| lost.increment());
         for line in lines.drain(..) {
             batch.extend_from_slice(&line);
         }
@@ -82,6 +83,7 @@ async fn write_all(target: LogTarget, mut receiver: mpsc::Receiver<Vec<u8>>) {
         }
         let Some(writer) = &mut out else {
             out = open(&target).await;
+            count_lost();
             continue;
         };
         let written = async {
@@ -91,6 +93,7 @@ async fn write_all(target: LogTarget, mut receiver: mpsc::Receiver<Vec<u8>>) {
         if let Err(error) = written.await {
             // A full disk loses lines, never requests.
             tracing::warn!(%error, "cannot write the access log");
+            count_lost();
             out = open(&target).await;
         }
     }

@@ -68,14 +68,19 @@ async fn answer(
                 &gateway.tallies(),
                 &gateway.status(),
                 gateway.log.lost.get(),
+                gateway.traces.lost.get(),
             );
             respond(StatusCode::OK, "text/plain; version=0.0.4", text.into())
+        }
+        (Method::DELETE, "/cache") => {
+            control.gateway.cache.forget_all();
+            json(StatusCode::OK, &serde_json::json!({}))
         }
         (Method::POST, "/drain") => {
             control.leave.notify_one();
             json(StatusCode::ACCEPTED, &serde_json::json!({}))
         }
-        (_, "/config" | "/tallies" | "/status" | "/metrics" | "/drain") => refused(
+        (_, "/config" | "/tallies" | "/status" | "/metrics" | "/cache" | "/drain") => refused(
             StatusCode::METHOD_NOT_ALLOWED,
             "method",
             "is not known here",

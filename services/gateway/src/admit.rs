@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use http::header;
 use pingora_core::modules::http::compression::ResponseCompression;
+use pingora_core::protocols::http::compression::Algorithm;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
-use platform_gateway_api::{RateKey, Route};
+use platform_gateway_api::{ListenerLimits, RateKey, Route};
 
 use crate::answer::Own;
 use crate::auth::{self, Caller};
@@ -39,7 +40,12 @@ fn describe(session: &mut Session, context: &mut RequestContext) -> Result<Asker
     );
     context.client = Some(client.address);
     context.request_id = forward::request_id(&head.headers, client.trusted);
-    context.trace_parent = forward::trace_parent(&head.headers);
+    let (trace_parent, given) = forward::trace_parent(&head.headers);
+    context.trace_parent = trace_parent;
+    if let Some(traces) = &snapshot.traces {
+        (context.trace_parent, context.parent_span, context.sampled) =
+            forward::join_trace(&context.trace_parent, given, traces.sample, client.trusted);
+    }
     context.host = forward::host_with_port(head)
         .map(|host| without_port(&host).to_ascii_lowercase())
         .unwrap_or_default();
@@ -59,6 +65,7 @@ fn describe(session: &mut Session, context: &mut RequestContext) -> Result<Asker
         .and_then(|value| value.parse::<u64>().ok());
     if let Some(listener) = listener {
         let limits = &listener.limits;
+        too_much(session.req_header(), limits)?;
         session.set_read_timeout(limit(limits.idle_ms));
         session.set_write_timeout(limit(limits.idle_ms));
         // Never turned on again: Pingora turned it off for a request after which
@@ -97,6 +104,9 @@ pub(crate) async fn admit(session: &mut Session, context: &mut RequestContext) -
         address,
         declared,
     } = describe(session, context)?;
+    if context.background {
+        return Ok(()); // Who it is for was let in.
+    }
     let snapshot = context.snapshot.clone();
     if !route.allow.is_empty() && !route.allow.contains(address) || route.deny.contains(address) {
         return Err(Own::new(
@@ -138,28 +148,38 @@ pub(crate) async fn admit(session: &mut Session, context: &mut RequestContext) -
     if let Some(auth) = &route.route.auth {
         context.caller = auth::check(auth, snapshot.verifier.as_ref(), &head.headers).await?;
     }
-    limit_rate(&route, context, address)?;
+    limit_rate(&route, context, address).await?;
     let most = route.route.max_body;
     if most > 0 && declared.is_some_and(|length| length > most) {
         return Err(too_large());
     }
     if route.route.compress {
-        compress(session);
+        compress(session, &route.route.encodings);
     }
     limit_concurrency(&route)
 }
 
 /// Turns compression on; what the client accepts was not looked at while it was off.
-fn compress(session: &mut Session) {
+fn compress(session: &mut Session, encodings: &[String]) {
     let modules = &mut session.downstream_modules_ctx;
     if let Some(compression) = modules.get_mut::<ResponseCompression>() {
-        compression.adjust_level(COMPRESSION);
+        if encodings.is_empty() {
+            compression.adjust_level(COMPRESSION);
+        }
+        for encoding in encodings {
+            let algorithm = Algorithm::from(encoding.as_str());
+            compression.adjust_algorithm_level(algorithm, COMPRESSION);
+        }
         compression.request_filter(session.downstream_session.req_header());
     }
 }
 
 /// Takes a token from the bucket that the request belongs to.
-fn limit_rate(route: &RouteState, context: &RequestContext, client: IpAddr) -> Result<(), Own> {
+async fn limit_rate(
+    route: &RouteState,
+    context: &RequestContext,
+    client: IpAddr,
+) -> Result<(), Own> {
     let Some(limit) = &route.route.rate_limit else {
         return Ok(());
     };
@@ -173,7 +193,15 @@ fn limit_rate(route: &RouteState, context: &RequestContext, client: IpAddr) -> R
         (_, Some(name)) => hash(name.as_bytes()),
         (_, None) => hash_address(network_of(client)),
     };
-    route.runtime.limiter.take(key, limit).map_err(|micros| {
+    let taken = match context.snapshot.shared.as_ref().filter(|_| limit.shared) {
+        Some(shared) => match shared.take(&route.route.name, key, limit).await {
+            Some(taken) => taken,
+            // Nobody to count with: each gateway counts for itself meanwhile.
+            None => route.runtime.limiter.take(key, limit),
+        },
+        None => route.runtime.limiter.take(key, limit),
+    };
+    taken.map_err(|micros| {
         let seconds = micros.div_ceil(1_000_000);
         Own::new(
             429,
@@ -259,6 +287,27 @@ fn redirect(session: &Session, context: &RequestContext, route: &Route) -> Optio
     let query = head.uri.query().map(|query| format!("?{query}"));
     let location = format!("{origin}{path}{}", query.unwrap_or_default());
     Some(Own::new(redirect.status, "redirect", "").header("location", location))
+}
+
+/// Refuses heads that are larger than any that is meant well.
+fn too_much(head: &RequestHeader, limits: &ListenerLimits) -> Result<(), Own> {
+    let target = head.raw_path().len() as u64;
+    if limits.target_bytes > 0 && target > limits.target_bytes {
+        let detail = "the request's target is longer than is taken here";
+        return Err(Own::new(414, "target-too-long", detail));
+    }
+    // As they stand in HTTP/1: `name: value` and the line's end.
+    let lines = head
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str().len() + value.len() + 4) as u64);
+    let bytes = target + lines.sum::<u64>();
+    let many = limits.head_fields > 0 && head.headers.len() > limits.head_fields as usize;
+    if many || (limits.head_bytes > 0 && bytes > limits.head_bytes) {
+        let detail = "the request's head is larger than is taken here";
+        return Err(Own::new(431, "head-too-large", detail));
+    }
+    Ok(())
 }
 
 fn without_port(host: &str) -> &str {

@@ -26,11 +26,7 @@ pub(crate) fn choose(
     let route = context.route.clone()?;
     let service = route.service.as_ref()?;
     let pinned = route.route.version.as_deref();
-    let (wanted, asked_for) = match (context.version, pinned) {
-        (Some(version), _) => (version, context.asked_for),
-        (None, Some(version)) => (service.position(version)?, true),
-        (None, None) => version_for(service, context, headers)?,
-    };
+    let (wanted, asked_for) = wanted(context, headers)?;
     context.asked_for = asked_for;
     let others = (0..service.versions.len())
         .filter(|version| *version != wanted && pinned.is_none())
@@ -56,6 +52,17 @@ pub(crate) fn choose(
         }
     }
     None
+}
+
+/// The version that a request belongs to, by position, and whether it was asked for.
+pub(crate) fn wanted(context: &RequestContext, headers: &HeaderMap) -> Option<(usize, bool)> {
+    let route = context.route.as_ref()?;
+    let service = route.service.as_ref()?;
+    match (context.version, route.route.version.as_deref()) {
+        (Some(version), _) => Some((version, context.asked_for)),
+        (None, Some(version)) => Some((service.position(version)?, true)),
+        (None, None) => version_for(service, context, headers),
+    }
 }
 
 fn version_for(
@@ -187,7 +194,11 @@ fn endpoint(
     };
     let pick = |accept: &dyn Fn(&EndpointState) -> bool| {
         let endpoints = &version.endpoints;
-        match &service.settings.balance {
+        let own = context
+            .route
+            .as_ref()
+            .and_then(|route| route.route.balance.as_ref());
+        match own.unwrap_or(&service.settings.balance) {
             Balance::RoundRobin => in_turn(endpoints, turn, accept),
             Balance::LeastRequests => less_busy(endpoints, spread(turn), accept),
             Balance::ClientHash => {
@@ -195,6 +206,10 @@ fn endpoint(
                 by_key(endpoints, key, accept)
             }
             Balance::HeaderHash(name) => match headers.get(name) {
+                Some(value) => by_key(endpoints, hash(value.as_bytes()), accept),
+                None => in_turn(endpoints, turn, accept),
+            },
+            Balance::CookieHash(name) => match cookie(headers, name) {
                 Some(value) => by_key(endpoints, hash(value.as_bytes()), accept),
                 None => in_turn(endpoints, turn, accept),
             },

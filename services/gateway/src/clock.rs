@@ -17,6 +17,15 @@ pub(crate) fn unix_ms() -> u64 {
         .map_or(0, saturating_ms)
 }
 
+/// Nanoseconds since 1970.
+pub(crate) fn unix_nanos() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+        })
+}
+
 /// A duration in whole milliseconds.
 pub(crate) fn saturating_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::answer::Own;
 use crate::auth::Caller;
+use crate::cache::HIT;
 use crate::clock::now_ms;
 use crate::connection::ConnectionState;
 use crate::endpoint::{Attempted, EndpointState};
@@ -25,6 +26,10 @@ pub(crate) struct RequestContext {
     pub(crate) host: String,
     pub(crate) request_id: String,
     pub(crate) trace_parent: String,
+    /// The span that this request's is a part of, where there is one.
+    pub(crate) parent_span: Option<String>,
+    /// Whether its span is exported.
+    pub(crate) sampled: bool,
     /// Path and query as they came.
     pub(crate) target: String,
     pub(crate) route: Option<Arc<RouteState>>,
@@ -39,6 +44,12 @@ pub(crate) struct RequestContext {
     pub(crate) attempts: u32,
     pub(crate) repeats: u32,
     pub(crate) repeat: bool,
+    /// Whether it renews a kept answer, and nobody waits for it.
+    pub(crate) background: bool,
+    /// Whether the client was given a kept answer in place of a bad one.
+    pub(crate) concealed: bool,
+    /// What became of it in the cache.
+    pub(crate) cached: Option<&'static str>,
     /// Time to the head of the answer, once a version gave one.
     pub(crate) head_after: Option<Duration>,
     pub(crate) attempt_took: Option<Duration>,
@@ -88,6 +99,8 @@ impl RequestContext {
             host: String::new(),
             request_id: String::new(),
             trace_parent: String::new(),
+            parent_span: None,
+            sampled: false,
             target: String::new(),
             route: None,
             version: None,
@@ -98,6 +111,9 @@ impl RequestContext {
             attempts: 0,
             repeats: 0,
             repeat: false,
+            background: false,
+            concealed: false,
+            cached: None,
             head_after: None,
             attempt_took: None,
             own: None,
@@ -183,7 +199,7 @@ impl RequestContext {
             return;
         }
         let took = self.started.elapsed();
-        if let Some(route) = &self.route {
+        if let Some(route) = self.route.as_ref().filter(|_| !self.background) {
             let counts = &route.runtime.counts;
             match status {
                 None => counts.aborted.increment(),
@@ -197,9 +213,13 @@ impl RequestContext {
                         counts.own.increment();
                     }
                     counts.latency.record(self.head_after.unwrap_or(took));
+                    if self.attempts == 0 && self.cached == Some(HIT) {
+                        counts.cached.increment();
+                    }
                 }
             }
         }
+        let status = status.map(|status| if self.concealed { 502 } else { status });
         if self.attempts > 0
             && let (Some(service), Some(version)) = (self.service(), self.version)
         {

@@ -10,12 +10,15 @@ use platform_gateway_api::admin::Status;
 use platform_gateway_api::{Config, Reason};
 use tokio::sync::{Mutex, Notify};
 
+use crate::app::App;
 use crate::gateway::Gateway;
 use crate::listen::{Listeners, Socket};
 use crate::proxy::{MOST_ATTEMPTS, Proxy};
-use crate::snapshot::Snapshot;
+use crate::shared::Shared;
+use crate::snapshot::{Made, Snapshot};
 use crate::store::{Kept, Store};
 use crate::tls::Secured;
+use crate::upstream_tls::Trust;
 
 /// Connections kept to services, per worker thread.
 const POOL: usize = 1024;
@@ -32,7 +35,7 @@ pub(crate) enum Refusal {
 /// What changes the gateway while it runs.
 pub(crate) struct Control {
     pub(crate) gateway: Arc<Gateway>,
-    app: Arc<HttpProxy<Proxy>>,
+    app: Arc<App>,
     listeners: Mutex<Listeners>,
     store: Option<Store>,
     /// Asked to drain and end.
@@ -61,11 +64,13 @@ impl Control {
         let mut options = HttpServerOptions::default();
         options.h2c = true;
         app.server_options = Some(options);
-        app.h2_options = Some(http2_limits());
         app.handle_init_modules();
         Arc::new(Self {
+            app: Arc::new(App {
+                proxy: Arc::new(app),
+                gateway: gateway.clone(),
+            }),
             gateway,
-            app: Arc::new(app),
             listeners: Mutex::default(),
             store,
             leave: Notify::new(),
@@ -101,8 +106,8 @@ impl Control {
         let prepared = listeners
             .prepare(&config, &mut inherited, before)
             .map_err(Refusal::Invalid)?;
-        let secured = self.secure(&config).map_err(Refusal::Invalid)?;
-        let snapshot = Snapshot::new(config.clone(), &self.gateway.registry, &secured);
+        let made = self.make(&config).map_err(Refusal::Invalid)?;
+        let snapshot = Snapshot::new(config.clone(), &self.gateway.registry, &made);
         self.gateway.snapshot.store(Arc::new(snapshot));
         self.gateway.registry.started();
         listeners
@@ -127,8 +132,8 @@ impl Control {
         Ok(config.revision)
     }
 
-    /// Reads the certificates of TLS listeners; those in use stay if nothing changed.
-    fn secure(&self, config: &Config) -> Result<HashMap<String, Arc<Secured>>, Vec<Reason>> {
+    /// Reads the files that a configuration names; certificates in use stay if nothing changed.
+    fn make(&self, config: &Config) -> Result<Made, Vec<Reason>> {
         let current = self.gateway.snapshot.load();
         let mut secured = HashMap::new();
         let mut reasons = Vec::new();
@@ -151,8 +156,34 @@ impl Control {
                 }),
             }
         }
+        let mut trust = HashMap::new();
+        for (name, service) in &config.services {
+            match service.tls.as_ref().map(Trust::new).transpose() {
+                Ok(found) => trust.extend(found.map(|found| (name.clone(), Arc::new(found)))),
+                Err(message) => reasons.push(Reason {
+                    path: format!("services.{name}.tls"),
+                    message,
+                }),
+            }
+        }
+        let known = current.shared.as_ref();
+        let known = known.filter(|known| Some(&known.settings) == config.shared.as_ref());
+        let mut shared = known.cloned();
+        if let (None, Some(settings)) = (&shared, &config.shared) {
+            match Shared::new(settings) {
+                Ok(fresh) => shared = Some(Arc::new(fresh)),
+                Err(message) => reasons.push(Reason {
+                    path: "shared".to_owned(),
+                    message,
+                }),
+            }
+        }
         if reasons.is_empty() {
-            Ok(secured)
+            Ok(Made {
+                secured,
+                trust,
+                shared,
+            })
         } else {
             Err(reasons)
         }
@@ -179,10 +210,10 @@ impl Control {
 }
 
 /// Bounds on what one HTTP/2 connection may ask for.
-fn http2_limits() -> pingora_core::protocols::http::v2::server::H2Options {
+pub(crate) fn http2_limits(streams: u32) -> pingora_core::protocols::http::v2::server::H2Options {
     let mut options = pingora_core::protocols::http::v2::server::H2Options::default();
     options
-        .max_concurrent_streams(256)
+        .max_concurrent_streams(streams.max(1))
         .max_header_list_size(64 * 1024)
         .initial_window_size(1024 * 1024)
         .initial_connection_window_size(4 * 1024 * 1024)

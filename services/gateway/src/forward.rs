@@ -8,6 +8,7 @@ use pingora_core::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use platform_gateway_api::{HeaderChange, PathMatch, Route};
 
+use crate::cache;
 use crate::context::RequestContext;
 use crate::router::{normalize, template_values};
 use crate::snapshot::Snapshot;
@@ -76,8 +77,10 @@ pub(crate) fn request_id(headers: &HeaderMap, trusted: bool) -> String {
 
 /// The trace context to send on: the client's, if it is well formed, or a new one.
 ///
+/// - returns: it, and whether it is the client's
+///
 /// Source: W3C Trace Context, 3.2.
-pub(crate) fn trace_parent(headers: &HeaderMap) -> String {
+pub(crate) fn trace_parent(headers: &HeaderMap) -> (String, bool) {
     let given = headers
         .get("traceparent")
         .and_then(|value| value.to_str().ok())
@@ -85,9 +88,9 @@ pub(crate) fn trace_parent(headers: &HeaderMap) -> String {
     given.map_or_else(
         || {
             let (trace, span) = (rand::random::<u128>() | 1, rand::random::<u64>() | 1);
-            format!("00-{trace:032x}-{span:016x}-01")
+            (format!("00-{trace:032x}-{span:016x}-01"), false)
         },
-        String::from,
+        |text| (text.to_owned(), true),
     )
 }
 
@@ -110,6 +113,41 @@ fn is_trace_parent(text: &str) -> bool {
         && hex(flags, 2)
         && trace.bytes().any(|byte| byte != b'0')
         && span.bytes().any(|byte| byte != b'0')
+}
+
+/// The span id inside a `traceparent`.
+pub(crate) fn span_id(trace_parent: &str) -> &str {
+    trace_parent.get(36..52).unwrap_or("")
+}
+
+/// Makes this gateway's span a part of the trace, if it is exported.
+///
+/// - `sample`: share of the traces begun here that are, in thousandths
+/// - `trusted`: whether what came before may decide
+/// - returns: the context to send on, the span before, and whether the trace is sampled
+pub(crate) fn join_trace(
+    before: &str,
+    given: bool,
+    sample: u32,
+    trusted: bool,
+) -> (String, Option<String>, bool) {
+    let trace = trace_id(before);
+    let sampled = if given && trusted {
+        let flags = before
+            .get(53..55)
+            .and_then(|flags| u8::from_str_radix(flags, 16).ok());
+        flags.is_some_and(|flags| flags & 1 == 1)
+    } else {
+        // By the trace's own id, so that all gateways decide alike.
+        let last = trace
+            .get(18..32)
+            .and_then(|id| u64::from_str_radix(id, 16).ok());
+        last.is_some_and(|id| id % 1000 < u64::from(sample))
+    };
+    let span = rand::random::<u64>() | 1;
+    let parent = given.then(|| span_id(before).to_owned());
+    let flags = if sampled { "01" } else { "00" };
+    (format!("00-{trace}-{span:016x}-{flags}"), parent, sampled)
 }
 
 /// The trace id inside a `traceparent`.
@@ -145,6 +183,7 @@ fn request(
         .connection
         .as_ref()
         .is_some_and(|connection| connection.tls);
+    head.remove_header(cache::VERSION);
     if !trusted {
         for name in [
             FORWARDED_FOR,
@@ -242,6 +281,7 @@ pub(crate) fn rewritten(route: &Route, path: &str) -> Option<String> {
     if let PathMatch::Template(template) = &route.matches.path {
         for (name, value) in template_values(template, &path)? {
             filled = filled.replace(&format!("{{{name}}}"), value);
+            filled = filled.replace(&format!("{{{name}...}}"), value);
         }
     }
     Some(filled)
@@ -270,6 +310,9 @@ pub(crate) fn response(
     let Some(route) = &context.route else {
         return Ok(());
     };
+    if let Some(outcome) = context.cached {
+        head.insert_header("cache-status", outcome)?;
+    }
     if context.snapshot.show_version
         && let (Some(service), Some(version)) = (&route.service, context.version)
     {
@@ -302,6 +345,15 @@ pub(crate) fn response(
     }
     for (name, value) in &change.add {
         head.append_header(name.clone(), value.as_str())?;
+    }
+    Ok(())
+}
+
+/// Notes when an answer came that does not say (RFC 9110, 6.6.1).
+pub(crate) fn date(head: &mut ResponseHeader) -> Result<()> {
+    if !head.headers.contains_key(header::DATE) {
+        let now = httpdate::fmt_http_date(std::time::SystemTime::now());
+        head.insert_header(header::DATE, now)?;
     }
     Ok(())
 }
@@ -374,7 +426,18 @@ mod tests {
         ] {
             assert_eq!(is_trace_parent(text), expected, "{text}");
         }
-        assert!(is_trace_parent(&trace_parent(&HeaderMap::new())));
+        let (made, given) = trace_parent(&HeaderMap::new());
+        assert!(is_trace_parent(&made) && !given);
+        let (joined, before, sampled) = join_trace(&made, false, 1000, false);
+        assert!(is_trace_parent(&joined) && sampled && before.is_none());
+        assert_eq!(trace_id(&joined), trace_id(&made));
+        let unsampled = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+        let (joined, before, sampled) = join_trace(unsampled, true, 1000, true);
+        assert_eq!(
+            (before.as_deref(), sampled),
+            (Some("00f067aa0ba902b7"), false)
+        );
+        assert!(joined.ends_with("-00"));
     }
 
     #[test]

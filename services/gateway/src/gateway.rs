@@ -9,12 +9,14 @@ use platform_gateway_api::admin::Status;
 use tokio::sync::watch;
 
 use crate::access_log::{AccessLogWriter, LogTarget};
+use crate::cache::Cache;
 use crate::clock::unix_ms;
 use crate::connection::Connections;
 use crate::mirror::Mirror;
 use crate::registry::Registry;
 use crate::snapshot::Snapshot;
 use crate::tally::{Counter, Gauge};
+use crate::traces::Exporter;
 
 /// Shared by listeners, requests and the admin socket.
 pub(crate) struct Gateway {
@@ -23,6 +25,8 @@ pub(crate) struct Gateway {
     pub(crate) connections: Connections,
     pub(crate) log: AccessLogWriter,
     pub(crate) mirror: Mirror,
+    pub(crate) cache: Cache,
+    pub(crate) traces: Exporter,
     /// Requests under way.
     pub(crate) requests: Gauge,
     /// Counted requests.
@@ -43,6 +47,8 @@ impl Gateway {
             connections: Connections::default(),
             log: AccessLogWriter::new(log),
             mirror: Mirror::new(),
+            cache: Cache::default(),
+            traces: Exporter::new(),
             requests: Gauge::default(),
             sequence: Counter::default(),
             epoch: uuid::Uuid::now_v7().to_string(),

@@ -9,11 +9,11 @@ use http::Request;
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use platform_gateway_api::HealthCheck;
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::endpoint::EndpointState;
 use crate::gateway::Gateway;
+use crate::upstream_tls::{self, Trust};
 
 /// How often the list of endpoints is compared with the configuration.
 const TICK: Duration = Duration::from_millis(100);
@@ -43,14 +43,15 @@ pub(crate) async fn watch(gateway: Arc<Gateway>) {
                 .iter()
                 .flat_map(|version| &version.endpoints)
             {
-                wanted.insert(Arc::as_ptr(endpoint) as usize, (endpoint, check));
+                let key = Arc::as_ptr(endpoint) as usize;
+                wanted.insert(key, (endpoint, check, &service.trust));
             }
         }
         watched.retain(|key, known| {
             let stays = known.endpoint.strong_count() > 0
                 && wanted
                     .get(key)
-                    .is_some_and(|(_, check)| **check == known.check);
+                    .is_some_and(|(_, check, _)| **check == known.check);
             if !stays {
                 known.task.abort();
                 if let Some(endpoint) = known.endpoint.upgrade() {
@@ -59,17 +60,21 @@ pub(crate) async fn watch(gateway: Arc<Gateway>) {
             }
             stays
         });
-        for (key, (endpoint, check)) in wanted {
+        for (key, (endpoint, check, trust)) in wanted {
             watched.entry(key).or_insert_with(|| Watched {
                 endpoint: Arc::downgrade(endpoint),
                 check: check.clone(),
-                task: tokio::spawn(keep_asking(Arc::downgrade(endpoint), check.clone())),
+                task: tokio::spawn(keep_asking(
+                    Arc::downgrade(endpoint),
+                    check.clone(),
+                    trust.clone(),
+                )),
             });
         }
     }
 }
 
-async fn keep_asking(endpoint: Weak<EndpointState>, check: HealthCheck) {
+async fn keep_asking(endpoint: Weak<EndpointState>, check: HealthCheck, trust: Option<Arc<Trust>>) {
     let (mut well, mut unwell) = (0_u32, 0_u32);
     let every = Duration::from_millis(check.every_ms);
     loop {
@@ -77,7 +82,7 @@ async fn keep_asking(endpoint: Weak<EndpointState>, check: HealthCheck) {
             return;
         };
         let limit = Duration::from_millis(check.timeout_ms);
-        let answered = tokio::time::timeout(limit, ask(&endpoint, &check)).await;
+        let answered = tokio::time::timeout(limit, ask(&endpoint, &check, trust.as_ref())).await;
         if matches!(answered, Ok(Ok(true))) {
             (well, unwell) = (well.saturating_add(1), 0);
         } else {
@@ -106,10 +111,10 @@ async fn keep_asking(endpoint: Weak<EndpointState>, check: HealthCheck) {
 async fn ask(
     endpoint: &Arc<EndpointState>,
     check: &HealthCheck,
+    trust: Option<&Arc<Trust>>,
 ) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
     let path = check.paths.get(&*endpoint.version).unwrap_or(&check.path);
-    let address = endpoint.resolve().await?;
-    let stream = TcpStream::connect(address).await?;
+    let stream = upstream_tls::connect(endpoint, trust).await?;
     if path.is_empty() {
         return Ok(true);
     }

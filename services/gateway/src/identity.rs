@@ -8,22 +8,16 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::Request;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::rt::TokioIo;
 use platform_gateway_api::{Identity, Jwks};
-use tokio::net::TcpStream;
 
 use crate::clock::{now_ms, unix_ms};
-use crate::jwt::{Claims, KeySet, Rejected, verify};
+use crate::fetch::{Failure, fetch};
+use crate::jwt::{Claims, Expected, KeySet, Rejected, verify};
 
-/// How old keys may get before they are fetched again.
-const FRESH_MS: u64 = 300_000;
 /// Shortest time between two fetches, so that made-up key ids cost little.
 const PAUSE_MS: u64 = 5_000;
 /// Time a fetch may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Largest key set.
-const LARGEST: usize = 1024 * 1024;
 /// Verified tokens that are remembered.
 const REMEMBERED: usize = 8_192;
 
@@ -64,7 +58,13 @@ impl Verifier {
             self.refresh_if_old();
             return Ok(claims);
         }
-        let check = || verify(token, &self.keys.load(), &self.settings.issuer, leeway, now);
+        let expected = Expected {
+            issuer: &self.settings.issuer,
+            scopes: &self.settings.scopes_claim,
+            roles: &self.settings.roles_claim,
+            leeway,
+        };
+        let check = || verify(token, &self.keys.load(), &expected, now);
         let mut found = check();
         if found == Err(Rejected::UnknownKey) && self.fetch().await {
             found = check();
@@ -87,7 +87,9 @@ impl Verifier {
     }
 
     fn refresh_if_old(self: &Arc<Self>) {
-        if matches!(self.settings.jwks, Jwks::Url(_)) && self.age() > FRESH_MS {
+        if matches!(self.settings.jwks, Jwks::Url(_))
+            && self.age() > self.settings.refresh_seconds.max(1) * 1000
+        {
             let verifier = self.clone();
             tokio::spawn(async move { verifier.fetch().await });
         }
@@ -108,7 +110,7 @@ impl Verifier {
             return false;
         }
         self.fetched_at.store(now_ms(), Ordering::Relaxed);
-        let fetched = tokio::time::timeout(PATIENCE, download(url)).await;
+        let fetched = tokio::time::timeout(PATIENCE, download(&self.settings, url)).await;
         match fetched {
             Ok(Ok(keys)) => {
                 self.keys.store(Arc::new(keys));
@@ -127,25 +129,11 @@ impl Verifier {
     }
 }
 
-async fn download(url: &str) -> Result<KeySet, Box<dyn std::error::Error + Send + Sync>> {
-    let uri: http::Uri = url.parse()?;
-    let authority = uri.authority().ok_or("the URL has no host")?;
-    let port = authority.port_u16().unwrap_or(80);
-    let host = authority.host().trim_matches(['[', ']']);
-    let stream = TcpStream::connect((host, port)).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
-    let target = uri.path_and_query().map_or("/", |target| target.as_str());
-    let request = Request::get(target)
-        .header("host", authority.as_str())
-        .header("accept", "application/json")
-        .body(Empty::<Bytes>::new())?;
-    let answer = sender.send_request(request).await?;
-    if !answer.status().is_success() {
-        return Err(format!("the answer was {}", answer.status()).into());
+async fn download(settings: &Identity, url: &str) -> Result<KeySet, Failure> {
+    let request = Request::get("/").header("accept", "application/json");
+    let (status, body) = fetch(url, request, Bytes::new(), settings.ca.as_deref()).await?;
+    if !status.is_success() {
+        return Err(format!("the answer was {status}").into());
     }
-    let body = Limited::new(answer.into_body(), LARGEST).collect().await?;
-    connection.abort();
-    Ok(KeySet::parse(&body.to_bytes())?)
+    Ok(KeySet::parse(&body)?)
 }

@@ -128,9 +128,36 @@ struct Body {
     aud: Option<OneOrMore>,
     exp: Option<f64>,
     nbf: Option<f64>,
-    scope: Option<OneOrMore>,
-    scp: Option<OneOrMore>,
-    roles: Option<OneOrMore>,
+    #[serde(flatten)]
+    others: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Body {
+    /// A claim that is a text or a list of texts; its name may lead into objects, by dots.
+    fn list(&self, name: &str) -> Option<OneOrMore> {
+        let mut found = self.others.get(name);
+        if found.is_none() {
+            let mut parts = name.split('.');
+            found = self.others.get(parts.next()?);
+            for part in parts {
+                found = found?.get(part);
+            }
+        }
+        OneOrMore::deserialize(found?).ok()
+    }
+}
+
+/// What a token must say, and where.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Expected<'a> {
+    /// Required `iss`; any if empty.
+    pub(crate) issuer: &'a str,
+    /// The claim of the scopes.
+    pub(crate) scopes: &'a str,
+    /// The claim of the roles.
+    pub(crate) roles: &'a str,
+    /// Clock difference allowed, in seconds.
+    pub(crate) leeway: u64,
 }
 
 fn decode(text: &str) -> Option<Vec<u8>> {
@@ -209,14 +236,13 @@ impl Key {
     }
 }
 
-/// Verifies a token against keys and the issuer. Audiences are the caller's business.
+/// Verifies a token against keys and what is expected of it. Audiences are the caller's business.
 ///
 /// - `now`: seconds since 1970
 pub(crate) fn verify(
     token: &str,
     keys: &KeySet,
-    issuer: &str,
-    leeway: u64,
+    expected: &Expected<'_>,
     now: u64,
 ) -> Result<Claims, Rejected> {
     if token.len() > LONGEST {
@@ -244,6 +270,7 @@ pub(crate) fn verify(
     }
     let body: Body = serde_json::from_slice(&body).map_err(|_| Rejected::Malformed)?;
     let expires = body.exp.and_then(seconds).ok_or(Rejected::Expired)?;
+    let leeway = expected.leeway;
     if expires.saturating_add(leeway) <= now {
         return Err(Rejected::Expired);
     }
@@ -253,16 +280,15 @@ pub(crate) fn verify(
             return Err(Rejected::Early);
         }
     }
-    if !issuer.is_empty() && body.iss.as_deref() != Some(issuer) {
+    if !expected.issuer.is_empty() && body.iss.as_deref() != Some(expected.issuer) {
         return Err(Rejected::Issuer);
     }
+    let scopes = body.list(expected.scopes).or_else(|| body.list("scp"));
+    let roles = body.list(expected.roles);
     Ok(Claims {
+        scopes: scopes.map_or_else(Vec::new, OneOrMore::words),
+        roles: roles.map_or_else(Vec::new, OneOrMore::list),
         subject: body.sub.unwrap_or_default(),
-        scopes: body
-            .scope
-            .or(body.scp)
-            .map_or_else(Vec::new, OneOrMore::words),
-        roles: body.roles.map_or_else(Vec::new, OneOrMore::list),
         audiences: body.aud.map_or_else(Vec::new, OneOrMore::list),
         expires,
     })
@@ -321,12 +347,36 @@ pub(crate) mod tests {
         KeySet::parse(json!({ "keys": [jwk] }).to_string().as_bytes()).unwrap()
     }
 
+    fn from(issuer: &str, leeway: u64) -> Expected<'_> {
+        Expected {
+            issuer,
+            scopes: "scope",
+            roles: "realm_access.roles",
+            leeway,
+        }
+    }
+
+    #[test]
+    fn scopes_and_roles_are_where_the_issuer_puts_them() {
+        let signer = Signer::new("one");
+        let token = signer.sign(&json!({
+            "exp": 2_000, "scp": ["a", "b c"], "realm_access": { "roles": ["clerk"] } }));
+        let claims = verify(&token, &keys(&signer.jwk()), &from("", 0), 0).unwrap();
+        assert_eq!(claims.scopes, ["a", "b", "c"]);
+        assert_eq!(claims.roles, ["clerk"]);
+    }
+
     #[test]
     fn tokens_are_taken_for_what_they_say() {
         let signer = Signer::new("one");
         let keys = keys(&signer.jwk());
         let check = |claims: serde_json::Value, expected: Result<&str, Rejected>| {
-            let found = verify(&signer.sign(&claims), &keys, "https://issuer", 5, 1_000);
+            let found = verify(
+                &signer.sign(&claims),
+                &keys,
+                &from("https://issuer", 5),
+                1_000,
+            );
             assert_eq!(
                 found.map(|claims| claims.subject),
                 expected.map(String::from)
@@ -351,7 +401,7 @@ pub(crate) mod tests {
             json!({ "iss": "https://issuer", "exp": 2_000, "nbf": 1_100 }),
             Err(Rejected::Early),
         );
-        let claims = verify(&signer.sign(&good), &keys, "", 0, 0).unwrap();
+        let claims = verify(&signer.sign(&good), &keys, &from("", 0), 0).unwrap();
         assert_eq!(claims.scopes, ["a", "b"]);
     }
 
@@ -361,7 +411,11 @@ pub(crate) mod tests {
         let keys = keys(&signer.jwk());
         let claims = json!({ "sub": "ann", "exp": 2_000 });
         let check = |token: &str, expected: Rejected| {
-            assert_eq!(verify(token, &keys, "", 0, 1_000), Err(expected), "{token}");
+            assert_eq!(
+                verify(token, &keys, &from("", 0), 1_000),
+                Err(expected),
+                "{token}"
+            );
         };
         check(
             &format!("{}.", join(&json!({ "alg": "none" }), &claims)),
@@ -402,6 +456,9 @@ pub(crate) mod tests {
         );
         let signature = pair.sign(&random, signed.as_bytes()).unwrap();
         let token = format!("{signed}.{}", encode(signature.as_ref()));
-        assert_eq!(verify(&token, &keys, "", 0, 0).unwrap().subject, "ann");
+        assert_eq!(
+            verify(&token, &keys, &from("", 0), 0).unwrap().subject,
+            "ann"
+        );
     }
 }

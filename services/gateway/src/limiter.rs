@@ -18,6 +18,31 @@ const SHARDS: usize = 16;
 /// Buckets in a shard beyond which full ones are forgotten.
 const MANY: usize = 4_096;
 
+/// A rate as the algorithm has it, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rate {
+    /// Time in which one token comes.
+    pub(crate) one: u64,
+    /// Time in which an empty bucket is full.
+    pub(crate) room: u64,
+}
+
+impl Rate {
+    pub(crate) fn of(limit: &RateLimit) -> Self {
+        let every = limit.every_ms.saturating_mul(1_000);
+        let burst = if limit.burst == 0 {
+            limit.requests
+        } else {
+            limit.burst
+        };
+        let one = (every / limit.requests.max(1)).max(1);
+        Self {
+            one,
+            room: one.saturating_mul(burst),
+        }
+    }
+}
+
 /// The buckets of one route.
 #[derive(Debug)]
 pub(crate) struct Limiter {
@@ -43,14 +68,7 @@ impl Limiter {
     }
 
     fn take_at(&self, key: u64, limit: &RateLimit, now: u64) -> Result<(), u64> {
-        let every = limit.every_ms.saturating_mul(1_000);
-        let burst = if limit.burst == 0 {
-            limit.requests
-        } else {
-            limit.burst
-        };
-        let one = (every / limit.requests.max(1)).max(1);
-        let room = one.saturating_mul(burst);
+        let Rate { one, room } = Rate::of(limit);
         let index = usize::try_from(mix(key) % SHARDS as u64).unwrap_or(0);
         let shard = &self.shards[index];
         let mut buckets = shard.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,16 +8,15 @@ use std::time::Duration;
 
 use pingora_core::apps::ServerApp;
 use pingora_core::protocols::Stream;
-use pingora_proxy::HttpProxy;
 use platform_gateway_api::admin::Listening;
 use platform_gateway_api::{Config, Reason};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use crate::app::App;
 use crate::clock::limit;
 use crate::connection::{self, ConnectionState};
 use crate::gateway::Gateway;
-use crate::proxy::Proxy;
 use crate::tally::Gauge;
 use crate::tls::Secured;
 
@@ -119,7 +118,7 @@ impl Listeners {
         config: &Config,
         prepared: Prepared,
         gateway: &Arc<Gateway>,
-        app: &Arc<HttpProxy<Proxy>>,
+        app: &Arc<App>,
     ) -> io::Result<()> {
         let wanted: HashMap<&str, &str> = config
             .listeners
@@ -189,7 +188,7 @@ fn bind(address: &str) -> io::Result<StdListener> {
 /// Accepts until told to stop, then takes what waits already.
 async fn accept(
     gateway: Arc<Gateway>,
-    app: Arc<HttpProxy<Proxy>>,
+    app: Arc<App>,
     listener: TcpListener,
     name: Arc<str>,
     stop: CancellationToken,
@@ -251,7 +250,7 @@ impl Drop for Open {
 
 async fn serve(
     gateway: Arc<Gateway>,
-    app: Arc<HttpProxy<Proxy>>,
+    app: Arc<App>,
     stream: TcpStream,
     peer: SocketAddr,
     listener: Arc<str>,

@@ -8,12 +8,17 @@ use platform_gateway_api::{LATENCY_BOUNDS_MICROS, Tallies};
 /// Writes everything that is counted.
 ///
 /// Source: the text exposition format, version 0.0.4.
-pub(crate) fn render(tallies: &Tallies, status: &Status, lost_lines: u64) -> String {
+pub(crate) fn render(
+    tallies: &Tallies,
+    status: &Status,
+    lost_lines: u64,
+    lost_spans: u64,
+) -> String {
     let mut text = Text::default();
     versions(&mut text, tallies);
     services(&mut text, tallies);
     routes(&mut text, tallies);
-    process(&mut text, status, lost_lines);
+    process(&mut text, status, lost_lines, lost_spans);
     text.0
 }
 
@@ -150,6 +155,15 @@ fn routes(text: &mut Text, tallies: &Tallies) {
         }
     }
     text.family(
+        "gateway_route_cached_total",
+        "counter",
+        "Requests answered with a kept answer, by route.",
+    );
+    for (route, counts) in &tallies.routes {
+        let labels = [("route", route.as_str())];
+        text.sample("gateway_route_cached_total", &labels, counts.cached);
+    }
+    text.family(
         "gateway_route_latency_seconds",
         "histogram",
         "Time to the head of the answer by route.",
@@ -165,7 +179,7 @@ fn routes(text: &mut Text, tallies: &Tallies) {
     }
 }
 
-fn process(text: &mut Text, status: &Status, lost_lines: u64) {
+fn process(text: &mut Text, status: &Status, lost_lines: u64, lost_spans: u64) {
     for (name, kind, help, value) in [
         (
             "gateway_connections",
@@ -190,6 +204,12 @@ fn process(text: &mut Text, status: &Status, lost_lines: u64) {
             "counter",
             "Log lines lost to a slow or full disk.",
             lost_lines,
+        ),
+        (
+            "gateway_spans_lost_total",
+            "counter",
+            "Spans lost to a slow or absent collector.",
+            lost_spans,
         ),
     ] {
         text.family(name, kind, help);
@@ -297,7 +317,7 @@ mod tests {
             ..ServiceTally::default()
         };
         tallies.services.insert("orders".into(), service);
-        let text = render(&tallies, &Status::default(), 0);
+        let text = render(&tallies, &Status::default(), 0, 0);
         for line in [
             r#"gateway_requests_total{service="orders",version="r5",result="good"} 6"#,
             r#"gateway_latency_seconds_bucket{service="orders",version="r5",le="0.000100"} 2"#,

@@ -100,6 +100,9 @@ pub(crate) fn send(context: &mut RequestContext) {
     let Some(version) = service.position(version) else {
         return;
     };
+    if service.trust.is_some() {
+        return; // Copies go in clear text alone.
+    }
     let mirror = &context.gateway.mirror;
     if mirror.under_way.get() >= MOST {
         return;

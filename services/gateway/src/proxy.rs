@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header;
+use pingora_cache::key::HashBinary;
+use pingora_cache::{CacheKey, CacheMeta, RespCacheable};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::modules::http::compression::ResponseCompressionBuilder;
 use pingora_core::prelude::HttpPeer;
@@ -17,6 +19,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use crate::access_log;
 use crate::admit;
 use crate::answer::{self, Own};
+use crate::cache;
 use crate::choose::choose;
 use crate::clock::limit;
 use crate::connection;
@@ -77,6 +80,7 @@ impl ProxyHttp for Proxy {
             connection.begin(http2);
         }
         context.connection = connection;
+        context.background = session.subrequest_ctx.is_some();
         session.set_pipelining_enabled(true);
         session.set_total_drain_timeout(Some(DRAIN_BODY));
         Ok(())
@@ -105,6 +109,72 @@ impl ProxyHttp for Proxy {
                 Ok(true)
             }
         }
+    }
+
+    fn request_cache_filter(&self, session: &mut Session, context: &mut Self::CTX) -> Result<()> {
+        cache::begin(session, context);
+        Ok(())
+    }
+
+    fn cache_key_callback(&self, session: &Session, context: &mut Self::CTX) -> Result<CacheKey> {
+        Ok(cache::key(session, context))
+    }
+
+    fn response_cache_filter(
+        &self,
+        session: &Session,
+        response: &ResponseHeader,
+        context: &mut Self::CTX,
+    ) -> Result<RespCacheable> {
+        Ok(cache::may_keep(session, response, context))
+    }
+
+    fn cache_vary_filter(
+        &self,
+        meta: &CacheMeta,
+        context: &mut Self::CTX,
+        request: &RequestHeader,
+    ) -> Option<HashBinary> {
+        cache::variant(meta, context, request)
+    }
+
+    async fn proxy_upstream_filter(
+        &self,
+        session: &mut Session,
+        context: &mut Self::CTX,
+    ) -> Result<bool> {
+        let Some(own) = cache::only_if_kept(session, context) else {
+            return Ok(true);
+        };
+        answer::send(session, &own, context).await?;
+        context.own = Some(own);
+        Ok(false)
+    }
+
+    fn should_serve_stale(
+        &self,
+        _session: &mut Session,
+        context: &mut Self::CTX,
+        error: Option<&Error>,
+    ) -> bool {
+        let Some(error) = error else {
+            return true; // A fresh one is being fetched.
+        };
+        let failed = match &context.own {
+            Some(own) => own.status >= 500,
+            None => *error.esource() == ErrorSource::Upstream,
+        };
+        if failed {
+            let answered = matches!(error.etype(), ErrorType::HTTPStatus(_));
+            context.settle(if answered {
+                Attempted::Bad
+            } else {
+                Attempted::Unreachable
+            });
+            context.own = None;
+            context.concealed = true;
+        }
+        failed
     }
 
     async fn upstream_peer(
@@ -156,13 +226,13 @@ impl ProxyHttp for Proxy {
         };
         options.write_timeout = limit(timeouts.idle_ms);
         options.idle_timeout = Some(POOLED);
-        let http2 = route
-            .service
-            .as_ref()
-            .is_some_and(|service| service.settings.http2);
-        if http2 {
+        let service = route.service.as_ref();
+        if service.is_some_and(|service| service.settings.http2) {
             options.set_http_version(2, 2);
             options.max_h2_streams = 100;
+        }
+        if let Some(trust) = service.and_then(|service| service.trust.as_ref()) {
+            trust.secure(&mut peer, &endpoint.address);
         }
         Ok(peer)
     }
@@ -255,6 +325,8 @@ impl ProxyHttp for Proxy {
             .as_ref()
             .map(|attempt| attempt.started.elapsed());
         forward::remove_hop_by_hop(response);
+        forward::date(response)?;
+        cache::forget_if_changed(session, response, context);
         Ok(())
     }
 
@@ -271,6 +343,7 @@ impl ProxyHttp for Proxy {
         if context.gateway.is_draining() {
             session.set_keepalive(None);
         }
+        context.cached = cache::outcome(session, context);
         forward::response(response, context, tls)
     }
 
@@ -361,6 +434,8 @@ impl ProxyHttp for Proxy {
         let judged = if broken { Some(502) } else { status };
         context.count(judged, client_left);
         mirror::send(context);
+        let method = session.req_header().method.as_str();
+        context.gateway.traces.send(context, method, status);
         access_log::write(session, context, status, error);
     }
 

@@ -180,6 +180,28 @@ pub(crate) fn template_values<'a>(
     path: &'a str,
 ) -> Option<Vec<(&'a str, &'a str)>> {
     let mut values = Vec::new();
+    if let Some((before, rest)) = template.rsplit_once("/{")
+        && let Some(name) = rest.strip_suffix("...}")
+    {
+        // The last one stands for the rest, be it several segments or none.
+        let (mut wanted, mut at) = (before.split('/'), 0);
+        wanted.next();
+        for segment in wanted {
+            let given = path[at..].strip_prefix('/')?;
+            let end = given.find('/').unwrap_or(given.len());
+            let inner = segment
+                .strip_prefix('{')
+                .and_then(|rest| rest.strip_suffix('}'));
+            match inner {
+                Some(name) if end > 0 => values.push((name, &given[..end])),
+                None if segment == &given[..end] => (),
+                _ => return None,
+            }
+            at += 1 + end;
+        }
+        values.push((name, path[at..].strip_prefix('/')?));
+        return Some(values);
+    }
     let (mut wanted, mut given) = (template.split('/'), path.split('/'));
     loop {
         match (wanted.next(), given.next()) {
@@ -320,6 +342,20 @@ mod tests {
             Found::Nothing => "nothing".into(),
         };
         assert_eq!(found, expected, "{method} {host}{target}");
+    }
+
+    #[test]
+    fn a_last_name_may_stand_for_the_rest() {
+        for (path, expected) in [
+            ("/files/a/b/c", Some(vec![("shop", "a"), ("path", "b/c")])),
+            ("/files/a/", Some(vec![("shop", "a"), ("path", "")])),
+            ("/files/a", None),
+            ("/file/a/b", None),
+            ("/files//b", None),
+        ] {
+            let found = template_values("/files/{shop}/{path...}", path);
+            assert_eq!(found, expected, "{path}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use platform_gateway_api::{
-    AccessLog, Config, ListenerKind, ListenerLimits, Match, Role, Route, Service,
+    AccessLog, Config, ListenerKind, ListenerLimits, Match, Role, Route, Service, Traces,
 };
 
 use crate::endpoint::EndpointState;
@@ -12,7 +12,9 @@ use crate::identity::Verifier;
 use crate::network::Networks;
 use crate::registry::{Registry, RouteRuntime, ServiceRuntime, VersionRuntime};
 use crate::router::Router;
+use crate::shared::Shared;
 use crate::tls::Secured;
+use crate::upstream_tls::Trust;
 
 /// What requests are served by, until the next configuration.
 #[derive(Debug)]
@@ -28,6 +30,19 @@ pub(crate) struct Snapshot {
     pub(crate) max_requests: u64,
     pub(crate) show_version: bool,
     pub(crate) access_log: AccessLog,
+    pub(crate) traces: Option<Arc<Traces>>,
+    pub(crate) shared: Option<Arc<Shared>>,
+}
+
+/// What was made from files that a configuration names.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    /// Certificates of TLS listeners, by name.
+    pub(crate) secured: HashMap<String, Arc<Secured>>,
+    /// What is believed of endpoints, by service.
+    pub(crate) trust: HashMap<String, Arc<Trust>>,
+    /// Where several gateways count together.
+    pub(crate) shared: Option<Arc<Shared>>,
 }
 
 /// What a listener means.
@@ -58,6 +73,8 @@ pub(crate) struct ServiceState {
     pub(crate) settings: Service,
     pub(crate) versions: Vec<VersionState>,
     pub(crate) runtime: Arc<ServiceRuntime>,
+    /// Set where the endpoints are spoken to over TLS.
+    pub(crate) trust: Option<Arc<Trust>>,
 }
 
 /// One version with its endpoints.
@@ -82,22 +99,19 @@ impl ServiceState {
 impl Snapshot {
     /// The state before the first configuration: no listener, no route.
     pub(crate) fn empty(registry: &Registry) -> Self {
-        Self::new(Config::default(), registry, &HashMap::new())
+        Self::new(Config::default(), registry, &Made::default())
     }
 
     /// Compiles a valid configuration. Counts and health of what stays are taken over.
     ///
-    /// - `secured`: the certificates of TLS listeners, by name
-    pub(crate) fn new(
-        config: Config,
-        registry: &Registry,
-        secured: &HashMap<String, Arc<Secured>>,
-    ) -> Self {
+    /// - `made`: what was made from files that it names
+    pub(crate) fn new(config: Config, registry: &Registry, made: &Made) -> Self {
         let services: HashMap<String, Arc<ServiceState>> = config
             .services
             .iter()
             .map(|(name, service)| {
-                let state = compile_service(name, service, registry);
+                let trust = made.trust.get(name).cloned();
+                let state = compile_service(name, service, registry, trust);
                 (name.clone(), Arc::new(state))
             })
             .collect();
@@ -131,7 +145,7 @@ impl Snapshot {
                 let state = ListenerState {
                     limits: listener.limits.clone(),
                     internal,
-                    secured: secured.get(&listener.name).cloned(),
+                    secured: made.secured.get(&listener.name).cloned(),
                     https: listener.https,
                 };
                 (listener.name.clone(), state)
@@ -149,12 +163,19 @@ impl Snapshot {
             max_requests: config.max_requests.into(),
             show_version: config.show_version,
             access_log: config.access_log.clone(),
+            traces: config.traces.clone().map(Arc::new),
+            shared: made.shared.clone(),
             config: Arc::new(config),
         }
     }
 }
 
-fn compile_service(name: &str, service: &Service, registry: &Registry) -> ServiceState {
+fn compile_service(
+    name: &str,
+    service: &Service,
+    registry: &Registry,
+    trust: Option<Arc<Trust>>,
+) -> ServiceState {
     let prove = service.health.as_ref().is_some_and(|health| health.prove);
     let versions = service
         .versions
@@ -179,5 +200,6 @@ fn compile_service(name: &str, service: &Service, registry: &Registry) -> Servic
         settings: service.clone(),
         versions,
         runtime: registry.service(name),
+        trust,
     }
 }

@@ -116,6 +116,7 @@ pub(crate) struct RouteCounts {
     pub(crate) good: Counter,
     pub(crate) bad: Counter,
     pub(crate) own: Counter,
+    pub(crate) cached: Counter,
     pub(crate) aborted: Counter,
     pub(crate) latency: Histogram,
 }
@@ -128,6 +129,7 @@ impl RouteCounts {
             good,
             bad,
             own: self.own.get(),
+            cached: self.cached.get(),
             aborted: self.aborted.get(),
             latency: self.latency.read(),
             latency_sum_micros: self.latency.sum_micros(),

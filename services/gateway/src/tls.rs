@@ -5,15 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use platform_gateway_api::{Tls, TlsCertificate};
-use rustls::ServerConfig;
+use platform_gateway_api::{Tls, TlsCertificate, TlsVersion};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
+use crate::development::Authority;
 use crate::router::host_fits;
 
 /// Certificates with the names they are for.
@@ -40,19 +42,24 @@ impl std::fmt::Debug for Secured {
 }
 
 #[derive(Debug)]
-struct Certificates(ArcSwap<Shown>);
+struct Certificates {
+    shown: ArcSwap<Shown>,
+    authority: Option<Authority>,
+}
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let all = self.0.load();
-        let name = hello.server_name().unwrap_or("");
+        let all = self.shown.load();
+        let asked = hello.server_name();
+        let name = asked.unwrap_or("");
         let exact = |hosts: &Vec<String>| hosts.iter().any(|host| host.eq_ignore_ascii_case(name));
         let fits = |hosts: &Vec<String>| hosts.iter().any(|host| host_fits(host, name));
         all.iter()
             .find(|(hosts, _)| exact(hosts))
             .or_else(|| all.iter().find(|(hosts, _)| fits(hosts)))
-            .or_else(|| all.first())
             .map(|(_, key)| key.clone())
+            .or_else(|| self.authority.as_ref()?.sign(asked))
+            .or_else(|| all.first().map(|(_, key)| key.clone()))
     }
 }
 
@@ -64,13 +71,24 @@ impl Secured {
     /// What is wrong with which file, in words.
     pub(crate) fn new(settings: &Tls) -> Result<Self, String> {
         let stamps = stamps(settings);
-        let chosen = Arc::new(Certificates(ArcSwap::from_pointee(load(settings)?)));
+        let folder = settings.development.as_deref().map(Path::new);
+        let chosen = Arc::new(Certificates {
+            shown: ArcSwap::from_pointee(load(settings)?),
+            authority: folder.map(Authority::open).transpose()?,
+        });
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| format!("cannot set TLS up: {error}"))?
-            .with_no_client_auth()
-            .with_cert_resolver(chosen.clone());
+        let versions: &[&rustls::SupportedProtocolVersion] = match settings.minimum {
+            TlsVersion::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+            TlsVersion::V13 => &[&rustls::version::TLS13],
+        };
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(versions)
+            .map_err(|error| format!("cannot set TLS up: {error}"))?;
+        let builder = match &settings.client_ca {
+            None => builder.with_no_client_auth(),
+            Some(path) => builder.with_client_cert_verifier(clients(path, provider)?),
+        };
+        let mut config = builder.with_cert_resolver(chosen.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.ticketer =
             aws_lc_rs::Ticketer::new().map_err(|error| format!("cannot set TLS up: {error}"))?;
@@ -96,13 +114,30 @@ impl Secured {
         }
         match load(&self.settings) {
             Ok(certificates) => {
-                self.chosen.0.store(Arc::new(certificates));
+                self.chosen.shown.store(Arc::new(certificates));
                 *known = now;
                 tracing::info!("certificates were read again");
             }
             Err(error) => tracing::warn!(error, "the old certificates stay in use"),
         }
     }
+}
+
+/// Takes clients only whose certificate one of the authorities in a file has signed.
+fn clients(
+    path: &str,
+    provider: Arc<rustls::crypto::CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let unusable = |error: &dyn std::fmt::Display| format!("cannot use `{path}`: {error}");
+    let mut roots = RootCertStore::empty();
+    let found = CertificateDer::pem_file_iter(Path::new(path)).map_err(|error| unusable(&error))?;
+    for one in found {
+        let one = one.map_err(|error| unusable(&error))?;
+        roots.add(one).map_err(|error| unusable(&error))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|error| unusable(&error))
 }
 
 fn stamps(settings: &Tls) -> Stamps {
@@ -122,8 +157,24 @@ fn load(settings: &Tls) -> Result<Shown, String> {
     settings
         .certificates
         .iter()
-        .map(|one| Ok((one.hosts.clone(), Arc::new(load_one(one)?))))
+        .map(|one| {
+            let key = load_one(one)?;
+            let hosts = if one.hosts.is_empty() {
+                names(&key)
+            } else {
+                one.hosts.clone()
+            };
+            Ok((hosts, Arc::new(key)))
+        })
         .collect()
+}
+
+/// The names that a certificate is for.
+fn names(key: &CertifiedKey) -> Vec<String> {
+    let leaf = key.cert.first();
+    leaf.and_then(|leaf| webpki::EndEntityCert::try_from(leaf).ok())
+        .map(|leaf| leaf.valid_dns_names().map(str::to_owned).collect())
+        .unwrap_or_default()
 }
 
 fn load_one(one: &TlsCertificate) -> Result<CertifiedKey, String> {

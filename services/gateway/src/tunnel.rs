@@ -12,7 +12,6 @@ use pingora_core::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::answer::Own;
@@ -22,6 +21,7 @@ use crate::context::RequestContext;
 use crate::endpoint::Attempted;
 use crate::forward;
 use crate::proxy::{MOST_ATTEMPTS, none_left_answer};
+use crate::upstream_tls::{self, Channel};
 
 /// Largest head of an answer.
 const LARGEST_HEAD: usize = 64 * 1024;
@@ -42,7 +42,7 @@ pub(crate) fn is_asked_for(session: &Session) -> bool {
 
 /// What came back from a service.
 struct Opened {
-    stream: TcpStream,
+    stream: Box<dyn Channel>,
     head: ResponseHeader,
     /// What followed the head already.
     rest: BytesMut,
@@ -110,11 +110,11 @@ pub(crate) async fn serve(
 /// Moves bytes until one side ends or nothing moves for too long.
 async fn pump(
     session: &mut Session,
-    stream: &mut TcpStream,
+    stream: &mut Box<dyn Channel>,
     both_ways: bool,
     idle: Option<Duration>,
 ) -> Result<()> {
-    let (mut from, mut to) = stream.split();
+    let (mut from, mut to) = tokio::io::split(stream);
     let idle = idle.unwrap_or(Duration::from_secs(u64::from(u32::MAX)));
     let client = session.as_downstream_mut();
     let mut portion = BytesMut::with_capacity(PORTION);
@@ -154,11 +154,11 @@ async fn open(session: &mut Session, context: &mut RequestContext) -> Result<Ope
             break;
         };
         context.begin(version, endpoint.clone());
-        let connected = timeout(connect, async {
-            let stream = TcpStream::connect(endpoint.resolve().await?).await?;
-            stream.set_nodelay(true)?;
-            Ok::<_, std::io::Error>(stream)
-        });
+        let trust = route
+            .service
+            .as_ref()
+            .and_then(|service| service.trust.as_ref());
+        let connected = timeout(connect, upstream_tls::connect(&endpoint, trust));
         let Ok(Ok(mut stream)) = connected.await else {
             context.settle(Attempted::Unreachable);
             continue;
@@ -223,7 +223,7 @@ fn head_for(session: &Session, context: &RequestContext) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-async fn read_head(stream: &mut TcpStream) -> std::io::Result<(ResponseHeader, BytesMut)> {
+async fn read_head(stream: &mut Box<dyn Channel>) -> std::io::Result<(ResponseHeader, BytesMut)> {
     let broken =
         |what: &str| std::io::Error::new(std::io::ErrorKind::InvalidData, what.to_string());
     let mut buffer = BytesMut::with_capacity(4 * 1024);

@@ -7,6 +7,7 @@
 //! | `GET /tallies` | [`crate::Tallies`] |
 //! | `GET /status` | [`Status`] |
 //! | `GET /metrics` | Prometheus text |
+//! | `DELETE /cache` | 200: forgets every kept answer |
 //! | `POST /drain` | 202: stops accepting, finishes what is under way, exits |
 
 use schemars::JsonSchema;

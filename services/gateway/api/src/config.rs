@@ -11,7 +11,7 @@ use crate::{Identity, Route, Service};
 ///
 /// Applied whole or refused whole. A configuration replaces the one before it
 /// only if its revision is higher, or if it is equal to it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Chosen by whoever pushes; grows with each change.
@@ -37,6 +37,57 @@ pub struct Config {
     pub show_version: bool,
     /// What the access log holds.
     pub access_log: AccessLog,
+    /// Memory for kept answers in bytes, over all routes with a `cache`.
+    pub cache_memory: u64,
+    /// Most streams of one HTTP/2 connection of a client at a time.
+    pub streams: u32,
+    /// Where spans of requests go. Absent, none are made; trace context is passed on all the same.
+    pub traces: Option<Traces>,
+    /// Where several gateways count together; see [`crate::RateLimit::shared`].
+    pub shared: Option<Shared>,
+}
+
+/// Export of spans by OTLP over HTTP, as JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Traces {
+    /// URL of the collector, such as `http://127.0.0.1:4318`; `/v1/traces` is added where it has no path.
+    pub endpoint: String,
+    /// Share of the traces begun here that are exported, in thousandths.
+    pub sample: u32,
+    /// PEM file of the authorities for `https`, instead of the public ones.
+    pub ca: Option<String>,
+}
+
+/// A Redis server through which several gateways count together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shared {
+    /// `redis://host:port`, without a password; or
+    pub url: Option<String>,
+    /// a file that holds the URL, password and all.
+    pub url_file: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            revision: 0,
+            listeners: Vec::new(),
+            routes: Vec::new(),
+            services: BTreeMap::new(),
+            identity: None,
+            trusted_proxies: Vec::new(),
+            shared_addresses: Vec::new(),
+            max_requests: 0,
+            show_version: false,
+            access_log: AccessLog::default(),
+            cache_memory: 64 * 1024 * 1024,
+            streams: 128,
+            traces: None,
+            shared: None,
+        }
+    }
 }
 
 /// One address the gateway accepts connections on.
@@ -77,13 +128,32 @@ pub enum ListenerKind {
 pub struct Tls {
     /// The first is used where no name fits.
     pub certificates: Vec<TlsCertificate>,
+    /// Folder of a local authority that signs a certificate for each name a client asks for. It is
+    /// made where there is none. For development only.
+    pub development: Option<String>,
+    /// The oldest version that is spoken.
+    pub minimum: TlsVersion,
+    /// PEM file of authorities, one of which must have signed the client's certificate.
+    pub client_ca: Option<String>,
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    #[default]
+    #[serde(rename = "1.2")]
+    V12,
+    /// TLS 1.3.
+    #[serde(rename = "1.3")]
+    V13,
 }
 
 /// One certificate with its key, as PEM files that are reread when they change.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsCertificate {
-    /// Host names it is for, `*.example.org` allowed.
+    /// Host names it is for, `*.example.org` allowed; those it names itself if empty.
     pub hosts: Vec<String>,
     /// Path of the PEM chain.
     pub certificate: String,
@@ -103,6 +173,12 @@ pub struct ListenerLimits {
     pub keep_alive_ms: u64,
     /// Most connections at a time; more are closed at once. 0 is unlimited.
     pub connections: u32,
+    /// Largest head of a request, in bytes; 431 above.
+    pub head_bytes: u64,
+    /// Most fields in a head; 431 above.
+    pub head_fields: u32,
+    /// Longest request target, in bytes; 414 above.
+    pub target_bytes: u64,
 }
 
 impl Default for ListenerLimits {
@@ -112,6 +188,9 @@ impl Default for ListenerLimits {
             idle_ms: 60_000,
             keep_alive_ms: 75_000,
             connections: 0,
+            head_bytes: 64 * 1024,
+            head_fields: 128,
+            target_bytes: 16 * 1024,
         }
     }
 }

@@ -13,14 +13,17 @@ mod service;
 mod tallies;
 mod validate;
 
-pub use config::{AccessLog, Config, Listener, ListenerKind, ListenerLimits, Tls, TlsCertificate};
+pub use config::{
+    AccessLog, Config, Listener, ListenerKind, ListenerLimits, Shared, Tls, TlsCertificate,
+    TlsVersion, Traces,
+};
 pub use protection::{ApiKey, Auth, Cors, Identity, Jwks, RateKey, RateLimit};
 pub use route::{
-    HeaderChange, Match, PathMatch, Redirect, Retries, Rewrite, Route, Timeouts, ValueMatch,
+    Cache, HeaderChange, Match, PathMatch, Redirect, Retries, Rewrite, Route, Timeouts, ValueMatch,
 };
 pub use service::{
     Balance, Breaker, Endpoint, HealthCheck, Outliers, Override, Role, Service, ServiceLimits,
-    Sticky, Version,
+    Sticky, UpstreamTls, Version,
 };
 pub use tallies::{EndpointTally, LATENCY_BOUNDS_MICROS, RouteTally, ServiceTally, Tallies, Tally};
 pub use validate::Reason;

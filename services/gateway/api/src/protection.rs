@@ -15,6 +15,8 @@ pub struct RateLimit {
     pub burst: u64,
     /// What is counted together.
     pub per: RateKey,
+    /// Counts together with other gateways, through [`crate::Config::shared`].
+    pub shared: bool,
 }
 
 impl Default for RateLimit {
@@ -24,6 +26,7 @@ impl Default for RateLimit {
             every_ms: 1_000,
             burst: 0,
             per: RateKey::Client,
+            shared: false,
         }
     }
 }
@@ -91,7 +94,7 @@ pub struct ApiKey {
 }
 
 /// How bearer tokens (JWT: RS256/384/512, PS256/384/512, ES256/384, `EdDSA`) are verified.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Identity {
     /// Required `iss`; empty accepts any.
@@ -102,13 +105,36 @@ pub struct Identity {
     pub jwks: Jwks,
     /// Clock difference allowed.
     pub leeway_seconds: u64,
+    /// How long keys are used before they are fetched again.
+    pub refresh_seconds: u64,
+    /// The claim that holds the scopes; `scp` is looked at too.
+    pub scopes_claim: String,
+    /// The claim that holds the roles.
+    pub roles_claim: String,
+    /// PEM file of the authorities for an `https` URL of keys, instead of the public ones.
+    pub ca: Option<String>,
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Self {
+            issuer: String::new(),
+            audiences: Vec::new(),
+            jwks: Jwks::default(),
+            leeway_seconds: 0,
+            refresh_seconds: 300,
+            scopes_claim: "scope".to_owned(),
+            roles_claim: "roles".to_owned(),
+            ca: None,
+        }
+    }
 }
 
 /// Where public keys are found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Jwks {
-    /// `http://` URL, fetched at start, when an unknown key id is met, and each 5 minutes.
+    /// URL, fetched when an unknown key id is met, and again once the keys are old.
     Url(String),
     /// The document itself, as JSON text.
     Inline(String),

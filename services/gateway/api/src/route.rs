@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Auth, Cors, RateLimit};
+use crate::{Auth, Balance, Cors, RateLimit};
 
 /// One route of the public listeners.
 #[expect(
@@ -62,6 +62,12 @@ pub struct Route {
     pub by_weight: bool,
     /// Compresses answers that the client accepts compressed.
     pub compress: bool,
+    /// The encodings it compresses with (`br`, `zstd`, `gzip`); all of them if empty.
+    pub encodings: Vec<String>,
+    /// How an endpoint is chosen, instead of the service's way.
+    pub balance: Option<Balance>,
+    /// Keeps answers for those who ask next.
+    pub cache: Option<Cache>,
 }
 
 /// Which requests a route takes. Everything stated must hold.
@@ -93,7 +99,7 @@ pub enum PathMatch {
     Prefix(String),
     /// Exactly this path.
     Exact(String),
-    /// Segments, where `{name}` stands for any one non-empty segment.
+    /// Segments, where `{name}` stands for any one non-empty segment, and a last `{name...}` for the rest.
     Template(String),
 }
 
@@ -170,6 +176,34 @@ impl Default for Timeouts {
             first_byte_ms: 60_000,
             idle_ms: 60_000,
             total_ms: 0,
+        }
+    }
+}
+
+/// Which answers are kept, beside what they say themselves (RFC 9111).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cache {
+    /// How long an answer is fresh that does not say. Absent, only those that say are kept.
+    pub fresh_ms: Option<u64>,
+    /// How long a stale answer that does not say is given while a fresh one is fetched.
+    pub stale_while_revalidate_ms: u64,
+    /// How long a stale answer that does not say is given while the service fails.
+    pub stale_if_error_ms: u64,
+    /// Request headers that tell answers apart, beside what `Vary` says.
+    pub vary: Vec<String>,
+    /// Largest body that is kept, in bytes.
+    pub max_body: u64,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            fresh_ms: None,
+            stale_while_revalidate_ms: 0,
+            stale_if_error_ms: 0,
+            vary: Vec::new(),
+            max_body: 4 * 1024 * 1024,
         }
     }
 }

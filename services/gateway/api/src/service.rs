@@ -27,8 +27,10 @@ pub struct Service {
     pub limits: ServiceLimits,
     /// An answer whose head takes longer than this is tallied as slow.
     pub slow_after_ms: u64,
-    /// Speaks HTTP/2 in clear text to the endpoints (gRPC needs it).
+    /// Speaks HTTP/2 to the endpoints (gRPC needs it).
     pub http2: bool,
+    /// Speaks TLS to the endpoints.
+    pub tls: Option<UpstreamTls>,
     /// An endpoint in this zone is preferred while one there is fit.
     pub zone: Option<String>,
     /// A new endpoint's share grows over this time.
@@ -48,10 +50,25 @@ impl Default for Service {
             limits: ServiceLimits::default(),
             slow_after_ms: 250,
             http2: false,
+            tls: None,
             zone: None,
             slow_start_ms: 0,
         }
     }
+}
+
+/// TLS to the endpoints of a service. Files are reread with each configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpstreamTls {
+    /// PEM file of the authorities that may have signed the endpoints' certificates; the public ones if absent.
+    pub ca: Option<String>,
+    /// The name that certificates must be for, sent as SNI; the endpoint's host if absent.
+    pub name: Option<String>,
+    /// PEM file of the chain that is shown to the endpoints, where they ask for one,
+    pub certificate: Option<String>,
+    /// and of its key.
+    pub key: Option<String>,
 }
 
 /// One version of a service.
@@ -129,6 +146,8 @@ pub enum Balance {
     ClientHash,
     /// By a hash of a header's value; round robin without it.
     HeaderHash(String),
+    /// By a hash of a cookie's value; round robin without it.
+    CookieHash(String),
 }
 
 /// Requests that ask for a version.

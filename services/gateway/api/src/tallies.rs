@@ -223,6 +223,8 @@ pub struct RouteTally {
     pub bad: u64,
     /// Answered by the gateway itself (limits, authentication, no endpoint, …).
     pub own: u64,
+    /// Answered with a kept answer, without asking the service.
+    pub cached: u64,
     /// Given up by the client before an answer.
     pub aborted: u64,
     /// Time to the answer's head, by bucket; see [`LATENCY_BOUNDS_MICROS`].

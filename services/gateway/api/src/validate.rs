@@ -86,9 +86,9 @@ impl Config {
         if let Some(identity) = &self.identity {
             match &identity.jwks {
                 Jwks::Url(url) => reasons.unless(
-                    url.starts_with("http://") && url.len() > 7,
+                    is_url(url),
                     "identity.jwks.url",
-                    "must be an `http://` URL",
+                    "must be an `http://` or `https://` URL",
                 ),
                 Jwks::Inline(text) => reasons.unless(
                     serde_json::from_str::<serde_json::Value>(text)
@@ -97,6 +97,34 @@ impl Config {
                     "is not a JSON Web Key Set",
                 ),
             }
+        }
+        if let Some(traces) = &self.traces {
+            reasons.unless(
+                is_url(&traces.endpoint),
+                "traces.endpoint",
+                "must be an `http://` or `https://` URL",
+            );
+            reasons.unless(
+                traces.sample <= 1000,
+                "traces.sample",
+                "is more than 1000 thousandths",
+            );
+        }
+        if let Some(shared) = &self.shared {
+            reasons.unless(
+                shared.url.is_some() != shared.url_file.is_some(),
+                "shared",
+                "needs either `url` or `url_file`",
+            );
+            let plain = shared
+                .url
+                .as_deref()
+                .is_none_or(|url| url.starts_with("redis://") && !url.contains('@'));
+            reasons.unless(
+                plain,
+                "shared.url",
+                "must be `redis://host:port`; put one with a password into `url_file`",
+            );
         }
         check_networks(&self.trusted_proxies, "trusted_proxies", &mut reasons);
         check_networks(&self.shared_addresses, "shared_addresses", &mut reasons);
@@ -111,6 +139,13 @@ impl Config {
             Err(reasons.0)
         }
     }
+}
+
+fn is_url(text: &str) -> bool {
+    ["http://", "https://"].iter().any(|scheme| {
+        text.strip_prefix(scheme)
+            .is_some_and(|rest| !rest.is_empty())
+    })
 }
 
 fn check_listener(
@@ -145,7 +180,7 @@ fn check_listener(
     }
     if let Some(tls) = &listener.tls {
         reasons.unless(
-            !tls.certificates.is_empty(),
+            !tls.certificates.is_empty() || tls.development.is_some(),
             format!("{path}.tls.certificates"),
             "must not be empty",
         );
@@ -228,6 +263,23 @@ fn check_route(config: &Config, route: &Route, path: &str, reasons: &mut Reasons
         &format!("{path}.response_headers"),
         reasons,
     );
+    for (index, encoding) in route.encodings.iter().enumerate() {
+        reasons.unless(
+            ["br", "zstd", "gzip"].contains(&encoding.as_str()),
+            format!("{path}.encodings.{index}"),
+            format!("`{encoding}` is not `br`, `zstd` or `gzip`"),
+        );
+    }
+    if route.rate_limit.as_ref().is_some_and(|limit| limit.shared) {
+        reasons.unless(
+            config.shared.is_some(),
+            format!("{path}.rate_limit.shared"),
+            "needs `shared` in the configuration",
+        );
+    }
+    for name in route.cache.iter().flat_map(|cache| &cache.vary) {
+        check_header_name(name, &format!("{path}.cache.vary"), reasons);
+    }
     check_networks(&route.allow, &format!("{path}.allow"), reasons);
     check_networks(&route.deny, &format!("{path}.deny"), reasons);
 }
@@ -360,6 +412,13 @@ fn check_service(service: &Service, path: &str, reasons: &mut Reasons) {
             );
         }
     }
+    if let Some(tls) = &service.tls {
+        reasons.unless(
+            tls.certificate.is_some() == tls.key.is_some(),
+            format!("{path}.tls"),
+            "needs both `certificate` and `key`, or neither",
+        );
+    }
     for (index, wanted) in service.overrides.iter().enumerate() {
         let path = format!("{path}.overrides.{index}");
         reasons.unless(
@@ -404,6 +463,10 @@ fn check_service(service: &Service, path: &str, reasons: &mut Reasons) {
         format!("{path}.outliers.floor_percent"),
         "is more than 100",
     );
+    check_breaker(service, path, reasons);
+}
+
+fn check_breaker(service: &Service, path: &str, reasons: &mut Reasons) {
     if let Some(breaker) = &service.breaker {
         reasons.unless(
             (1..=100).contains(&breaker.bad_percent),

@@ -25,11 +25,16 @@ use tokio::task::JoinHandle;
 /// How long anything awaited may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Makes an answer from a request's head and its number, counted from 1.
+pub(crate) type Script =
+    Arc<dyn Fn(&http::request::Parts, u64) -> Response<Full<Bytes>> + Send + Sync>;
+
 /// What a service of the tests does.
 #[derive(Clone, Default)]
 pub(crate) struct Behaviour {
     pub(crate) status: u16,
     pub(crate) delay: Duration,
+    pub(crate) script: Option<Script>,
 }
 
 /// A service behind the gateway. Answers what it was asked, as JSON.
@@ -55,8 +60,8 @@ impl Upstream {
                 let (count, own, behaviour) = (count.clone(), own.clone(), behaviour.clone());
                 tokio::spawn(async move {
                     let service = service_fn(move |request| {
-                        count.fetch_add(1, Ordering::Relaxed);
-                        echo(request, own.clone(), behaviour.clone())
+                        let number = count.fetch_add(1, Ordering::Relaxed) + 1;
+                        echo(request, own.clone(), behaviour.clone(), number)
                     });
                     let _ = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
                         .serve_connection_with_upgrades(TokioIo::new(stream), service)
@@ -91,10 +96,14 @@ async fn echo(
     request: Request<Incoming>,
     name: String,
     behaviour: Behaviour,
+    number: u64,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let length = body.collect().await.map_or(0, |body| body.to_bytes().len());
     tokio::time::sleep(behaviour.delay).await;
+    if let Some(script) = &behaviour.script {
+        return Ok(script(&head, number));
+    }
     let headers: serde_json::Map<String, Value> = head
         .headers
         .iter()

@@ -1,6 +1,7 @@
 //! The gateway over real sockets: requests in, answers out.
 
 mod bench;
+mod cache;
 mod control;
 mod handover;
 mod protection;

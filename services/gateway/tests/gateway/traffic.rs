@@ -108,6 +108,7 @@ async fn bad_and_slow_answers_are_counted() {
     let behaviour = Behaviour {
         status: 500,
         delay: Duration::from_millis(30),
+        ..Behaviour::default()
     };
     let upstream = Upstream::start_with("bad", behaviour).await;
     let mut services = orders(&[&upstream]);

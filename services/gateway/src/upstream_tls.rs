@@ -1,0 +1,167 @@
+//! TLS to the endpoints of a service.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use pingora_core::prelude::HttpPeer;
+use pingora_core::protocols::tls::CaType;
+use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
+use platform_gateway_api::UpstreamTls;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::endpoint::EndpointState;
+
+/// A connection to an endpoint, secured or not.
+pub(crate) trait Channel: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Channel for T {}
+
+/// What is believed of endpoints, and what is shown to them.
+pub(crate) struct Trust {
+    connector: TlsConnector,
+    authorities: Option<Arc<CaType>>,
+    own: Option<Arc<CertKey>>,
+    name: Option<String>,
+}
+
+impl std::fmt::Debug for Trust {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never a key.
+        formatter
+            .debug_struct("Trust")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Trust {
+    /// Reads the files.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with which file, in words.
+    pub(crate) fn new(settings: &UpstreamTls) -> Result<Self, String> {
+        let authorities = settings.ca.as_deref().map(authorities).transpose()?;
+        let own = settings.certificate.as_deref().zip(settings.key.as_deref());
+        Ok(Self {
+            connector: connector(settings)?,
+            authorities,
+            own: own.map(|(chain, key)| pair(chain, key)).transpose()?,
+            name: settings.name.clone(),
+        })
+    }
+
+    /// Has a connection to an endpoint secured.
+    ///
+    /// - `address`: the endpoint's, as configured
+    pub(crate) fn secure(&self, peer: &mut HttpPeer, address: &str) {
+        peer.scheme = pingora_core::upstreams::peer::Scheme::HTTPS;
+        self.name_of(address).clone_into(&mut peer.sni);
+        peer.options.ca.clone_from(&self.authorities);
+        peer.client_cert_key.clone_from(&self.own);
+    }
+
+    fn name_of<'a>(&'a self, address: &'a str) -> &'a str {
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        self.name
+            .as_deref()
+            .unwrap_or(host.trim_matches(['[', ']']))
+    }
+
+    /// Secures a connection that Pingora does not make.
+    pub(crate) async fn connect(
+        &self,
+        address: &str,
+        stream: TcpStream,
+    ) -> std::io::Result<Box<dyn Channel>> {
+        let name = ServerName::try_from(self.name_of(address).to_owned())
+            .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error))?;
+        Ok(Box::new(self.connector.connect(name, stream).await?))
+    }
+}
+
+/// Connects to an endpoint, over TLS where its service speaks it.
+pub(crate) async fn connect(
+    endpoint: &Arc<EndpointState>,
+    trust: Option<&Arc<Trust>>,
+) -> std::io::Result<Box<dyn Channel>> {
+    let stream = TcpStream::connect(endpoint.resolve().await?).await?;
+    stream.set_nodelay(true)?;
+    match trust {
+        Some(trust) => trust.connect(&endpoint.address, stream).await,
+        None => Ok(Box::new(stream)),
+    }
+}
+
+fn connector(settings: &UpstreamTls) -> Result<TlsConnector, String> {
+    let mut roots = RootCertStore::empty();
+    match &settings.ca {
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Some(path) => {
+            for one in chain(path)? {
+                roots
+                    .add(one)
+                    .map_err(|error| format!("cannot use `{path}`: {error}"))?;
+            }
+        }
+    }
+    let unusable = |error: rustls::Error| format!("cannot set TLS up: {error}");
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?
+        .with_root_certificates(roots);
+    let config = match (&settings.certificate, &settings.key) {
+        (Some(certificate), Some(key)) => {
+            let own = PrivateKeyDer::from_pem_file(Path::new(key))
+                .map_err(|error| format!("cannot read the key in `{key}`: {error}"))?;
+            builder
+                .with_client_auth_cert(chain(certificate)?, own)
+                .map_err(unusable)?
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+fn chain(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let chain = CertificateDer::pem_file_iter(Path::new(path))
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| format!("cannot read `{path}`: {error}"))?;
+    if chain.is_empty() {
+        return Err(format!("`{path}` holds no certificate"));
+    }
+    // Pingora takes for granted that they can be read.
+    let mut looked_at = RootCertStore::empty();
+    for one in &chain {
+        looked_at
+            .add(one.clone())
+            .map_err(|error| format!("cannot use the certificate in `{path}`: {error}"))?;
+    }
+    Ok(chain)
+}
+
+fn authorities(path: &str) -> Result<Arc<CaType>, String> {
+    Ok(chain(path)?
+        .into_iter()
+        .map(|one| WrappedX509::new(one.to_vec(), parse_x509))
+        .collect())
+}
+
+fn pair(chain_path: &str, key_path: &str) -> Result<Arc<CertKey>, String> {
+    let chain = chain(chain_path)?;
+    let key = PrivateKeyDer::from_pem_file(Path::new(key_path))
+        .map_err(|error| format!("cannot read the key in `{key_path}`: {error}"))?;
+    let signing = aws_lc_rs::sign::any_supported_type(&key)
+        .map_err(|error| format!("cannot use the key in `{key_path}`: {error}"))?;
+    rustls::sign::CertifiedKey::new(chain.clone(), signing)
+        .keys_match()
+        .map_err(|error| format!("`{key_path}` is not the key of `{chain_path}`: {error}"))?;
+    let chain = chain.iter().map(|one| one.to_vec()).collect();
+    Ok(Arc::new(CertKey::new(chain, key.secret_der().to_vec())))
+}
