@@ -15,7 +15,7 @@ use platform_decide::desired::DesiredResource;
 use platform_decide::group::GroupId;
 use platform_decide::observed::InstanceState;
 use platform_decide::traffic::Traffic;
-use platform_port::{LaneTally, Tallies};
+use platform_port::{AskedFor, LaneTally, Tallies};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
@@ -244,6 +244,11 @@ async fn tallies(agent: &Agent) -> Answer {
                 slow: tally.slow,
                 time_micros: tally.latency_sum_micros,
                 p99_micros: tally.latency_quantile_micros(0.99),
+                asked_for: AskedFor {
+                    requests: tally.asked_for,
+                    bad: tally.asked_for_bad,
+                    slow: tally.asked_for_slow,
+                },
             };
             lanes.insert(id, seen);
         }
