@@ -84,6 +84,9 @@ impl Step<'_> {
                 }
                 _ => self.tell(not_now("instances are still coming up")),
             },
+            Order::Promote if self.state.forced => {
+                self.tell(not_now("it is on its way to the end already"));
+            }
             Order::Promote => {
                 self.state.paused = None;
                 self.state.forced = true;
