@@ -18,6 +18,7 @@ mod stop;
 mod table;
 mod target;
 mod terminal;
+mod under_way;
 mod view;
 mod world;
 

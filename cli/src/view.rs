@@ -6,6 +6,7 @@
 mod human;
 mod json;
 mod recorder;
+mod screen;
 
 use std::sync::Arc;
 
@@ -27,6 +28,10 @@ pub(crate) trait Shown {
     fn json(&self) -> Value;
     /// What people read, with its line end.
     fn human(&self, paint: Paint) -> String;
+    /// The same in a line, for those who see one after another where others see a picture change.
+    fn brief(&self) -> Option<String> {
+        None
+    }
 }
 
 /// How a happening is told to people.
@@ -44,6 +49,8 @@ pub(crate) enum Line {
     Begin(String, String),
     /// It says how it is getting on.
     Update(String, String),
+    /// The same in a line, and in colour as a picture that a terminal shows in place of the one before.
+    Live(String, String, String),
     /// It is done.
     Done(String, String),
     /// It failed.

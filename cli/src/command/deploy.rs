@@ -14,6 +14,7 @@ use super::status;
 use crate::deployment::{self, Asked};
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::under_way::Meanwhile;
 use crate::view::Told;
 use crate::world::World;
 
@@ -34,6 +35,9 @@ pub(crate) struct DeployArgs {
 
     #[command(flatten)]
     strategy: Strategy,
+
+    #[command(flatten)]
+    meanwhile: Meanwhile,
 }
 
 /// How changed services are rolled out, in place of what the blueprint says
@@ -85,8 +89,9 @@ pub(crate) async fn run(args: &DeployArgs, world: &World) -> Result<Exit, CliErr
     if args.dry_run {
         return dry_run(args, world, &crew).await;
     }
+    let patience = args.meanwhile.settled(world, crew.target.as_ref()).await?;
     let work = async |lease: &Lease| locked(args, world, &crew, lease).await;
-    let exit = deployment::under_lock(world, &crew, work).await?;
+    let exit = deployment::under_lock_within(patience, &crew, work).await?;
     if exit == Exit::Done {
         status::show(world, crew.target.as_ref()).await?;
     }

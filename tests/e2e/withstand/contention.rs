@@ -32,11 +32,12 @@ fn of_two_deploys_at_once_the_second_says_who_holds_the_lock_or_waits() {
     let second = project.deploy();
     assert_eq!(second.code, 75, "{second:#?}");
     for text in [
-        "lock::held",
+        "rollout::under-way",
         "`platform deploy`",
         "tester@",
         &holder.to_string(),
         "--lock-timeout",
+        "--replace",
     ] {
         assert!(second.stderr.contains(text), "`{text}` in {second:#?}");
     }
