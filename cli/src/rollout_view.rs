@@ -28,7 +28,7 @@ pub(crate) fn line(event: &RolloutEvent) -> Line {
             | Note::Holding { .. }
             | Note::Stuck { .. }
             | Note::Paused { .. } => Line::Important(format!("{release} {text}")),
-            _ => Line::Note(format!("{release} {text}")),
+            _ => Line::Moment(format!("{release} {text}")),
         },
         RolloutEvent::Progress(progress) => {
             let services: Vec<&str> = progress

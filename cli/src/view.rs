@@ -41,6 +41,8 @@ pub(crate) enum Line {
     Nothing,
     /// Worth a line, unless they want quiet.
     Note(String),
+    /// The same, with the time of day where no picture shows how it goes on.
+    Moment(String),
     /// Worth a line even then.
     Important(String),
     /// Worth a line only to those who want more.

@@ -67,10 +67,16 @@ impl Strategy {
             (None, false, false) => return Ok(()),
         };
         let steps = self.canary.as_deref().unwrap_or_default();
+        let bad = |message| {
+            Err(CliError::new("usage::bad-steps", message)
+                .help("write them as `--canary=1%,10%,50%`"))
+        };
         if !steps.is_sorted_by(|a, b| a < b) {
-            return Err(
-                CliError::new("usage::bad-steps", "the steps of a canary must grow")
-                    .help("write them as `--canary=1%,10%,50%`"),
+            return bad("the steps of a canary must grow");
+        }
+        if steps.contains(&Percent::NONE) || steps.contains(&Percent::FULL) {
+            return bad(
+                "a step of a canary is more than 0 % and less than 100 %, which comes last by itself",
             );
         }
         for service in desired.services.values_mut() {

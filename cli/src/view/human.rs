@@ -176,9 +176,16 @@ impl View for HumanView {
     fn tell(&self, told: &Told) {
         match &told.line {
             Line::Note(text) if !self.quiet => self.say(text),
+            Line::Moment(text) if !self.quiet => {
+                if self.bars.is_some() {
+                    self.say(text);
+                } else {
+                    self.timed(text);
+                }
+            }
             Line::Important(text) => self.say(text),
             Line::Detail(text) if self.verbose => self.timed(text),
-            Line::Nothing | Line::Note(_) | Line::Detail(_) => {}
+            Line::Nothing | Line::Note(_) | Line::Moment(_) | Line::Detail(_) => {}
             Line::Begin(key, text) => self.begin(key, text),
             Line::Update(key, text) => {
                 let under_way = self.lock();

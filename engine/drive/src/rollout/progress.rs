@@ -67,7 +67,8 @@ impl fmt::Display for Progress {
                 old.answered.requests,
                 old.answered.bad
             )?;
-            if let Some(evidence) = &member.evidence {
+            let asked = new.answered.requests > 0;
+            if let Some(evidence) = member.evidence.as_ref().filter(|_| asked) {
                 write!(
                     f,
                     ", evidence {:.0} % worse {:.0} % fine",

@@ -55,7 +55,7 @@ fn what_turns_bad_with_all_traffic_goes_back_too() {
 fn a_bake_goes_on_while_evidence_leans_towards_worse() {
     let mut world = orders(Strategy::BlueGreen);
     world.state.policy.bake = Period::from_secs(3);
-    world.load = 20;
+    world.load = 60;
     world.bad("orders@r2", 100);
     let why = rolled_back(&mut world);
     assert!(matches!(why, Why::Worse { .. }), "{why}");
