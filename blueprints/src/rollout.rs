@@ -230,7 +230,8 @@ pub struct Analysis {
     pub slow_after: Period,
     /// One minus the probability of going back without cause.
     pub confidence: Probability,
-    /// The probability of noticing a release that is worse by twice what may be.
+    /// The probability of noticing a release that is worse by three times
+    /// what may be.
     pub power: Probability,
     /// The shortest time of looking at each step.
     pub at_least: Period,
@@ -240,6 +241,9 @@ pub struct Analysis {
     pub min_samples: u32,
     /// The most requests of each side before a verdict must be.
     pub max_samples: Option<u32>,
+    /// How many bad answers one cause brings at once, such as 3 for clients
+    /// that retry twice; what is not stated is estimated.
+    pub clump: u32,
     /// What becomes of a step that saw too few requests.
     pub when_quiet: WhenQuiet,
     /// How often an instance of the new release may end or be restarted.
@@ -262,6 +266,7 @@ impl Default for Analysis {
             at_most: Period::from_secs(600),
             min_samples: 100,
             max_samples: None,
+            clump: 1,
             when_quiet: WhenQuiet::Hold,
             restarts: 0,
             dry_run: false,

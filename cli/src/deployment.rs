@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use platform_blueprint::{Resolved, SecretName, Service, ServiceName};
 use platform_decide::desired::{Desired, Missing};
@@ -139,11 +140,20 @@ pub(crate) async fn under_lock<T>(
     crew: &Crew,
     work: impl AsyncFnOnce(&Lease) -> Result<T, CliError>,
 ) -> Result<T, CliError> {
+    under_lock_within(world.globals.lock_timeout(), crew, work).await
+}
+
+/// The same, waiting for the lock for so long.
+pub(crate) async fn under_lock_within<T>(
+    patience: Duration,
+    crew: &Crew,
+    work: impl AsyncFnOnce(&Lease) -> Result<T, CliError>,
+) -> Result<T, CliError> {
     let holder = lease::new_holder(&crew.run, &crew.command, crew.clock.as_ref());
     let lease = Lease::acquire(
         Arc::clone(&crew.target),
         holder,
-        world.globals.lock_timeout(),
+        patience,
         crew.events.as_ref(),
         &crew.stop,
     )

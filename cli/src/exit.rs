@@ -59,7 +59,7 @@ impl Exit {
     pub(crate) fn of_code(code: &str) -> Self {
         match code {
             "target::unreachable" => Self::Unreachable,
-            "lock::held" => Self::LockHeld,
+            "lock::held" | "rollout::under-way" => Self::LockHeld,
             "rollout::rolled-back" => Self::RolledBack,
             "run::stopped" => Self::Interrupted,
             _ => match code.split_once("::").map_or(code, |(area, _)| area) {
@@ -89,6 +89,7 @@ mod tests {
             ("target::unreachable", 69),
             ("target::refused", 1),
             ("lock::held", 75),
+            ("rollout::under-way", 75),
             ("rollout::rolled-back", 10),
             ("run::stopped", 130),
             ("usage::unknown-flag", 64),

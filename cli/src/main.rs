@@ -19,6 +19,7 @@ mod stop;
 mod table;
 mod target;
 mod terminal;
+mod under_way;
 mod view;
 mod world;
 

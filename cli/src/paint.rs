@@ -51,6 +51,9 @@ impl Paint {
     #[cfg(test)]
     pub(crate) const NONE: Self = Self(false);
 
+    /// Puts colour on, whoever reads.
+    pub(crate) const ALWAYS: Self = Self(true);
+
     /// Whether it colours.
     pub(crate) fn colours(self) -> bool {
         self.0

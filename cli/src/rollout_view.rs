@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use platform_decide::rollout::{Entry, Note};
-use platform_drive::rollout::{Evidence, Progress, RolloutEvent, SideProgress};
+use platform_drive::rollout::{Evidence, Progress, Report, RolloutEvent, SideProgress};
 use serde_json::{Value, json};
 
 use crate::moment;
@@ -28,7 +28,7 @@ pub(crate) fn line(event: &RolloutEvent) -> Line {
             | Note::Holding { .. }
             | Note::Stuck { .. }
             | Note::Paused { .. } => Line::Important(format!("{release} {text}")),
-            _ => Line::Note(format!("{release} {text}")),
+            _ => Line::Moment(format!("{release} {text}")),
         },
         RolloutEvent::Progress(progress) => {
             let services: Vec<&str> = progress
@@ -36,9 +36,11 @@ pub(crate) fn line(event: &RolloutEvent) -> Line {
                 .iter()
                 .map(|member| member.service.as_str())
                 .collect();
-            Line::Update(
+            let shown = RolloutShown::driven(progress.as_ref().clone());
+            Line::Live(
                 format!("rollout {}", services.join(" ")),
                 format!("{} {progress}", progress.release),
+                shown.human(Paint::ALWAYS),
             )
         }
         RolloutEvent::Trouble { .. } => Line::Important(event.to_string()),
@@ -66,11 +68,32 @@ pub(crate) fn cases(event: &RolloutEvent) -> Vec<Case> {
     }
 }
 
+/// What a report means for `JUnit`: a case for each stage that was passed, and one for the end.
+pub(crate) fn report_cases(report: &Report) -> Vec<Case> {
+    let case = |name: &str, verdict| Case {
+        suite: "rollout".to_owned(),
+        name: format!("{} {name}", report.release),
+        verdict,
+    };
+    let end = if report.ended == "promoted" {
+        Verdict::Passed
+    } else {
+        Verdict::Failed(report.why.clone().unwrap_or_else(|| report.ended.clone()))
+    };
+    let stages = report.stages.iter();
+    stages
+        .map(|stage| case(&stage.stage, Verdict::Passed))
+        .chain([case("promoted", end)])
+        .collect()
+}
+
 /// A rollout at one moment, with what happened in it and who drives it.
 pub(crate) struct RolloutShown {
     pub(crate) progress: Progress,
     pub(crate) log: Vec<Entry>,
     pub(crate) driver: Option<String>,
+    /// This run drives it.
+    pub(crate) own: bool,
     /// Nothing more happens by itself.
     pub(crate) over: bool,
 }
@@ -90,6 +113,10 @@ impl Shown for RolloutShown {
         value
     }
 
+    fn brief(&self) -> Option<String> {
+        Some(format!("{} {}", self.progress.release, self.progress))
+    }
+
     fn human(&self, paint: Paint) -> String {
         let progress = &self.progress;
         let mut text = self.head(paint);
@@ -98,6 +125,9 @@ impl Shown for RolloutShown {
         ]);
         for member in &progress.members {
             table.row(side(&member.new));
+            if let Some(fresh) = &member.fresh {
+                table.row(side(fresh));
+            }
             table.row(side(&member.old));
         }
         text.push_str(&table.render(paint));
@@ -107,7 +137,9 @@ impl Shown for RolloutShown {
                 text.push_str(&bars(&member.service, evidence, paint));
             }
         }
-        text.push('\n');
+        if !self.log.is_empty() {
+            text.push('\n');
+        }
         // The last that happened; the report has all of it.
         for entry in self.log.iter().rev().take(6).rev() {
             let time = moment::time_of_day(entry.at);
@@ -118,6 +150,17 @@ impl Shown for RolloutShown {
 }
 
 impl RolloutShown {
+    /// As the run that drives it shows it.
+    fn driven(progress: Progress) -> Self {
+        Self {
+            progress,
+            log: Vec::new(),
+            driver: None,
+            own: true,
+            over: false,
+        }
+    }
+
     fn head(&self, paint: Paint) -> String {
         let progress = &self.progress;
         let mut text = format!(
@@ -137,6 +180,10 @@ impl RolloutShown {
             match progress.phase_at_least_millis.map(Duration::from_millis) {
                 Some(least) => {
                     let _ = write!(text, ", {phase} of at least {}", moment::span(least));
+                    let left = least.saturating_sub(Duration::from_millis(progress.phase_millis));
+                    if !left.is_zero() {
+                        let _ = write!(text, " ({} left)", moment::span(left));
+                    }
                 }
                 None => {
                     let _ = write!(text, ", {phase}");
@@ -161,7 +208,7 @@ impl RolloutShown {
         if let Some(why) = &progress.why {
             let _ = writeln!(text, "{}", paint.red(why));
         }
-        if !self.over && self.driver.is_none() {
+        if !self.over && !self.own && self.driver.is_none() {
             let gone = "nobody drives it: `platform deploy` goes on with it, `platform rollout abort` takes it back";
             let _ = writeln!(text, "{}", paint.yellow(gone));
         }
@@ -260,7 +307,8 @@ mod tests {
                 members: vec![MemberProgress {
                     service: "orders".to_owned(),
                     new: side("orders@r7", 50, 40, 2),
-                    old: side("orders@r5-baseline", 50, 42, 0),
+                    fresh: Some(side("orders@r5-baseline", 50, 42, 0)),
+                    old: side("orders@r5", 900, 803, 1),
                     evidence: Some(Evidence {
                         towards_worse: 0.5,
                         towards_better: 0.0,
@@ -270,6 +318,7 @@ mod tests {
             },
             log: Vec::new(),
             driver: None,
+            own: false,
             over: false,
         }
     }
@@ -283,6 +332,7 @@ mod tests {
         GROUP               SHARE  READY  REQUESTS  BAD  SLOW
         orders@r7           5.0 %  1/1    40        2    0
         orders@r5-baseline  5.0 %  1/1    42        0    0
+        orders@r5           90.0 %  1/1    803       1    0
 
         orders worse  ██████████░░░░░░░░░░  50 %
         orders fine   ░░░░░░░░░░░░░░░░░░░░   0 %

@@ -6,6 +6,7 @@
 mod human;
 mod json;
 mod recorder;
+mod screen;
 
 use std::sync::Arc;
 
@@ -27,6 +28,10 @@ pub(crate) trait Shown {
     fn json(&self) -> Value;
     /// What people read, with its line end.
     fn human(&self, paint: Paint) -> String;
+    /// The same in a line, for those who see one after another where others see a picture change.
+    fn brief(&self) -> Option<String> {
+        None
+    }
 }
 
 /// How a happening is told to people.
@@ -36,6 +41,8 @@ pub(crate) enum Line {
     Nothing,
     /// Worth a line, unless they want quiet.
     Note(String),
+    /// The same, with the time of day where no picture shows how it goes on.
+    Moment(String),
     /// Worth a line even then.
     Important(String),
     /// Worth a line only to those who want more.
@@ -44,6 +51,8 @@ pub(crate) enum Line {
     Begin(String, String),
     /// It says how it is getting on.
     Update(String, String),
+    /// The same in a line, and in colour as a picture that a terminal shows in place of the one before.
+    Live(String, String, String),
     /// It is done.
     Done(String, String),
     /// It failed.

@@ -5,12 +5,12 @@ mod damage;
 mod killed;
 mod misbehaviour;
 mod program;
-mod project;
+pub(crate) mod project;
 mod traffic;
 
 /// Says why a test cannot run here; where everything has to run, that is a failure.
 #[expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
-fn skipped(why: &str) {
+pub(crate) fn skipped(why: &str) {
     let nothing = std::env::var("PLATFORM_TEST_NOTHING_SKIPPED").is_ok_and(|value| value == "1");
     assert!(!nothing, "{why}");
     eprintln!("skipped: {why}");

@@ -14,6 +14,7 @@ use super::status;
 use crate::deployment::{self, Asked};
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::under_way::Meanwhile;
 use crate::view::Told;
 use crate::world::World;
 
@@ -34,6 +35,9 @@ pub(crate) struct DeployArgs {
 
     #[command(flatten)]
     strategy: Strategy,
+
+    #[command(flatten)]
+    meanwhile: Meanwhile,
 }
 
 /// How changed services are rolled out, in place of what the blueprint says
@@ -63,10 +67,16 @@ impl Strategy {
             (None, false, false) => return Ok(()),
         };
         let steps = self.canary.as_deref().unwrap_or_default();
+        let bad = |message| {
+            Err(CliError::new("usage::bad-steps", message)
+                .help("write them as `--canary=1%,10%,50%`"))
+        };
         if !steps.is_sorted_by(|a, b| a < b) {
-            return Err(
-                CliError::new("usage::bad-steps", "the steps of a canary must grow")
-                    .help("write them as `--canary=1%,10%,50%`"),
+            return bad("the steps of a canary must grow");
+        }
+        if steps.contains(&Percent::NONE) || steps.contains(&Percent::FULL) {
+            return bad(
+                "a step of a canary is more than 0 % and less than 100 %, which comes last by itself",
             );
         }
         for service in desired.services.values_mut() {
@@ -85,8 +95,9 @@ pub(crate) async fn run(args: &DeployArgs, world: &World) -> Result<Exit, CliErr
     if args.dry_run {
         return dry_run(args, world, &crew).await;
     }
+    let patience = args.meanwhile.settled(world, crew.target.as_ref()).await?;
     let work = async |lease: &Lease| locked(args, world, &crew, lease).await;
-    let exit = deployment::under_lock(world, &crew, work).await?;
+    let exit = deployment::under_lock_within(patience, &crew, work).await?;
     if exit == Exit::Done {
         status::show(world, crew.target.as_ref()).await?;
     }

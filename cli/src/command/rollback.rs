@@ -14,6 +14,7 @@ use super::{deploy, status};
 use crate::deployment;
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::under_way;
 use crate::world::World;
 
 /// Go back to the last good release, or to the one named, in one move
@@ -25,8 +26,18 @@ pub(crate) struct RollbackArgs {
 
 pub(crate) async fn run(args: &RollbackArgs, world: &World) -> Result<Exit, CliError> {
     let crew = deployment::crew(world, world.target()?, "platform rollback");
+    let target = crew.target.as_ref();
+    let mut patience = world.globals.lock_timeout();
+    if let Some((driven, _)) = under_way::driven(target).await? {
+        // Whoever rolls back does not mean to wait for what is to be taken back.
+        under_way::take_back(world, target, &driven).await?;
+        if args.release.is_none() {
+            return status::show(world, target).await.map(|()| Exit::Done);
+        }
+        patience = patience.max(under_way::ENDED_WITHIN);
+    }
     let work = async |lease: &Lease| locked(args, world, &crew, lease).await;
-    let exit = deployment::under_lock(world, &crew, work).await?;
+    let exit = deployment::under_lock_within(patience, &crew, work).await?;
     if exit == Exit::Done {
         status::show(world, crew.target.as_ref()).await?;
     }

@@ -1,10 +1,9 @@
 //! `platform rollout`: watch and steer the rollout under way, from any terminal.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Subcommand;
-use platform_decide::rollout::{Order, Phase, State, Word};
-use platform_drive::owner::Owner;
+use platform_decide::rollout::Order;
 use platform_drive::rollout::{self, Progress, RolloutRecord};
 use platform_port::Target;
 use serde_json::Value;
@@ -13,12 +12,10 @@ use super::rollback;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::paint::Paint;
-use crate::rollout_view::RolloutShown;
+use crate::rollout_view::{self, RolloutShown};
+use crate::under_way;
 use crate::view::{Shown, Told};
 use crate::world::World;
-
-/// How long the run that drives a rollout may take to hear a word.
-const HEARD_WITHIN: Duration = Duration::from_secs(15);
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -47,7 +44,7 @@ enum What {
     Promote(SayArgs),
     /// Go back to the old release, in one move
     Abort(SayArgs),
-    /// Show the report of the last rollout, as Markdown
+    /// Show the report of the last rollout, as Markdown; `--junit FILE` writes it for CI
     Report,
 }
 
@@ -112,15 +109,20 @@ async fn look(target: &dyn Target) -> Result<Option<RolloutShown>, CliError> {
             progress: status.progress,
             log: status.state.log,
             driver: status.driver.map(|holder| holder.run),
+            own: false,
             over: false,
         }));
     }
-    let last = rollout::last(target.store()).await?;
-    Ok(last.map(|state| RolloutShown {
-        progress: Progress::of(&state, None, None),
+    let Some(state) = rollout::last(target.store()).await? else {
+        return Ok(None);
+    };
+    let observed = target.observe().await.ok();
+    Ok(Some(RolloutShown {
+        progress: Progress::of(&state, observed.as_ref(), None),
         over: true,
         log: state.log,
         driver: None,
+        own: false,
     }))
 }
 
@@ -142,63 +144,18 @@ async fn steer(
         return Err(CliError::new("rollout::no-driver", message)
             .help("`platform deploy` goes on with it, `platform rollout abort` takes it back"));
     }
-    let said = Word {
-        id: world.run().to_owned(),
-        order,
-        release: status.state.release,
-        by: Owner::this_process().to_string(),
-        at: world.clock.millis(),
-    };
+    let said = under_way::said(world, status.state.release, order);
     rollout::say(target.store(), &said).await?;
-    let asked = Instant::now();
-    loop {
-        let all = rollout::all(target.store(), said.release).await?;
-        let heard = |state: &&State| state.heard.as_ref() == Some(&said.id);
-        if let Some(state) = all.iter().find(heard) {
-            let text = state.log.last().map(|entry| entry.note.to_string());
-            let text = text.unwrap_or_else(|| order.as_str().to_owned());
-            world
-                .view
-                .tell(&Told::note(format!("{}: {text}", said.release)));
-            break;
-        }
-        if asked.elapsed() > HEARD_WITHIN {
-            let message = format!(
-                "the run that drives {} has not heard `{}`",
-                said.release,
-                order.as_str()
-            );
-            return Err(CliError::new("rollout::not-heard", message)
-                .help("`platform rollout status` shows who drives it; the word stays and is heard when it goes on"));
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let state = under_way::heard(target, &said).await?;
+    let text = state.log.last().map(|entry| entry.note.to_string());
+    let text = text.unwrap_or_else(|| order.as_str().to_owned());
+    world
+        .view
+        .tell(&Told::note(format!("{}: {text}", said.release)));
     if say.wait {
-        return until_over(world, target, &said).await;
+        return under_way::until_over(world, target, &said).await;
     }
     Ok(Exit::Done)
-}
-
-async fn until_over(world: &World, target: &dyn Target, said: &Word) -> Result<Exit, CliError> {
-    loop {
-        let all = rollout::all(target.store(), said.release).await?;
-        let mine = all
-            .iter()
-            .find(|state| state.heard.as_ref() == Some(&said.id));
-        match mine.map(|state| &state.phase) {
-            None | Some(Phase::Promoted) => return Ok(Exit::Done),
-            Some(Phase::RolledBack { .. }) => {
-                let asked = said.order == Order::Abort;
-                return Ok(if asked { Exit::Done } else { Exit::RolledBack });
-            }
-            Some(phase) if phase.is_over() => return Ok(Exit::Failed),
-            Some(_) => {}
-        }
-        tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-            () = world.stop.token().cancelled() => return Ok(Exit::Interrupted),
-        }
-    }
 }
 
 struct ReportShown(RolloutRecord);
@@ -225,6 +182,9 @@ async fn report(world: &World, target: &dyn Target) -> Result<Exit, CliError> {
         ));
     };
     world.view.summary(&record.markdown);
+    for case in rollout_view::report_cases(&record.report) {
+        world.view.case(case);
+    }
     world.view.show(&ReportShown(record));
     Ok(Exit::Done)
 }

@@ -6,18 +6,21 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Local;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
-use super::{Line, Shown, Told, View};
+use super::{Line, Shown, Told, View, screen};
 use crate::diagnostic::{Diagnostic, Drawn, Severity};
 use crate::paint::{Color, Paint};
 
 /// Log lines shown with a problem.
 const LOG_LINES: usize = 20;
+
+/// How often a line says how something is getting on, where no picture shows it.
+const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Writes for people: data to standard output; progress, messages and problems to standard error.
 pub(crate) struct HumanView {
@@ -28,6 +31,8 @@ pub(crate) struct HumanView {
     redraws: bool,
     bars: Option<MultiProgress>,
     under_way: Mutex<HashMap<String, Option<ProgressBar>>>,
+    lines_told: Mutex<HashMap<String, Instant>>,
+    brief_told: Mutex<String>,
     drawn: AtomicUsize,
     diagnosed: AtomicBool,
     closed: AtomicBool,
@@ -46,6 +51,8 @@ impl HumanView {
             redraws: io::stdout().is_terminal() && !dumb,
             bars: (live && !quiet).then(MultiProgress::new),
             under_way: Mutex::default(),
+            lines_told: Mutex::default(),
+            brief_told: Mutex::default(),
             drawn: AtomicUsize::new(0),
             diagnosed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -107,6 +114,37 @@ impl HumanView {
         self.lock().insert(key.to_owned(), bar);
     }
 
+    /// Shows how something is getting on: a picture on a terminal, a line now and then elsewhere.
+    fn live(&self, key: &str, line: &str, picture: &str) {
+        if let Some(Some(bar)) = self.lock().get(key) {
+            if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {msg}") {
+                bar.set_style(style);
+            }
+            let painted = if self.err.colours() {
+                picture.to_owned()
+            } else {
+                screen::bare(picture)
+            };
+            // The spinner takes two columns of the first line.
+            bar.set_message(screen::fitted(&format!("  {}", painted.trim_end())).split_off(2));
+            return;
+        }
+        let now = Instant::now();
+        let mut told = self
+            .lines_told
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let before = told.get(key).copied();
+        let due = before.is_some_and(|told| now.duration_since(told) >= LINE_EVERY);
+        if before.is_none() || due {
+            told.insert(key.to_owned(), now);
+        }
+        drop(told);
+        if !self.quiet && (due || self.verbose) {
+            self.timed(line);
+        }
+    }
+
     fn end(&self, key: &str, mark: &str, text: &str, important: bool) {
         let bar = self.lock().remove(key).flatten();
         if let Some(bar) = bar {
@@ -138,9 +176,16 @@ impl View for HumanView {
     fn tell(&self, told: &Told) {
         match &told.line {
             Line::Note(text) if !self.quiet => self.say(text),
+            Line::Moment(text) if !self.quiet => {
+                if self.bars.is_some() {
+                    self.say(text);
+                } else {
+                    self.timed(text);
+                }
+            }
             Line::Important(text) => self.say(text),
             Line::Detail(text) if self.verbose => self.timed(text),
-            Line::Nothing | Line::Note(_) | Line::Detail(_) => {}
+            Line::Nothing | Line::Note(_) | Line::Moment(_) | Line::Detail(_) => {}
             Line::Begin(key, text) => self.begin(key, text),
             Line::Update(key, text) => {
                 let under_way = self.lock();
@@ -153,6 +198,7 @@ impl View for HumanView {
                     }
                 }
             }
+            Line::Live(key, line, picture) => self.live(key, line, picture),
             Line::Done(key, text) => self.end(key, &self.err.green("✓"), text, false),
             Line::Failed(key, text) => self.end(key, &self.err.red("✗"), text, true),
         }
@@ -170,7 +216,19 @@ impl View for HumanView {
     }
 
     fn redraw(&self, shown: &dyn Shown) {
-        let text = shown.human(self.out);
+        if let (false, Some(brief)) = (self.redraws, shown.brief()) {
+            let mut told = self
+                .brief_told
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            if *told != brief {
+                let time = Local::now().format("%H:%M:%S");
+                self.data(&format!("{time} {brief}\n"));
+                *told = brief;
+            }
+            return;
+        }
+        let text = screen::fitted(&shown.human(self.out));
         let before = self.drawn.swap(text.lines().count(), Ordering::Relaxed);
         if self.redraws && before > 0 {
             // Up over what was drawn, and clear to the end of the screen (ECMA-48 CPL and ED).

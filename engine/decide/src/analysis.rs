@@ -25,8 +25,10 @@
 mod dispersion;
 mod evidence;
 mod explain;
+mod measure;
 mod paired;
 mod policy;
+mod record;
 mod sample_size;
 mod tally;
 mod verdict;

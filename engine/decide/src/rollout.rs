@@ -22,6 +22,7 @@ mod comparison;
 mod entry;
 mod gates;
 mod guardrail;
+mod record;
 mod seen;
 mod stage;
 mod state;
@@ -29,7 +30,7 @@ mod words;
 
 pub use advance::advance;
 pub use arrangement::{Arrangement, Move, arrangement, moves};
-pub use comparison::{Comparison, comparison_policy};
+pub use comparison::{Comparison, Increment, comparison_policy};
 pub use entry::{Entry, Note, StageResult, StageSide};
 pub use gates::{Ask, GateCall, GateKey, due};
 pub use seen::{Counts, GateAnswer, Reading, Seen};

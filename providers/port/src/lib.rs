@@ -15,5 +15,5 @@ pub use logs::{LogLine, LogQuery, Stream};
 pub use secrets::{SecretValue, SecretValues};
 pub use store::{Document, Store, StoreError, Version};
 pub use target::{
-    Attachment, ExecRequest, Finding, LaneTally, Severity, Tallies, Target, TargetInfo,
+    AskedFor, Attachment, ExecRequest, Finding, LaneTally, Severity, Tallies, Target, TargetInfo,
 };

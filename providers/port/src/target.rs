@@ -69,6 +69,21 @@ pub struct LaneTally {
     pub time_micros: u64,
     /// 99th percentile of answer times since the start, in microseconds, where known.
     pub p99_micros: Option<u64>,
+    /// Part of the counts above that asked for this lane by a header or a cookie. Nobody drew them by chance, so a
+    /// comparison of lanes leaves them out.
+    #[serde(default)]
+    pub asked_for: AskedFor,
+}
+
+/// Requests that chose their lane themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AskedFor {
+    /// All of them.
+    pub requests: u64,
+    /// Those answered badly.
+    pub bad: u64,
+    /// Those answered slowly.
+    pub slow: u64,
 }
 
 /// Counts of the gateway, exact and growing within one epoch.

@@ -224,9 +224,6 @@ impl RequestContext {
             && let (Some(service), Some(version)) = (self.service(), self.version)
         {
             let counts = &service.versions[version].runtime.counts;
-            if self.asked_for {
-                counts.asked_for.increment();
-            }
             if let Some(rules) = &service.settings.breaker {
                 let judged = match (self.attempt_took, status) {
                     (Some(_), Some(status)) => Some(status >= 500),
@@ -238,7 +235,7 @@ impl RequestContext {
                     breaker.record(bad, rules, now_ms());
                 }
             }
-            match (self.attempt_took, status) {
+            let judged = match (self.attempt_took, status) {
                 (Some(took), Some(status)) => {
                     if status >= 500 {
                         counts.bad.increment();
@@ -246,15 +243,29 @@ impl RequestContext {
                         counts.good.increment();
                     }
                     counts.latency.record(took);
-                    let slow = Duration::from_millis(service.settings.slow_after_ms);
-                    if took > slow {
+                    let slow = took > Duration::from_millis(service.settings.slow_after_ms);
+                    if slow {
                         counts.slow.increment();
                     }
+                    Some((status >= 500, slow))
                 }
-                _ if client_left => counts.aborted.increment(),
+                _ if client_left => {
+                    counts.aborted.increment();
+                    None
+                }
                 _ => {
                     counts.bad.increment();
                     counts.unreachable.increment();
+                    Some((true, false))
+                }
+            };
+            if let (true, Some((bad, slow))) = (self.asked_for, judged) {
+                counts.asked_for.increment();
+                if bad {
+                    counts.asked_for_bad.increment();
+                }
+                if slow {
+                    counts.asked_for_slow.increment();
                 }
             }
         }

@@ -87,6 +87,8 @@ pub(crate) struct VersionCounts {
     pub(crate) retried: Counter,
     pub(crate) aborted: Counter,
     pub(crate) asked_for: Counter,
+    pub(crate) asked_for_bad: Counter,
+    pub(crate) asked_for_slow: Counter,
     pub(crate) in_flight: Gauge,
     pub(crate) latency: Histogram,
 }
@@ -103,6 +105,8 @@ impl VersionCounts {
             retried: self.retried.get(),
             aborted: self.aborted.get(),
             asked_for: self.asked_for.get(),
+            asked_for_bad: self.asked_for_bad.get(),
+            asked_for_slow: self.asked_for_slow.get(),
             in_flight: self.in_flight.get(),
             latency: self.latency.read(),
             latency_sum_micros: self.latency.sum_micros(),

@@ -28,15 +28,22 @@ fn of_two_deploys_at_once_the_second_says_who_holds_the_lock_or_waits() {
     let project = Project::deployed();
     let mut first = slow_deploy(&project);
     let holder = first.child().id();
+    eventually("it is rolling out", || {
+        let status = project
+            .sandbox
+            .run(&["rollout", "status", "--format", "json"]);
+        status.code == 0 && status.line("rollout_status")["over"] == false
+    });
     project.change(&Api::good("one"));
     let second = project.deploy();
     assert_eq!(second.code, 75, "{second:#?}");
     for text in [
-        "lock::held",
+        "rollout::under-way",
         "`platform deploy`",
         "tester@",
         &holder.to_string(),
         "--lock-timeout",
+        "--replace",
     ] {
         assert!(second.stderr.contains(text), "`{text}` in {second:#?}");
     }

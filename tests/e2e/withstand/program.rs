@@ -42,7 +42,7 @@ fn words() -> Vec<String> {
 
 /// Serves where a blueprint started it; as a test it does nothing.
 ///
-/// - `BEHAVE`: `good`, `never-ready`, `crash`, `exit-0`, `wrong-port`, `flood`, `leak`
+/// - `BEHAVE`: `good`, `never-ready`, `ill` (ready, and answers 500), `crash`, `exit-0`, `wrong-port`, `flood`, `leak`
 /// - `ANSWER`: what it answers
 #[test]
 fn behaves_as_told() {
@@ -71,11 +71,12 @@ fn behaves_as_told() {
         _ => {}
     }
     let ready = manner != "never-ready";
+    let ill = manner == "ill";
     let answer: Arc<str> = variable("ANSWER").into();
     let listener = TcpListener::bind(address).expect("its port");
     for connection in listener.incoming().flatten() {
         let answer = Arc::clone(&answer);
-        thread::spawn(move || serve(connection, &answer, ready));
+        thread::spawn(move || serve(connection, &answer, ready, ill));
     }
 }
 
@@ -96,7 +97,7 @@ fn leak() {
     }
 }
 
-fn serve(connection: TcpStream, answer: &str, ready: bool) {
+fn serve(connection: TcpStream, answer: &str, ready: bool, ill: bool) {
     let Ok(mut writer) = connection.try_clone() else {
         return;
     };
@@ -111,7 +112,11 @@ fn serve(connection: TcpStream, answer: &str, ready: bool) {
             header.clear();
         }
         let path = request.split(' ').nth(1).unwrap_or("");
-        let status = if ready { "200 OK" } else { "503 Not Yet" };
+        let status = match (ready, ill && path != "/health") {
+            (false, _) => "503 Not Yet",
+            (true, true) => "500 Ill",
+            (true, false) => "200 OK",
+        };
         let body = match path {
             "/slow" => {
                 thread::sleep(SLOW);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::damage::SmallDisk;
 use super::program;
@@ -246,9 +247,12 @@ pub(crate) fn kill(pid: i32, signal: nix::sys::signal::Signal) {
 
 /// A free port that the system gives to nobody by itself, so that it is free later, too.
 fn lasting_port() -> u16 {
-    let own = u16::try_from(std::process::id() % 9_000).unwrap_or(0);
+    // Tests of one process choose at the same time, before any of their gateways listens.
+    static CHOSEN: AtomicU16 = AtomicU16::new(0);
+    let own = u32::from(CHOSEN.fetch_add(1, Ordering::Relaxed)) * 97 + std::process::id() * 7;
+    let first = u16::try_from(own % 9_000).unwrap_or(0);
     (0..9_000_u16)
-        .map(|offset| 10_000 + (own.wrapping_mul(7) % 9_000 + offset) % 9_000)
+        .map(|offset| 10_000 + (first + offset) % 9_000)
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .expect("a free port")
 }

@@ -17,6 +17,7 @@ mod conditions;
 mod contest;
 mod crew;
 mod random;
+mod record;
 mod reference;
 mod rivals;
 mod sections;

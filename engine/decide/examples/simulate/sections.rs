@@ -47,7 +47,7 @@ impl<W: Write> Report<W> {
     pub fn all(&mut self, only: Option<&str>) -> io::Result<()> {
         type Section<W> = fn(&mut Report<W>) -> io::Result<()>;
         // Each with the number of cells before it, which seed it, so that it prints the same alone.
-        let sections: [(&str, u64, Section<W>); 9] = [
+        let sections: [(&str, u64, Section<W>); 10] = [
             ("equal", 0, Self::equal),
             ("worse", 27, Self::worse),
             ("weights", 88, Self::weights),
@@ -57,6 +57,7 @@ impl<W: Write> Report<W> {
             ("late", 174, Self::late),
             ("steps", 180, Self::steps),
             ("rivals", 183, Self::rivals),
+            ("record", 323, Self::record),
         ];
         for (name, first_cell, section) in sections {
             if only.is_none_or(|only| only == name) {
@@ -75,11 +76,13 @@ impl<W: Write> Report<W> {
         }))
     }
 
-    /// Wald's test on the same cell: mean canary requests.
-    fn wald(&mut self, wald: Wald) -> f64 {
+    /// Wald's test on the same cell: canary requests, mean and 95th percentile.
+    fn wald(&mut self, wald: Wald) -> (f64, u64) {
         self.cell += 1;
-        let ends = crew::repeat(self.runs, self.cell, |draws| wald.run(draws).1 as f64);
-        ends.iter().sum::<f64>() / ends.len() as f64
+        let mut ends = crew::repeat(self.runs, self.cell, |draws| wald.run(draws).1);
+        ends.sort_unstable();
+        let mean = ends.iter().map(|n| *n as f64).sum::<f64>() / ends.len() as f64;
+        (mean, ends[(ends.len() * 95 / 100).min(ends.len() - 1)])
     }
 
     fn comparison(
@@ -115,9 +118,11 @@ impl<W: Write> Report<W> {
             format!("{:.0}", seen.samples()),
             format!("{:.0}", known.samples()),
         ];
+        let mut slowest = "–".to_owned();
         match Wald::new(truth, margin, scenario.weight, policy.alpha, policy.beta) {
             Some(wald) => {
-                let mean = self.wald(wald);
+                let (mean, p95) = self.wald(wald);
+                slowest = p95.to_string();
                 cells.extend([
                     format!("{mean:.0}"),
                     format!(
@@ -136,6 +141,7 @@ impl<W: Write> Report<W> {
             seen.percentile(95),
             known.percentile(95)
         ));
+        cells.push(slowest);
         cells.push(fixed.to_string());
         table::row(&mut self.out, &cells)
     }
@@ -154,6 +160,7 @@ impl<W: Write> Report<W> {
                 "Wald bound",
                 "one-sample",
                 "p95 / with history",
+                "SPRT p95",
                 "fixed n",
             ],
         )

@@ -6,10 +6,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dispersion::Dispersion;
-use super::policy::{Margin, Policy};
+use super::measure::MeasureEvidence;
+use super::policy::Policy;
+use super::record::bounds;
 use super::tally::{Look, Tally};
-use super::verdict::{self, Measure, Verdict};
-use super::wealth::{Against, Counts, Wealth};
+use super::verdict::{self, KEPT_FOR_THE_END, MISSES_KEPT_FOR_THE_END, Measure, Verdict};
+use super::wealth::{Against, Wealth};
 
 /// One look multiplies the evidence by at most this power of what a verdict needs, so a single burst between two looks
 /// is never enough to roll back.
@@ -25,17 +27,19 @@ pub struct Evidence {
     clump: f64,
     /// What the old release did before the comparison: says where to place bets, and is no evidence itself.
     history: Tally,
+    /// Where the baseline is a record of what the old release answered: what of it was laid beside the canary.
+    #[serde(default)]
+    record: Option<Recorded>,
     measures: Vec<MeasureEvidence>,
 }
 
-/// Evidence from one way of counting.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct MeasureEvidence {
-    pub(crate) measure: Measure,
-    pub(crate) margin: Margin,
-    pub(crate) worse: Wealth,
-    pub(crate) better: Wealth,
-    pub(crate) dispersion: Dispersion,
+/// A record laid beside the canary's answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+struct Recorded {
+    /// What was compared.
+    laid: Look,
+    /// What waits until both sides have something.
+    waiting: Look,
 }
 
 impl Evidence {
@@ -60,6 +64,7 @@ impl Evidence {
                 margin,
                 worse: Wealth::new(Against::WithinMargin, margin, step(policy.alpha())),
                 better: Wealth::new(Against::Regression, margin, step(policy.beta())),
+                beside: None,
                 dispersion: Dispersion::default(),
             })
             .collect();
@@ -73,14 +78,46 @@ impl Evidence {
                 1.0
             },
             history: recent(history.coherent()),
+            record: None,
             measures,
         }
+    }
+
+    /// No evidence yet, for a canary that has all requests, so that the old release answers none beside it and its record
+    /// takes its place.
+    ///
+    /// Two things are done with the record, and the mean of both e-values counts. It bounds the old release's rates,
+    /// which then hold for any number of canary requests; the bounds take the part of each error probability that
+    /// otherwise is kept for the final test. And it is laid beside the canary's answers piece by piece, each once: looks
+    /// bring it as the baseline for as long as it lasts. What is assumed is that the old release would have gone on
+    /// alike.
+    ///
+    /// - `history`: what the old release did before the record
+    pub fn against_record(policy: &Policy, history: Tally, record: Tally) -> Self {
+        let record = record.coherent();
+        let mut evidence = Self::knowing(policy, history);
+        let alone = number(policy.measures().max(1) as u64);
+        for each in &mut evidence.measures {
+            let bad = each.measure.count(record);
+            let within = |probability: f64| bounds(bad, record.requests, probability / alone);
+            let worse = within(policy.alpha() * KEPT_FOR_THE_END);
+            let better = within(policy.beta() * MISSES_KEPT_FOR_THE_END);
+            each.beside = Some(each.worse.clone());
+            each.worse = each.worse.clone().against_bounds(worse);
+            each.better = each.better.clone().against_bounds(better);
+        }
+        evidence.record = Some(Recorded::default());
+        evidence.total.baseline = record;
+        evidence
     }
 
     /// Takes in what both sides answered since the last look.
     pub fn observe(&mut self, increment: Look) {
         self.looks += 1;
         self.pending = self.pending.plus(increment.coherent());
+        if self.record.is_some() {
+            return self.observe_recorded();
+        }
         if self.pending.baseline.requests == 0 || self.pending.canary.requests == 0 {
             return; // One side alone compares with nothing.
         }
@@ -89,6 +126,26 @@ impl Evidence {
             evidence.observe(look, self.total, self.history, self.clump);
         }
         self.total = self.total.plus(look);
+    }
+
+    fn observe_recorded(&mut self) {
+        let Some(record) = &mut self.record else {
+            return;
+        };
+        let look = std::mem::take(&mut self.pending);
+        record.waiting = record.waiting.plus(look);
+        let both = record.waiting.baseline.requests > 0 && record.waiting.canary.requests > 0;
+        let laid = both.then(|| std::mem::take(&mut record.waiting));
+        for evidence in &mut self.measures {
+            if let Some(laid) = laid {
+                evidence.observe(laid, record.laid, self.history, self.clump);
+            }
+            if look.canary.requests > 0 {
+                evidence.observe_alone(look.canary, self.total, self.clump);
+            }
+        }
+        record.laid = record.laid.plus(laid.unwrap_or_default());
+        self.total.canary = self.total.canary.plus(look.canary);
     }
 
     /// What the evidence shows after `elapsed` since the comparison began.
@@ -106,6 +163,11 @@ impl Evidence {
         self.looks
     }
 
+    /// Whether the baseline is a record.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.record.is_some()
+    }
+
     pub(crate) fn clump(&self) -> f64 {
         self.clump
     }
@@ -114,41 +176,6 @@ impl Evidence {
         &self.measures
     }
 }
-
-impl MeasureEvidence {
-    fn observe(&mut self, look: Look, before: Look, history: Tally, clump: f64) {
-        let base = self.rate(before.baseline.plus(history));
-        let counts = Counts {
-            canary_bad: number(self.measure.count(look.canary)),
-            canary: number(look.canary.requests),
-            baseline_bad: number(self.measure.count(look.baseline)),
-            baseline: number(look.baseline.requests),
-        };
-        let known = self.dispersion.clump().max(clump);
-        let expected = counts.canary * self.rate(before.canary);
-        let share = expected / (expected + counts.baseline * base);
-        self.dispersion.observe(
-            counts.canary_bad,
-            counts.canary_bad + counts.baseline_bad,
-            share,
-        );
-        let clumps = (known, self.dispersion.clump().max(clump));
-        let seen = number(before.canary.requests);
-        self.worse.observe(counts, base, clumps, seen);
-        let together = self.rate(before.baseline.plus(before.canary).plus(history));
-        self.better.observe(counts, together, clumps, seen);
-    }
-
-    /// The rate of a side so far, drawn towards half of the regression while little is known.
-    fn rate(&self, tally: Tally) -> f64 {
-        let guess = self.margin.regression / 2.0;
-        let bad = number(self.measure.count(tally));
-        ((bad + GUESSED_BAD) / (number(tally.requests) + GUESSED_BAD / guess)).clamp(1e-6, 0.9)
-    }
-}
-
-/// Bad answers that the first guess at a rate is worth.
-const GUESSED_BAD: f64 = 0.75;
 
 /// History that weighs no more than the latest few thousand requests.
 fn recent(history: Tally) -> Tally {

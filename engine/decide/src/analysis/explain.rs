@@ -31,6 +31,9 @@ impl Verdict {
                 finding.canary_requests,
                 each(finding)
             ),
+            Self::CannotTellYet(_) if finding.canary_requests == 0 => {
+                "cannot tell yet: the new release has answered no requests so far".to_owned()
+            }
             Self::CannotTellYet(_) => format!(
                 "cannot tell yet: {}; evidence {:.0} % towards worse, {:.0} % towards better or equal",
                 each(finding),

@@ -31,6 +31,26 @@ impl Tally {
         }
     }
 
+    /// What this has beyond `earlier`, count by count.
+    #[must_use]
+    pub fn beyond(self, earlier: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(earlier.requests),
+            bad: self.bad.saturating_sub(earlier.bad),
+            slow: self.slow.saturating_sub(earlier.slow),
+        }
+    }
+
+    /// The larger of both, count by count.
+    #[must_use]
+    pub fn most(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.max(other.requests),
+            bad: self.bad.max(other.bad),
+            slow: self.slow.max(other.slow),
+        }
+    }
+
     /// Both together.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {

@@ -5,17 +5,18 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::evidence::{Evidence, MeasureEvidence, number};
+use super::evidence::{Evidence, number};
+use super::measure::MeasureEvidence;
 use super::policy::{Margin, Policy, Undecided};
 use super::sample_size::{exceedance, fixed_samples};
 use super::tally::Tally;
 use super::wealth::log_sum;
 
 /// Part of the false rollback probability that is kept for the decision when the samples are used up.
-const KEPT_FOR_THE_END: f64 = 0.2;
+pub(crate) const KEPT_FOR_THE_END: f64 = 0.2;
 
 /// The same for the probability of a miss.
-const MISSES_KEPT_FOR_THE_END: f64 = 0.25;
+pub(crate) const MISSES_KEPT_FOR_THE_END: f64 = 0.25;
 
 /// Part of the probability of a miss with which the final test is planned. More than what is kept, since most of the
 /// regressions that it misses would have been missed before: docs/analysis.md has the measured sum.
@@ -235,13 +236,7 @@ impl Levels {
         let each: Vec<_> = evidence
             .measures()
             .iter()
-            .map(|each| {
-                (
-                    each.measure,
-                    each.worse.log_evidence(),
-                    each.better.log_evidence(),
-                )
-            })
+            .map(|each| (each.measure, each.log_worse(), each.better.log_evidence()))
             .collect();
         // The mean of e-values is an e-value, however they depend on each other; and a canary is fine only when it is
         // fine in every way.
@@ -301,9 +296,9 @@ impl Levels {
                     baseline_share: share(baseline, total.baseline.requests),
                     canary_share: share(canary, total.canary.requests),
                     margin: each.margin,
-                    odds_worse: each.worse.log_evidence().min(700.0).exp(),
+                    odds_worse: each.log_worse().min(700.0).exp(),
                     odds_better: each.better.log_evidence().min(700.0).exp(),
-                    towards_worse: progress(each.worse.log_evidence(), self.bound_worse + spread),
+                    towards_worse: progress(each.log_worse(), self.bound_worse + spread),
                     towards_better: progress(each.better.log_evidence(), self.bound_better),
                     clump: each.dispersion.clump().max(evidence.clump()),
                 }
@@ -345,7 +340,8 @@ impl End {
             .unwrap_or(f64::INFINITY);
         let at_most = policy.max_samples.map_or(needed, number);
         let canary = number(total.canary.requests);
-        let reached = canary >= at_most && total.baseline.requests > 0;
+        // A record has spent the final test's part of the probabilities on its bounds.
+        let reached = canary >= at_most && total.baseline.requests > 0 && !evidence.is_recorded();
         let alone = number(policy.measures().max(1) as u64);
         let worse = reached
             && evidence.measures().iter().any(|each| {

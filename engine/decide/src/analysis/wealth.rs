@@ -61,6 +61,9 @@ pub(crate) struct Counts {
 pub(crate) struct Wealth {
     against: Against,
     edge: f64,
+    /// The canary's rate at the hypothesis' edge, where the baseline's rate is bounded by a record instead of counted.
+    #[serde(default)]
+    fixed: Option<f64>,
     stakes: Vec<Stake>,
     /// Log of what all stakes and the reserve are worth.
     log_mixture: f64,
@@ -81,11 +84,25 @@ impl Wealth {
         Self {
             against,
             edge,
+            fixed: None,
             stakes,
             log_mixture: 0.0,
             log_evidence: 0.0,
             log_step,
         }
+    }
+
+    /// The same against a baseline that answers nothing now and is known to be within `bounds`.
+    pub(crate) fn against_bounds(mut self, (low, high): (f64, f64)) -> Self {
+        let edge = match self.against {
+            Against::WithinMargin => (high + self.edge).min(1.0),
+            Against::Regression => (low + self.edge).min(1.0),
+        };
+        if self.against == Against::WithinMargin {
+            self.stakes = stakes_beyond(edge);
+        }
+        self.fixed = Some(edge);
+        self
     }
 
     /// Log of the evidence: probability of it ever reaching `ln(1/α)` is at most α while the hypothesis is true.
@@ -114,15 +131,15 @@ impl Wealth {
                 .log_wealth
                 .map_or(added, |wealth| log_sum(wealth, added));
             let canary = (stake.scale * base + stake.shift).clamp(1e-7, 0.98);
-            let gain = gain(
-                self.against,
-                self.edge,
-                Rates {
+            let gain = if let Some(edge) = self.fixed {
+                gain_alone(self.against, edge, canary, look)
+            } else {
+                let on = Rates {
                     baseline: base,
                     canary,
-                },
-                look,
-            );
+                };
+                gain(self.against, self.edge, on, look)
+            };
             let after = before
                 + gain
                     / if gain > 0.0 {
@@ -139,7 +156,7 @@ impl Wealth {
     }
 }
 
-/// Bets that the canary is worse: by the stated regression, and by more up to an outage.
+/// Bets that the canary is worse: by the stated regression, and by more up to an outage, each on half of what is left.
 fn stakes_on_worse(margin: Margin) -> Vec<Stake> {
     let stake = |shift: f64, weight: f64| Stake {
         scale: 1.0,
@@ -147,15 +164,33 @@ fn stakes_on_worse(margin: Margin) -> Vec<Stake> {
         weight,
         log_wealth: None,
     };
-    let mut stakes = vec![stake(margin.regression, 0.75)];
+    let mut stakes = vec![stake(margin.regression, 0.7)];
     let mut shift = margin.regression;
     while shift * 4.0 < 0.35 {
         shift *= 4.0;
         stakes.push(stake(shift, 0.0));
     }
     stakes.push(stake(0.95, 0.0));
-    share_rest(&mut stakes, 1);
+    let mut left = 1.0 - stakes[0].weight;
+    let last = stakes.len() - 1;
+    for (nth, stake) in stakes.iter_mut().enumerate().skip(1) {
+        stake.weight = if nth == last { left } else { left * 0.5 };
+        left -= stake.weight;
+    }
     stakes
+}
+
+/// Bets that the canary is worse than this rate: by half, and by more up to an outage.
+fn stakes_beyond(edge: f64) -> Vec<Stake> {
+    [(1.5, 0.4), (3.0, 0.3), (8.0, 0.2), (f64::INFINITY, 0.1)]
+        .into_iter()
+        .map(|(times, weight)| Stake {
+            scale: 0.0,
+            shift: (f64::max(edge, 1e-6) * times).min(0.95),
+            weight,
+            log_wealth: None,
+        })
+        .collect()
 }
 
 /// Bets that the canary is no worse: equal, worse by half of what is allowed, better.
@@ -171,16 +206,6 @@ fn stakes_on_better(margin: Margin) -> Vec<Stake> {
         stake(1.0, margin.allowed.min(margin.regression * 0.5), 0.15),
         stake(0.3, 0.0, 0.05),
     ]
-}
-
-/// Gives the stakes from `first` on equal shares of the weight that is left.
-fn share_rest(stakes: &mut [Stake], first: usize) {
-    let rest = 1.0 - stakes.iter().map(|stake| stake.weight).sum::<f64>();
-    #[allow(clippy::cast_precision_loss, reason = "a handful of stakes")]
-    let each = rest / (stakes.len() - first) as f64;
-    for stake in stakes.iter_mut().skip(first) {
-        stake.weight = each;
-    }
 }
 
 /// Log of S for one look.
@@ -208,6 +233,19 @@ fn gain(against: Against, edge: f64, on: Rates, look: Counts) -> f64 {
         + (look.canary - look.canary_bad) * (-canary_factor * canary).ln_1p()
         + look.baseline_bad * (baseline_factor * (1.0 - base)).ln_1p()
         + (look.baseline - look.baseline_bad) * (-baseline_factor * base).ln_1p()
+}
+
+/// Log of S for one look at the canary alone, bet on `rate` against the canary's rate at the hypothesis' edge.
+fn gain_alone(against: Against, edge: f64, rate: f64, look: Counts) -> f64 {
+    let outside = match against {
+        Against::WithinMargin => rate > edge,
+        Against::Regression => rate < edge,
+    };
+    if !outside || edge >= 1.0 {
+        return 0.0;
+    }
+    look.canary_bad * (rate / edge).ln()
+        + (look.canary - look.canary_bad) * ((1.0 - rate) / (1.0 - edge)).ln()
 }
 
 /// The baseline rate `q` for which the pair `(q, q + edge)` is hardest to tell from `on`, when the canary gets `share`

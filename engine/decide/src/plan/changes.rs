@@ -5,7 +5,7 @@ use platform_blueprint::{Rollout, ServiceName, Strategy};
 use super::{Change, ChangeKind, Inputs, Pace, Standing, Subject, steps};
 use crate::difference::{Difference, differences};
 use crate::digest::Digest;
-use crate::group::{GroupId, ServiceSpec};
+use crate::group::{GroupId, ServiceSpec, Track};
 use crate::release::{PlacedService, Release, ReleaseStatus};
 
 /// Lists what changes between what was observed and `release`.
@@ -78,7 +78,13 @@ fn service(
             .map(|b| spec_differences(&b.spec, &placed.spec))
             .unwrap_or_default()
     };
-    let (kind, summary, because) = match (standing.seen, standing.others.last()) {
+    // Fresh instances of the old version that a canary left are not what is replaced.
+    let main = standing
+        .others
+        .iter()
+        .rev()
+        .find(|id| id.track == Track::Main);
+    let (kind, summary, because) = match (standing.seen, main.or(standing.others.last())) {
         _ if standing.strange => (
             ChangeKind::Repair,
             format!("{target} does not run what its release says"),

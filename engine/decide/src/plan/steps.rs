@@ -68,6 +68,18 @@ struct Replaced<'a> {
     after: Vec<StepId>,
 }
 
+impl Replaced<'_> {
+    /// Its place in the order that the blueprint states, where it has one.
+    fn place(&self) -> Option<usize> {
+        match &self.policy.order {
+            platform_blueprint::Order::Together => None,
+            platform_blueprint::Order::OneByOne(names) => {
+                names.iter().position(|name| name == self.service)
+            }
+        }
+    }
+}
+
 impl<'a> Order<'a> {
     fn push(&mut self, id: String, action: Action, after: Vec<StepId>) -> StepId {
         let id = StepId(id);
@@ -206,12 +218,19 @@ impl<'a> Order<'a> {
         asked.max(self.inputs.observed.groups[group].replicas)
     }
 
-    /// Moves services that share a policy together, one policy after another.
+    /// Moves services that share a policy together, one policy after another; those that the blueprint puts in an order
+    /// one after another, and before the others.
     fn rollouts(&mut self, replaced: Vec<Replaced<'a>>) {
         let starts = self.ids(|a| matches!(a, Action::Start { .. }));
+        let mut replaced = replaced;
+        replaced.sort_by_key(|one| one.place().unwrap_or(usize::MAX));
         let mut units: Vec<(&Rollout, Vec<Replaced<'a>>)> = Vec::new();
         for one in replaced {
-            match units.iter_mut().find(|(policy, _)| *policy == one.policy) {
+            let together = |(policy, members): &&mut (&Rollout, Vec<Replaced<'a>>)| {
+                let alone = one.place().is_some() || members.iter().any(|m| m.place().is_some());
+                *policy == one.policy && !alone
+            };
+            match units.iter_mut().find(together) {
                 Some((_, members)) => members.push(one),
                 None => units.push((one.policy, vec![one])),
             }

@@ -1,5 +1,6 @@
 //! The next state of a rollout, from what was seen.
 
+mod back;
 mod hear;
 mod judge;
 
@@ -14,9 +15,6 @@ use super::seen::Seen;
 use super::state::{MemberState, Phase, State, millis};
 use super::words::Why;
 use crate::analysis::{Policy, Verdict};
-
-/// How long the removal of instances may take.
-const LONGEST_REMOVAL: u64 = 300_000;
 
 /// Added to a service's own time to become ready, for the target to notice.
 const START_SLACK: u64 = 5_000;
@@ -153,7 +151,10 @@ impl Step<'_> {
             let increment = member.comparison.count(&groups, counts);
             if let (Some(stage), true) = (serving, placed) {
                 let side = stages[stage].sides[index];
-                member.comparison.compare(&side, increment, policy.as_ref());
+                let times = (self.state.clock.phase, passed);
+                member
+                    .comparison
+                    .compare(&side, increment, times, policy.as_ref());
             }
         }
         if serving.is_some() {
@@ -350,94 +351,6 @@ impl Step<'_> {
             self.state.enter(Phase::Retiring);
         } else {
             self.enter_starting(stage + 1);
-        }
-    }
-
-    /// Groups that should be gone by now and are not.
-    fn left_over(&self) -> Vec<crate::group::GroupId> {
-        let wanted = arrangement(&self.state).groups;
-        self.state
-            .members
-            .iter()
-            .flat_map(|member| [member.from.clone(), member.baseline(), member.to.clone()])
-            .filter(|group| self.seen.has(group) && !wanted.contains_key(group))
-            .collect()
-    }
-
-    /// Whether nothing is left to remove, or no more waiting helps.
-    fn cleared(&mut self) -> bool {
-        let groups = self.left_over();
-        if groups.is_empty() {
-            return true;
-        }
-        if self.state.clock.phase <= LONGEST_REMOVAL {
-            return false;
-        }
-        self.tell(Note::LeftOver { groups });
-        true
-    }
-
-    fn retiring(&mut self) {
-        let placed = in_place(&self.state, self.seen) || self.state.clock.phase > LONGEST_REMOVAL;
-        if placed && self.cleared() {
-            self.tell(Note::Promoted);
-            self.state.enter(Phase::Promoted);
-        }
-    }
-
-    fn going_back(&mut self, why: Why, stage: usize) {
-        for member in &mut self.state.members {
-            member.old_serves |= self.seen.ready(&member.from) > 0;
-        }
-        // Nothing new was started, so the old release serves whether or not it is well.
-        let untouched = self.state.in_force.is_none()
-            && self.state.members.iter().all(|m| !self.seen.has(&m.to));
-        let back = self.state.members.iter().all(|member| member.old_serves);
-        if untouched || (back && in_place(&self.state, self.seen)) {
-            self.tell(Note::Back);
-            self.state.enter(Phase::Removing { why });
-            return;
-        }
-        let longest = self
-            .state
-            .members
-            .iter()
-            .map(|member| member.start_within)
-            .max();
-        let at_most = if back {
-            LONGEST_REMOVAL // The gateway does not take the shares.
-        } else {
-            longest.unwrap_or(0) + 2 * START_SLACK
-        };
-        if self.state.clock.phase > at_most {
-            self.tell(Note::Stuck { why: why.clone() });
-            self.state.enter(Phase::Stuck { why, stage });
-        }
-    }
-
-    fn removing(&mut self, why: Why) {
-        let full = self
-            .state
-            .members
-            .iter()
-            .all(|member| self.seen.ready(&member.from) >= member.from_replicas);
-        let longest = self
-            .state
-            .members
-            .iter()
-            .map(|member| member.start_within)
-            .max();
-        let waited = self.state.clock.phase > longest.unwrap_or(0) + START_SLACK;
-        let placed = in_place(&self.state, self.seen) || self.state.clock.phase > LONGEST_REMOVAL;
-        if placed && self.cleared() && (full || waited) {
-            self.state.enter(Phase::AfterBack { why });
-        }
-    }
-
-    fn after_back(&mut self, why: Why) {
-        if self.agreed() {
-            self.tell(Note::RolledBack);
-            self.state.enter(Phase::RolledBack { why });
         }
     }
 }

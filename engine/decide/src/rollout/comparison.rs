@@ -7,6 +7,7 @@ use platform_blueprint::{Analysis, Better, Metric, Rollout, WhenQuiet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::record::Record;
 use super::seen::{Counts, Reading};
 use super::stage::Side;
 use crate::analysis::{
@@ -19,24 +20,44 @@ use crate::traffic::Share;
 /// A regression is this many times what is allowed, as in every table of docs/analysis.md.
 const REGRESSION: f64 = 3.0;
 
+/// Evidence takes in what came since the last look this often, in milliseconds: clumps then fall within one look, and an
+/// outage is still found within a second or two.
+const LOOK_EVERY: u64 = 250;
+
+/// For so long after a stage's shares came into force the new instances are compared with equally fresh ones alone, in
+/// milliseconds; after that with all that the old release answers.
+const WARM_UP: u64 = 30_000;
+
 /// New and old of one service, counted since the rollout began.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Comparison {
     /// The gateway's totals at the last look, and its epoch.
     epoch: Option<String>,
     last: BTreeMap<GroupId, Tally>,
+    /// What the old release had answered when the rollout began.
+    #[serde(default)]
+    before: Tally,
     /// What all old instances answered since the rollout began.
     pub old: Tally,
     /// What the new ones answered.
     pub new: Tally,
-    /// What both sides answered since the stage began.
+    /// What both sides answered since the stage began, as far as it was compared.
     pub stage: Look,
+    /// What each group answered since the stage began.
+    #[serde(default)]
+    pub parts: Increment,
+    /// What the old release answered during the rollout, piece by piece, as long as it answers.
+    #[serde(default)]
+    record: Record,
+    /// What waits for the next look, and for how long.
+    #[serde(default)]
+    waiting: Look,
+    #[serde(default)]
+    waited: u64,
     /// Evidence of this stage.
     evidence: Option<Evidence>,
     /// What it showed last.
     pub verdict: Option<Verdict>,
-    /// Requests of the old release's record that were used again in this stage.
-    replayed: u64,
     /// Evidence of extra metrics, of all stages together.
     pub metrics: BTreeMap<String, PairedEvidence>,
 }
@@ -52,12 +73,13 @@ impl Comparison {
         }
         let mut of = |group: &GroupId| {
             let total = counts.lanes.get(group).copied().unwrap_or_default();
-            let earlier = self.last.insert(group.clone(), total).unwrap_or_default();
+            let earlier = self.last.get(group).copied().unwrap_or_default();
+            self.last.insert(group.clone(), earlier.most(total));
             // What was counted before the rollout began is not its business.
             if first {
                 Tally::default()
             } else {
-                total.since(earlier)
+                total.beyond(earlier)
             }
         };
         let increment = Increment {
@@ -65,60 +87,81 @@ impl Comparison {
             baseline: of(&groups.baseline),
             new: of(&groups.new),
         };
-        self.old = self.old.plus(increment.main).plus(increment.baseline);
+        if first {
+            self.before = counts.lanes.get(&groups.main).copied().unwrap_or_default();
+        }
+        let old = increment.main.plus(increment.baseline);
+        self.old = self.old.plus(old);
+        self.record.add(old);
         self.new = self.new.plus(increment.new);
         increment
     }
 
     /// Compares what came in while the stage's shares were in force.
-    pub(super) fn compare(&mut self, side: &Side, increment: Increment, policy: Option<&Policy>) {
-        let baseline = if side.baseline_share > Share::NONE {
+    ///
+    /// - `since`: how long they have been, in milliseconds
+    /// - `passed`: time since the look before, likewise
+    pub(super) fn compare(
+        &mut self,
+        side: &Side,
+        increment: Increment,
+        (since, passed): (u64, u64),
+        policy: Option<&Policy>,
+    ) {
+        self.parts = self.parts.plus(increment);
+        let fresh = side.baseline_share > Share::NONE;
+        let baseline = if fresh && since < WARM_UP {
             increment.baseline
-        } else if side.old_share() > Share::NONE {
-            increment.main
         } else {
-            self.replay(increment.new.requests)
+            increment.baseline.plus(increment.main)
         };
-        let look = Look {
-            baseline,
+        let beside = fresh || side.old_share() > Share::NONE;
+        self.stage.canary = self.stage.canary.plus(increment.new);
+        self.stage.baseline = if beside {
+            self.stage.baseline.plus(baseline)
+        } else {
+            self.old
+        };
+        let Some(policy) = policy else {
+            return;
+        };
+        if self.evidence.is_none() {
+            self.evidence = Some(self.fresh_evidence(beside, policy));
+        }
+        self.waiting = self.waiting.plus(Look {
+            baseline: if beside {
+                baseline
+            } else {
+                self.record.next(self.stage.canary.requests)
+            },
             canary: increment.new,
-        };
-        self.stage = self.stage.plus(look);
-        if let Some(policy) = policy {
-            self.evidence
-                .get_or_insert_with(|| Evidence::new(policy))
-                .observe(look);
+        });
+        self.waited = self.waited.saturating_add(passed);
+        if let (Some(evidence), true) = (&mut self.evidence, self.waited >= LOOK_EVERY) {
+            evidence.observe(std::mem::take(&mut self.waiting));
+            self.waited = 0;
         }
     }
 
-    /// As many requests as the old release's record has them, good and bad in their proportion.
+    /// No evidence yet, with what is known of the old release.
     ///
-    /// Once the new release has all requests there is no old one to compare with, so it is compared with what the old one
-    /// did during the rollout, used again where that is not enough.
-    fn replay(&mut self, requests: u64) -> Tally {
-        let record = self.old;
-        if record.requests == 0 {
-            return Tally::default();
+    /// Once the new release has all requests there is no old one to compare with at the same time, so it is compared with
+    /// what the old one did during the rollout.
+    fn fresh_evidence(&self, beside: bool, policy: &Policy) -> Evidence {
+        if beside {
+            Evidence::knowing(policy, self.before.plus(self.old))
+        } else {
+            Evidence::against_record(policy, self.before, self.old)
         }
-        let up_to = self.replayed + requests;
-        let part = |count: u64, of: u64| {
-            let exact = u128::from(count) * u128::from(of) / u128::from(record.requests);
-            u64::try_from(exact).unwrap_or(u64::MAX)
-        };
-        let between = |count: u64| part(count, up_to) - part(count, self.replayed);
-        let tally = Tally {
-            requests,
-            bad: between(record.bad),
-            slow: between(record.slow),
-        };
-        self.replayed = up_to;
-        tally
     }
 
     /// Judges the stage so far.
     pub(super) fn judge(&mut self, policy: &Policy, elapsed: Duration) -> &Verdict {
-        let evidence = self.evidence.get_or_insert_with(|| Evidence::new(policy));
-        self.verdict.insert(evidence.verdict(policy, elapsed))
+        let verdict = match &self.evidence {
+            Some(evidence) => evidence.verdict(policy, elapsed),
+            None => Evidence::new(policy).verdict(policy, elapsed),
+        };
+        self.verdict.insert(verdict)
     }
 
     /// Takes in one reading of an extra metric.
@@ -132,9 +175,12 @@ impl Comparison {
     /// Begins anew for another stage, keeping totals.
     pub(super) fn begin_stage(&mut self) {
         self.stage = Look::default();
+        self.record.begin();
+        self.parts = Increment::default();
+        self.waiting = Look::default();
+        self.waited = 0;
         self.evidence = None;
         self.verdict = None;
-        self.replayed = 0;
     }
 }
 
@@ -146,12 +192,25 @@ pub(super) struct Groups {
     pub(super) new: GroupId,
 }
 
-/// What each group answered since the last look.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Increment {
-    main: Tally,
-    baseline: Tally,
-    pub(super) new: Tally,
+/// What each group of a service answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Increment {
+    /// The old instances.
+    pub main: Tally,
+    /// The fresh instances of the old version.
+    pub baseline: Tally,
+    /// The new ones.
+    pub new: Tally,
+}
+
+impl Increment {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            main: self.main.plus(other.main),
+            baseline: self.baseline.plus(other.baseline),
+            new: self.new.plus(other.new),
+        }
+    }
 }
 
 /// The analysis as a rollout's policy asks for it, or `None` where nothing is compared.
@@ -170,12 +229,12 @@ pub fn comparison_policy(rollout: &Rollout, comparisons: usize) -> Option<Policy
         max_samples: analysis.max_samples.map(u64::from),
         at_least: analysis.at_least.duration(),
         at_most: analysis.at_most.duration(),
+        clump: f64::from(analysis.clump.max(1)),
         undecided: match analysis.when_quiet {
             WhenQuiet::Hold => Undecided::Hold,
             WhenQuiet::Advance => Undecided::Advance,
             WhenQuiet::RollBack => Undecided::RollBack,
         },
-        ..Policy::default()
     };
     Some(policy.for_each_of(u32::try_from(comparisons).unwrap_or(u32::MAX)))
 }
@@ -258,36 +317,110 @@ mod tests {
     }
 
     #[test]
-    fn the_old_record_is_used_again_in_proportion() {
+    fn a_request_that_is_counted_as_asked_for_a_moment_later_is_not_counted_twice() {
+        let mut comparison = Comparison::default();
+        for total in [1000, 1100, 1099, 1105] {
+            comparison.count(&groups(), &counts("a", total, 0));
+        }
+        assert_eq!(comparison.old.requests, 105);
+    }
+
+    fn policy() -> Policy {
+        Policy {
+            at_least: Duration::ZERO,
+            ..Policy::default()
+        }
+    }
+
+    /// A new release that has all requests, each look so many of them and so many bad.
+    fn alone(record: Tally, looks: u64, (requests, bad): (u64, u64)) -> Comparison {
         let mut comparison = Comparison {
-            old: Tally {
-                requests: 30,
-                bad: 3,
-                slow: 6,
-            },
+            old: record,
             ..Comparison::default()
         };
-        for _ in 0..20 {
+        comparison.record.add(record);
+        for look in 0..looks {
             let increment = Increment {
                 new: Tally {
-                    requests: 7,
-                    bad: 0,
+                    requests,
+                    bad,
                     slow: 0,
                 },
                 ..Increment::default()
             };
-            comparison.compare(&all_new(), increment, None);
+            comparison.compare(
+                &all_new(),
+                increment,
+                (look * LOOK_EVERY, LOOK_EVERY),
+                Some(&policy()),
+            );
+            comparison.judge(&policy(), Duration::from_millis(look * LOOK_EVERY));
         }
-        let baseline = comparison.stage.baseline;
-        assert_eq!(
-            (baseline.requests, baseline.bad, baseline.slow),
-            (140, 14, 28)
+        comparison
+    }
+
+    fn record(requests: u64, bad: u64) -> Tally {
+        Tally {
+            requests,
+            bad,
+            slow: 0,
+        }
+    }
+
+    #[test]
+    fn with_all_requests_it_is_compared_with_the_record_however_long() {
+        let worse = alone(record(2_000, 10), 40, (20, 2));
+        assert!(matches!(worse.verdict, Some(Verdict::Worse(_))));
+        // As bad as the old release was, for far longer than the record is.
+        let alike = alone(record(2_000, 40), 4_000, (50, 1));
+        assert!(
+            !matches!(alike.verdict, Some(Verdict::Worse(_))),
+            "{:?}",
+            alike.verdict
         );
     }
 
     #[test]
     fn nothing_is_compared_with_an_old_release_that_answered_nothing() {
+        let found = alone(Tally::default(), 400, (20, 10));
+        assert!(!matches!(found.verdict, Some(Verdict::Worse(_))));
+    }
+
+    #[test]
+    fn looks_that_are_too_close_are_one_look() {
         let mut comparison = Comparison::default();
-        assert_eq!(comparison.replay(100), Tally::default());
+        let side = Side {
+            new_share: Share::thousandths(500),
+            baseline_share: Share::thousandths(500),
+            ..all_new()
+        };
+        let increment = Increment {
+            baseline: record(5, 0),
+            new: record(5, 0),
+            ..Increment::default()
+        };
+        for _ in 0..10 {
+            comparison.compare(&side, increment, (0, LOOK_EVERY / 5), Some(&policy()));
+        }
+        assert_eq!(comparison.evidence.unwrap().looks(), 2);
+    }
+
+    #[test]
+    fn what_is_fresh_is_compared_with_what_is_fresh_until_it_is_warm() {
+        let side = Side {
+            new_share: Share::thousandths(100),
+            baseline_share: Share::thousandths(100),
+            ..all_new()
+        };
+        let increment = Increment {
+            main: record(80, 0),
+            baseline: record(10, 0),
+            new: record(10, 0),
+        };
+        let mut comparison = Comparison::default();
+        comparison.compare(&side, increment, (0, 250), Some(&policy()));
+        assert_eq!(comparison.stage.baseline.requests, 10);
+        comparison.compare(&side, increment, (WARM_UP, 250), Some(&policy()));
+        assert_eq!(comparison.stage.baseline.requests, 100);
     }
 }

@@ -306,12 +306,12 @@ impl<'a> Driver<'a> {
     }
 }
 
-/// The gateway's totals in the words of the analysis.
+/// The gateway's totals in the words of the analysis, without the requests that chose their side.
 fn counts(tallies: &Tallies) -> Counts {
     let tally = |lane: &platform_port::LaneTally| Tally {
-        requests: lane.requests,
-        bad: lane.bad,
-        slow: lane.slow,
+        requests: lane.requests.saturating_sub(lane.asked_for.requests),
+        bad: lane.bad.saturating_sub(lane.asked_for.bad),
+        slow: lane.slow.saturating_sub(lane.asked_for.slow),
     };
     Counts {
         epoch: tallies.epoch.clone(),

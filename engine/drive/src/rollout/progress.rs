@@ -57,7 +57,7 @@ impl fmt::Display for Progress {
             write!(f, ", waiting for {}", self.waits_for.join(", "))?;
         }
         for member in &self.members {
-            let (new, old) = (&member.new, &member.old);
+            let (new, old) = (&member.new, member.fresh.as_ref().unwrap_or(&member.old));
             write!(
                 f,
                 "; {} new {} requests {} bad, old {} requests {} bad",
@@ -67,7 +67,8 @@ impl fmt::Display for Progress {
                 old.answered.requests,
                 old.answered.bad
             )?;
-            if let Some(evidence) = &member.evidence {
+            let asked = new.answered.requests > 0;
+            if let Some(evidence) = member.evidence.as_ref().filter(|_| asked) {
                 write!(
                     f,
                     ", evidence {:.0} % worse {:.0} % fine",
@@ -87,7 +88,9 @@ pub struct MemberProgress {
     pub service: String,
     /// The new release.
     pub new: SideProgress,
-    /// The old one: the fresh baseline where there is one, else all its instances.
+    /// Fresh instances of the old version, where they run beside the new ones.
+    pub fresh: Option<SideProgress>,
+    /// The old one.
     pub old: SideProgress,
     /// What both show so far.
     pub evidence: Option<Evidence>,
@@ -174,11 +177,6 @@ fn member_progress(
     let arranged = arrangement(state);
     let baseline = member.baseline();
     let serving = matches!(state.phase, Phase::Serving { .. });
-    let old = if serving && arranged.groups.contains_key(&baseline) {
-        baseline
-    } else {
-        member.from.clone()
-    };
     let split = arranged.splits.get(member.service());
     let side = |group: &GroupId, stage: Tally, total: Tally| SideProgress {
         group: group.clone(),
@@ -191,10 +189,13 @@ fn member_progress(
         latency: tallies.and_then(|tallies| latency(tallies, group)),
     };
     let comparison = &member.comparison;
+    let parts = comparison.parts;
     MemberProgress {
         service: member.service().to_string(),
-        new: side(&member.to, comparison.stage.canary, comparison.new),
-        old: side(&old, comparison.stage.baseline, comparison.old),
+        new: side(&member.to, parts.new, comparison.new),
+        fresh: (serving && arranged.groups.contains_key(&baseline))
+            .then(|| side(&baseline, parts.baseline, parts.baseline)),
+        old: side(&member.from, parts.main, comparison.old),
         evidence: comparison.verdict.as_ref().map(evidence),
     }
 }

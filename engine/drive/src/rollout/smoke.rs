@@ -17,23 +17,23 @@ const WELL_WITHIN: Duration = Duration::from_secs(10);
 pub(super) struct Probe {
     pub(super) path: String,
     pub(super) host: Option<String>,
+    /// The version that has to answer it.
+    pub(super) version: String,
 }
 
 /// A request for each route of the rollout's services that may be asked without changing anything.
 pub(super) fn probes(plan: &Plan, state: &State) -> Vec<Probe> {
     let moves = |service| {
-        state
-            .members
-            .iter()
-            .any(|member| member.service() == service)
+        let mut members = state.members.iter();
+        members.find(|member| member.service() == service)
     };
     plan.release
         .ingress
         .routes
         .iter()
-        .filter(|route| route.service.as_ref().is_some_and(moves))
         .filter(|route| route.methods.is_empty() || route.methods.contains(&Method::Get))
         .filter_map(|route| {
+            let member = route.service.as_ref().and_then(moves)?;
             let path = match &route.path {
                 PathMatch::Prefix(path) | PathMatch::Exact(path) => path.clone(),
                 // A template has no path of its own.
@@ -42,6 +42,7 @@ pub(super) fn probes(plan: &Plan, state: &State) -> Vec<Probe> {
             Some(Probe {
                 path,
                 host: route.host.iter().find(|host| !host.contains('*')).cloned(),
+                version: member.to.lane(),
             })
         })
         .collect()
@@ -64,12 +65,17 @@ pub(super) async fn smoke(
     for probe in probes {
         let url = format!("{}{}", gateway.trim_end_matches('/'), probe.path);
         let until = tokio::time::Instant::now() + WELL_WITHIN;
+        let mut first = None;
         loop {
             let mut request = client.get(&url).header(header, "new");
             if let Some(host) = &probe.host {
                 request = request.header("host", host);
             }
             let said = match request.send().await {
+                Ok(answer) if other(&answer, &probe.version) => {
+                    // The gateway gives a request that the new release cannot take to the old one.
+                    format!("{} was not answered by {}", probe.path, probe.version)
+                }
                 Ok(answer) if answer.status().as_u16() < 500 => break,
                 Ok(answer) => format!("{} answered {}", probe.path, answer.status()),
                 Err(error) => format!(
@@ -78,11 +84,19 @@ pub(super) async fn smoke(
                     super::driver::in_words(&error.without_url())
                 ),
             };
+            // What it said itself tells more than who answered in its place.
+            let said = first.get_or_insert(said);
             if tokio::time::Instant::now() >= until {
-                return Err(said);
+                return Err(said.clone());
             }
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
     }
     Ok(())
+}
+
+/// Whether another version than this one answered.
+fn other(answer: &reqwest::Response, version: &str) -> bool {
+    let by = answer.headers().get("x-platform-version");
+    by.is_some_and(|by| by.as_bytes() != version.as_bytes())
 }

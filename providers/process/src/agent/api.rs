@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use platform_decide::desired::DesiredResource;
 use platform_decide::group::GroupId;
 use platform_decide::observed::InstanceState;
-use platform_port::{LaneTally, Tallies};
+use platform_port::{AskedFor, LaneTally, Tallies};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
@@ -243,6 +243,11 @@ async fn tallies(agent: &Agent) -> Answer {
                 slow: tally.slow,
                 time_micros: tally.latency_sum_micros,
                 p99_micros: tally.latency_quantile_micros(0.99),
+                asked_for: AskedFor {
+                    requests: tally.asked_for,
+                    bad: tally.asked_for_bad,
+                    slow: tally.asked_for_slow,
+                },
             };
             lanes.insert(id, seen);
         }

@@ -118,8 +118,13 @@ pub struct Tally {
     /// Given up by the client before an answer; in no other count.
     pub aborted: u64,
     /// Requests that an override or a route sent here instead of the weights.
-    /// They are counted above, too.
+    /// They are counted above, too. Who asks for a version is not drawn by
+    /// chance, so a comparison of versions leaves them out.
     pub asked_for: u64,
+    /// Part of `bad` among those.
+    pub asked_for_bad: u64,
+    /// Part of `slow` among those.
+    pub asked_for_slow: u64,
     /// Under way now.
     pub in_flight: u64,
     /// Time to the answer's head of answered requests, by bucket; see
@@ -150,6 +155,8 @@ impl Tally {
             retried: self.retried.saturating_sub(earlier.retried),
             aborted: self.aborted.saturating_sub(earlier.aborted),
             asked_for: self.asked_for.saturating_sub(earlier.asked_for),
+            asked_for_bad: self.asked_for_bad.saturating_sub(earlier.asked_for_bad),
+            asked_for_slow: self.asked_for_slow.saturating_sub(earlier.asked_for_slow),
             in_flight: self.in_flight,
             latency,
             latency_sum_micros: self

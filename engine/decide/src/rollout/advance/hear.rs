@@ -60,14 +60,16 @@ impl Step<'_> {
             }
             Order::Abort => self.tell(not_now("it goes back already")),
             _ if !forward => self.tell(not_now("it is on its last way already")),
+            Order::Pause if self.state.paused.is_some() => {
+                self.tell(not_now("it is paused already"));
+            }
             Order::Pause => {
                 let paused = Paused {
                     by: by.clone(),
                     at: self.now,
                 };
-                if self.state.paused.replace(paused).is_none() {
-                    self.tell(Note::Paused { by });
-                }
+                self.state.paused = Some(paused);
+                self.tell(Note::Paused { by });
             }
             Order::Resume => match self.state.paused.take() {
                 Some(_) => self.tell(Note::Resumed { by }),
@@ -84,6 +86,9 @@ impl Step<'_> {
                 }
                 _ => self.tell(not_now("instances are still coming up")),
             },
+            Order::Promote if self.state.forced => {
+                self.tell(not_now("it is on its way to the end already"));
+            }
             Order::Promote => {
                 self.state.paused = None;
                 self.state.forced = true;

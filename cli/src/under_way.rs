@@ -1,0 +1,222 @@
+//! A rollout that another run drives: steered, waited for, or replaced.
+
+use std::time::{Duration, Instant};
+
+use platform_decide::release::ReleaseNumber;
+use platform_decide::rollout::{Order, Phase, State, Word};
+use platform_drive::lease::Holder;
+use platform_drive::owner::Owner;
+use platform_drive::rollout::{self, Status};
+use platform_port::Target;
+
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::terminal;
+use crate::view::Told;
+use crate::world::World;
+
+/// How long the run that drives a rollout may take to hear a word.
+const HEARD_WITHIN: Duration = Duration::from_secs(15);
+
+/// How long a run may take to end once its rollout is over.
+pub(crate) const ENDED_WITHIN: Duration = Duration::from_mins(2);
+
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What to do about a rollout that another run drives
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Rollout")]
+pub(crate) struct Meanwhile {
+    /// Wait for a rollout that another run drives, however long it takes
+    #[arg(long, group = "meanwhile")]
+    wait: bool,
+
+    /// Take back a rollout that another run drives, and go on in its place
+    #[arg(long, group = "meanwhile")]
+    replace: bool,
+}
+
+/// What was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    Wait,
+    Replace,
+}
+
+impl Meanwhile {
+    /// Deals with a rollout that another run drives, if there is one; returns how long to wait for the lock.
+    pub(crate) async fn settled(
+        &self,
+        world: &World,
+        target: &dyn Target,
+    ) -> Result<Duration, CliError> {
+        let patience = world.globals.lock_timeout();
+        let bounded = |otherwise| {
+            if patience.is_zero() {
+                otherwise
+            } else {
+                patience
+            }
+        };
+        let Some((status, driver)) = driven(target).await? else {
+            return Ok(if self.wait {
+                bounded(Duration::MAX)
+            } else {
+                patience
+            });
+        };
+        match self.choice(world, &status, &driver)? {
+            Choice::Wait => {
+                let text = format!("waiting until {} is over", described(&status));
+                world.view.tell(&Told::important(text));
+                Ok(bounded(Duration::MAX))
+            }
+            Choice::Replace => {
+                take_back(world, target, &status).await?;
+                Ok(patience.max(ENDED_WITHIN))
+            }
+        }
+    }
+
+    fn choice(&self, world: &World, status: &Status, driver: &Holder) -> Result<Choice, CliError> {
+        if self.replace {
+            return Ok(Choice::Replace);
+        }
+        if self.wait || !world.globals.lock_timeout().is_zero() {
+            return Ok(Choice::Wait);
+        }
+        let message = format!(
+            "{} is under way, driven by `{}` of {} since {}",
+            described(status),
+            driver.command,
+            driver.owner,
+            driver.since
+        );
+        let refused = |message| {
+            CliError::new("rollout::under-way", message).help(
+                "`--wait` (or `--lock-timeout 10m`) waits for it, `--replace` takes it back first; \
+                 `platform rollout status --watch` shows it",
+            )
+        };
+        if world.globals.yes || !world.asks() {
+            return Err(refused(message));
+        }
+        let question = format!("{message}.\nWait for it, replace it, or leave it? [w/r/L]");
+        let answer = terminal::ask(&question).map_err(|error| {
+            CliError::new("system::no-answer", "cannot read an answer").because(&error)
+        })?;
+        match answer.unwrap_or_default().to_lowercase().as_str() {
+            "w" | "wait" => Ok(Choice::Wait),
+            "r" | "replace" => Ok(Choice::Replace),
+            _ => Err(refused(format!("{} is under way", described(status)))),
+        }
+    }
+}
+
+/// The rollout under way and the living run that drives it.
+pub(crate) async fn driven(target: &dyn Target) -> Result<Option<(Status, Holder)>, CliError> {
+    let status = rollout::status(target).await?;
+    Ok(status.and_then(|status| status.driver.clone().map(|driver| (status, driver))))
+}
+
+/// A rollout in a few words: `the canary of r7 (5 %, step 2 of 5, serving)`.
+fn described(status: &Status) -> String {
+    let progress = &status.progress;
+    format!(
+        "the {} rollout of {} ({}, step {} of {}, {})",
+        progress.strategy,
+        progress.release,
+        progress.stage,
+        progress.stage_number,
+        progress.stages,
+        progress.phase
+    )
+}
+
+/// Has a rollout taken back by the run that drives it, and waits until it is.
+pub(crate) async fn take_back(
+    world: &World,
+    target: &dyn Target,
+    status: &Status,
+) -> Result<(), CliError> {
+    let text = format!("taking back {}", described(status));
+    world.view.tell(&Told::important(text));
+    let said = said(world, status.state.release, Order::Abort);
+    rollout::say(target.store(), &said).await?;
+    heard(target, &said).await?;
+    match until_over(world, target, &said).await? {
+        // A rollout that could not go back any more has come to its end, which is as good to begin from.
+        Exit::Done | Exit::RolledBack => Ok(()),
+        Exit::Interrupted => Err(CliError::new(
+            "run::stopped",
+            "stopped while the rollout went back",
+        )),
+        _ => Err(CliError::new(
+            "rollout::not-taken-back",
+            format!("{} did not go back", described(status)),
+        )
+        .help("`platform rollout status` shows where it stands")),
+    }
+}
+
+/// A word of this run about a release.
+pub(crate) fn said(world: &World, release: ReleaseNumber, order: Order) -> Word {
+    Word {
+        id: world.run().to_owned(),
+        order,
+        release,
+        by: Owner::this_process().to_string(),
+        at: world.clock.millis(),
+    }
+}
+
+/// Waits until the run that drives a rollout has heard a word; returns the state it then had.
+pub(crate) async fn heard(target: &dyn Target, said: &Word) -> Result<State, CliError> {
+    let asked = Instant::now();
+    loop {
+        let all = rollout::all(target.store(), said.release).await?;
+        let over = all.iter().all(|state| state.phase.is_over());
+        // Who came too late sees how it ended.
+        let hearing = |state: &State| over || state.heard.as_ref() == Some(&said.id);
+        if let Some(state) = all.into_iter().find(hearing) {
+            return Ok(state);
+        }
+        if asked.elapsed() > HEARD_WITHIN {
+            let message = format!(
+                "the run that drives {} has not heard `{}`",
+                said.release,
+                said.order.as_str()
+            );
+            return Err(CliError::new("rollout::not-heard", message)
+                .help("`platform rollout status` shows who drives it; the word stays and is heard when it goes on"));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Waits until the rollout that heard a word is over; how that is for the one who said it.
+pub(crate) async fn until_over(
+    world: &World,
+    target: &dyn Target,
+    said: &Word,
+) -> Result<Exit, CliError> {
+    loop {
+        let all = rollout::all(target.store(), said.release).await?;
+        let mine = all
+            .iter()
+            .find(|state| state.heard.as_ref() == Some(&said.id));
+        match mine.map(|state| &state.phase) {
+            None | Some(Phase::Promoted) => return Ok(Exit::Done),
+            Some(Phase::RolledBack { .. }) => {
+                let asked = said.order == Order::Abort;
+                return Ok(if asked { Exit::Done } else { Exit::RolledBack });
+            }
+            Some(phase) if phase.is_over() => return Ok(Exit::Failed),
+            Some(_) => {}
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = world.stop.token().cancelled() => return Ok(Exit::Interrupted),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Evidence from one way of counting.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::dispersion::Dispersion;
+use super::evidence::number;
+use super::policy::Margin;
+use super::tally::{Look, Tally};
+use super::verdict::Measure;
+use super::wealth::{Counts, Wealth, log_sum};
+
+/// Evidence from one way of counting.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct MeasureEvidence {
+    pub(crate) measure: Measure,
+    pub(crate) margin: Margin,
+    pub(crate) worse: Wealth,
+    pub(crate) better: Wealth,
+    /// Evidence of being worse from a record laid beside the canary's answers, as long as it lasts.
+    #[serde(default)]
+    pub(crate) beside: Option<Wealth>,
+    pub(crate) dispersion: Dispersion,
+}
+
+impl MeasureEvidence {
+    /// Takes in one look.
+    ///
+    /// - `before`: what was counted before it
+    /// - `history`: what the old release did before the comparison
+    /// - `clump`: size of clumps as stated
+    pub(crate) fn observe(&mut self, look: Look, before: Look, history: Tally, clump: f64) {
+        let base = self.rate(before.baseline.plus(history));
+        let counts = Counts {
+            canary_bad: number(self.measure.count(look.canary)),
+            canary: number(look.canary.requests),
+            baseline_bad: number(self.measure.count(look.baseline)),
+            baseline: number(look.baseline.requests),
+        };
+        let known = self.dispersion.clump().max(clump);
+        let expected = counts.canary * self.rate(before.canary);
+        let share = expected / (expected + counts.baseline * base);
+        self.dispersion.observe(
+            counts.canary_bad,
+            counts.canary_bad + counts.baseline_bad,
+            share,
+        );
+        let clumps = (known, self.dispersion.clump().max(clump));
+        let seen = number(before.canary.requests);
+        if let Some(beside) = &mut self.beside {
+            beside.observe(counts, base, clumps, seen);
+            return;
+        }
+        self.worse.observe(counts, base, clumps, seen);
+        let together = self.rate(before.baseline.plus(before.canary).plus(history));
+        self.better.observe(counts, together, clumps, seen);
+    }
+
+    /// Takes in what the canary answered, compared with what the whole record leaves possible.
+    pub(crate) fn observe_alone(&mut self, canary: Tally, before: Look, clump: f64) {
+        let counts = Counts {
+            canary_bad: number(self.measure.count(canary)),
+            canary: number(canary.requests),
+            baseline_bad: 0.0,
+            baseline: 0.0,
+        };
+        let clump = self.dispersion.clump().max(clump);
+        let seen = number(before.canary.requests);
+        let base = self.rate(before.baseline);
+        self.worse.observe(counts, base, (clump, clump), seen);
+        let together = self.rate(before.baseline.plus(before.canary));
+        self.better.observe(counts, together, (clump, clump), seen);
+    }
+
+    /// Log of the evidence that the canary is worse.
+    pub(crate) fn log_worse(&self) -> f64 {
+        let alone = self.worse.log_evidence();
+        // The mean of e-values is one.
+        self.beside.as_ref().map_or(alone, |beside| {
+            log_sum(alone, beside.log_evidence()) - std::f64::consts::LN_2
+        })
+    }
+
+    /// The rate of a side so far, drawn towards half of the regression while little is known.
+    fn rate(&self, tally: Tally) -> f64 {
+        let guess = self.margin.regression / 2.0;
+        let bad = number(self.measure.count(tally));
+        ((bad + GUESSED_BAD) / (number(tally.requests) + GUESSED_BAD / guess)).clamp(1e-6, 0.9)
+    }
+}
+
+/// Bad answers that the first guess at a rate is worth.
+const GUESSED_BAD: f64 = 0.75;

@@ -1,0 +1,117 @@
+//! Gates and the preview.
+
+use super::*;
+
+fn gated(strategy: Strategy, when: GateWhen) -> World {
+    let mut world = orders(strategy);
+    world.state.policy.gates = vec![Gate {
+        when,
+        name: Some("nod".to_owned()),
+        command: Some(vec!["true".to_owned()]),
+        webhook: None,
+        timeout: Period::from_secs(5),
+    }];
+    world
+}
+
+#[test]
+fn each_gate_holds_until_it_agrees() {
+    let table = [
+        (Strategy::Canary, GateWhen::BeforeStart, Phase::BeforeStart),
+        (
+            Strategy::Canary,
+            GateWhen::PerStep,
+            Phase::Starting { stage: 0 },
+        ),
+        (
+            Strategy::Canary,
+            GateWhen::BeforePromote,
+            Phase::Starting { stage: 2 },
+        ),
+        (
+            Strategy::BlueGreen,
+            GateWhen::BeforePromote,
+            Phase::Starting { stage: 0 },
+        ),
+        (
+            Strategy::Rolling,
+            GateWhen::PerStep,
+            Phase::Starting { stage: 0 },
+        ),
+    ];
+    for (strategy, when, held) in table {
+        let mut world = gated(strategy, when);
+        for _ in 0..120 {
+            world.turn(None, false);
+        }
+        assert_eq!(world.state.phase, held, "{when:?}");
+        world.answers.insert(when, GateAnswer::Agrees);
+        promoted(&mut world);
+    }
+}
+
+#[test]
+fn a_gate_that_refuses_goes_back() {
+    for when in [
+        GateWhen::BeforeStart,
+        GateWhen::PerStep,
+        GateWhen::BeforePromote,
+    ] {
+        let mut world = gated(Strategy::Canary, when);
+        world
+            .answers
+            .insert(when, GateAnswer::Refuses("no".to_owned()));
+        let why = rolled_back(&mut world);
+        assert_eq!(why.to_string(), "gate `nod` does not agree: no", "{when:?}");
+    }
+}
+
+#[test]
+fn a_gate_after_the_way_back_is_told_and_changes_nothing() {
+    let mut world = gated(Strategy::Canary, GateWhen::AfterRollback);
+    world.bad("orders@r2", 500);
+    world.until(|phase| matches!(phase, Phase::AfterBack { .. }));
+    world.answers.insert(
+        GateWhen::AfterRollback,
+        GateAnswer::Refuses("no".to_owned()),
+    );
+    assert!(matches!(rolled_back(&mut world), Why::Worse { .. }));
+}
+
+#[test]
+fn going_back_works_while_a_gate_or_a_pause_waits() {
+    for (when, stage) in [(GateWhen::PerStep, 0), (GateWhen::BeforePromote, 2)] {
+        let mut world = gated(Strategy::Canary, when);
+        world.until(|phase| *phase == Phase::Starting { stage });
+        world.turn(None, false);
+        world.turn(None, false);
+        world.set("orders@r2", Health::OutOfMemory);
+        assert!(matches!(rolled_back(&mut world), Why::Guardrail { .. }));
+    }
+    let mut world = orders(Strategy::Canary);
+    world.until(serving(0));
+    world.say(Order::Pause);
+    world.bad("orders@r2", 300);
+    assert!(matches!(rolled_back(&mut world), Why::Worse { .. }));
+}
+
+#[test]
+fn the_preview_reaches_the_new_release_before_traffic_does() {
+    let mut world = gated(Strategy::BlueGreen, GateWhen::BeforePromote);
+    for _ in 0..5 {
+        world.turn(None, false);
+    }
+    let split = &world.splits()["orders"];
+    assert_eq!(split.preview, Some("orders@r2".parse().unwrap()));
+    assert_eq!(split.share(&"orders@r1".parse().unwrap()), Share::FULL);
+}
+
+#[test]
+fn without_a_check_of_its_own_blue_green_smokes() {
+    let mut world = orders(Strategy::BlueGreen);
+    world.until(|phase| *phase == Phase::Starting { stage: 0 });
+    world.turn(None, false);
+    let asks: Vec<Ask> = due(&world.state).into_iter().map(|call| call.ask).collect();
+    assert_eq!(asks, [Ask::Smoke]);
+    promoted(&mut world);
+}

@@ -1,0 +1,165 @@
+//! What is seen of a new release, and what becomes of it.
+
+use super::*;
+
+#[test]
+fn nothing_to_count_holds_a_canary_and_nothing_else() {
+    for strategy in [Strategy::BlueGreen, Strategy::Rolling] {
+        let mut world = orders(strategy);
+        world.load = 0;
+        promoted(&mut world);
+    }
+    let mut world = orders(Strategy::Canary);
+    world.load = 0;
+    let why = rolled_back(&mut world);
+    assert!(matches!(why, Why::TookTooLong { .. }), "{why}");
+    let holds = |note: &Note| matches!(note, Note::Holding { verdict, .. } if verdict.starts_with("too quiet"));
+    assert_eq!(world.notes.iter().filter(|note| holds(note)).count(), 1);
+}
+
+#[test]
+fn a_quiet_step_goes_where_the_policy_says() {
+    for (when_quiet, back) in [(WhenQuiet::Advance, false), (WhenQuiet::RollBack, true)] {
+        let mut world = orders(Strategy::Canary);
+        world.load = 0;
+        world.state.policy.analysis.as_mut().unwrap().when_quiet = when_quiet;
+        if back {
+            let why = rolled_back(&mut world);
+            assert!(matches!(why, Why::Undecided { .. }), "{why}");
+        } else {
+            promoted(&mut world);
+        }
+    }
+}
+
+#[test]
+fn a_bad_release_goes_back_by_every_strategy() {
+    for strategy in [Strategy::Canary, Strategy::BlueGreen, Strategy::Rolling] {
+        let mut world = orders(strategy);
+        world.bad("orders@r2", 200);
+        let why = rolled_back(&mut world);
+        assert!(matches!(why, Why::Worse { .. }), "{strategy:?}: {why}");
+    }
+}
+
+#[test]
+fn what_turns_bad_with_all_traffic_goes_back_too() {
+    let mut world = orders(Strategy::Canary);
+    world.until(serving(2));
+    world.bad("orders@r2", 100);
+    let why = rolled_back(&mut world);
+    assert!(matches!(why, Why::Worse { .. }), "{why}");
+}
+
+#[test]
+fn a_bake_goes_on_while_evidence_leans_towards_worse() {
+    let mut world = orders(Strategy::BlueGreen);
+    world.state.policy.bake = Period::from_secs(3);
+    world.load = 60;
+    world.bad("orders@r2", 100);
+    let why = rolled_back(&mut world);
+    assert!(matches!(why, Why::Worse { .. }), "{why}");
+    assert!(world.state.members[0].comparison.verdict.is_some());
+}
+
+#[test]
+fn what_is_bad_on_both_sides_is_not_the_releases_fault() {
+    let mut world = orders(Strategy::Canary);
+    for group in ["orders@r1", "orders@r1-baseline", "orders@r2"] {
+        world.bad(group, 30);
+    }
+    promoted(&mut world);
+}
+
+#[test]
+fn a_dry_run_only_reports() {
+    let mut world = orders(Strategy::Canary);
+    world.state.policy.analysis.as_mut().unwrap().dry_run = true;
+    world.bad("orders@r2", 200);
+    promoted(&mut world);
+    assert!(
+        world
+            .notes
+            .iter()
+            .any(|note| matches!(note, Note::WouldGoBack { .. }))
+    );
+}
+
+#[test]
+fn without_analysis_only_time_and_guardrails_count() {
+    let mut world = orders(Strategy::Canary);
+    world.state.policy.analysis = None;
+    world.bad("orders@r2", 200);
+    promoted(&mut world);
+}
+
+#[test]
+fn guardrails_go_back_at_once() {
+    let table = [
+        (
+            Health::Is(InstanceState::CrashLooping),
+            "ends again and again",
+        ),
+        (Health::Is(InstanceState::Failed), "was given up"),
+        (Health::Is(InstanceState::Unready), "is ready no more"),
+        (Health::OutOfMemory, "used more memory than its limit"),
+        (Health::Restarted(1), "ended and was started again"),
+        (Health::Restarted(3), "ended 3 times"),
+    ];
+    for (health, expected) in table {
+        let mut world = orders(Strategy::Canary);
+        world.until(serving(1));
+        world.set("orders@r2", health);
+        world.turn(None, false);
+        let Phase::GoingBack {
+            why: Why::Guardrail { what, .. },
+            ..
+        } = &world.state.phase
+        else {
+            panic!("{health:?}: {:?}", world.state.phase);
+        };
+        assert_eq!(what, expected);
+        world.serves("orders", "orders@r1");
+        rolled_back(&mut world);
+    }
+}
+
+#[test]
+fn restarts_that_are_allowed_or_were_there_before_do_not_count() {
+    let mut world = orders(Strategy::Canary);
+    world.state.policy.analysis.as_mut().unwrap().restarts = 2;
+    world.until(serving(1));
+    world.set("orders@r2", Health::Restarted(2));
+    promoted(&mut world);
+
+    let mut world = orders(Strategy::Canary);
+    world.ensure(&"orders@r2".parse().unwrap(), 1);
+    world.set("orders@r2", Health::Restarted(5));
+    promoted(&mut world);
+}
+
+#[test]
+fn readiness_that_both_sides_lose_is_not_the_releases_fault() {
+    let mut world = orders(Strategy::Canary);
+    world.until(serving(1));
+    for group in ["orders@r1", "orders@r2"] {
+        world.set(group, Health::Is(InstanceState::Unready));
+    }
+    world.turn(None, false);
+    assert_eq!(world.state.phase, Phase::Serving { stage: 1 });
+    for group in ["orders@r1", "orders@r2"] {
+        world.set(group, Health::Ready);
+    }
+    promoted(&mut world);
+}
+
+#[test]
+fn what_does_not_become_ready_goes_back_after_its_time() {
+    let mut world = orders(Strategy::Rolling);
+    world.set("orders@r2", Health::NeverReady);
+    let why = rolled_back(&mut world);
+    assert_eq!(
+        why.to_string(),
+        "0 of 1 instances of orders@r2 were ready within 26 s: 503 from /health/ready"
+    );
+}

@@ -1,0 +1,177 @@
+//! What operators say, and stops.
+
+use super::*;
+
+#[test]
+fn a_pause_stops_the_way_forward_until_it_is_lifted() {
+    let mut world = orders(Strategy::Canary);
+    world.until(serving(0));
+    world.say(Order::Pause);
+    for _ in 0..100 {
+        world.turn(None, false);
+    }
+    assert_eq!(world.state.phase, Phase::Serving { stage: 0 });
+    world.say(Order::Resume);
+    promoted(&mut world);
+}
+
+#[test]
+fn sent_to_the_end_twice_is_once() {
+    let mut world = orders(Strategy::Canary);
+    world.until(serving(0));
+    world.say(Order::Promote);
+    assert_eq!(world.state.phase, Phase::Starting { stage: 2 });
+    world.say(Order::Promote);
+    let not_now = |note: &Note| matches!(note, Note::NotNow { .. });
+    assert!(world.notes.iter().any(not_now), "{:?}", world.notes);
+    promoted(&mut world);
+}
+
+#[test]
+fn an_operator_promotes_without_waiting() {
+    for strategy in [Strategy::Canary, Strategy::BlueGreen, Strategy::Rolling] {
+        let mut world = orders(strategy);
+        world.load = 0;
+        world.until(|phase| matches!(phase, Phase::Serving { .. }));
+        world.say(Order::Promote);
+        let began = world.now;
+        promoted(&mut world);
+        assert!(world.now - began < 10_000, "{strategy:?}");
+    }
+}
+
+#[test]
+fn promoted_before_anything_is_up_traffic_waits_for_what_has_been_seen_ready() {
+    for strategy in [Strategy::Canary, Strategy::BlueGreen, Strategy::Rolling] {
+        let mut world = orders(strategy);
+        for group in ["orders@r1", "orders@r2"] {
+            world.set(group, Health::NeverReady);
+        }
+        world.say(Order::Promote);
+        for _ in 0..10 {
+            world.turn(None, false);
+            world.serves("orders", "orders@r1");
+        }
+        world.set("orders@r2", Health::Ready);
+        promoted(&mut world);
+    }
+}
+
+#[test]
+fn an_operator_sends_it_to_the_next_step() {
+    let mut world = orders(Strategy::Canary);
+    world.load = 0;
+    world.until(serving(0));
+    world.say(Order::Next);
+    assert_eq!(world.state.phase, Phase::Starting { stage: 1 });
+}
+
+#[test]
+fn an_operator_goes_back_from_every_phase() {
+    let everywhere: [fn(&Phase) -> bool; 7] = [
+        |phase| *phase == Phase::BeforeStart,
+        |phase| *phase == Phase::Starting { stage: 0 },
+        |phase| *phase == Phase::Serving { stage: 0 },
+        |phase| *phase == Phase::Starting { stage: 1 },
+        |phase| *phase == Phase::Serving { stage: 1 },
+        |phase| matches!(phase, Phase::Serving { stage } if *stage > 1),
+        |phase| *phase == Phase::Retiring,
+    ];
+    for (index, there) in everywhere.into_iter().enumerate() {
+        let mut world = orders(Strategy::Canary);
+        world.until(there);
+        world.say(Order::Abort);
+        let why = rolled_back(&mut world);
+        assert_eq!(
+            why,
+            Why::Operator {
+                by: "ada".to_owned()
+            },
+            "{index}"
+        );
+    }
+}
+
+#[test]
+fn trouble_while_the_old_release_is_retired_goes_forward() {
+    let mut world = orders(Strategy::Rolling);
+    world.until(|phase| *phase == Phase::Retiring);
+    world.set("orders@r2", Health::Restarted(1));
+    promoted(&mut world);
+}
+
+#[test]
+fn told_to_go_back_while_retiring_it_starts_the_old_release_first() {
+    let mut world = orders(Strategy::Canary);
+    world.until(|phase| *phase == Phase::Retiring);
+    assert_eq!(world.groups(), ["orders@r2×2"]);
+    world.set("orders@r1", Health::NeverReady);
+    world.say(Order::Abort);
+    world.turn(None, false);
+    world.serves("orders", "orders@r2");
+    world.set("orders@r1", Health::Ready);
+    rolled_back(&mut world);
+}
+
+#[test]
+fn an_old_release_that_does_not_come_back_leaves_traffic_where_it_is() {
+    let mut world = orders(Strategy::Canary);
+    world.until(|phase| *phase == Phase::Retiring);
+    world.set("orders@r1", Health::NeverReady);
+    world.say(Order::Abort);
+    assert!(matches!(world.end(), Phase::Stuck { .. }));
+    world.serves("orders", "orders@r2");
+    world.state = world.state.clone().taken_up();
+    world.set("orders@r1", Health::Ready);
+    rolled_back(&mut world);
+}
+
+#[test]
+fn a_stop_puts_traffic_back_and_the_next_run_goes_on() {
+    let mut world = orders(Strategy::Canary);
+    world.until(serving(1));
+    world.turn(None, true);
+    assert!(matches!(
+        world.state.phase,
+        Phase::Interrupted { stage: 1, .. }
+    ));
+    world.serves("orders", "orders@r1");
+    world.state = world.state.clone().taken_up();
+    assert_eq!(world.state.phase, Phase::Starting { stage: 1 });
+    promoted(&mut world);
+}
+
+#[test]
+fn a_word_is_heard_once_and_only_for_its_release() {
+    let mut world = orders(Strategy::Canary);
+    world.until(serving(0));
+    let observed = world.observed.clone();
+    let from_ada = |id: &str, release: u32| Word {
+        id: id.to_owned(),
+        order: Order::Abort,
+        release: ReleaseNumber(release),
+        by: "ada".to_owned(),
+        at: 0,
+    };
+    let hear = |state: &State, word: Word| {
+        let seen = Seen {
+            word: Some(word),
+            ..Seen::only(&observed)
+        };
+        advance(state, &seen, world.now).0
+    };
+    assert_eq!(
+        hear(&world.state, from_ada("a", 3)).phase,
+        Phase::Serving { stage: 0 }
+    );
+    let back = hear(&world.state, from_ada("a", 2));
+    assert!(matches!(back.phase, Phase::GoingBack { .. }));
+    let heard = State {
+        heard: Some("a".to_owned()),
+        ..world.state.clone()
+    };
+    assert_eq!(
+        hear(&heard, from_ada("a", 2)).phase,
+        Phase::Serving { stage: 0 }
+    );
+}

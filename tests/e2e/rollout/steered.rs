@@ -1,0 +1,136 @@
+//! A rollout under way: steered from another terminal, met by another deploy, gone on with after a kill.
+
+use serde_json::Value;
+
+use super::shop::{CANARY, Shop, harm};
+use super::users::{Answers, Users};
+use crate::sandbox::{Running, eventually};
+
+/// A rollout that is serving its first step, paused, so that it stays there.
+fn paused(shop: &Shop) -> (Running, Users) {
+    shop.wants("", "second");
+    let users = shop.users();
+    let deploy = shop.sandbox.start(&["deploy", "--yes"]);
+    eventually("it is under way", || {
+        shop.sandbox.run(&["rollout", "pause"]).code == 0
+    });
+    eventually("it is paused", || shop.status()["paused_by"].is_string());
+    (deploy, users)
+}
+
+#[test]
+fn another_terminal_steers_it() {
+    let shop = Shop::with(CANARY);
+    let (deploy, users) = paused(&shop);
+    // Twice is once.
+    shop.sandbox.run(&["rollout", "pause"]).ok();
+    shop.sandbox.run(&["rollout", "resume"]).ok();
+    assert!(shop.status()["paused_by"].is_null());
+    let again = shop.sandbox.run(&["rollout", "resume"]).ok();
+    assert!(again.stderr.contains("it is not paused"), "{again:#?}");
+    shop.sandbox.run(&["rollout", "abort", "--wait"]).ok();
+    let ended = deploy.end("-0");
+    assert_eq!(ended.code, 10, "{ended:#?}");
+    shop.stands_on("r1");
+    assert_eq!(harm(&users.end(), ""), Answers::new());
+    for verb in ["pause", "resume", "next", "promote", "abort"] {
+        let none = shop.sandbox.run(&["rollout", verb]);
+        assert_eq!(none.code, 1, "{none:#?}");
+        assert!(none.stderr.contains("rollout::none"), "{none:#?}");
+    }
+}
+
+#[test]
+fn it_is_sent_to_its_end_without_waiting() {
+    let shop = Shop::with(CANARY);
+    let (deploy, users) = paused(&shop);
+    shop.sandbox.run(&["rollout", "promote", "--wait"]).ok();
+    deploy.end("-0").ok();
+    shop.stands_on("r2");
+    assert_eq!(harm(&users.end(), ""), Answers::new());
+}
+
+#[test]
+fn a_deploy_meets_a_rollout_and_refuses_waits_or_takes_its_place() {
+    let shop = Shop::with(CANARY);
+    let (deploy, users) = paused(&shop);
+    shop.wants("", "third");
+    let refused = shop.sandbox.run(&["deploy", "--yes"]);
+    assert_eq!(refused.code, 75, "{refused:#?}");
+    for said in [
+        "rollout::under-way",
+        "the canary rollout of r2",
+        "--wait",
+        "--replace",
+        "tester@",
+    ] {
+        assert!(refused.stderr.contains(said), "`{said}` in {refused:#?}");
+    }
+    let both = shop
+        .sandbox
+        .run(&["deploy", "--yes", "--wait", "--replace"]);
+    assert_eq!(both.code, 64, "{both:#?}");
+
+    let replaced = shop.sandbox.run(&["deploy", "--yes", "--replace"]).ok();
+    assert!(replaced.stderr.contains("taking back"), "{replaced:#?}");
+    let first = deploy.end("-0");
+    assert_eq!(first.code, 10, "{first:#?}");
+    shop.stands_on("r3");
+    assert_eq!(harm(&users.end(), ""), Answers::new());
+}
+
+#[test]
+fn a_deploy_waits_for_a_rollout_and_a_rollback_does_not() {
+    let shop = Shop::with(CANARY);
+    let (deploy, users) = paused(&shop);
+    let mut waits = shop.sandbox.start(&["deploy", "--yes", "--wait"]);
+    waits.until_told("waiting until the canary rollout of r2");
+    let back = shop.sandbox.run(&["rollback", "--yes"]).ok();
+    assert!(back.stderr.contains("taking back"), "{back:#?}");
+    let first = deploy.end("-0");
+    assert_eq!(first.code, 10, "{first:#?}");
+    // What it waited for is over, so it deploys what the blueprint asks for.
+    waits.end("-0").ok();
+    shop.stands_on("r3");
+    assert_eq!(harm(&users.end(), ""), Answers::new());
+}
+
+#[test]
+fn killed_half_way_it_is_gone_on_with_or_taken_back() {
+    for (next, end) in [
+        (["deploy", "--yes"].as_slice(), "r2"),
+        (&["rollout", "abort", "--yes"], "r1"),
+        (&["rollback", "--yes"], "r1"),
+    ] {
+        let shop = Shop::with(CANARY);
+        shop.wants("", "second");
+        let users = shop.users();
+        let deploy = shop.sandbox.start(&["deploy", "--yes"]);
+        eventually("both serve", || shop.status()["phase"] == "serving");
+        deploy.end("-KILL");
+        let status = shop.status();
+        assert_eq!(status["driver"], Value::Null, "{status:#}");
+        assert_eq!(status["over"], false, "{status:#}");
+        let deaf = shop.sandbox.run(&["rollout", "pause"]);
+        assert!(deaf.stderr.contains("rollout::no-driver"), "{deaf:#?}");
+        shop.sandbox.run(next).ok();
+        shop.stands_on(end);
+        assert_eq!(harm(&users.end(), ""), Answers::new(), "{next:?}");
+    }
+}
+
+#[test]
+fn who_watches_sees_it_line_by_line_and_as_json() {
+    let shop = Shop::with(CANARY);
+    let (deploy, users) = paused(&shop);
+    let mut watch = shop.sandbox.start(&["rollout", "status", "--watch"]);
+    watch.until("paused by tester@");
+    let page = shop.sandbox.run(&["rollout", "status"]).ok();
+    for said in ["GROUP", "orders@r2", "orders@r1", "rollout resume"] {
+        assert!(page.stdout.contains(said), "`{said}` in {page:#?}");
+    }
+    shop.sandbox.run(&["rollout", "abort", "--wait"]).ok();
+    deploy.end("-0");
+    watch.end("-0").ok();
+    drop(users);
+}
