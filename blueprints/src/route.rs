@@ -624,6 +624,10 @@ impl Shorthand for Timeout {
 deserialize_shorthand!(Timeout);
 
 /// How often an idempotent request is tried again; a number is how often.
+///
+/// Where nothing is written, a request whose connection broke before an answer
+/// gets one more attempt, so that an instance that dies harms nobody. Answers
+/// are tried again only where that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(with = "RetriesForms")]
 pub struct Retries {
@@ -640,8 +644,8 @@ pub struct Retries {
 impl Default for Retries {
     fn default() -> Self {
         Self {
-            attempts: 0,
-            on: vec![RetryOn::Connect, RetryOn::Reset, RetryOn::Unavailable],
+            attempts: 1,
+            on: vec![RetryOn::Connect, RetryOn::Reset],
             backoff: Period::from_millis(25),
             each: None,
         }
@@ -691,6 +695,13 @@ pub enum RetryOn {
     Error,
 }
 
+impl Retries {
+    /// What is tried again, where retries are asked for and nothing is said of it.
+    fn usual() -> Vec<RetryOn> {
+        vec![RetryOn::Connect, RetryOn::Reset, RetryOn::Unavailable]
+    }
+}
+
 impl Shorthand for Retries {
     type Table = RetriesKeys;
     const EXPECTED: &'static str = "a number of attempts, or { attempts = 2, on = [\"connect\"] }";
@@ -705,6 +716,7 @@ impl Shorthand for Retries {
                     "`{number}` is not a number of retries; write 0 to 10"
                 ))
             })?,
+            on: Self::usual(),
             ..Self::default()
         })
     }
@@ -713,7 +725,7 @@ impl Shorthand for Retries {
         let attempts = Self::from_integer(keys.attempts.map_or(1, i64::from))?.attempts;
         Ok(Self {
             attempts,
-            on: keys.on.unwrap_or(usual.on),
+            on: keys.on.unwrap_or_else(Self::usual),
             backoff: keys.backoff.unwrap_or(usual.backoff),
             each: keys.each,
         })

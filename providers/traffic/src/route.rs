@@ -42,6 +42,12 @@ pub(super) fn route(
     };
     let timeout = &written.timeout;
     let total = millis(timeout.total);
+    // An attempt's time, by whichever of its two names is the shorter.
+    let first_byte = timeout
+        .first_byte
+        .into_iter()
+        .chain(written.retries.each)
+        .min();
     api::Route {
         name,
         matches: api::Match {
@@ -64,7 +70,7 @@ pub(super) fn route(
         rewrite: written.rewrite.as_ref().map(|to| rewrite(written, to)),
         timeouts: api::Timeouts {
             connect_ms: millis(timeout.connect),
-            first_byte_ms: timeout.first_byte.map_or(total, millis),
+            first_byte_ms: first_byte.map_or(total, millis),
             idle_ms: millis(timeout.idle),
             total_ms: total,
         },
@@ -119,21 +125,20 @@ fn answer_headers(written: &blueprint::Route) -> api::HeaderChange {
 }
 
 fn retries(written: &blueprint::Retries, gateway: &blueprint::Gateway) -> api::Retries {
-    let unavailable = written
-        .on
-        .contains(&blueprint::RetryOn::Unavailable)
-        .then_some([502, 503, 504]);
-    let error = written
-        .on
-        .contains(&blueprint::RetryOn::Error)
-        .then_some([500]);
+    let on = |what| written.on.contains(&what);
+    // Those of the 5xx that are in use (IANA's registry, November 2026), but 501 and 505, which no repeating changes.
+    let statuses: &[u16] = if on(blueprint::RetryOn::Error) {
+        &[500, 502, 503, 504, 506, 507, 508, 511]
+    } else if on(blueprint::RetryOn::Unavailable) {
+        &[502, 503, 504]
+    } else {
+        &[]
+    };
     api::Retries {
         attempts: written.attempts,
-        statuses: error
-            .into_iter()
-            .flatten()
-            .chain(unavailable.into_iter().flatten())
-            .collect(),
+        reset: on(blueprint::RetryOn::Reset),
+        timeout: on(blueprint::RetryOn::Timeout),
+        statuses: statuses.to_vec(),
         budget: u32::from(gateway.retry_budget.tenths()),
         backoff_ms: millis(written.backoff),
     }

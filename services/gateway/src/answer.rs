@@ -7,6 +7,7 @@ use pingora_proxy::Session;
 use serde::Serialize;
 
 use crate::context::RequestContext;
+use crate::forward::VERSION;
 
 /// Why the gateway answers itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +89,11 @@ pub(crate) async fn send(session: &mut Session, own: &Own, context: &RequestCont
     head.insert_header("cache-control", "no-store")?;
     if !request_id.is_empty() {
         head.insert_header("x-request-id", request_id)?;
+    }
+    if context.attempts > 0
+        && let Some(version) = context.shown_version()
+    {
+        head.insert_header(VERSION, version)?;
     }
     if let Some(seconds) = own.retry_after {
         head.insert_header("retry-after", seconds.to_string())?;

@@ -129,6 +129,12 @@ impl RequestContext {
         self.route.as_ref()?.service.as_ref()
     }
 
+    /// The version that answers, where clients are told.
+    pub(crate) fn shown_version(&self) -> Option<&str> {
+        let service = self.service().filter(|_| self.snapshot.show_version)?;
+        Some(&service.versions[self.version?].name)
+    }
+
     /// Begins a try at an endpoint of a version.
     pub(crate) fn begin(&mut self, version: usize, endpoint: Arc<EndpointState>) {
         self.give_to(version);

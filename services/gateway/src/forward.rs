@@ -313,10 +313,8 @@ pub(crate) fn response(
     if let Some(outcome) = context.cached {
         head.insert_header("cache-status", outcome)?;
     }
-    if context.snapshot.show_version
-        && let (Some(service), Some(version)) = (&route.service, context.version)
-    {
-        head.insert_header(VERSION, &*service.versions[version].name)?;
+    if let Some(version) = context.shown_version() {
+        head.insert_header(VERSION, version)?;
     }
     if route.route.security_headers {
         for (name, value) in [

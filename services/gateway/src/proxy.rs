@@ -392,7 +392,14 @@ impl ProxyHttp for Proxy {
             return error;
         }
         context.settle(Attempted::Unreachable);
-        let again = may_repeat(session, context);
+        let worth = context.route.as_ref().is_some_and(|route| {
+            if timed_out(&error) {
+                route.route.retries.timeout
+            } else {
+                route.route.retries.reset
+            }
+        });
+        let again = worth && may_repeat(session, context);
         context.repeat = again;
         error.set_retry(again);
         error
@@ -535,12 +542,15 @@ fn too_late() -> Own {
     Own::new(504, "timeout", "the service did not answer in time")
 }
 
-/// The answer for an error of Pingora's, if the client is still there.
-fn own_for(error: &Error, context: &RequestContext) -> Option<Own> {
-    let timed_out = matches!(
+fn timed_out(error: &Error) -> bool {
+    matches!(
         error.etype(),
         ErrorType::ReadTimedout | ErrorType::ConnectTimedout | ErrorType::WriteTimedout
-    );
+    )
+}
+
+/// The answer for an error of Pingora's, if the client is still there.
+fn own_for(error: &Error, context: &RequestContext) -> Option<Own> {
     match error.esource() {
         ErrorSource::Downstream => match error.etype() {
             ErrorType::ReadTimedout => Some(Own::new(
@@ -555,7 +565,7 @@ fn own_for(error: &Error, context: &RequestContext) -> Option<Own> {
             | ErrorType::H2Error => None,
             _ => Some(Own::new(400, "bad-request", "the request is malformed")),
         },
-        _ if timed_out && context.attempts > 0 => Some(too_late()),
+        _ if timed_out(error) && context.attempts > 0 => Some(too_late()),
         ErrorSource::Upstream => Some(Own::new(
             502,
             "unreachable",

@@ -218,6 +218,10 @@ impl Default for Cache {
 pub struct Retries {
     /// Most repeated attempts of one request.
     pub attempts: u32,
+    /// Whether an attempt is repeated whose connection broke before an answer.
+    pub reset: bool,
+    /// Whether an attempt is repeated that did not answer in its time.
+    pub timeout: bool,
     /// Statuses that also are repeated, such as 503.
     pub statuses: Vec<u16>,
     /// Retries allowed per service as a share of its requests, in thousandths,
@@ -232,6 +236,8 @@ impl Default for Retries {
     fn default() -> Self {
         Self {
             attempts: 2,
+            reset: true,
+            timeout: false,
             statuses: Vec::new(),
             budget: 200,
             backoff_ms: 25,

@@ -1,6 +1,5 @@
 //! What the tests stand on: a gateway, services behind it, a client before it.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +33,8 @@ pub(crate) type Script =
 pub(crate) struct Behaviour {
     pub(crate) status: u16,
     pub(crate) delay: Duration,
+    /// Reads the request and closes the connection without an answer.
+    pub(crate) breaks: bool,
     pub(crate) script: Option<Script>,
 }
 
@@ -97,10 +98,13 @@ async fn echo(
     name: String,
     behaviour: Behaviour,
     number: u64,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> std::io::Result<Response<Full<Bytes>>> {
     let (head, body) = request.into_parts();
     let length = body.collect().await.map_or(0, |body| body.to_bytes().len());
     tokio::time::sleep(behaviour.delay).await;
+    if behaviour.breaks {
+        return Err(std::io::ErrorKind::ConnectionReset.into());
+    }
     if let Some(script) = &behaviour.script {
         return Ok(script(&head, number));
     }

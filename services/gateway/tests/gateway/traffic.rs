@@ -164,6 +164,46 @@ async fn a_status_may_be_repeated_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_whose_connection_broke_is_repeated_if_it_may_be() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let breaking = || Behaviour {
+        breaks: true,
+        ..Behaviour::default()
+    };
+    let dying = Upstream::start_with("dying", breaking()).await;
+    let good = Upstream::start("good").await;
+    let route = |path: &str, retries: serde_json::Value| json!({ "name": path, "match": { "path": { "prefix": path } }, "service": "orders", "retries": retries });
+    gateway
+        .configure(json!({
+            "services": orders(&[&dying, &good]),
+            "show_version": true,
+            "routes": [
+                route("/usual", json!({ "attempts": 1, "backoff_ms": 1 })),
+                route("/never", json!({ "attempts": 1, "reset": false })),
+            ],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    let client = client();
+    for _ in 0..4 {
+        assert_eq!(get(&client, address, "/usual").await.name(), "good");
+    }
+    assert!(dying.asked() > 0);
+    let mut broken = 0;
+    for (method, path) in [("POST", "/usual"), ("GET", "/never")].repeat(2) {
+        let answer = ask(&client, method, address, path, &[], b"x")
+            .await
+            .unwrap();
+        broken += u32::from(answer.status == 502);
+        // Whose fault it was is told as for any other answer of a release.
+        assert_eq!(answer.header("x-platform-version"), "r1");
+    }
+    assert!(broken > 0);
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_hangs_is_given_up() {
     let place = Place::new();
     let gateway = place.gateway().await;
