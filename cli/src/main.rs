@@ -49,6 +49,11 @@ fn main() -> ExitCode {
         words.nth(1);
         return platform_process::serve(words);
     }
+    // What runs inside containers does, too.
+    if env::args_os().nth(1).is_some_and(|word| word == "inside") {
+        words.nth(1);
+        return platform_docker::inside::serve(words);
+    }
     let words: Vec<OsString> = words.collect();
     let format = arguments::wanted_format(&words);
     explain_panics(format);

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use platform_blueprint::{Provider, Resolved};
+use platform_docker::DockerTarget;
 use platform_port::Target;
 use platform_process::{ProcessTarget, TargetOptions};
 
@@ -19,6 +20,16 @@ pub(crate) fn of(resolved: &Resolved, folder: &Path) -> Result<Arc<dyn Target>, 
             state: None,
             program: None,
         }))),
+        Provider::Docker(settings) => Ok(Arc::new(DockerTarget::new(
+            platform_docker::TargetOptions {
+                project: resolved.project.name.clone(),
+                environment: resolved.environment.name.clone(),
+                settings: settings.clone(),
+                root: folder.to_owned(),
+                gateway: resolved.gateway.clone(),
+                program: None,
+            },
+        )?)),
         other => {
             let kind = other.kind().as_str();
             Err(CliError::new(
@@ -28,7 +39,7 @@ pub(crate) fn of(resolved: &Resolved, folder: &Path) -> Result<Arc<dyn Target>, 
                     resolved.environment.name
                 ),
             )
-            .help("name an environment on provider `process` with `-e`; `platform version` lists what is carried"))
+            .help("name an environment on another provider with `-e`; `platform version` lists what is carried"))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The binary, from outside: each test owns a sandbox and sees what a user sees.
 
 mod command_line;
+mod docker;
 mod foreign;
 mod init;
 mod language;

@@ -1,0 +1,280 @@
+//! Commands inside instances, and connections to what listens on the network.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bollard::container::LogOutput;
+use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
+use bollard::query_parameters::ResizeExecOptions;
+use futures::{FutureExt, Stream, StreamExt};
+use platform_decide::observed::InstanceState;
+use platform_port::{Attachment, ExecRequest, TargetError};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::PROVIDER;
+use crate::engine::{Engine, fault};
+use crate::names::RESOURCE;
+use crate::observe::Found;
+use crate::program::FOLDER;
+use crate::site::Site;
+
+/// Bytes that wait to be read.
+const WAITING: usize = 64 * 1024;
+
+type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>;
+
+/// A command to run in a container.
+struct Command {
+    container: String,
+    words: Vec<String>,
+    tty: bool,
+}
+
+impl Site {
+    /// An instance by its name, or a service's: the first ready one.
+    async fn instance(&self, service: &str, name: Option<&str>) -> Result<Found, TargetError> {
+        let network = self
+            .network()
+            .await?
+            .map_or_else(String::new, |found| found.name);
+        let observed = self.observe().await?;
+        let state = |found: &Found| {
+            let group = observed.groups.get(&found.group);
+            group
+                .and_then(|group| group.instances.iter().find(|seen| seen.id == found.name()))
+                .map(|seen| seen.state)
+        };
+        let mut own: Vec<Found> = self
+            .found(&network)
+            .await?
+            .into_iter()
+            .filter(|found| found.group.service.as_str() == service)
+            .filter(|found| name.is_none_or(|name| name == found.name()))
+            .collect();
+        own.sort_by_key(|found| {
+            let ready = state(found) == Some(InstanceState::Ready);
+            (!ready, std::cmp::Reverse(found.group.version), found.number)
+        });
+        own.into_iter().next().ok_or_else(|| {
+            let missing = match name {
+                Some(name) => format!("there is no instance `{name}`"),
+                None => format!("no instance of `{service}` runs"),
+            };
+            TargetError::refused(PROVIDER, "find an instance", missing)
+                .with_code("target::not-running")
+        })
+    }
+
+    /// Runs a command in an instance's container.
+    pub(crate) async fn exec(&self, request: &ExecRequest) -> Result<Attachment, TargetError> {
+        let found = self
+            .instance(request.service.as_str(), request.instance.as_deref())
+            .await?;
+        let mut words = handing_over(&found);
+        words.extend(request.command.iter().cloned());
+        let command = Command {
+            container: self.names.instance(&found.group, found.number),
+            words,
+            tty: request.tty,
+        };
+        let action = format!("run a command in {}", found.name());
+        attach(&self.engine, command, action).await
+    }
+
+    /// Opens a connection to a port of a service's instance or of a resource.
+    pub(crate) async fn connect(
+        &self,
+        name: &str,
+        port: Option<u16>,
+    ) -> Result<Attachment, TargetError> {
+        let action = format!("connect to `{name}`");
+        let address = if let Some(own) = self.resource_port(name).await? {
+            format!("{name}:{}", port.unwrap_or(own))
+        } else {
+            let (service, instance) = match name.split_once('@') {
+                Some((service, _)) => (service, Some(name)),
+                None => (name, None),
+            };
+            let found = self.instance(service, instance).await?;
+            let own = found.address.as_deref();
+            match (own.and_then(|own| own.rsplit_once(':')), port) {
+                (Some((host, _)), Some(port)) => format!("{host}:{port}"),
+                (Some((host, own)), None) => format!("{host}:{own}"),
+                (None, Some(port)) => {
+                    format!("{}:{port}", crate::names::alias(&found.group, found.number))
+                }
+                (None, None) => {
+                    let refused = "it has no port of its own";
+                    return Err(TargetError::refused(PROVIDER, action, refused)
+                        .with_code("connect::no-port"));
+                }
+            }
+        };
+        // The gateway is on the network, wherever the engine is.
+        let mut words = self.program()?.command(FOLDER);
+        words.extend(["inside", "relay", &address].map(str::to_owned));
+        let command = Command {
+            container: self.names.gateway(),
+            words,
+            tty: false,
+        };
+        attach(&self.engine, command, action).await
+    }
+
+    async fn resource_port(&self, name: &str) -> Result<Option<u16>, TargetError> {
+        let Some(seen) = self.inspect(&self.names.resource(name)).await? else {
+            return Ok(None);
+        };
+        if !self.is_own(&seen) || crate::site::label(&seen, RESOURCE).is_none() {
+            return Ok(None);
+        }
+        let wanted = self.wanted(crate::keeper::Reach::IfKept).await?;
+        let resource = wanted
+            .resources
+            .iter()
+            .find(|(own, _)| own.as_str() == name);
+        Ok(resource
+            .and_then(|(_, wanted)| crate::server::Server::of(name, &wanted.resource, ""))
+            .map(|server| server.port))
+    }
+}
+
+/// The words with which an instance takes what is handed to it, so that a command beside it finds the same.
+fn handing_over(found: &Found) -> Vec<String> {
+    let config = found.container.config.as_ref();
+    let words = config.and_then(|config| config.entrypoint.as_deref());
+    let words = words.unwrap_or_default();
+    let ours = words
+        .windows(2)
+        .position(|two| two == ["inside", "run"])
+        .map_or(0, |at| at + 2);
+    words[..ours].to_vec()
+}
+
+async fn attach(
+    engine: &Engine,
+    command: Command,
+    action: String,
+) -> Result<Attachment, TargetError> {
+    let options = CreateExecOptions {
+        attach_stdin: Some(true),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        tty: Some(command.tty),
+        env: command.tty.then(|| {
+            let kind = std::env::var("TERM").unwrap_or_else(|_| "xterm".to_owned());
+            vec![format!("TERM={kind}")]
+        }),
+        cmd: Some(command.words),
+        ..CreateExecOptions::default()
+    };
+    let failed = |error| fault(action.clone(), error).with_code("exec::failed");
+    let made = engine.docker.create_exec(&command.container, options).await;
+    let made = made.map_err(failed)?;
+    let options = StartExecOptions {
+        tty: command.tty,
+        ..StartExecOptions::default()
+    };
+    let started = engine.docker.start_exec(&made.id, Some(options)).await;
+    let StartExecResults::Attached { output, input } = started.map_err(failed)? else {
+        return Err(TargetError::refused(PROVIDER, action, "it runs without us"));
+    };
+    let (out, output_end) = tokio::io::duplex(WAITING);
+    let (err, errors_end) = tokio::io::duplex(WAITING);
+    let (tell, ended) = oneshot::channel();
+    tokio::spawn(carry(output, output_end, errors_end, tell));
+    let resize = command.tty.then(|| resizing(engine, made.id.clone()));
+    Ok(Attachment {
+        input: Box::new(Unpinned(input)),
+        output: Box::new(out),
+        errors: (!command.tty).then(|| Box::new(err) as _),
+        exit: exit_of(engine.clone(), made.id, action, ended).boxed(),
+        resize,
+    })
+}
+
+/// An end of a connection that may be moved.
+struct Unpinned(Pin<Box<dyn AsyncWrite + Send>>);
+
+impl AsyncWrite for Unpinned {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        self.0.as_mut().poll_write(context, bytes)
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        self.0.as_mut().poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        self.0.as_mut().poll_shutdown(context)
+    }
+}
+
+/// Carries what a command writes to whoever reads.
+async fn carry(
+    mut output: Output,
+    mut out: impl AsyncWrite + Unpin,
+    mut err: impl AsyncWrite + Unpin,
+    ended: oneshot::Sender<()>,
+) {
+    while let Some(Ok(piece)) = output.next().await {
+        let written = match piece {
+            LogOutput::StdErr { message } => err.write_all(&message).await,
+            LogOutput::StdOut { message } | LogOutput::Console { message } => {
+                out.write_all(&message).await
+            }
+            LogOutput::StdIn { .. } => Ok(()),
+        };
+        if written.is_err() {
+            break;
+        }
+    }
+    let _ = ended.send(());
+}
+
+async fn exit_of(
+    engine: Engine,
+    id: String,
+    action: String,
+    ended: oneshot::Receiver<()>,
+) -> Result<i32, TargetError> {
+    let _ = ended.await;
+    // The engine notes the end a moment after the output has.
+    for _ in 0..100 {
+        let seen = engine.docker.inspect_exec(&id).await;
+        let seen = seen.map_err(|error| fault(action.clone(), error))?;
+        if seen.running != Some(true)
+            && let Some(code) = seen.exit_code
+        {
+            return Ok(i32::try_from(code).unwrap_or(1));
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    Ok(1)
+}
+
+fn resizing(engine: &Engine, id: String) -> mpsc::UnboundedSender<(u16, u16)> {
+    let (tell, mut told) = mpsc::unbounded_channel::<(u16, u16)>();
+    let docker = Arc::new(engine.docker.clone());
+    tokio::spawn(async move {
+        while let Some((columns, rows)) = told.recv().await {
+            let options = ResizeExecOptions {
+                h: i32::from(rows),
+                w: i32::from(columns),
+            };
+            let _ = docker.resize_exec(&id, options).await;
+        }
+    });
+    tell
+}

@@ -1,0 +1,265 @@
+//! How containers of ours are asked for: hardened alike, each with what it needs.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+
+use bollard::models::{
+    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig,
+    HostConfigLogConfig, Mount, MountType, MountVolumeOptions, NetworkingConfig, RestartPolicy,
+    RestartPolicyNameEnum,
+};
+use platform_blueprint::{Check, Health, Limits, Logs, RestartOn, ServiceKind};
+use platform_decide::group::GroupSpec;
+
+use crate::facets::Facets;
+use crate::inside::{HANDED, SECRETS};
+use crate::names::{KEEP, MADE, Names, Role, alias, instance_labels};
+use crate::observe::Keep;
+use crate::program::{FOLDER, USER};
+use crate::surroundings::Surroundings;
+
+/// Processes and threads a container may have, where nobody says otherwise.
+const PROCESSES: i64 = 2048;
+
+/// What every container of ours may not do.
+pub(crate) fn hardened() -> HostConfig {
+    HostConfig {
+        readonly_rootfs: Some(true),
+        cap_drop: Some(vec!["ALL".to_owned()]),
+        security_opt: Some(vec!["no-new-privileges:true".to_owned()]),
+        pids_limit: Some(PROCESSES),
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
+            maximum_retry_count: None,
+        }),
+        tmpfs: Some(memory("/tmp", "size=64m,mode=1777")),
+        ..HostConfig::default()
+    }
+}
+
+/// A folder in memory.
+fn memory(path: &str, options: &str) -> HashMap<String, String> {
+    HashMap::from([(path.to_owned(), format!("rw,nosuid,nodev,{options}"))])
+}
+
+/// A named volume.
+pub(crate) fn volume(name: &str, path: &str, read_only: bool) -> Mount {
+    Mount {
+        typ: Some(MountType::VOLUME),
+        source: Some(name.to_owned()),
+        target: Some(path.to_owned()),
+        read_only: Some(read_only),
+        ..Mount::default()
+    }
+}
+
+/// A named volume that is not filled from the image.
+pub(crate) fn bare_volume(name: &str, path: &str, read_only: bool) -> Mount {
+    Mount {
+        volume_options: Some(MountVolumeOptions {
+            no_copy: Some(true),
+            ..MountVolumeOptions::default()
+        }),
+        ..volume(name, path, read_only)
+    }
+}
+
+/// How much of its output the engine keeps.
+pub(crate) fn log_config(logs: &Logs) -> HostConfigLogConfig {
+    let options = [
+        ("max-size", logs.max_size.bytes().max(1).to_string()),
+        ("max-file", (logs.keep + 1).to_string()),
+    ];
+    HostConfigLogConfig {
+        typ: Some("json-file".to_owned()),
+        config: Some(options.map(|(name, value)| (name.to_owned(), value)).into()),
+    }
+}
+
+/// Adds limits to what a container may use.
+pub(crate) fn limited(mut host: HostConfig, limits: &Limits) -> HostConfig {
+    if let Some(memory) = limits.memory {
+        let bytes = i64::try_from(memory.bytes()).unwrap_or(i64::MAX);
+        host.memory = Some(bytes);
+        // No more by way of swap.
+        host.memory_swap = Some(bytes);
+    }
+    host.nano_cpus = limits
+        .cpu
+        .map(|cores| i64::from(cores.thousandths()) * 1_000_000);
+    host
+}
+
+/// A place on the network: names, and an address where one was chosen.
+pub(crate) fn attached(
+    network: &str,
+    aliases: Vec<String>,
+    address: Option<Ipv4Addr>,
+) -> NetworkingConfig {
+    let endpoint = EndpointSettings {
+        aliases: Some(aliases),
+        ipam_config: address.map(|address| EndpointIpamConfig {
+            ipv4_address: Some(address.to_string()),
+            ..EndpointIpamConfig::default()
+        }),
+        ..EndpointSettings::default()
+    };
+    NetworkingConfig {
+        endpoints_config: Some(HashMap::from([(network.to_owned(), endpoint)])),
+    }
+}
+
+/// A check that runs inside, by the engine.
+pub(crate) fn checked(command: Vec<String>, health: &Health) -> HealthConfig {
+    let nanos = |period: platform_blueprint::Period| {
+        i64::try_from(period.duration().as_nanos()).unwrap_or(i64::MAX)
+    };
+    let mut test = vec!["CMD".to_owned()];
+    test.extend(command);
+    HealthConfig {
+        test: Some(test),
+        interval: Some(nanos(health.interval)),
+        timeout: Some(nanos(health.timeout)),
+        retries: Some(health.failures.into()),
+        start_period: Some(nanos(health.start_within)),
+        start_interval: None,
+    }
+}
+
+/// No check by the engine, whatever the image says.
+pub(crate) fn unchecked() -> HealthConfig {
+    HealthConfig {
+        test: Some(vec!["NONE".to_owned()]),
+        ..HealthConfig::default()
+    }
+}
+
+/// What an instance's container is made from.
+pub(crate) struct Instance<'a> {
+    pub(crate) names: &'a Names,
+    pub(crate) group: &'a GroupSpec,
+    pub(crate) number: u32,
+    pub(crate) image: &'a str,
+    /// The user that the image names, if it names one.
+    pub(crate) image_user: &'a str,
+    pub(crate) surroundings: &'a Surroundings,
+    pub(crate) network: &'a str,
+    pub(crate) address: Option<Ipv4Addr>,
+    /// The words that start our own program from its volume, and that volume.
+    pub(crate) program: (&'a [String], &'a str),
+}
+
+/// The user that a program runs as: the blueprint's, else the image's, and never root unless somebody says so.
+fn user(asked: Option<&str>, image: &str) -> String {
+    match asked {
+        Some(user) => user.to_owned(),
+        None if image.is_empty() || image == "root" || image == "0" || image.starts_with("0:") => {
+            format!("{USER}:{USER}")
+        }
+        None => image.to_owned(),
+    }
+}
+
+/// Asks for an instance's container.
+pub(crate) fn instance(parts: &Instance<'_>) -> ContainerCreateBody {
+    let service = &parts.group.spec.service;
+    let own = &parts.surroundings;
+    let id = &parts.group.id;
+    let mut labels = parts.names.labels(Role::Service);
+    labels.extend(instance_labels(id, parts.number, &parts.group.digest));
+    for (name, value) in &service.labels {
+        labels.entry(name.clone()).or_insert_with(|| value.clone());
+    }
+    let mut mounts: Vec<Mount> = service
+        .volumes
+        .iter()
+        .map(|wanted| {
+            let name = parts.names.data(wanted.name.as_str());
+            volume(&name, &wanted.path, wanted.read_only)
+        })
+        .collect();
+    mounts.extend(
+        own.folders
+            .iter()
+            .map(|(name, path)| volume(name, path, false)),
+    );
+    let mut host = limited(hardened(), &service.limits);
+    let mut entrypoint = own.command.clone();
+    if own.is_handed() {
+        let secrets = parts.names.secrets(&id.to_string());
+        mounts.push(bare_volume(&secrets, HANDED, false));
+        mounts.push(bare_volume(parts.program.1, FOLDER, true));
+        let mut words = parts.program.0.to_vec();
+        words.extend(["inside", "run"].map(str::to_owned));
+        words.append(&mut entrypoint);
+        entrypoint = words;
+        if let Some(tmpfs) = &mut host.tmpfs {
+            tmpfs.extend(memory(SECRETS, "noexec,size=1m,mode=1777"));
+        }
+    }
+    host.mounts = Some(mounts);
+    host.network_mode = Some(parts.network.to_owned());
+    host.log_config = Some(log_config(&service.logs));
+    host.restart_policy = Some(RestartPolicy {
+        name: Some(match (service.kind, service.restart.on) {
+            (ServiceKind::Job, _) | (_, RestartOn::Never) => RestartPolicyNameEnum::NO,
+            (_, RestartOn::Failure) => RestartPolicyNameEnum::ON_FAILURE,
+            (_, RestartOn::Always) => RestartPolicyNameEnum::UNLESS_STOPPED,
+        }),
+        maximum_retry_count: None,
+    });
+    let healthcheck = match &service.health.ready {
+        Some(Check::Command { command }) => checked(command.clone(), &service.health),
+        _ => unchecked(),
+    };
+    let keep = Keep::of(parts.group);
+    labels.insert(
+        KEEP.to_owned(),
+        serde_json::to_string(&keep).unwrap_or_default(),
+    );
+    let name = alias(id, parts.number);
+    let mut body = ContainerCreateBody {
+        hostname: Some(name.clone()),
+        image: Some(parts.image.to_owned()),
+        entrypoint: Some(entrypoint),
+        cmd: Some(Vec::new()),
+        user: Some(user(service.user.as_deref(), parts.image_user)),
+        env: Some(
+            own.variables
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
+        ),
+        working_dir: own.folder.clone(),
+        stop_signal: Some(service.stop.signal.as_str().to_owned()),
+        stop_timeout: i64::try_from(service.stop.grace.duration().as_secs()).ok(),
+        healthcheck: Some(healthcheck),
+        networking_config: Some(attached(parts.network, vec![name], parts.address)),
+        labels: Some(labels),
+        host_config: Some(host),
+        ..ContainerCreateBody::default()
+    };
+    mark(&mut body);
+    body
+}
+
+/// Notes on a container what of it could be changed by hand.
+pub(crate) fn mark(body: &mut ContainerCreateBody) {
+    let made = Facets::asked(body).note();
+    if let Some(labels) = &mut body.labels {
+        labels.insert(MADE.to_owned(), made);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_root_unless_asked() {
+        assert_eq!(user(None, ""), "65532:65532");
+        assert_eq!(user(None, "0:0"), "65532:65532");
+        assert_eq!(user(None, "node"), "node");
+        assert_eq!(user(Some("root"), "node"), "root");
+    }
+}

@@ -1,0 +1,174 @@
+//! The connection to an engine, and its errors in our words.
+
+use std::path::{Path, PathBuf};
+
+use bollard::errors::Error;
+use bollard::{ClientVersion, Docker};
+use platform_blueprint::DockerSettings;
+use platform_port::TargetError;
+
+use crate::{PROVIDER, ssh};
+
+/// How long one request may take before its answer begins: stopping waits for a container's whole grace.
+const PATIENCE_SECONDS: u64 = 180;
+/// The oldest protocol that has what we use: Docker 20.10.
+pub(crate) const OLDEST: ClientVersion = ClientVersion {
+    major_version: 1,
+    minor_version: 41,
+};
+const USUAL_SOCKET: &str = "unix:///var/run/docker.sock";
+
+/// An engine, however it is reached.
+#[derive(Debug, Clone)]
+pub(crate) struct Engine {
+    pub(crate) docker: Docker,
+    /// Its address as the user knows it.
+    pub(crate) place: String,
+}
+
+/// Where the engine of some settings is: `host`, else `DOCKER_HOST`, else the usual socket.
+pub(crate) fn place(settings: &DockerSettings) -> String {
+    let named = settings.host.clone();
+    let asked = || std::env::var("DOCKER_HOST").ok();
+    named
+        .or_else(asked)
+        .filter(|host| !host.is_empty())
+        .unwrap_or_else(|| USUAL_SOCKET.to_owned())
+}
+
+impl Engine {
+    /// Prepares a connection; nothing is asked yet.
+    ///
+    /// # Errors
+    ///
+    /// If the address or its certificates cannot be used.
+    pub(crate) fn connect(settings: &DockerSettings) -> Result<Self, TargetError> {
+        let place = place(settings);
+        let bad = |source: Box<dyn std::error::Error + Send + Sync>| {
+            TargetError::unreachable(PROVIDER, format!("reach the engine at `{place}`"), source)
+        };
+        let docker = match place.split_once("://") {
+            Some(("unix", path)) => {
+                Docker::connect_with_unix(path, PATIENCE_SECONDS, &OLDEST).map_err(|error| {
+                    bad(error.into()).with_help(
+                        "start Docker, or name another engine with `DOCKER_HOST` or the environment's `host`",
+                    )
+                })?
+            }
+            Some(("ssh", _)) => ssh::connect(&place, PATIENCE_SECONDS).map_err(bad)?,
+            Some(("tcp" | "http" | "https", address)) => {
+                match certificates(settings) {
+                    Some(folder) => secured(address, &folder).map_err(|error| {
+                        bad(error.into()).with_help(format!(
+                            "`{}` must hold ca.pem, cert.pem and key.pem",
+                            folder.display()
+                        ))
+                    })?,
+                    None => Docker::connect_with_http(&place, PATIENCE_SECONDS, &OLDEST)
+                        .map_err(|error| bad(error.into()))?,
+                }
+            }
+            _ => {
+                return Err(bad("it begins with none of unix://, tcp:// and ssh://".into())
+                    .with_code("target::bad-address"));
+            }
+        };
+        Ok(Self { docker, place })
+    }
+}
+
+/// The folder of client certificates, where the engine is reached over TLS.
+fn certificates(settings: &DockerSettings) -> Option<PathBuf> {
+    let verify = std::env::var_os("DOCKER_TLS_VERIFY").is_some_and(|value| !value.is_empty());
+    let named = settings.certificates.as_ref().map(PathBuf::from);
+    named.or_else(|| {
+        let usual = || {
+            let home = std::env::var_os("HOME")?;
+            Some(Path::new(&home).join(".docker"))
+        };
+        let folder = std::env::var_os("DOCKER_CERT_PATH").map(PathBuf::from);
+        verify.then(|| folder.or_else(usual)).flatten()
+    })
+}
+
+fn secured(address: &str, folder: &Path) -> Result<Docker, Error> {
+    // Nothing else of the adapter's speaks TLS, so the provider is chosen here.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    Docker::connect_with_ssl(
+        &format!("tcp://{address}"),
+        &folder.join("key.pem"),
+        &folder.join("cert.pem"),
+        &folder.join("ca.pem"),
+        PATIENCE_SECONDS,
+        &OLDEST,
+    )
+}
+
+/// The status that the engine answered with, if it answered.
+pub(crate) fn status(error: &Error) -> Option<u16> {
+    match error {
+        Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}
+
+/// Whether what was asked for is not there.
+pub(crate) fn is_missing(error: &Error) -> bool {
+    status(error) == Some(404)
+}
+
+/// Whether somebody else has the name, or what was asked for is under way.
+pub(crate) fn is_conflict(error: &Error) -> bool {
+    status(error) == Some(409)
+}
+
+/// What the engine said, without the client's words around it.
+pub(crate) fn words(error: &Error) -> String {
+    match error {
+        Error::DockerResponseServerError { message, .. } => message.trim().to_owned(),
+        Error::DockerStreamError { error } => error.trim().to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// An engine's error as the target's.
+pub(crate) fn fault(action: impl Into<String>, error: Error) -> TargetError {
+    match &error {
+        Error::DockerResponseServerError {
+            status_code,
+            message,
+        } => {
+            let said: Box<dyn std::error::Error + Send + Sync> = message.trim().into();
+            let full = message.contains("no space left on device");
+            let refused = TargetError::refused(PROVIDER, action, said);
+            if full {
+                refused.with_code("target::disk-full").with_help(
+                    "the engine's disk is full; `docker system df` shows what takes the space",
+                )
+            } else if *status_code >= 500 {
+                // An engine that is restarted answers so for a moment.
+                TargetError {
+                    retry: platform_port::Retry::Later,
+                    ..refused
+                }
+            } else {
+                refused
+            }
+        }
+        Error::DockerStreamError { error } => {
+            TargetError::refused(PROVIDER, action, error.trim().to_owned())
+        }
+        _ => TargetError::unreachable(PROVIDER, action, error),
+    }
+}
+
+/// Takes an answer that something is not there, or is so already, for done.
+pub(crate) fn unless(
+    accepted: impl Fn(&Error) -> bool,
+    result: Result<(), Error>,
+) -> Result<(), Error> {
+    match result {
+        Err(error) if accepted(&error) => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,310 @@
+//! Groups: bringing instances up, replacing what is not as asked, and taking instances down without losing a request.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bollard::models::ContainerStateStatusEnum;
+use futures::future::{join_all, try_join_all};
+use platform_decide::group::{GroupId, GroupSpec, Need};
+use platform_port::{SecretValues, TargetError};
+use tokio::time::Instant;
+
+use crate::PROVIDER;
+use crate::container::{self, Instance};
+use crate::engine::fault;
+use crate::gateway::ALIAS;
+use crate::image::Image;
+use crate::inside::HANDED;
+use crate::names::{Role, alias, instance_name};
+use crate::network::Network;
+use crate::observe::Found;
+use crate::program::FOLDER;
+use crate::site::Site;
+use crate::surroundings::{Address, Inputs, Surroundings, surroundings};
+
+/// Addresses that are tried where somebody else has the chosen one.
+const TRIES: u32 = 8;
+/// How often a replacement is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Everything that the instances of a group have in common.
+struct Ready<'a> {
+    group: &'a GroupSpec,
+    image: Image,
+    network: Network,
+    needs: BTreeMap<String, Address>,
+    secrets: &'a SecretValues,
+    program: Vec<String>,
+    program_volume: String,
+}
+
+impl Site {
+    /// Instances of every group.
+    pub(crate) async fn found(&self, network: &str) -> Result<Vec<Found>, TargetError> {
+        let services = Role::Service.as_str();
+        let looks = self
+            .containers()
+            .await?
+            .into_iter()
+            .filter(|one| {
+                let role = one
+                    .labels
+                    .as_ref()
+                    .and_then(|own| own.get(crate::names::ROLE));
+                role.map(String::as_str) == Some(services)
+            })
+            .filter_map(|one| one.id)
+            .map(|id| async move { self.inspect(&id).await });
+        let seen = try_join_all(looks).await?;
+        Ok(seen
+            .into_iter()
+            .flatten()
+            .filter_map(|seen| Found::read(seen, network))
+            .collect())
+    }
+
+    /// Creates a group, or brings it to what is asked.
+    pub(crate) async fn ensure_group(
+        &self,
+        group: &GroupSpec,
+        secrets: &SecretValues,
+    ) -> Result<(), TargetError> {
+        let network = self.ensure_network().await?;
+        let before: BTreeMap<u32, Found> = self
+            .instances(&group.id)
+            .await?
+            .into_iter()
+            .filter_map(|(number, seen)| Some((number, Found::read(seen, &network.name)?)))
+            .collect();
+        let (good, wrong): (Vec<&Found>, Vec<&Found>) = before.values().partition(|one| {
+            one.digest == group.digest
+                && one.changed.is_none()
+                && !matches!(
+                    one.status(),
+                    ContainerStateStatusEnum::DEAD | ContainerStateStatusEnum::REMOVING
+                )
+        });
+        let wanted = group.replicas as usize;
+        let kept = &good[..good.len().min(wanted)];
+        for one in kept {
+            self.wake(one).await?;
+        }
+        let mut free = (1..).filter(|number| !before.contains_key(number));
+        let fresh: Vec<u32> = free.by_ref().take(wanted - kept.len()).collect();
+        if !fresh.is_empty() {
+            let ready = self.prepare(group, secrets, network).await?;
+            // The first puts the secrets in place that the others find.
+            try_join_all(fresh.iter().map(|number| self.bring_up(&ready, *number))).await?;
+        }
+        self.refresh().await?;
+        if !wrong.is_empty() && !fresh.is_empty() {
+            let replaced: Vec<String> = fresh
+                .iter()
+                .map(|number| instance_name(&group.id, *number))
+                .collect();
+            self.wait_for(group, &replaced).await?;
+        }
+        let surplus: Vec<&Found> = good[kept.len()..].iter().chain(&wrong).copied().collect();
+        self.take_down(&group.id, &surplus).await
+    }
+
+    /// Starts what was stopped and wakes what was paused.
+    async fn wake(&self, one: &Found) -> Result<(), TargetError> {
+        let name = self.names.instance(&one.group, one.number);
+        match one.status() {
+            ContainerStateStatusEnum::PAUSED => {
+                let woken = self.engine.docker.unpause_container(&name).await;
+                woken.map_err(|error| fault(format!("wake container `{name}`"), error))
+            }
+            ContainerStateStatusEnum::CREATED | ContainerStateStatusEnum::EXITED
+                if one.is_down() =>
+            {
+                self.start(&name).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until instances are ready, or their time is up.
+    async fn wait_for(&self, group: &GroupSpec, names: &[String]) -> Result<(), TargetError> {
+        let begun = Instant::now();
+        let within = group.spec.service.health.start_within.duration();
+        while begun.elapsed() < within {
+            let seen = self.observe().await?;
+            let ready = seen.groups.get(&group.id).is_some_and(|seen| {
+                let own = seen.instances.iter().filter(|one| names.contains(&one.id));
+                own.clone().count() == names.len()
+                    && own.clone().all(|one| {
+                        use platform_decide::observed::InstanceState::{Completed, Ready};
+                        matches!(one.state, Ready | Completed)
+                    })
+            });
+            if ready {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        let late = format!("{} did not become ready", names.join(", "));
+        Err(
+            TargetError::refused(PROVIDER, format!("replace {}", group.id), late)
+                .about(group.id.clone()),
+        )
+    }
+
+    async fn prepare<'a>(
+        &self,
+        group: &'a GroupSpec,
+        secrets: &'a SecretValues,
+        network: Network,
+    ) -> Result<Ready<'a>, TargetError> {
+        self.ensure_keeper(true).await?;
+        let image = self.image_of(&group.id.service, &group.spec).await?;
+        let mut needs = BTreeMap::new();
+        for need in &group.spec.needs {
+            let address = match need {
+                Need::Service { name } => {
+                    let ports = self.internal_ports(std::iter::once(name)).await?;
+                    let port = ports.get(name).copied().unwrap_or_default();
+                    Address::Plain(format!("http://{ALIAS}:{port}"))
+                }
+                Need::Resource { name, .. } => self.resource_address(name, secrets).await?,
+            };
+            needs.insert(need.variable(), address);
+        }
+        for volume in &group.spec.service.volumes {
+            let name = self.names.data(volume.name.as_str());
+            self.volume(&name, self.names.labels(Role::Data)).await?;
+        }
+        let program = self.program()?;
+        Ok(Ready {
+            group,
+            image,
+            network,
+            needs,
+            secrets,
+            program: program.command(FOLDER),
+            program_volume: self.program_volume(&program.build),
+        })
+    }
+
+    fn surroundings(&self, ready: &Ready<'_>, number: u32) -> Result<Surroundings, TargetError> {
+        let id = &ready.group.id;
+        surroundings(&Inputs {
+            names: &self.names,
+            group: ready.group,
+            instance: &instance_name(id, number),
+            needs: ready.needs.clone(),
+            secrets: ready.secrets,
+            image_command: &ready.image.command,
+        })
+        .map_err(|why| TargetError::refused(PROVIDER, format!("start {id}"), why).about(id.clone()))
+    }
+
+    async fn bring_up(&self, ready: &Ready<'_>, number: u32) -> Result<(), TargetError> {
+        let id = &ready.group.id;
+        let name = self.names.instance(id, number);
+        let own = self.surroundings(ready, number)?;
+        if own.is_handed() {
+            self.plumbing(&self.names.secrets(&id.to_string())).await?;
+        }
+        let mut refused = Vec::new();
+        for _ in 0..TRIES {
+            let address = {
+                let _one_at_a_time = self.addressing.lock().await;
+                let address = match ready.network.subnet {
+                    None => None,
+                    Some(subnet) => {
+                        let mut used = self.used_addresses(&ready.network.name).await?;
+                        used.extend(&refused);
+                        subnet.address(&alias(id, number), &used)
+                    }
+                };
+                let body = container::instance(&Instance {
+                    names: &self.names,
+                    group: ready.group,
+                    number,
+                    image: &ready.image.reference,
+                    image_user: &ready.image.user,
+                    surroundings: &own,
+                    network: &ready.network.name,
+                    address,
+                    program: (&ready.program, &ready.program_volume),
+                });
+                self.create(&name, body)
+                    .await
+                    .map_err(|error| error.about(id.clone()))?;
+                address
+            };
+            if own.is_handed() {
+                let text = serde_json::to_vec(&own.handed).unwrap_or_default();
+                let file = (crate::inside::HANDED_FILE.to_owned(), 0o444, 0, text);
+                self.upload(&name, HANDED, &[file]).await?;
+            }
+            match (self.start(&name).await, address) {
+                (Ok(()), _) => return Ok(()),
+                (Err(error), Some(address))
+                    if error.source.to_string().contains("Address already in use") =>
+                {
+                    refused.push(address);
+                    self.remove(&name, None).await?;
+                }
+                (Err(error), _) => return Err(error.about(id.clone())),
+            }
+        }
+        Err(TargetError::refused(
+            PROVIDER,
+            format!("start {id}"),
+            "no free address was found on its network",
+        )
+        .about(id.clone()))
+    }
+
+    /// Takes instances out of the gateway, waits for their requests, and removes their containers.
+    async fn take_down(&self, group: &GroupId, instances: &[&Found]) -> Result<(), TargetError> {
+        if instances.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<String> = instances.iter().map(|one| one.name()).collect();
+        self.leaving().extend(names.iter().cloned());
+        let grace = instances.iter().map(|one| one.keep.grace_seconds).max();
+        let grace = grace.unwrap_or(10);
+        let done = async {
+            self.refresh().await?;
+            self.drained(group, &names, Duration::from_secs(grace))
+                .await;
+            let removals = instances.iter().map(|one| {
+                let name = self.names.instance(group, one.number);
+                let grace = i32::try_from(one.keep.grace_seconds).unwrap_or(i32::MAX);
+                async move { self.remove(&name, Some(grace)).await }
+            });
+            join_all(removals)
+                .await
+                .into_iter()
+                .collect::<Result<(), _>>()
+        }
+        .await;
+        for name in &names {
+            self.leaving().remove(name);
+        }
+        done?;
+        self.refresh().await
+    }
+
+    /// Drains a group's instances and removes them with everything of theirs.
+    pub(crate) async fn remove_group(&self, group: &GroupId) -> Result<(), TargetError> {
+        let network = self
+            .network()
+            .await?
+            .map_or_else(String::new, |found| found.name);
+        let found: Vec<Found> = self
+            .instances(group)
+            .await?
+            .into_values()
+            .filter_map(|seen| Found::read(seen, &network))
+            .collect();
+        self.take_down(group, &found.iter().collect::<Vec<_>>())
+            .await?;
+        self.remove_volume(&self.names.secrets(&group.to_string()))
+            .await
+    }
+}

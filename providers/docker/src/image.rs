@@ -1,0 +1,237 @@
+//! The image an instance runs: had, loaded, pulled, or packed from an artifact's folder.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bollard::errors::Error;
+use bollard::models::ImageInspect;
+use bollard::query_parameters::{CreateImageOptions, ImportImageOptions};
+use futures::StreamExt;
+use platform_blueprint::ServiceName;
+use platform_decide::group::{Place, ServiceSpec};
+use platform_port::TargetError;
+
+use crate::PROVIDER;
+use crate::engine::{fault, is_missing, words};
+use crate::program::{self, USER};
+use crate::site::Site;
+
+/// Images under this name never come from a registry.
+const LOCAL: &str = "platform.local/";
+/// Where programs lie in an image made from a folder.
+const FOLDER: &str = "app";
+
+/// An image that the engine has.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Image {
+    pub(crate) reference: String,
+    /// The user it names, if it names one.
+    pub(crate) user: String,
+    /// What it runs by itself.
+    pub(crate) command: Vec<String>,
+    /// The first words of that, which arguments are given to.
+    pub(crate) entrypoint: Vec<String>,
+}
+
+impl Image {
+    fn read(reference: &str, seen: ImageInspect) -> Self {
+        let config = seen.config.unwrap_or_default();
+        let entrypoint = config.entrypoint.unwrap_or_default();
+        let arguments = config.cmd.unwrap_or_default();
+        Self {
+            reference: reference.to_owned(),
+            user: config.user.unwrap_or_default(),
+            command: entrypoint.iter().cloned().chain(arguments).collect(),
+            entrypoint,
+        }
+    }
+}
+
+impl Site {
+    /// The image of a service, brought to the engine where it is not there.
+    pub(crate) async fn image_of(
+        &self,
+        service: &ServiceName,
+        spec: &ServiceSpec,
+    ) -> Result<Image, TargetError> {
+        match &spec.artifact.place {
+            Place::Image { reference } => self.image(reference).await,
+            Place::Folder { path } => {
+                let reference = format!(
+                    "{LOCAL}{}-{service}:key-{}",
+                    self.names.project,
+                    spec.artifact.key.short()
+                );
+                if let Some(found) = self.find_image(&reference).await? {
+                    return Ok(found);
+                }
+                self.import(&reference, Path::new(path)).await?;
+                self.image(&reference).await
+            }
+            Place::Installed => Err(TargetError::refused(
+                PROVIDER,
+                format!("find an image for `{service}`"),
+                "it has neither `build` nor `image`, and nothing is installed in a container",
+            )
+            .with_code("docker::no-image")
+            .with_help("give the service `build = …` or `image = \"…\"`")),
+        }
+    }
+
+    /// An image by its reference, pulled or loaded where the engine has none.
+    pub(crate) async fn image(&self, reference: &str) -> Result<Image, TargetError> {
+        if let Some(found) = self.find_image(reference).await? {
+            return Ok(found);
+        }
+        if reference.starts_with(LOCAL) {
+            self.load(reference).await?;
+        } else {
+            self.pull(reference).await?;
+        }
+        let found = self.find_image(reference).await?;
+        found.ok_or_else(|| {
+            let missing = "the engine does not have it after it was brought there";
+            TargetError::refused(PROVIDER, format!("find image `{reference}`"), missing)
+                .with_code("docker::no-image")
+        })
+    }
+
+    async fn find_image(&self, reference: &str) -> Result<Option<Image>, TargetError> {
+        match self.engine.docker.inspect_image(reference).await {
+            Ok(seen) => Ok(Some(Image::read(reference, seen))),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(fault(format!("look at image `{reference}`"), error)),
+        }
+    }
+
+    async fn pull(&self, reference: &str) -> Result<(), TargetError> {
+        let options = CreateImageOptions {
+            from_image: Some(reference.to_owned()),
+            platform: self.settings.platform.clone().unwrap_or_default(),
+            ..CreateImageOptions::default()
+        };
+        let mut told = self.engine.docker.create_image(Some(options), None, None);
+        while let Some(line) = told.next().await {
+            line.map_err(|error| not_pulled(reference, error))?;
+        }
+        Ok(())
+    }
+
+    /// Loads what a build left on this machine.
+    async fn load(&self, reference: &str) -> Result<(), TargetError> {
+        let action = || format!("load image `{reference}`");
+        let refused = |why: String| {
+            TargetError::refused(PROVIDER, action(), why)
+                .with_code("docker::no-image")
+                .with_help("run `platform build` where the project's sources are, and deploy again")
+        };
+        let archive = self.archive(reference);
+        let archive = archive.ok_or_else(|| refused("no build left it here".to_owned()))?;
+        let file = tokio::fs::File::open(&archive)
+            .await
+            .map_err(|error| refused(format!("`{}`: {error}", archive.display())))?;
+        let pieces = tokio_util::io::ReaderStream::with_capacity(file, 1 << 20);
+        let body = bollard::body_try_stream(pieces);
+        let mut told = self
+            .engine
+            .docker
+            .import_image(ImportImageOptions::default(), body, None);
+        while let Some(line) = told.next().await {
+            line.map_err(|error| fault(action(), error))?;
+        }
+        Ok(())
+    }
+
+    /// The archive of an image that a build left.
+    fn archive(&self, reference: &str) -> Option<PathBuf> {
+        let name = reference.strip_prefix(LOCAL)?.replace([':', '/'], "-");
+        let path = self
+            .root
+            .join(".platform/images")
+            .join(format!("{name}.tar"));
+        path.is_file().then_some(path)
+    }
+
+    /// Makes an image from a folder of programs and what they are loaded with.
+    async fn import(&self, reference: &str, folder: &Path) -> Result<(), TargetError> {
+        let action = || format!("make image `{reference}`");
+        let (name, tag) = reference.rsplit_once(':').unwrap_or((reference, "latest"));
+        let owned = folder.to_owned();
+        let packed = tokio::task::spawn_blocking(move || pack(&owned))
+            .await
+            .map_err(|error| TargetError::refused(PROVIDER, action(), error))?;
+        let (layer, programs) =
+            packed.map_err(|error| TargetError::refused(PROVIDER, action(), error))?;
+        let mut changes = vec![
+            format!("ENV PATH=/{FOLDER}"),
+            format!("WORKDIR /{FOLDER}"),
+            format!("USER {USER}:{USER}"),
+        ];
+        if let [only] = programs.as_slice() {
+            changes.push(format!("ENTRYPOINT [\"/{FOLDER}/{only}\"]"));
+        }
+        let options = CreateImageOptions {
+            from_src: Some("-".to_owned()),
+            repo: Some(name.to_owned()),
+            tag: Some(tag.to_owned()),
+            changes,
+            ..CreateImageOptions::default()
+        };
+        let body = bollard::body_full(layer.into());
+        let mut told = self
+            .engine
+            .docker
+            .create_image(Some(options), Some(body), None);
+        while let Some(line) = told.next().await {
+            line.map_err(|error| fault(action(), error))?;
+        }
+        Ok(())
+    }
+}
+
+/// What a registry said of a pull, as an error of ours.
+fn not_pulled(reference: &str, error: Error) -> TargetError {
+    let said = words(&error);
+    let help = if said.contains("denied") || said.contains("unauthorized") {
+        "log in with `docker login`, or check the image's name"
+    } else if said.contains("manifest unknown") || said.contains("not found") {
+        "check the image's name and tag"
+    } else {
+        "check that the engine reaches the registry; an image that is on the engine already is not pulled"
+    };
+    fault(format!("pull image `{reference}`"), error)
+        .with_code("docker::not-pulled")
+        .with_help(help)
+}
+
+/// Packs a folder and the libraries of its programs; tells which programs there are.
+fn pack(folder: &Path) -> io::Result<(Vec<u8>, Vec<String>)> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.follow_symlinks(false);
+    tar.append_dir_all(FOLDER, folder)?;
+    let mut programs = Vec::new();
+    let mut libraries = BTreeSet::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let seen = entry.metadata()?;
+        if seen.is_file() && seen.permissions().mode() & 0o111 != 0 {
+            programs.push(entry.file_name().to_string_lossy().into_owned());
+            // A script brings no libraries, and its interpreter is not ours to find.
+            if let Ok(Some(loader)) = program::interpreter(&entry.path()) {
+                libraries.extend(program::libraries(&loader, &entry.path())?);
+            }
+        }
+    }
+    for library in &libraries {
+        let inside = library.strip_prefix("/").unwrap_or(library);
+        let mut file = std::fs::File::open(library)?;
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o755);
+        header.set_size(file.metadata()?.len());
+        tar.append_data(&mut header, inside, &mut file)?;
+    }
+    programs.sort();
+    Ok((tar.into_inner()?, programs))
+}

@@ -1,0 +1,84 @@
+//! What our program does inside containers: hidden commands that begin with `platform inside`.
+
+mod documents;
+mod front;
+mod reach;
+mod relay;
+mod run;
+mod serve;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+pub(crate) use documents::{Change, Documents, version_of};
+pub(crate) use front::CURRENT;
+pub(crate) use run::{FILE as HANDED_FILE, Handed};
+pub(crate) use serve::{Answer, Ask, Asked, GatewayAsk, Told};
+
+/// Where the keeper keeps documents.
+pub(crate) const STATE: &str = "/state";
+/// Where the keeper keeps generated credentials.
+pub(crate) const CREDENTIALS: &str = "/credentials";
+/// Where the gateway's sockets are.
+pub(crate) const SOCKETS: &str = "/run/platform";
+/// The volume in which an instance finds its secrets when it starts.
+pub(crate) const HANDED: &str = "/run/handed";
+/// The memory in which it then has those that are handed over as files.
+pub(crate) const SECRETS: &str = "/run/secrets";
+
+/// Runs one of the hidden commands.
+pub fn serve(words: impl Iterator<Item = OsString>) -> ExitCode {
+    let words: Vec<String> = words
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let Some((what, rest)) = words.split_first() else {
+        return ExitCode::from(64);
+    };
+    if what == "run" {
+        return run::run(rest);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let Ok(runtime) = runtime else {
+        return ExitCode::FAILURE;
+    };
+    let done = match (what.as_str(), rest) {
+        ("keep", []) => runtime.block_on(keep()),
+        ("serve", []) => runtime.block_on(serve::serve()),
+        ("front", [folder, own, arguments @ ..]) => {
+            match serde_json::from_str::<Vec<String>>(own) {
+                Ok(own) => runtime.block_on(front::front(Path::new(folder), &own, arguments)),
+                Err(error) => Err(error.into()),
+            }
+        }
+        ("relay", [address]) => runtime.block_on(relay::relay(address)),
+        ("reach", [address, path]) => runtime.block_on(reach::reach(address, path)),
+        ("own", [user, folder]) => reach::own(user, folder),
+        _ => return ExitCode::from(64),
+    };
+    // A task that reads standard input cannot be stopped, and must not keep us.
+    runtime.shutdown_background();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut out = std::io::stderr();
+            let _ = std::io::Write::write_all(&mut out, format!("{error}\n").as_bytes());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Stays until it is told to go.
+async fn keep() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,32 @@
+//! Small jobs for which an image need not bring a program: asking a server over HTTP, giving a folder to a user.
+
+use std::io;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Asks for `path`, and fails unless the answer is 2xx.
+pub(super) async fn reach(address: &str, path: &str) -> io::Result<()> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).await?;
+    // `HTTP/1.1 200`
+    if start.get(9) == Some(&b'2') {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&start);
+    Err(io::Error::other(format!(
+        "{path} answered {}",
+        said.get(9..).unwrap_or_default()
+    )))
+}
+
+/// Gives a folder to `uid:gid`.
+pub(super) fn own(user: &str, folder: &str) -> io::Result<()> {
+    let bad = || io::Error::new(io::ErrorKind::InvalidInput, "a user is `uid:gid`");
+    let (user, group) = user.split_once(':').ok_or_else(bad)?;
+    let number = |text: &str| text.parse::<u32>().map_err(|_| bad());
+    std::os::unix::fs::chown(folder, Some(number(user)?), Some(number(group)?))
+}

@@ -1,0 +1,93 @@
+//! An instance's first moment: takes the secrets handed to it and becomes its program.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use platform_blueprint::expand;
+use serde::{Deserialize, Serialize};
+
+use super::{HANDED, SECRETS};
+
+/// The file in the volume.
+pub(crate) const FILE: &str = "handed.json";
+
+/// What is handed to an instance. Never printed.
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct Handed {
+    /// Variables by name.
+    pub(crate) variables: BTreeMap<String, String>,
+    /// Files by name.
+    pub(crate) files: BTreeMap<String, String>,
+}
+
+/// `run PROGRAM ARGUMENT…`
+pub(super) fn run(words: &[String]) -> ExitCode {
+    let Some((program, arguments)) = words.split_first() else {
+        return ExitCode::from(64);
+    };
+    let handed = match read(Path::new(HANDED)).and_then(|handed| {
+        write(Path::new(SECRETS), &handed)?;
+        Ok(handed)
+    }) {
+        Ok(handed) => handed,
+        Err(error) => return fail(&format!("cannot take the secrets: {error}"), 1),
+    };
+    // What was asked for by name before its value was known.
+    let known = |name: &str| handed.variables.get(name).cloned();
+    let arguments = arguments
+        .iter()
+        .map(|word| expand(word, known).into_owned());
+    // It returns only where it fails.
+    let error = Command::new(program)
+        .args(arguments)
+        .envs(&handed.variables)
+        .exec();
+    let code = if error.kind() == io::ErrorKind::NotFound {
+        127
+    } else {
+        126
+    };
+    fail(&format!("cannot start `{program}`: {error}"), code)
+}
+
+fn fail(words: &str, code: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "{words}");
+    ExitCode::from(code)
+}
+
+fn read(folder: &Path) -> io::Result<Handed> {
+    const TRIES: u32 = 20;
+    let mut tries = 0;
+    loop {
+        let text = fs::read(folder.join(FILE))?;
+        match serde_json::from_slice(&text) {
+            Ok(handed) => return Ok(handed),
+            // A sibling is being made just now, and they are written anew.
+            Err(_) if tries < TRIES => {
+                tries += 1;
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            // Its own words might show a value.
+            Err(_) => return Err(io::Error::other("they cannot be made out")),
+        }
+    }
+}
+
+fn write(folder: &Path, handed: &Handed) -> io::Result<()> {
+    for (name, value) in &handed.files {
+        let path = folder.join(name);
+        let _ = fs::remove_file(&path);
+        fs::OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o400)
+            .open(path)?
+            .write_all(value.as_bytes())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! Runs a blueprint as containers of a Docker engine, with the gateway as one of them.
+//!
+//! No agent of ours watches over an engine. The engine restarts what ends, the gateway asks each instance itself whether it is
+//! ready, and everything else is seen in labels and done by the command line when it runs. Documents and generated credentials
+//! are with the keeper, a small container that holds their volumes.
+
+mod access;
+mod container;
+mod documents;
+mod engine;
+mod facets;
+mod gateway;
+mod group;
+mod image;
+pub mod inside;
+mod keeper;
+mod logs;
+mod names;
+mod network;
+mod observe;
+mod preflight;
+mod program;
+mod renewal;
+mod resource;
+mod routing;
+mod server;
+mod site;
+mod ssh;
+mod store;
+mod surroundings;
+mod target;
+
+pub use target::{DockerTarget, TargetOptions, engine_place};
+
+/// The provider's name as written in the blueprint.
+pub(crate) const PROVIDER: &str = "docker";

@@ -1,0 +1,398 @@
+//! What runs, read from containers and their labels.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum};
+use platform_blueprint::{Check, Protocol, RestartOn, ServiceKind};
+use platform_decide::digest::Digest;
+use platform_decide::group::{GroupId, GroupSpec};
+use platform_decide::observed::{GroupSeen, InstanceSeen, InstanceState, ResourceSeen};
+use platform_gateway_api::{EndpointTally, HealthCheck, Tallies};
+use serde::{Deserialize, Serialize};
+
+use crate::facets::Facets;
+use crate::names::{GROUP, KEEP, MADE, NUMBER, ROLE, Role, SPEC, alias, instance_name};
+use crate::site::label;
+
+/// How much longer than its interval the gateway takes to notice.
+const SETTLE_MILLIS: u64 = 500;
+
+/// What has to be known of a spec to look after its instances. A label of each of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Keep {
+    /// The port it listens on.
+    pub(crate) port: Option<u16>,
+    /// It runs to its end.
+    pub(crate) is_job: bool,
+    /// The path that is asked; empty for a connection alone; none where the engine checks by a command.
+    pub(crate) path: Option<String>,
+    /// The engine checks by a command.
+    pub(crate) by_command: bool,
+    pub(crate) every_ms: u64,
+    pub(crate) timeout_ms: u64,
+    pub(crate) failures: u32,
+    pub(crate) start_within_ms: u64,
+    pub(crate) crash_loop: u32,
+    pub(crate) stays_ended: bool,
+    pub(crate) grace_seconds: u64,
+}
+
+impl Keep {
+    pub(crate) fn of(group: &GroupSpec) -> Self {
+        let service = &group.spec.service;
+        let health = &service.health;
+        let millis = |period: platform_blueprint::Period| {
+            u64::try_from(period.duration().as_millis()).unwrap_or(u64::MAX)
+        };
+        let path = match (&health.ready, service.protocol) {
+            (Some(Check::Http(path)), Protocol::Http) => path.clone(),
+            // The gateway asks in clear HTTP/1.1; of others it wants a connection.
+            _ => String::new(),
+        };
+        Self {
+            port: service.port.map(platform_blueprint::Port::get),
+            is_job: service.kind == ServiceKind::Job,
+            path: service.port.map(|_| path),
+            by_command: matches!(health.ready, Some(Check::Command { .. })),
+            every_ms: millis(health.interval).max(1),
+            timeout_ms: millis(health.timeout).max(1),
+            failures: health.failures.max(1),
+            start_within_ms: millis(health.start_within),
+            crash_loop: service.restart.crash_loop.max(1),
+            stays_ended: service.kind == ServiceKind::Job || service.restart.on == RestartOn::Never,
+            grace_seconds: service.stop.grace.duration().as_secs(),
+        }
+    }
+
+    /// How the gateway asks instances of this spec.
+    pub(crate) fn check(&self) -> HealthCheck {
+        HealthCheck {
+            every_ms: self.every_ms,
+            timeout_ms: self.timeout_ms,
+            healthy_after: 1,
+            unhealthy_after: self.failures,
+            prove: true,
+            ..HealthCheck::default()
+        }
+    }
+}
+
+/// An instance's container, read.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    pub(crate) group: GroupId,
+    pub(crate) number: u32,
+    pub(crate) digest: Digest,
+    pub(crate) keep: Keep,
+    /// `host:port` for whoever is on the network.
+    pub(crate) address: Option<String>,
+    /// What somebody changed by hand.
+    pub(crate) changed: Option<String>,
+    pub(crate) container: ContainerInspectResponse,
+}
+
+impl Found {
+    /// Reads an instance's container; `None` for any other.
+    pub(crate) fn read(container: ContainerInspectResponse, network: &str) -> Option<Self> {
+        if label(&container, ROLE) != Some(Role::Service.as_str()) {
+            return None;
+        }
+        let group: GroupId = label(&container, GROUP)?.parse().ok()?;
+        let number = label(&container, NUMBER)?.parse().ok()?;
+        let digest = Digest::parse(label(&container, SPEC)?)?;
+        let keep: Keep = serde_json::from_str(label(&container, KEEP)?).ok()?;
+        let changed = label(&container, MADE)
+            .and_then(Facets::noted)
+            .and_then(|made| made.differing(&Facets::seen(&container)));
+        let host = chosen_address(&container, network)
+            .map_or_else(|| alias(&group, number), |address| address.to_string());
+        Some(Self {
+            address: keep.port.map(|port| format!("{host}:{port}")),
+            group,
+            number,
+            digest,
+            keep,
+            changed,
+            container,
+        })
+    }
+
+    pub(crate) fn name(&self) -> String {
+        instance_name(&self.group, self.number)
+    }
+
+    pub(crate) fn status(&self) -> ContainerStateStatusEnum {
+        let state = self.container.state.as_ref();
+        state
+            .and_then(|state| state.status)
+            .unwrap_or(ContainerStateStatusEnum::EMPTY)
+    }
+
+    /// Whether it was stopped by hand, or never came to be started: nobody will start it again.
+    pub(crate) fn is_down(&self) -> bool {
+        match self.status() {
+            ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::DEAD => {
+                !self.keep.stays_ended
+            }
+            ContainerStateStatusEnum::CREATED
+            | ContainerStateStatusEnum::REMOVING
+            | ContainerStateStatusEnum::EMPTY => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the gateway should know of it.
+    pub(crate) fn takes_requests(&self) -> bool {
+        let checked = !self.keep.by_command || self.health() == Some(HealthStatusEnum::HEALTHY);
+        self.address.is_some() && !self.is_down() && checked
+    }
+
+    /// Whether it ran and ended before.
+    fn began_again(&self) -> bool {
+        let state = self.container.state.as_ref();
+        let finished = state.and_then(|state| state.finished_at.as_deref());
+        finished.is_some_and(|text| !text.starts_with("0001-"))
+    }
+
+    fn health(&self) -> Option<HealthStatusEnum> {
+        self.container.state.as_ref()?.health.as_ref()?.status
+    }
+
+    fn started_at(&self) -> Option<u64> {
+        let text = self.container.state.as_ref()?.started_at.as_deref()?;
+        let time = chrono::DateTime::parse_from_rfc3339(text).ok()?;
+        // The engine's zero time is in the year 1.
+        u64::try_from(time.timestamp_millis()).ok()
+    }
+
+    /// What people and plans see of it.
+    ///
+    /// - `tally`: what the gateway says of it; `None` where it does not know it
+    /// - `now`: milliseconds since the Unix epoch
+    pub(crate) fn seen(
+        &self,
+        tally: Option<&EndpointTally>,
+        gateway: bool,
+        now: u64,
+    ) -> InstanceSeen {
+        let state = self.container.state.as_ref();
+        let restarts = u32::try_from(self.container.restart_count.unwrap_or(0)).unwrap_or(0);
+        let exit_code = state.and_then(|state| state.exit_code).unwrap_or(0);
+        let out_of_memory = state.and_then(|state| state.oom_killed) == Some(true);
+        let error = state
+            .and_then(|state| state.error.clone())
+            .filter(|error| !error.is_empty());
+        let started_at = self.started_at();
+        let age = started_at.map_or(0, |started| now.saturating_sub(started));
+        let looping = restarts >= self.keep.crash_loop && age < 10_000;
+        let end = || end_words(exit_code, out_of_memory);
+        let (state, reason) = match self.status() {
+            ContainerStateStatusEnum::RUNNING => self.running(tally, gateway, looping, age),
+            ContainerStateStatusEnum::PAUSED => {
+                (InstanceState::Unready, Some("it is paused".to_owned()))
+            }
+            ContainerStateStatusEnum::RESTARTING if restarts >= self.keep.crash_loop => (
+                InstanceState::CrashLooping,
+                Some(format!("it ended {restarts} times, last with {}", end())),
+            ),
+            ContainerStateStatusEnum::RESTARTING => (
+                InstanceState::Restarting,
+                Some(format!("it ended with {}", end())),
+            ),
+            ContainerStateStatusEnum::EXITED if self.keep.stays_ended => match exit_code {
+                0 => (InstanceState::Completed, None),
+                _ => (
+                    InstanceState::Failed,
+                    Some(format!("it ended with {}", end())),
+                ),
+            },
+            ContainerStateStatusEnum::EXITED => (
+                InstanceState::Failed,
+                Some(error.unwrap_or_else(|| format!("its container was stopped; {}", end()))),
+            ),
+            ContainerStateStatusEnum::DEAD => (
+                InstanceState::Failed,
+                Some("its container is dead".to_owned()),
+            ),
+            ContainerStateStatusEnum::REMOVING | ContainerStateStatusEnum::STOPPING => {
+                (InstanceState::Stopping, None)
+            }
+            ContainerStateStatusEnum::CREATED | ContainerStateStatusEnum::EMPTY => {
+                (InstanceState::Starting, error)
+            }
+        };
+        InstanceSeen {
+            id: self.name(),
+            state,
+            address: self.address.clone(),
+            handle: self
+                .container
+                .id
+                .as_ref()
+                .map(|id| id.chars().take(12).collect()),
+            restarts,
+            started_at,
+            last_exit: (exit_code != 0 || out_of_memory).then(end),
+            out_of_memory,
+            reason: self.changed.clone().or(reason),
+            memory: None,
+        }
+    }
+
+    fn running(
+        &self,
+        tally: Option<&EndpointTally>,
+        gateway: bool,
+        looping: bool,
+        age: u64,
+    ) -> (InstanceState, Option<String>) {
+        let waiting = |reason: &str| {
+            let state = if looping {
+                InstanceState::CrashLooping
+            } else if age < self.keep.start_within_ms {
+                InstanceState::Starting
+            } else {
+                InstanceState::Unready
+            };
+            (state, Some(reason.to_owned()))
+        };
+        if self.keep.by_command && self.health() != Some(HealthStatusEnum::HEALTHY) {
+            return waiting("its health check does not pass");
+        }
+        match (tally, self.keep.port) {
+            // Nobody keeps it from being used where no gateway is.
+            (_, None) if looping => waiting("it ends again and again"),
+            (_, None) => (InstanceState::Ready, None),
+            (None, Some(_)) if !gateway => waiting("no gateway runs"),
+            (None, Some(_)) => waiting("the gateway does not know it yet"),
+            // What the gateway last found may have been before that.
+            (Some(_), Some(_))
+                if self.began_again() && age < self.keep.every_ms + SETTLE_MILLIS =>
+            {
+                waiting("it was started again just now")
+            }
+            (Some(tally), Some(_)) if tally.serving => (InstanceState::Ready, None),
+            (Some(tally), Some(_)) if tally.good > 0 => (
+                InstanceState::Unready,
+                Some("the gateway finds it unhealthy".to_owned()),
+            ),
+            (Some(_), Some(port)) => match self.keep.path.as_deref() {
+                Some("") | None => waiting(&format!("nothing answers on its port {port}")),
+                Some(path) => waiting(&format!(
+                    "`{path}` on port {port} does not answer that it is ready"
+                )),
+            },
+        }
+    }
+}
+
+fn end_words(code: i64, out_of_memory: bool) -> String {
+    match code {
+        _ if out_of_memory => "out of memory".to_owned(),
+        129..=165 => format!("signal {}", code - 128),
+        _ => format!("exit code {code}"),
+    }
+}
+
+/// The address that was chosen for a container on a network.
+fn chosen_address(seen: &ContainerInspectResponse, network: &str) -> Option<Ipv4Addr> {
+    let networks = seen.network_settings.as_ref()?.networks.as_ref()?;
+    let chosen = networks.get(network)?.ipam_config.as_ref()?;
+    chosen.ipv4_address.as_deref()?.parse().ok()
+}
+
+/// Groups of the instances that were found.
+pub(crate) fn groups(
+    found: &[Found],
+    leaving: &BTreeSet<String>,
+    tallies: Option<&Tallies>,
+    now: u64,
+) -> BTreeMap<GroupId, GroupSeen> {
+    let mut ordered: Vec<&Found> = found.iter().collect();
+    ordered.sort_by_key(|one| (&one.group, one.number));
+    let mut groups: BTreeMap<GroupId, GroupSeen> = BTreeMap::new();
+    for one in ordered {
+        let group = groups
+            .entry(one.group.clone())
+            .or_insert_with(|| GroupSeen {
+                digest: one.digest.clone(),
+                replicas: 0,
+                instances: Vec::new(),
+            });
+        let name = one.name();
+        let tally = tallies
+            .and_then(|tallies| tallies.services.get(one.group.service.as_str()))
+            .and_then(|service| service.endpoints.get(&name));
+        let mut seen = one.seen(tally, tallies.is_some(), now);
+        if leaving.contains(&name) {
+            seen.state = InstanceState::Stopping;
+        } else if one.changed.is_some() || one.digest != group.digest {
+            // Not what was asked for, so the group is not either: a plan puts it right.
+            group.digest = Digest::of(format!("{} {:?}", one.digest, one.changed).as_bytes());
+            group.replicas += 1;
+        } else if !one.is_down() {
+            // What is down counts as missing, and a plan brings it up again.
+            group.replicas += 1;
+        }
+        group.instances.push(seen);
+    }
+    groups
+}
+
+/// A resource's server, read.
+pub(crate) fn resource(
+    seen: &ContainerInspectResponse,
+    engine: &str,
+    address: String,
+) -> Option<ResourceSeen> {
+    let digest = Digest::parse(label(seen, SPEC)?)?;
+    let changed = label(seen, MADE)
+        .and_then(Facets::noted)
+        .and_then(|made| made.differing(&Facets::seen(seen)));
+    let state = seen.state.as_ref();
+    let status = state.and_then(|state| state.status);
+    let health = state.and_then(|state| state.health.as_ref());
+    let healthy = health.and_then(|health| health.status) == Some(HealthStatusEnum::HEALTHY);
+    let running = status == Some(ContainerStateStatusEnum::RUNNING);
+    let said = health
+        .and_then(|health| health.log.as_ref()?.last()?.output.clone())
+        .map(|said| said.trim().to_owned())
+        .filter(|said| !said.is_empty());
+    let reason = match status {
+        _ if changed.is_some() => changed.clone(),
+        Some(ContainerStateStatusEnum::RUNNING) if healthy => None,
+        Some(ContainerStateStatusEnum::RUNNING) => {
+            Some(said.unwrap_or_else(|| "its health check has not passed yet".to_owned()))
+        }
+        Some(ContainerStateStatusEnum::PAUSED) => Some("it is paused".to_owned()),
+        Some(other) => Some(format!(
+            "its container is {other}; {}",
+            end_words(
+                state.and_then(|state| state.exit_code).unwrap_or(0),
+                state.and_then(|state| state.oom_killed) == Some(true)
+            )
+        )),
+        None => None,
+    };
+    let down = matches!(
+        status,
+        Some(
+            ContainerStateStatusEnum::EXITED
+                | ContainerStateStatusEnum::DEAD
+                | ContainerStateStatusEnum::CREATED
+        )
+    );
+    Some(ResourceSeen {
+        // One that is down or changed by hand is not what was asked for.
+        digest: if changed.is_some() || down {
+            Digest::of(format!("{digest} {changed:?}").as_bytes())
+        } else {
+            digest
+        },
+        ready: running && healthy,
+        engine: engine.to_owned(),
+        address: Some(address),
+        reason,
+    })
+}

@@ -1,0 +1,235 @@
+//! What would make a deploy fail, looked for ahead; and how the engine itself is doing.
+
+use bollard::models::SystemInfo;
+use platform_decide::desired::Desired;
+use platform_decide::group::Place;
+use platform_port::{Finding, Severity, TargetError};
+
+use crate::engine::{OLDEST, fault};
+use crate::server::Server;
+use crate::site::Site;
+
+/// Clocks that differ by more are told of.
+const CLOCK_MILLIS: i64 = 5_000;
+
+fn finding(code: &str, severity: Severity, message: impl Into<String>) -> Finding {
+    Finding {
+        code: code.to_owned(),
+        severity,
+        subject: None,
+        message: message.into(),
+        help: None,
+    }
+}
+
+fn about(mut finding: Finding, subject: &str) -> Finding {
+    finding.subject = Some(subject.to_string());
+    finding
+}
+
+fn helped(mut finding: Finding, help: &str) -> Finding {
+    finding.help = Some(help.to_owned());
+    finding
+}
+
+impl Site {
+    /// Looks for what would make a deploy of `desired` fail.
+    pub(crate) async fn preflight(&self, desired: &Desired) -> Result<Vec<Finding>, TargetError> {
+        let mut findings = self.engine_findings().await?;
+        for (name, service) in &desired.services {
+            if matches!(service.spec.artifact.place, Place::Installed) {
+                findings.push(helped(
+                    about(
+                        finding(
+                            "docker::no-image",
+                            Severity::Error,
+                            format!("service `{name}` has neither `build` nor `image`, and nothing is installed in a container"),
+                        ),
+                        name.as_str(),
+                    ),
+                    "give the service `build = …` or `image = \"…\"`",
+                ));
+            }
+            if service.spec.service.health.live.is_some() {
+                findings.push(about(
+                    finding(
+                        "docker::no-live-check",
+                        Severity::Note,
+                        format!("`live` of service `{name}` is not asked on Docker: what is not ready gets no requests, and what ends is restarted"),
+                    ),
+                    name.as_str(),
+                ));
+            }
+        }
+        for (name, wanted) in &desired.resources {
+            let resource = &wanted.resource;
+            let needs_server = resource.external.is_none()
+                && resource.engine != platform_blueprint::Engine::Embedded;
+            if needs_server && Server::of(name.as_str(), resource, "").is_none() {
+                findings.push(helped(
+                    about(
+                        finding(
+                            "resource::engine-missing",
+                            Severity::Error,
+                            format!("provider `docker` runs no server of engine `{}` for resource `{name}`", resource.engine.as_str()),
+                        ),
+                        name.as_str(),
+                    ),
+                    "write `engine = \"embedded\"`, or `external = { secret = \"…\" }` for one that runs elsewhere",
+                ));
+            }
+            if resource.standbys > 0 {
+                findings.push(about(
+                    finding(
+                        "docker::no-standbys",
+                        Severity::Note,
+                        format!(
+                            "resource `{name}` runs without its standbys: one engine is one machine"
+                        ),
+                    ),
+                    name.as_str(),
+                ));
+            }
+        }
+        findings.extend(self.foreign(desired).await?);
+        Ok(findings)
+    }
+
+    /// Names that we need and somebody else's containers have.
+    async fn foreign(&self, desired: &Desired) -> Result<Vec<Finding>, TargetError> {
+        let resources = desired.resources.keys();
+        let names = resources
+            .map(|name| self.names.resource(name.as_str()))
+            .chain([self.names.gateway(), self.names.keeper()]);
+        let mut findings = Vec::new();
+        for name in names {
+            if let Some(seen) = self.inspect(&name).await?
+                && !self.is_own(&seen)
+            {
+                findings.push(helped(
+                    finding(
+                        "docker::name-taken",
+                        Severity::Error,
+                        format!("container `{name}` is there and does not carry our labels"),
+                    ),
+                    &format!("rename or remove it, `docker container rm {name}`, or give the project another name"),
+                ));
+            }
+        }
+        Ok(findings)
+    }
+
+    /// How the engine is doing.
+    pub(crate) async fn doctor(&self) -> Vec<Finding> {
+        match self.engine_findings().await {
+            Ok(findings) => findings,
+            Err(error) => {
+                let source = error.source.to_string();
+                let found = finding(error.code, Severity::Error, format!("{error}: {source}"));
+                vec![Finding {
+                    help: error.help,
+                    ..found
+                }]
+            }
+        }
+    }
+
+    async fn engine_findings(&self) -> Result<Vec<Finding>, TargetError> {
+        let action = format!("ask the engine at `{}`", self.engine.place);
+        let (version, info) = tokio::try_join!(self.engine.docker.version(), self.engine.docker.info())
+            .map_err(|error| {
+                fault(action, error).with_help(
+                    "start Docker, or name another engine with `DOCKER_HOST` or the environment's `host`",
+                )
+            })?;
+        let mut findings = Vec::new();
+        let protocol = version.api_version.unwrap_or_default();
+        if is_older(&protocol) {
+            let own = version.version.unwrap_or_default();
+            findings.push(helped(
+                finding(
+                    "docker::too-old",
+                    Severity::Error,
+                    format!(
+                        "the engine is {own} and speaks {protocol}; {}.{} is needed",
+                        OLDEST.major_version, OLDEST.minor_version
+                    ),
+                ),
+                "Docker 20.10 or newer has it",
+            ));
+        }
+        findings.extend(judge(&info));
+        Ok(findings)
+    }
+}
+
+fn is_older(protocol: &str) -> bool {
+    let (major, minor) = protocol.split_once('.').unwrap_or((protocol, "0"));
+    let known: (usize, usize) = (major.parse().unwrap_or(0), minor.parse().unwrap_or(0));
+    known < (OLDEST.major_version, OLDEST.minor_version)
+}
+
+/// What the engine says of its machine.
+fn judge(info: &SystemInfo) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if info.os_type.as_deref().is_some_and(|kind| kind != "linux") {
+        findings.push(finding(
+            "docker::not-linux",
+            Severity::Error,
+            "the engine does not run Linux containers",
+        ));
+    }
+    for (has, what) in [
+        (info.memory_limit, "memory"),
+        (info.cpu_cfs_quota, "processors"),
+        (info.pids_limit, "processes"),
+    ] {
+        if has == Some(false) {
+            findings.push(finding(
+                "docker::no-limits",
+                Severity::Warning,
+                format!("the engine's machine cannot limit {what}; such limits are not kept"),
+            ));
+        }
+    }
+    let there = info
+        .system_time
+        .as_deref()
+        .and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok());
+    if let Some(there) = there {
+        let apart = (chrono::Utc::now().timestamp_millis() - there.timestamp_millis()).abs();
+        if apart > CLOCK_MILLIS {
+            findings.push(finding(
+                "docker::clock-apart",
+                Severity::Warning,
+                format!("the engine's clock is {} s apart from this machine's; times in logs will be so too", apart / 1000),
+            ));
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_that_is_too_old_is_told() {
+        for (protocol, old) in [
+            ("1.40", true),
+            ("1.41", false),
+            ("1.50", false),
+            ("2.0", false),
+            ("", true),
+        ] {
+            assert_eq!(is_older(protocol), old, "{protocol}");
+        }
+        let info = SystemInfo {
+            memory_limit: Some(false),
+            system_time: Some("2001-01-01T00:00:00Z".to_owned()),
+            ..SystemInfo::default()
+        };
+        let codes: Vec<String> = judge(&info).into_iter().map(|found| found.code).collect();
+        assert_eq!(codes, ["docker::no-limits", "docker::clock-apart"]);
+    }
+}

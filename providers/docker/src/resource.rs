@@ -1,0 +1,382 @@
+//! Resources: their servers as containers, their data as volumes, their credentials with the keeper.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bollard::models::{ContainerCreateBody, HostConfig, RestartPolicy, RestartPolicyNameEnum};
+use bollard::query_parameters::{RemoveVolumeOptions, WaitContainerOptions};
+use futures::StreamExt;
+use platform_blueprint::{Engine, Health, Period, Resource, ResourceKind, ResourceName};
+use platform_decide::desired::DesiredResource;
+use platform_decide::observed::ResourceSeen;
+use platform_port::{SecretValues, TargetError};
+use serde::{Deserialize, Serialize};
+
+use crate::PROVIDER;
+use crate::container::{
+    attached, bare_volume, checked, hardened, limited, log_config, mark, volume,
+};
+use crate::engine::{fault, is_missing, unless};
+use crate::image::Image;
+use crate::inside::{Answer, Ask, HANDED, HANDED_FILE, Handed, SECRETS};
+use crate::keeper::{Reach, unexpected};
+use crate::names::{KEEP, RESOURCE, Role, SPEC};
+use crate::program::FOLDER;
+use crate::server::{Asked, Server};
+use crate::site::{Site, is_running, label, lock};
+use crate::surroundings::Address;
+
+/// The document with the resources as they were asked for.
+const WANTED: &str = "docker/resources";
+/// Where the data of an embedded engine are found.
+const EMBEDDED: &str = "/data";
+
+/// The resources as they were asked for.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Wanted {
+    pub(crate) resources: BTreeMap<ResourceName, DesiredResource>,
+}
+
+/// Whether a server of ours stands behind it.
+fn is_server(resource: &Resource) -> bool {
+    resource.external.is_none() && !matches!(resource.engine, Engine::Embedded | Engine::Auto)
+}
+
+impl Site {
+    /// The resources as they were asked for.
+    pub(crate) async fn wanted(&self, reach: Reach) -> Result<Wanted, TargetError> {
+        Ok(self.document(WANTED, reach).await?.0)
+    }
+
+    /// The credential of a resource, made where there is none.
+    async fn credential(&self, name: &ResourceName) -> Result<String, TargetError> {
+        if let Some(known) = lock(&self.credentials).get(name.as_str()) {
+            return Ok(known.clone());
+        }
+        let ask = Ask::Credential {
+            name: name.to_string(),
+        };
+        match self.ask(ask, Reach::Make).await? {
+            Some(Answer::Credential(text)) => {
+                lock(&self.credentials).insert(name.to_string(), text.clone());
+                Ok(text)
+            }
+            other => Err(unexpected("make a credential", other)),
+        }
+    }
+
+    /// Where a service reaches a resource.
+    pub(crate) async fn resource_address(
+        &self,
+        name: &ResourceName,
+        secrets: &SecretValues,
+    ) -> Result<Address, TargetError> {
+        let action = || format!("find the address of resource `{name}`");
+        let wanted = self.wanted(Reach::Make).await?;
+        let resource = wanted
+            .resources
+            .get(name)
+            .map(|wanted| &wanted.resource)
+            .ok_or_else(|| TargetError::refused(PROVIDER, action(), "it is not there"))?;
+        if let Some(external) = &resource.external {
+            let value = secrets.get(&external.secret).ok_or_else(|| {
+                let unknown = format!("the value of secret `{}` is not known", external.secret);
+                TargetError::refused(PROVIDER, action(), unknown)
+            })?;
+            return Ok(Address::Secret(value.reveal().to_owned()));
+        }
+        if is_server(resource) {
+            let credential = self.credential(name).await?;
+            let url = Server::url(resource.engine, name.as_str(), &credential);
+            return url
+                .map(Address::Secret)
+                .ok_or_else(|| no_server(name, resource));
+        }
+        let folder = format!("{EMBEDDED}/{name}");
+        let url = match resource.kind {
+            ResourceKind::Postgres => format!("sqlite:{folder}/{name}.db"),
+            ResourceKind::Redis => return Ok(Address::Plain("memory:".to_owned())),
+            ResourceKind::Nats => format!("queue:{folder}"),
+            ResourceKind::ObjectStore | ResourceKind::Search => format!("file:{folder}"),
+        };
+        Ok(Address::Folder(self.names.data(name.as_str()), folder, url))
+    }
+
+    /// Creates a resource or brings it to what is asked, keeping its data.
+    pub(crate) async fn ensure_resource(
+        &self,
+        name: &ResourceName,
+        wanted: &DesiredResource,
+    ) -> Result<(), TargetError> {
+        self.ensure_keeper(true).await?;
+        let resource = &wanted.resource;
+        if is_server(resource) {
+            Box::pin(self.serve(name, wanted)).await?;
+        } else {
+            // It may have had a server before.
+            self.remove(&self.names.resource(name.as_str()), Some(60))
+                .await?;
+            if resource.external.is_none() && resource.kind != ResourceKind::Redis {
+                let data = self.names.data(name.as_str());
+                self.volume(&data, self.names.labels(Role::Data)).await?;
+                let user = format!("{0}:{0}", crate::program::USER);
+                self.own(&data, &user).await?;
+            }
+        }
+        self.change(WANTED, |all: &mut Wanted| {
+            all.resources.insert(name.clone(), wanted.clone());
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn serve(
+        &self,
+        name: &ResourceName,
+        wanted: &DesiredResource,
+    ) -> Result<(), TargetError> {
+        let resource = &wanted.resource;
+        let network = self.ensure_network().await?;
+        let credential = self.credential(name).await?;
+        let server = Server::of(name.as_str(), resource, &credential)
+            .ok_or_else(|| no_server(name, resource))?;
+        let given = resource.image.as_ref().map(ToString::to_string);
+        let reference = given.unwrap_or_else(|| server.image.clone());
+        let image = self.image(&reference).await.map_err(|error| {
+            let help = error.help.clone().unwrap_or_default();
+            error.with_help(format!(
+                "{help}; an image of your own is named with `resources.{name}.image`"
+            ))
+        })?;
+        let container = self.names.resource(name.as_str());
+        let body = self.server_body(name, wanted, &server, &image, &network.name);
+        if let Some(seen) = self.inspect(&container).await? {
+            if !self.is_own(&seen) {
+                return Err(crate::site::taken("container", &container));
+            }
+            let made = crate::facets::Facets::asked(&body);
+            let changed = made.differing(&crate::facets::Facets::seen(&seen));
+            let same = label(&seen, SPEC) == Some(wanted.digest.as_str()) && changed.is_none();
+            let paused = seen.state.as_ref().and_then(|state| state.paused) == Some(true);
+            if same && paused {
+                let woken = self.engine.docker.unpause_container(&container).await;
+                return woken.map_err(|error| fault(format!("wake `{name}`"), error));
+            }
+            if same && is_running(&seen) {
+                return Ok(());
+            }
+            if same {
+                return self.start(&container).await;
+            }
+            let grace = i32::try_from(server.stop_seconds).unwrap_or(60);
+            self.remove(&container, Some(grace)).await?;
+        }
+        let data = self.names.data(name.as_str());
+        let fresh = !self.has_volume(&data).await?;
+        self.volume(&data, self.names.labels(Role::Data)).await?;
+        if server.owned && fresh {
+            self.own(&data, server.user.unwrap_or("0:0")).await?;
+        }
+        self.plumbing(&self.names.secrets(name.as_str())).await?;
+        self.create(&container, body).await?;
+        let handed = Handed {
+            variables: BTreeMap::new(),
+            files: server.files.clone(),
+        };
+        let text = serde_json::to_vec(&handed).unwrap_or_default();
+        self.upload(
+            &container,
+            HANDED,
+            &[(HANDED_FILE.to_owned(), 0o444, 0, text)],
+        )
+        .await?;
+        self.start(&container).await
+    }
+
+    fn server_body(
+        &self,
+        name: &ResourceName,
+        wanted: &DesiredResource,
+        server: &Server,
+        image: &Image,
+        network: &str,
+    ) -> ContainerCreateBody {
+        let mut labels = self.names.labels(Role::Resource);
+        labels.insert(RESOURCE.to_owned(), name.to_string());
+        labels.insert(SPEC.to_owned(), wanted.digest.to_string());
+        labels.insert(KEEP.to_owned(), server.title.clone());
+        let program = self.program().ok();
+        let (mut entrypoint, volume_name) = program.map_or_else(
+            || (Vec::new(), String::new()),
+            |program| (program.command(FOLDER), self.program_volume(&program.build)),
+        );
+        let ours = entrypoint.clone();
+        entrypoint.extend(["inside", "run"].map(str::to_owned));
+        if !server.command.is_empty() {
+            entrypoint.extend(server.command.clone());
+        } else if !server.arguments.is_empty() {
+            entrypoint.extend(image.entrypoint.iter().chain(&server.arguments).cloned());
+        } else {
+            entrypoint.extend(image.command.clone());
+        }
+        let test = match &server.health {
+            Asked::Command(command) => command.clone(),
+            Asked::Http(address, path) => {
+                let asked = ["inside", "reach", address, path].map(str::to_owned);
+                ours.into_iter().chain(asked).collect()
+            }
+        };
+        let health = Health {
+            interval: Period::from_secs(1),
+            timeout: Period::from_secs(5),
+            start_within: Period::from_secs(60),
+            failures: 3,
+            ..Health::default()
+        };
+        let limits = platform_blueprint::Limits {
+            memory: wanted.resource.memory,
+            cpu: None,
+        };
+        let mut tmpfs: HashMap<String, String> = HashMap::from([(
+            SECRETS.to_owned(),
+            "rw,nosuid,nodev,noexec,size=1m,mode=1777".to_owned(),
+        )]);
+        for folder in server.memory {
+            tmpfs.insert(
+                (*folder).to_owned(),
+                "rw,nosuid,nodev,size=16m,mode=1777".to_owned(),
+            );
+        }
+        let mut host = limited(hardened(), &limits);
+        host.tmpfs.get_or_insert_default().extend(tmpfs);
+        let mut body = ContainerCreateBody {
+            hostname: Some(name.to_string()),
+            image: Some(image.reference.clone()),
+            entrypoint: Some(entrypoint),
+            cmd: Some(Vec::new()),
+            user: server.user.map(str::to_owned),
+            env: Some(
+                server
+                    .variables
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value}"))
+                    .collect(),
+            ),
+            stop_signal: Some(server.stop_signal.to_owned()),
+            stop_timeout: Some(server.stop_seconds),
+            healthcheck: Some(checked(test, &health)),
+            networking_config: Some(attached(network, vec![name.to_string()], None)),
+            labels: Some(labels),
+            host_config: Some(HostConfig {
+                network_mode: Some(network.to_owned()),
+                mounts: Some(vec![
+                    volume(&self.names.data(name.as_str()), server.data, false),
+                    bare_volume(&self.names.secrets(name.as_str()), HANDED, false),
+                    bare_volume(&volume_name, FOLDER, true),
+                ]),
+                log_config: Some(log_config(&platform_blueprint::Logs::default())),
+                ..host
+            }),
+            ..ContainerCreateBody::default()
+        };
+        mark(&mut body);
+        body
+    }
+
+    /// Gives a fresh volume to a user, by a container that does nothing else.
+    async fn own(&self, volume_name: &str, user: &str) -> Result<(), TargetError> {
+        let action = || format!("prepare volume `{volume_name}`");
+        let program = self.program()?;
+        let mut command = program.command(FOLDER);
+        command.extend(["inside", "own", user, "/volume"].map(str::to_owned));
+        let container = format!("{volume_name}_owner");
+        let body = ContainerCreateBody {
+            image: Some(program.image()),
+            entrypoint: Some(command),
+            user: Some("0:0".to_owned()),
+            labels: Some(self.names.labels(Role::Plumbing)),
+            host_config: Some(HostConfig {
+                network_mode: Some("none".to_owned()),
+                mounts: Some(vec![bare_volume(volume_name, "/volume", false)]),
+                cap_add: Some(vec!["CHOWN".to_owned()]),
+                restart_policy: Some(RestartPolicy {
+                    name: Some(RestartPolicyNameEnum::NO),
+                    maximum_retry_count: None,
+                }),
+                ..hardened()
+            }),
+            ..ContainerCreateBody::default()
+        };
+        self.create(&container, body).await?;
+        self.start(&container).await?;
+        let options = None::<WaitContainerOptions>;
+        let mut waiting = self.engine.docker.wait_container(&container, options);
+        let ended = waiting.next().await;
+        self.remove(&container, None).await?;
+        match ended {
+            Some(Err(error)) => Err(fault(action(), error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Stops a resource's server; its data go only where that is asked.
+    pub(crate) async fn remove_resource(
+        &self,
+        name: &ResourceName,
+        remove_data: bool,
+    ) -> Result<(), TargetError> {
+        self.remove(&self.names.resource(name.as_str()), Some(60))
+            .await?;
+        self.remove_volume(&self.names.secrets(name.as_str()))
+            .await?;
+        self.change(WANTED, |all: &mut Wanted| {
+            all.resources.remove(name);
+        })
+        .await?;
+        if remove_data {
+            self.remove_volume(&self.names.data(name.as_str())).await?;
+            lock(&self.credentials).remove(name.as_str());
+            let ask = Ask::Forget {
+                name: name.to_string(),
+            };
+            self.ask(ask, Reach::IfKept).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes a volume of ours. Safe to repeat.
+    pub(crate) async fn remove_volume(&self, name: &str) -> Result<(), TargetError> {
+        let options = None::<RemoveVolumeOptions>;
+        let removed = self.engine.docker.remove_volume(name, options).await;
+        unless(is_missing, removed).map_err(|error| fault(format!("remove volume `{name}`"), error))
+    }
+}
+
+/// Resources without a server, as they are seen: they are there as soon as they are asked for.
+pub(crate) fn unserved(wanted: &Wanted) -> BTreeMap<ResourceName, ResourceSeen> {
+    wanted
+        .resources
+        .iter()
+        .filter(|(_, wanted)| !is_server(&wanted.resource))
+        .map(|(name, wanted)| {
+            let external = wanted.resource.external.is_some();
+            let seen = ResourceSeen {
+                digest: wanted.digest.clone(),
+                ready: true,
+                engine: if external { "elsewhere" } else { "embedded" }.to_owned(),
+                address: None,
+                reason: None,
+            };
+            (name.clone(), seen)
+        })
+        .collect()
+}
+
+fn no_server(name: &ResourceName, resource: &Resource) -> TargetError {
+    let why = format!(
+        "provider `docker` runs no server of engine `{}`",
+        resource.engine.as_str()
+    );
+    TargetError::refused(PROVIDER, format!("create resource `{name}`"), why)
+        .with_code("resource::engine-missing")
+        .with_help("write `engine = \"embedded\"`, or `external = { secret = \"…\" }` for one that runs elsewhere")
+}

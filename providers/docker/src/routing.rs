@@ -1,0 +1,168 @@
+//! The gateway's configuration: joined from what was asked and what runs, and read back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use platform_blueprint::{Gateway, ServiceName};
+use platform_decide::digest::Digest;
+use platform_decide::group::GroupId;
+use platform_decide::observed::GatewaySeen;
+use platform_decide::traffic::{Share, Split};
+use platform_gateway_api::{Config, Role as LaneRole};
+use platform_port::SecretValues;
+use platform_traffic::{Internal, Parts, ReadyInstance};
+
+use crate::gateway::{CERTIFICATES, Heard, Routed};
+use crate::network::Network;
+use crate::observe::Found;
+
+/// The URL that requests are sent to.
+fn url(gateway: &Gateway) -> String {
+    let host = match gateway.address {
+        address if address.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+        IpAddr::V4(address) => address.to_string(),
+    };
+    match &gateway.tls {
+        Some(tls) => format!("https://{host}:{}", tls.port),
+        None => format!("http://{host}:{}", gateway.port),
+    }
+}
+
+/// Joins a configuration from what was asked and the instances that are there; its revision is left at 0.
+pub(crate) fn join(
+    network: &Network,
+    routed: &Routed,
+    found: &[Found],
+    leaving: &BTreeSet<String>,
+    secrets: &SecretValues,
+) -> Config {
+    let serving: Vec<&Found> = found.iter().filter(|one| one.address.is_some()).collect();
+    let groups: BTreeSet<GroupId> = serving.iter().map(|one| one.group.clone()).collect();
+    let mut ready: Vec<ReadyInstance> = serving
+        .iter()
+        .filter(|one| one.takes_requests() && !leaving.contains(&one.name()))
+        .filter_map(|one| {
+            Some(ReadyInstance {
+                group: one.group.clone(),
+                name: one.name(),
+                address: one.address.clone()?,
+            })
+        })
+        .collect();
+    ready.sort();
+    let mut checks = BTreeMap::new();
+    for one in &serving {
+        let check = checks
+            .entry(one.group.service.clone())
+            .or_insert_with(|| one.keep.check());
+        let path = one.keep.path.clone().unwrap_or_default();
+        check.paths.insert(one.group.lane(), path);
+    }
+    let internal = routed
+        .ports
+        .iter()
+        .map(|(name, port)| (name.clone(), Internal::everywhere(*port)))
+        .collect();
+    let mut config = platform_traffic::join(&Parts {
+        traffic: routed.traffic.as_ref(),
+        groups: &groups,
+        ready: &ready,
+        internal: &internal,
+        public: Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        checks: &checks,
+        secrets,
+        secret_files: Path::new(CERTIFICATES),
+        root: Path::new(CERTIFICATES),
+    });
+    // Whoever comes from the engine's own machine, and every service, comes from there.
+    config.shared_addresses = network.subnet.iter().map(|subnet| subnet.text()).collect();
+    config
+}
+
+/// The gateway as people and plans see it.
+pub(crate) fn seen(
+    network: &Network,
+    routed: &Routed,
+    found: &[Found],
+    heard: Option<&Heard>,
+    published: &Gateway,
+) -> GatewaySeen {
+    let traffic = routed.traffic.as_ref();
+    let gateway = traffic.map_or(published, |traffic| &traffic.ingress.gateway);
+    let asked = traffic.map_or_else(
+        || Digest::of(b""),
+        |traffic| Digest::of_value(&traffic.ingress),
+    );
+    let none = BTreeMap::new();
+    let splits = traffic.map_or(&none, |traffic| &traffic.splits);
+    let (ingress, splits) = match heard {
+        None => (asked, splits.clone()),
+        Some(heard) => {
+            let wanted = join(
+                network,
+                routed,
+                found,
+                &BTreeSet::new(),
+                &SecretValues::new(),
+            );
+            let as_asked = traffic.is_none() || routes_of(&wanted) == routes_of(&heard.config);
+            let ingress = if as_asked {
+                asked
+            } else {
+                Digest::of(b"other routes than were asked for")
+            };
+            (ingress, shares(splits, &heard.config))
+        }
+    };
+    GatewaySeen {
+        url: url(gateway),
+        ready: heard.is_some(),
+        revision: heard.map_or(0, |heard| heard.status.revision),
+        ingress,
+        splits,
+    }
+}
+
+/// What of a configuration comes from the blueprint and holds no secret.
+fn routes_of(config: &Config) -> Config {
+    let mut config = Config {
+        revision: 0,
+        services: BTreeMap::new(),
+        ..config.clone()
+    };
+    for route in &mut config.routes {
+        if let Some(auth) = &mut route.auth {
+            auth.api_keys.clear();
+        }
+    }
+    config
+}
+
+/// The shares in force. Where they are not those that were asked for, the gateway's own weights count.
+fn shares(asked: &BTreeMap<ServiceName, Split>, config: &Config) -> BTreeMap<ServiceName, Split> {
+    let mut splits = BTreeMap::new();
+    for (name, split) in asked {
+        let Some(service) = config.services.get(name.as_str()) else {
+            continue;
+        };
+        let mut in_force = Split {
+            shares: BTreeMap::new(),
+            preview: split.preview.clone(),
+        };
+        for (lane, version) in &service.versions {
+            let Ok(group) = format!("{name}@{lane}").parse::<GroupId>() else {
+                continue;
+            };
+            let share = Share::thousandths(u16::try_from(version.weight).unwrap_or(1000));
+            if version.role != LaneRole::Shadow
+                && (share != Share::NONE || split.shares.contains_key(&group))
+            {
+                in_force.shares.insert(group, share);
+            }
+        }
+        splits.insert(name.clone(), in_force);
+    }
+    splits
+}

@@ -1,0 +1,338 @@
+//! One environment on one engine: what every part of the adapter works with.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, ContainerSummary, VolumeCreateRequest,
+};
+use bollard::query_parameters::{
+    CreateContainerOptions, InspectContainerOptions, ListContainersOptions, RemoveContainerOptions,
+    StopContainerOptions, UploadToContainerOptions,
+};
+use platform_blueprint::{DockerSettings, Gateway};
+use platform_decide::group::GroupId;
+use platform_port::{SecretValues, TargetError};
+
+use crate::PROVIDER;
+use crate::engine::{Engine, fault, is_conflict, is_missing, unless};
+use crate::keeper::Line;
+use crate::names::{Names, Role};
+use crate::program::Program;
+
+/// One environment on one engine.
+pub(crate) struct Site {
+    pub(crate) engine: Engine,
+    pub(crate) names: Names,
+    pub(crate) settings: DockerSettings,
+    /// The folder of the blueprint.
+    pub(crate) root: PathBuf,
+    /// The gateway's settings, for where its ports are published before it is given routes.
+    pub(crate) published: Gateway,
+    /// The file that runs as gateway and keeper.
+    program: PathBuf,
+    packed: OnceLock<Arc<Program>>,
+    /// The way to the keeper, while one is open.
+    pub(crate) line: tokio::sync::Mutex<Option<Arc<Line>>>,
+    /// One change of the gateway's configuration at a time.
+    pub(crate) pushing: tokio::sync::Mutex<()>,
+    /// Addresses are given out one at a time.
+    pub(crate) addressing: tokio::sync::Mutex<()>,
+    /// The plumbing is laid once at a time.
+    pub(crate) laying: tokio::sync::Mutex<()>,
+    /// Instances that take no requests any more, by name, because they are about to stop.
+    pub(crate) leaving: Mutex<std::collections::BTreeSet<String>>,
+    /// Credentials of resources, asked for once.
+    pub(crate) credentials: Mutex<BTreeMap<String, String>>,
+    /// The secrets that the gateway was last handed.
+    pub(crate) gateway_secrets: Mutex<SecretValues>,
+}
+
+impl Site {
+    pub(crate) fn new(
+        engine: Engine,
+        names: Names,
+        settings: DockerSettings,
+        root: PathBuf,
+        published: Gateway,
+        program: PathBuf,
+    ) -> Self {
+        Self {
+            engine,
+            names,
+            settings,
+            root,
+            published,
+            program,
+            packed: OnceLock::new(),
+            line: tokio::sync::Mutex::default(),
+            pushing: tokio::sync::Mutex::default(),
+            addressing: tokio::sync::Mutex::default(),
+            laying: tokio::sync::Mutex::default(),
+            leaving: Mutex::default(),
+            credentials: Mutex::default(),
+            gateway_secrets: Mutex::default(),
+        }
+    }
+
+    /// Our own program, as it is brought to the engine.
+    pub(crate) fn program(&self) -> Result<Arc<Program>, TargetError> {
+        if let Some(known) = self.packed.get() {
+            return Ok(Arc::clone(known));
+        }
+        let found = Program::of(&self.program).map_err(|error| {
+            let action = format!("pack `{}` for the engine", self.program.display());
+            TargetError::refused(PROVIDER, action, error)
+        })?;
+        Ok(Arc::clone(self.packed.get_or_init(|| Arc::new(found))))
+    }
+
+    /// Containers of the environment, running or not.
+    pub(crate) async fn containers(&self) -> Result<Vec<ContainerSummary>, TargetError> {
+        let options = ListContainersOptions {
+            all: true,
+            filters: Some(self.names.filter()),
+            ..ListContainersOptions::default()
+        };
+        self.engine
+            .docker
+            .list_containers(Some(options))
+            .await
+            .map_err(|error| fault("look at the containers", error))
+    }
+
+    /// Containers of a group, by their number.
+    pub(crate) async fn instances(
+        &self,
+        group: &GroupId,
+    ) -> Result<BTreeMap<u32, ContainerInspectResponse>, TargetError> {
+        let mut filter = self.names.filter();
+        if let Some(labels) = filter.get_mut("label") {
+            labels.push(format!("{}={group}", crate::names::GROUP));
+        }
+        let options = ListContainersOptions {
+            all: true,
+            filters: Some(filter),
+            ..ListContainersOptions::default()
+        };
+        let listed = self.engine.docker.list_containers(Some(options)).await;
+        let listed = listed.map_err(|error| fault(format!("look at {group}"), error))?;
+        let looks = listed
+            .into_iter()
+            .filter_map(|one| one.id)
+            .map(|id| async move { self.inspect(&id).await });
+        let mut found = BTreeMap::new();
+        for seen in futures::future::join_all(looks).await {
+            if let Some(seen) = seen?
+                && let Some(number) =
+                    label(&seen, crate::names::NUMBER).and_then(|n| n.parse().ok())
+            {
+                found.insert(number, seen);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Looks at one container; `None` where it is not there.
+    pub(crate) async fn inspect(
+        &self,
+        name: &str,
+    ) -> Result<Option<ContainerInspectResponse>, TargetError> {
+        let options = None::<InspectContainerOptions>;
+        match self.engine.docker.inspect_container(name, options).await {
+            Ok(seen) => Ok(Some(seen)),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(fault(format!("look at container `{name}`"), error)),
+        }
+    }
+
+    /// Whether a container carries our labels.
+    pub(crate) fn is_own(&self, seen: &ContainerInspectResponse) -> bool {
+        labels(seen).is_some_and(|labels| self.names.own(labels))
+    }
+
+    /// Creates a container. One of ours that has the name already is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// `docker::name-taken` where somebody else's has it.
+    pub(crate) async fn create(
+        &self,
+        name: &str,
+        body: ContainerCreateBody,
+    ) -> Result<(), TargetError> {
+        let options = CreateContainerOptions {
+            name: Some(name.to_owned()),
+            platform: self.settings.platform.clone().unwrap_or_default(),
+        };
+        let made = self.engine.docker.create_container(Some(options), body);
+        match made.await {
+            Ok(_) => Ok(()),
+            Err(error) if is_conflict(&error) => match self.inspect(name).await? {
+                Some(seen) if self.is_own(&seen) => Ok(()),
+                Some(_) => Err(taken("container", name)),
+                None => Err(fault(format!("create container `{name}`"), error)),
+            },
+            Err(error) => Err(fault(format!("create container `{name}`"), error)),
+        }
+    }
+
+    /// Starts a container that does not run.
+    pub(crate) async fn start(&self, name: &str) -> Result<(), TargetError> {
+        self.engine
+            .docker
+            .start_container(name, None)
+            .await
+            .map_err(|error| fault(format!("start container `{name}`"), error))
+    }
+
+    /// Stops a container within its grace period and removes it. Safe to repeat.
+    pub(crate) async fn remove(
+        &self,
+        name: &str,
+        grace_seconds: Option<i32>,
+    ) -> Result<(), TargetError> {
+        let action = || format!("remove container `{name}`");
+        let docker = &self.engine.docker;
+        if let Some(grace) = grace_seconds {
+            // What is paused hears nothing.
+            if let Some(seen) = self.inspect(name).await?
+                && seen.state.as_ref().and_then(|state| state.paused) == Some(true)
+            {
+                let _ = docker.unpause_container(name).await;
+            }
+            let options = StopContainerOptions {
+                t: Some(grace),
+                signal: None,
+            };
+            let stopped = docker.stop_container(name, Some(options)).await;
+            unless(is_missing, stopped).map_err(|error| fault(action(), error))?;
+        }
+        let options = RemoveContainerOptions {
+            force: true,
+            v: true,
+            link: false,
+        };
+        let removed = docker.remove_container(name, Some(options)).await;
+        // Somebody else may be removing it just now.
+        unless(|error| is_missing(error) || is_conflict(error), removed)
+            .map_err(|error| fault(action(), error))
+    }
+
+    /// Creates a volume where there is none.
+    ///
+    /// # Errors
+    ///
+    /// `docker::name-taken` where somebody else's has the name.
+    pub(crate) async fn volume(
+        &self,
+        name: &str,
+        labels: HashMap<String, String>,
+    ) -> Result<(), TargetError> {
+        let request = VolumeCreateRequest {
+            name: Some(name.to_owned()),
+            labels: Some(labels),
+            ..VolumeCreateRequest::default()
+        };
+        let made = self.engine.docker.create_volume(request).await;
+        let made = made.map_err(|error| fault(format!("create volume `{name}`"), error))?;
+        if self.names.own(&made.labels) {
+            Ok(())
+        } else {
+            Err(taken("volume", name))
+        }
+    }
+
+    /// A volume that holds nothing of the user's.
+    pub(crate) async fn plumbing(&self, name: &str) -> Result<(), TargetError> {
+        self.volume(name, self.names.labels(Role::Plumbing)).await
+    }
+
+    /// Whether there is such a volume.
+    pub(crate) async fn has_volume(&self, name: &str) -> Result<bool, TargetError> {
+        match self.engine.docker.inspect_volume(name).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_missing(&error) => Ok(false),
+            Err(error) => Err(fault(format!("look at volume `{name}`"), error)),
+        }
+    }
+
+    /// Puts files into a folder of a container: name, mode, owner, content.
+    pub(crate) async fn upload(
+        &self,
+        container: &str,
+        folder: &str,
+        files: &[(String, u32, u32, Vec<u8>)],
+    ) -> Result<(), TargetError> {
+        let mut tar = tar::Builder::new(Vec::new());
+        let packed = files.iter().try_for_each(|(name, mode, owner, content)| {
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(*mode);
+            header.set_uid((*owner).into());
+            header.set_gid((*owner).into());
+            header.set_size(content.len() as u64);
+            tar.append_data(&mut header, name, content.as_slice())
+        });
+        let action = || format!("hand files to container `{container}`");
+        let archive = packed
+            .and_then(|()| tar.into_inner())
+            .map_err(|error| TargetError::refused(PROVIDER, action(), error))?;
+        let options = UploadToContainerOptions {
+            path: folder.to_owned(),
+            ..UploadToContainerOptions::default()
+        };
+        let body = bollard::body_full(archive.into());
+        self.engine
+            .docker
+            .upload_to_container(container, Some(options), body)
+            .await
+            .map_err(|error| fault(action(), error))
+    }
+
+    /// Instances that are about to stop.
+    pub(crate) fn leaving(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeSet<String>> {
+        lock(&self.leaving)
+    }
+}
+
+/// A mutex that a panic elsewhere does not take from us.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Somebody else's object has a name of ours.
+pub(crate) fn taken(what: &str, name: &str) -> TargetError {
+    TargetError::refused(
+        PROVIDER,
+        format!("create {what} `{name}`"),
+        format!("a {what} of that name is there and does not carry our labels"),
+    )
+    .with_code("docker::name-taken")
+    .with_help(format!(
+        "rename or remove it, `docker {what} rm {name}`, or give the project another name"
+    ))
+}
+
+/// A container's labels.
+pub(crate) fn labels(seen: &ContainerInspectResponse) -> Option<&HashMap<String, String>> {
+    seen.config.as_ref()?.labels.as_ref()
+}
+
+/// One of a container's labels.
+pub(crate) fn label<'a>(seen: &'a ContainerInspectResponse, name: &str) -> Option<&'a str> {
+    labels(seen)?.get(name).map(String::as_str)
+}
+
+/// A container's name.
+pub(crate) fn name(seen: &ContainerInspectResponse) -> &str {
+    let name = seen.name.as_deref().unwrap_or_default();
+    name.strip_prefix('/').unwrap_or(name)
+}
+
+/// Whether a container runs.
+pub(crate) fn is_running(seen: &ContainerInspectResponse) -> bool {
+    seen.state.as_ref().and_then(|state| state.running) == Some(true)
+}

@@ -1,0 +1,158 @@
+//! An engine on another machine, over `ssh`: each connection is `docker system dial-stdio` there, as Docker's own client does it.
+
+use std::io;
+use std::pin::Pin;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bollard::errors::Error;
+use bollard::{BollardRequest, Docker};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use crate::engine::OLDEST;
+
+/// The two ends of a program's pipes as one connection; the program ends with it.
+struct Pipes {
+    _child: Child,
+    input: ChildStdin,
+    output: ChildStdout,
+}
+
+impl AsyncRead for Pipes {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.output).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Pipes {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.input).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.input).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.input).poll_shutdown(context)
+    }
+}
+
+/// The arguments of `ssh` for an address such as `ssh://me@host:2222`.
+fn arguments(place: &str) -> Result<Vec<String>, &'static str> {
+    let address = place.strip_prefix("ssh://").unwrap_or(place);
+    let address = address.split('/').next().unwrap_or_default();
+    let (destination, port) = match address.rsplit_once(':') {
+        Some((destination, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => {
+            (destination, Some(port))
+        }
+        _ => (address, None),
+    };
+    if destination.is_empty() || destination.starts_with('-') {
+        return Err("it names no machine");
+    }
+    let mut arguments = vec!["-T".to_owned()];
+    if let Some(port) = port {
+        arguments.extend(["-p".to_owned(), port.to_owned()]);
+    }
+    // Nobody is there to be asked, and one connection to the machine carries all of ours.
+    for option in [
+        "BatchMode=yes",
+        "ConnectTimeout=30",
+        "ControlMaster=auto",
+        "ControlPath=~/.ssh/platform-%C",
+        "ControlPersist=30",
+    ] {
+        arguments.extend(["-o".to_owned(), option.to_owned()]);
+    }
+    let rest = ["--", destination, "docker", "system", "dial-stdio"];
+    arguments.extend(rest.map(str::to_owned));
+    Ok(arguments)
+}
+
+/// Prepares connections through `ssh`.
+///
+/// # Errors
+///
+/// If the address names no machine.
+pub(crate) fn connect(
+    place: &str,
+    patience_seconds: u64,
+) -> Result<Docker, Box<dyn std::error::Error + Send + Sync>> {
+    let arguments = Arc::new(arguments(place)?);
+    let transport = move |request: BollardRequest| {
+        let arguments = Arc::clone(&arguments);
+        async move {
+            let mut child = Command::new("ssh")
+                .args(arguments.iter())
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .kill_on_drop(true)
+                .spawn()?;
+            let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+                return Err(Error::from(io::Error::other(
+                    "the pipes of `ssh` are missing",
+                )));
+            };
+            let pipes = TokioIo::new(Pipes {
+                _child: child,
+                input,
+                output,
+            });
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(pipes).await?;
+            tokio::spawn(async move {
+                let _ = connection.with_upgrades().await;
+            });
+            let (mut head, body) = request.into_parts();
+            // The engine wants a path alone.
+            let path = head
+                .uri
+                .path_and_query()
+                .map_or("/", |path| path.as_str())
+                .to_owned();
+            head.uri = path.parse().map_err(http::Error::from)?;
+            head.headers
+                .insert("host", http::HeaderValue::from_static("docker"));
+            let request = hyper::Request::from_parts(head, body);
+            Ok(sender.send_request(request).await?)
+        }
+    };
+    let client = Docker::connect_with_custom_transport(
+        transport,
+        Some("http://docker"),
+        patience_seconds,
+        &OLDEST,
+    )?;
+    Ok(client)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_becomes_arguments_and_never_an_option() {
+        let joined = |place| arguments(place).map(|words| words.join(" "));
+        let port = joined("ssh://me@host:2222").unwrap();
+        assert!(port.starts_with("-T -p 2222 "), "{port}");
+        assert!(
+            port.ends_with("-- me@host docker system dial-stdio"),
+            "{port}"
+        );
+        assert!(joined("ssh://host").unwrap().contains("-- host docker"));
+        assert!(joined("ssh://-oProxyCommand=x").is_err());
+        assert!(joined("ssh://").is_err());
+    }
+}

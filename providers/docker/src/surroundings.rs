@@ -1,0 +1,223 @@
+//! What an instance finds around itself: its command, its variables, what is handed to it in secret.
+
+use std::collections::BTreeMap;
+
+use platform_blueprint::{SecretForm, expand, folder_variable, references};
+use platform_decide::group::GroupSpec;
+use platform_port::SecretValues;
+
+use crate::inside::{Handed, SECRETS};
+use crate::names::Names;
+
+/// Where a need is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// For everybody to see.
+    Plain(String),
+    /// With credentials.
+    Secret(String),
+    /// In a folder of a volume: volume, path, URL.
+    Folder(String, String, String),
+}
+
+/// What an instance's surroundings are made of.
+pub(crate) struct Inputs<'a> {
+    pub(crate) names: &'a Names,
+    pub(crate) group: &'a GroupSpec,
+    /// The instance's name.
+    pub(crate) instance: &'a str,
+    /// Where needs are reached, by variable.
+    pub(crate) needs: BTreeMap<String, Address>,
+    pub(crate) secrets: &'a SecretValues,
+    /// What the image runs by itself.
+    pub(crate) image_command: &'a [String],
+}
+
+/// What an instance runs and finds. Holds secrets; never printed.
+#[derive(Default)]
+pub(crate) struct Surroundings {
+    /// Program and arguments. References to what is secret are replaced inside.
+    pub(crate) command: Vec<String>,
+    /// Variables that anybody may see.
+    pub(crate) variables: BTreeMap<String, String>,
+    /// What only the instance sees.
+    pub(crate) handed: Handed,
+    /// Volumes and where they are found.
+    pub(crate) folders: Vec<(String, String)>,
+    /// The folder it runs in, where that is not the image's.
+    pub(crate) folder: Option<String>,
+}
+
+impl Surroundings {
+    /// Whether anything is handed over in secret.
+    pub(crate) fn is_handed(&self) -> bool {
+        !self.handed.variables.is_empty() || !self.handed.files.is_empty()
+    }
+}
+
+/// Makes an instance's surroundings.
+///
+/// # Errors
+///
+/// The reason in words, such as a secret whose value is not known.
+pub(crate) fn surroundings(inputs: &Inputs<'_>) -> Result<Surroundings, String> {
+    let service = &inputs.group.spec.service;
+    let id = &inputs.group.id;
+    let mut own = Surroundings {
+        folder: service
+            .folder
+            .clone()
+            .filter(|folder| folder.starts_with('/')),
+        ..Surroundings::default()
+    };
+    let mut plain = |name: &str, value: String| own.variables.insert(name.to_owned(), value);
+    plain("HOST", "0.0.0.0".to_owned());
+    if let Some(port) = service.port {
+        plain("PORT", port.to_string());
+    }
+    plain("PLATFORM_SERVICE", id.service.to_string());
+    plain("PLATFORM_RELEASE", id.version.to_string());
+    plain("PLATFORM_INSTANCE", inputs.instance.to_owned());
+    plain("PLATFORM_ENVIRONMENT", inputs.names.environment.to_string());
+    plain("PLATFORM_PROJECT", inputs.names.project.to_string());
+    for volume in &service.volumes {
+        plain(&folder_variable(volume.name.as_str()), volume.path.clone());
+    }
+    for (name, address) in &inputs.needs {
+        match address {
+            Address::Plain(url) => {
+                own.variables.insert(name.clone(), url.clone());
+            }
+            Address::Secret(url) => {
+                own.handed.variables.insert(name.clone(), url.clone());
+            }
+            Address::Folder(volume, path, url) => {
+                own.variables.insert(name.clone(), url.clone());
+                own.folders.push((volume.clone(), path.clone()));
+            }
+        }
+    }
+    let mut declared = Vec::new();
+    for (name, value) in &service.env {
+        if let Some(text) = value.text() {
+            let known = |name: &str| {
+                let handed = &own.handed.variables;
+                own.variables
+                    .get(name)
+                    .or_else(|| handed.get(name))
+                    .cloned()
+            };
+            // What is made of something secret is secret.
+            let is_secret = references(&text).any(|name| own.handed.variables.contains_key(name));
+            let text = expand(&text, known).into_owned();
+            declared.push((name.clone(), text, is_secret));
+        } else if let Some(asked) = value.secret() {
+            let secret = inputs
+                .secrets
+                .get(&asked.secret)
+                .ok_or_else(|| format!("the value of secret `{}` is not known", asked.secret))?;
+            match asked.handed_as {
+                SecretForm::Env => {
+                    declared.push((name.clone(), secret.reveal().to_owned(), true));
+                }
+                SecretForm::File => {
+                    declared.push((name.clone(), format!("{SECRETS}/{name}"), false));
+                    let files = &mut own.handed.files;
+                    files.insert(name.clone(), secret.reveal().to_owned());
+                }
+            }
+        }
+    }
+    for (name, value, is_secret) in declared {
+        if is_secret {
+            own.variables.remove(&name);
+            own.handed.variables.insert(name, value);
+        } else {
+            own.handed.variables.remove(&name);
+            own.variables.insert(name, value);
+        }
+    }
+    let command = if service.command.is_empty() {
+        inputs.image_command
+    } else {
+        &service.command
+    };
+    if command.is_empty() {
+        return Err("it has no command, and neither has its image".to_owned());
+    }
+    own.command = command
+        .iter()
+        .chain(&service.args)
+        .map(|word| {
+            let known = |name: &str| own.variables.get(name).cloned();
+            expand(word, known).into_owned()
+        })
+        .collect();
+    Ok(own)
+}
+
+#[cfg(test)]
+mod tests {
+    use platform_blueprint::Service;
+    use platform_decide::digest::Digest;
+    use platform_decide::group::{Artifact, Place, ServiceSpec};
+    use platform_port::SecretValue;
+
+    use super::*;
+
+    #[test]
+    fn what_is_secret_is_seen_by_the_instance_alone() {
+        let service: Service = serde_json::from_value(serde_json::json!({
+            "port": 8080,
+            "command": ["orders", "--port=${PORT}", "--database=${DB_URL}"],
+            "env": {
+                "LOG": "info",
+                "TOKEN": { "secret": "token" },
+                "KEY": { "secret": "token", "as": "file" },
+                "POOL": "${DB_URL}?pool=2",
+            },
+        }))
+        .unwrap();
+        let spec = ServiceSpec {
+            service,
+            artifact: Artifact {
+                key: Digest::of(b"x"),
+                place: Place::Installed,
+            },
+            needs: Vec::new(),
+            secrets: BTreeMap::new(),
+        };
+        let group = GroupSpec {
+            id: "orders@r1".parse().unwrap(),
+            replicas: 1,
+            digest: spec.digest(),
+            spec,
+        };
+        let names = Names {
+            project: "shop".parse().unwrap(),
+            environment: "docker".parse().unwrap(),
+        };
+        let secrets = SecretValues::from([("token".parse().unwrap(), SecretValue::new("hunter2"))]);
+        let url = "postgres://app:hunter2@db/app".to_owned();
+        let made = surroundings(&Inputs {
+            names: &names,
+            group: &group,
+            instance: "orders@r1.1",
+            needs: BTreeMap::from([("DB_URL".to_owned(), Address::Secret(url))]),
+            secrets: &secrets,
+            image_command: &[],
+        })
+        .map_err(|_| "refused")
+        .unwrap();
+        assert_eq!(
+            made.command,
+            ["orders", "--port=8080", "--database=${DB_URL}"]
+        );
+        let shown = format!("{:?} {:?}", made.variables, made.command);
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert_eq!(made.variables["KEY"], "/run/secrets/KEY");
+        let handed: Vec<&str> = made.handed.variables.keys().map(String::as_str).collect();
+        assert_eq!(handed, ["DB_URL", "POOL", "TOKEN"]);
+        assert_eq!(made.handed.files["KEY"], "hunter2");
+    }
+}

@@ -1,0 +1,380 @@
+//! The target as the command line holds it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bollard::query_parameters::EventsOptions;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use platform_blueprint::{DockerSettings, EnvironmentName, Gateway, ProjectName, ResourceName};
+use platform_decide::desired::{Desired, DesiredResource};
+use platform_decide::group::{GroupId, GroupSpec};
+use platform_decide::observed::Observed;
+use platform_decide::traffic::Traffic;
+use platform_port::{
+    Attachment, ExecRequest, Finding, LaneTally, LogLine, LogQuery, SecretValues, Store, Tallies,
+    Target, TargetError, TargetInfo,
+};
+
+use crate::PROVIDER;
+use crate::engine::{self, Engine, fault, is_conflict, is_missing, unless};
+use crate::inside::{Answer, Ask, GatewayAsk};
+use crate::keeper::{Reach, unexpected};
+use crate::names::{KEEP, Names, RESOURCE, ROLE, Role};
+use crate::observe;
+use crate::resource::unserved;
+use crate::site::{Site, label, name};
+use crate::store::KeeperStore;
+
+/// How often the gateway's word is asked for while nothing happens on the engine.
+const LOOK_EVERY: Duration = Duration::from_millis(150);
+
+/// What a target is made with.
+#[derive(Debug, Clone)]
+pub struct TargetOptions {
+    /// The project.
+    pub project: ProjectName,
+    /// The environment.
+    pub environment: EnvironmentName,
+    /// The engine, as the environment has it.
+    pub settings: DockerSettings,
+    /// The folder of the blueprint, absolute.
+    pub root: PathBuf,
+    /// The gateway's settings: where it is published before it is given routes.
+    pub gateway: Gateway,
+    /// The program that runs as gateway and keeper; this very one unless given.
+    pub program: Option<PathBuf>,
+}
+
+/// One environment of one project as containers of an engine.
+pub struct DockerTarget {
+    site: Arc<Site>,
+    store: KeeperStore,
+}
+
+impl DockerTarget {
+    /// Makes a target. Touches nothing and asks nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the engine's address cannot be used.
+    pub fn new(options: TargetOptions) -> Result<Self, TargetError> {
+        let program = options
+            .program
+            .or_else(|| std::env::current_exe().ok())
+            .unwrap_or_else(|| "/proc/self/exe".into());
+        let engine = Engine::connect(&options.settings)?;
+        let names = Names {
+            project: options.project,
+            environment: options.environment,
+        };
+        let site = Arc::new(Site::new(
+            engine,
+            names,
+            options.settings,
+            options.root,
+            options.gateway,
+            program,
+        ));
+        Ok(Self {
+            store: KeeperStore::new(Arc::clone(&site)),
+            site,
+        })
+    }
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+impl Site {
+    /// Looks at everything of the environment's.
+    pub(crate) async fn observe(&self) -> Result<Observed, TargetError> {
+        Box::pin(self.look()).await
+    }
+
+    async fn look(&self) -> Result<Observed, TargetError> {
+        let listed = self.containers().await?;
+        let role = |one: &bollard::models::ContainerSummary, role: Role| {
+            let labels = one.labels.as_ref();
+            labels.and_then(|own| own.get(ROLE)).map(String::as_str) == Some(role.as_str())
+        };
+        let has_keeper = listed.iter().any(|one| role(one, Role::Keeper));
+        let network = self
+            .network()
+            .await?
+            .unwrap_or_else(|| crate::network::Network {
+                name: String::new(),
+                subnet: None,
+            });
+        let found = self.found(&network.name).await?;
+        let gateway_runs = listed.iter().any(|one| role(one, Role::Gateway));
+        let heard = if gateway_runs {
+            self.hear().await?
+        } else {
+            None
+        };
+        let mut resources = BTreeMap::new();
+        let mut routed = crate::gateway::Routed::default();
+        if has_keeper {
+            resources = unserved(&self.wanted(Reach::IfRunning).await?);
+            routed = self.routed(Reach::IfRunning).await?;
+        }
+        for one in listed.iter().filter(|one| role(one, Role::Resource)) {
+            let Some(seen) = self.inspect(one.id.as_deref().unwrap_or_default()).await? else {
+                continue;
+            };
+            let engine = label(&seen, KEEP).unwrap_or_default().to_owned();
+            let own: Option<ResourceName> =
+                label(&seen, RESOURCE).and_then(|name| name.parse().ok());
+            if let Some(own) = own {
+                let address = name(&seen).to_owned();
+                resources
+                    .extend(observe::resource(&seen, &engine, address).map(|seen| (own, seen)));
+            }
+        }
+        let leaving = self.leaving().clone();
+        let tallies = heard.as_ref().map(|heard| &heard.tallies);
+        Ok(Observed {
+            groups: observe::groups(&found, &leaving, tallies, now()),
+            resources,
+            gateway: gateway_runs.then(|| {
+                crate::routing::seen(&network, &routed, &found, heard.as_ref(), &self.published)
+            }),
+        })
+    }
+
+    /// Removes every container but the keeper.
+    async fn clear(&self) -> Result<(), TargetError> {
+        // The gateway goes last, so that what is under way is answered.
+        let listed = self.containers().await?;
+        let of = |wanted: Role| {
+            listed
+                .iter()
+                .filter(move |one| {
+                    let labels = one.labels.as_ref();
+                    labels.and_then(|own| own.get(ROLE)).map(String::as_str)
+                        == Some(wanted.as_str())
+                })
+                .filter_map(|one| one.id.clone())
+        };
+        let gateway: Vec<String> = of(Role::Gateway).collect();
+        for id in gateway {
+            self.remove(&id, Some(30)).await?;
+        }
+        let services = of(Role::Service).map(|id| async move { self.remove_gently(&id).await });
+        futures::future::try_join_all(services).await?;
+        let others = of(Role::Resource).chain(of(Role::Plumbing));
+        let others = others.map(|id| async move { self.remove(&id, Some(60)).await });
+        futures::future::try_join_all(others).await?;
+        Ok(())
+    }
+
+    /// Stops a container within its own grace period and removes it.
+    async fn remove_gently(&self, id: &str) -> Result<(), TargetError> {
+        let seen = self.inspect(id).await?;
+        let grace = seen
+            .as_ref()
+            .and_then(|seen| seen.config.as_ref()?.stop_timeout)
+            .and_then(|seconds| i32::try_from(seconds).ok());
+        self.remove(id, Some(grace.unwrap_or(10))).await
+    }
+
+    /// Removes everything that carries the environment's labels.
+    async fn destroy(&self, remove_data: bool) -> Result<(), TargetError> {
+        self.clear().await?;
+        self.hang_up().await;
+        for one in self.containers().await? {
+            self.remove(one.id.as_deref().unwrap_or_default(), None)
+                .await?;
+        }
+        let docker = &self.engine.docker;
+        let options = bollard::query_parameters::ListVolumesOptions {
+            filters: Some(self.names.filter()),
+        };
+        let listed = docker.list_volumes(Some(options)).await;
+        let listed = listed.map_err(|error| fault("look at the volumes", error))?;
+        for volume in listed.volumes.unwrap_or_default() {
+            let is_data = volume.labels.get(ROLE).map(String::as_str) == Some(Role::Data.as_str());
+            if remove_data || !is_data {
+                self.remove_volume(&volume.name).await?;
+            }
+        }
+        let options = bollard::query_parameters::ListNetworksOptions {
+            filters: Some(self.names.filter()),
+        };
+        let networks = docker.list_networks(Some(options)).await;
+        for network in networks.map_err(|error| fault("look at the networks", error))? {
+            let id = network.id.unwrap_or_default();
+            let removed = docker.remove_network(&id).await;
+            unless(|error| is_missing(error) || is_conflict(error), removed)
+                .map_err(|error| fault("remove the network", error))?;
+        }
+        crate::site::lock(&self.credentials).clear();
+        Ok(())
+    }
+
+    /// Returns when something happened on the engine, or after `at_most`.
+    async fn changed(&self, at_most: Duration) {
+        let mut filters = self.names.filter();
+        filters.insert("type".to_owned(), vec!["container".to_owned()]);
+        let options = EventsOptions {
+            filters: Some(filters),
+            ..EventsOptions::default()
+        };
+        let mut events = self.engine.docker.events(Some(options));
+        let heard = async {
+            loop {
+                match events.next().await {
+                    // Health checks and commands of ours come and go all the time.
+                    Some(Ok(event)) => {
+                        let action = event.action.unwrap_or_default();
+                        if !action.starts_with("exec_") {
+                            return;
+                        }
+                    }
+                    Some(Err(_)) | None => std::future::pending::<()>().await,
+                }
+            }
+        };
+        // Readiness is the gateway's word, which makes no event.
+        let _ = tokio::time::timeout(at_most.min(LOOK_EVERY), heard).await;
+    }
+}
+
+#[async_trait]
+impl Target for DockerTarget {
+    fn info(&self) -> TargetInfo {
+        TargetInfo {
+            provider: PROVIDER.to_owned(),
+            place: self.site.engine.place.clone(),
+            version: None,
+        }
+    }
+
+    async fn preflight(&self, desired: &Desired) -> Result<Vec<Finding>, TargetError> {
+        self.site.preflight(desired).await
+    }
+
+    async fn doctor(&self) -> Vec<Finding> {
+        self.site.doctor().await
+    }
+
+    async fn observe(&self) -> Result<Observed, TargetError> {
+        self.site.observe().await
+    }
+
+    async fn changed(&self, at_most: Duration) {
+        self.site.changed(at_most).await;
+    }
+
+    async fn ensure_resource(
+        &self,
+        name: &ResourceName,
+        resource: &DesiredResource,
+    ) -> Result<(), TargetError> {
+        self.site.ensure_resource(name, resource).await
+    }
+
+    async fn remove_resource(
+        &self,
+        name: &ResourceName,
+        remove_data: bool,
+    ) -> Result<(), TargetError> {
+        self.site.remove_resource(name, remove_data).await
+    }
+
+    async fn ensure_gateway(&self) -> Result<(), TargetError> {
+        self.site.ensure_gateway().await
+    }
+
+    async fn route(&self, traffic: &Traffic, secrets: &SecretValues) -> Result<(), TargetError> {
+        self.site.route(traffic, secrets).await
+    }
+
+    async fn ensure_group(
+        &self,
+        group: &GroupSpec,
+        secrets: &SecretValues,
+    ) -> Result<(), TargetError> {
+        self.site
+            .ensure_group(group, secrets)
+            .await
+            .map_err(|error| error.about(group.id.clone()))
+    }
+
+    async fn remove_group(&self, group: &GroupId) -> Result<(), TargetError> {
+        self.site
+            .remove_group(group)
+            .await
+            .map_err(|error| error.about(group.clone()))
+    }
+
+    async fn stop(&self) -> Result<(), TargetError> {
+        self.site.clear().await
+    }
+
+    async fn destroy(&self, remove_data: bool) -> Result<(), TargetError> {
+        self.site.destroy(remove_data).await
+    }
+
+    async fn tallies(&self) -> Result<Tallies, TargetError> {
+        let ask = Ask::Gateway(GatewayAsk::Tallies);
+        let counted = match self.site.ask(ask, Reach::IfRunning).await? {
+            Some(Answer::Tallies(counted)) => *counted,
+            other => {
+                let error = unexpected("read the gateway's counts", other);
+                return Err(error.with_code("gateway::silent"));
+            }
+        };
+        let mut lanes = BTreeMap::new();
+        for (service, own) in &counted.services {
+            for (lane, tally) in &own.versions {
+                if let Ok(id) = format!("{service}@{lane}").parse::<GroupId>() {
+                    let seen = LaneTally {
+                        requests: tally.total,
+                        bad: tally.bad,
+                        slow: tally.slow,
+                        time_micros: tally.latency_sum_micros,
+                        p99_micros: tally.latency_quantile_micros(0.99),
+                    };
+                    lanes.insert(id, seen);
+                }
+            }
+        }
+        Ok(Tallies {
+            epoch: counted.epoch,
+            lanes,
+        })
+    }
+
+    async fn logs(
+        &self,
+        query: &LogQuery,
+    ) -> Result<BoxStream<'static, Result<LogLine, TargetError>>, TargetError> {
+        self.site.logs(query).await
+    }
+
+    async fn exec(&self, request: &ExecRequest) -> Result<Attachment, TargetError> {
+        self.site.exec(request).await
+    }
+
+    async fn connect(&self, name: &str, port: Option<u16>) -> Result<Attachment, TargetError> {
+        self.site.connect(name, port).await
+    }
+
+    fn store(&self) -> &dyn Store {
+        &self.store
+    }
+}
+
+/// The address of the engine of some settings, for people.
+pub fn engine_place(settings: &DockerSettings) -> String {
+    engine::place(settings)
+}

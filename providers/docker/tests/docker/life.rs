@@ -1,0 +1,226 @@
+//! An instance's life on an engine: hardened, handed its secrets, found again after whatever happens to it.
+
+use platform_blueprint::{ByteSize, Limits, ServiceKind};
+use platform_decide::observed::InstanceState;
+use platform_port::{LogQuery, SecretValue, SecretValues, Target};
+
+use futures::StreamExt;
+
+use crate::world::{World, docker, end};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_is_hardened_and_its_secrets_are_its_own() {
+    let Some(world) = World::new("hard") else {
+        return;
+    };
+    let mut service = World::service(&["say=hello"]);
+    service.limits = Limits {
+        memory: Some(ByteSize::from_mib(64)),
+        ..Limits::default()
+    };
+    service.env = serde_json::from_value(serde_json::json!({
+        "TOKEN": { "secret": "token" },
+        "KEY": { "secret": "token", "as": "file" },
+        "PLAIN": "port ${PORT}",
+    }))
+    .expect("variables");
+    let mut orders = world.group("orders@r1", 1, service);
+    orders.spec.secrets = [("token".parse().expect("a name"), 1)].into();
+    let secrets = SecretValues::from([(
+        "token".parse().expect("a name"),
+        SecretValue::new("hunter2"),
+    )]);
+    world.front(&orders.id).await;
+    let started = world.target.ensure_group(&orders, &secrets).await;
+    started.expect("a group");
+    world.until_ready(&orders).await;
+
+    assert_eq!(world.ask("/env/TOKEN").await, (200, "hunter2".to_owned()));
+    assert_eq!(world.ask("/env/KEY").await.1, "/run/secrets/KEY");
+    assert_eq!(world.ask("/file/run/secrets/KEY").await.1, "hunter2");
+    assert_eq!(world.ask("/env/PLAIN").await.1, "port 8080");
+    assert!(world.ask("/write/app/x").await.1.contains("Read-only"));
+    assert!(world.ask("/write/run/handed/x").await.1.contains("denied"));
+    let name = world.container("orders-r1-1");
+    let inspected = docker(&["inspect", &name]);
+    assert!(!inspected.contains("hunter2"), "a secret is shown");
+    let seen: serde_json::Value = serde_json::from_str(&inspected).expect("JSON");
+    let host = &seen[0]["HostConfig"];
+    assert_eq!(host["ReadonlyRootfs"], true);
+    assert_eq!(host["CapDrop"], serde_json::json!(["ALL"]));
+    assert_eq!(host["Memory"], 64 << 20);
+    assert_eq!(host["RestartPolicy"]["Name"], "unless-stopped");
+    assert_eq!(seen[0]["Config"]["User"], "65532:65532");
+    let mounted = docker(&[
+        "exec",
+        &name,
+        "/app/program",
+        "service",
+        "say=x",
+        "exit-after=0",
+    ]);
+    assert_eq!(mounted, "x");
+    let status = world.ask("/file/proc/1/status").await.1;
+    for none in ["CapEff:\t0000000000000000", "NoNewPrivs:\t1"] {
+        assert!(status.contains(none), "{none} in {status}");
+    }
+
+    // It comes back with its secrets and its address, with nobody of ours there.
+    let address = |seen: &platform_decide::observed::GroupSeen| seen.instances[0].address.clone();
+    let before = address(&world.until_ready(&orders).await);
+    docker(&["restart", "-t", "1", &name]);
+    let after = address(&world.until_ready(&orders).await);
+    assert_eq!(before, after);
+    assert_eq!(world.ask("/env/TOKEN").await, (200, "hunter2".to_owned()));
+    let query = LogQuery {
+        services: vec!["orders".parse().expect("a name")],
+        ..LogQuery::default()
+    };
+    let lines = world.target.logs(&query).await.expect("logs");
+    let lines: Vec<String> = lines.map(|line| line.expect("a line").text).collect().await;
+    assert_eq!(lines, ["hello", "hello"]);
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_happens_to_an_instance_is_seen_and_mended() {
+    let Some(world) = World::new("mend") else {
+        return;
+    };
+    let orders = world.group("orders@r1", 2, World::service(&[]));
+    world.front(&orders.id).await;
+    world.ensure(&orders).await;
+    world.until_ready(&orders).await;
+    let (first, second) = (
+        world.container("orders-r1-1"),
+        world.container("orders-r1-2"),
+    );
+
+    // It dies: the engine starts it again.
+    end(&first);
+    world
+        .until("a restart", |seen| {
+            seen.groups.values().any(|group| group.restarts() == 1)
+        })
+        .await;
+    world.until_ready(&orders).await;
+
+    // Paused: it is told, gets no requests, and is woken.
+    docker(&["pause", &first]);
+    let paused = world.until_state(&orders, InstanceState::Unready).await;
+    assert_eq!(paused.reason.as_deref(), Some("it is paused"));
+    world.ensure(&orders).await;
+    world.until_ready(&orders).await;
+
+    // Removed by hand: one is missing, and comes again.
+    docker(&["rm", "-f", &second]);
+    let seen = world.target.observe().await.expect("a look");
+    assert_eq!(seen.groups[&orders.id].replicas, 1);
+    world.ensure(&orders).await;
+    world.until_ready(&orders).await;
+
+    // Changed by hand: the group is not what was asked for, until it is replaced.
+    docker(&["update", "--memory", "32m", "--memory-swap", "64m", &first]);
+    let seen = world.target.observe().await.expect("a look");
+    let group = &seen.groups[&orders.id];
+    assert_ne!(group.digest, orders.digest);
+    let reason = group.instances[0].reason.clone().unwrap_or_default();
+    assert!(reason.contains("memory limit"), "{reason}");
+    world.ensure(&orders).await;
+    world.until_ready(&orders).await;
+
+    // Its network taken away by hand.
+    let network = format!("{}_docker", world.project);
+    for name in docker(&["ps", "-q", "--filter", &format!("network={network}")]).lines() {
+        docker(&["network", "disconnect", "-f", &network, name]);
+    }
+    docker(&["network", "rm", &network]);
+    let seen = world.target.observe().await.expect("a look");
+    assert_ne!(seen.groups[&orders.id].digest, orders.digest);
+    world.front(&orders.id).await;
+    world.ensure(&orders).await;
+    world.until_ready(&orders).await;
+    assert_eq!(world.ask("/").await.0, 200);
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ends_are_told_as_they_were() {
+    let Some(world) = World::new("ends") else {
+        return;
+    };
+    let mut job = World::service(&["exit-after=10:0"]);
+    job.port = None;
+    job.health.ready = None;
+    job.kind = ServiceKind::Job;
+    let done = world.group("orders@r1", 1, job.clone());
+    world.ensure(&done).await;
+    world.until_state(&done, InstanceState::Completed).await;
+    job.command = World::service(&["exit-after=10:3"]).command;
+    let failed = world.group("orders@r2", 1, job);
+    world.ensure(&failed).await;
+    let seen = world.until_state(&failed, InstanceState::Failed).await;
+    assert_eq!(seen.last_exit.as_deref(), Some("exit code 3"));
+
+    let mut crashing = World::service(&["exit-after=10:7"]);
+    crashing.restart.crash_loop = 2;
+    let crashing = world.group("orders@r3", 1, crashing);
+    world.ensure(&crashing).await;
+    let seen = world
+        .until_state(&crashing, InstanceState::CrashLooping)
+        .await;
+    assert!(seen.restarts >= 2, "{seen:?}");
+
+    let mut leaking = World::service(&["leak=200"]);
+    leaking.limits.memory = Some(ByteSize::from_mib(48));
+    leaking.restart.crash_loop = 1;
+    let leaking = world.group("orders@r4", 1, leaking);
+    world.ensure(&leaking).await;
+    world
+        .until("the kernel to end it", |seen| {
+            seen.groups.get(&leaking.id).is_some_and(|group| {
+                group
+                    .instances
+                    .iter()
+                    .any(|one| one.out_of_memory || one.restarts > 0)
+            })
+        })
+        .await;
+
+    let mut absent = World::service(&[]);
+    absent.command = vec!["/app/nothing".to_owned()];
+    let absent = world.group("orders@r5", 1, absent);
+    let error = world
+        .target
+        .ensure_group(&absent, &SecretValues::new())
+        .await
+        .expect_err("there is no such program");
+    assert!(
+        error.source.to_string().contains("/app/nothing"),
+        "{}",
+        error.source
+    );
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_foreign_container_keeps_its_name_and_its_life() {
+    let Some(world) = World::new("foreign") else {
+        return;
+    };
+    let name = world.container("gateway");
+    docker(&["create", "--name", &name, "debian:bookworm-slim", "true"]);
+    let error = world
+        .target
+        .ensure_gateway()
+        .await
+        .expect_err("the name is taken");
+    assert_eq!(error.code, "docker::name-taken");
+    world.target.destroy(true).await.expect("a destroy");
+    assert_eq!(
+        docker(&["inspect", "-f", "{{.State.Status}}", &name]),
+        "created"
+    );
+    docker(&["rm", &name]);
+    world.down().await;
+}
