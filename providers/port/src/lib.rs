@@ -5,12 +5,14 @@
 //! releases, locks and history without a service of ours.
 
 pub mod error;
+pub mod images;
 pub mod logs;
 pub mod secrets;
 pub mod store;
 pub mod target;
 
 pub use error::{Retry, TargetError};
+pub use images::{DockerfileRequest, ImageEngine};
 pub use logs::{LogLine, LogQuery, Stream};
 pub use secrets::{SecretValue, SecretValues};
 pub use store::{Document, Store, StoreError, Version};
