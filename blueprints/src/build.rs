@@ -45,6 +45,9 @@ pub struct CargoBuild {
     pub inputs: Vec<String>,
     /// The folder of the workspace, relative to the blueprint.
     pub folder: String,
+    /// What its image holds besides the program.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub image_with: Vec<ImageContent>,
 }
 
 /// Any command that leaves something behind.
@@ -59,6 +62,9 @@ pub struct CommandBuild {
     pub inputs: Vec<String>,
     /// The folder it runs in, relative to the blueprint.
     pub folder: String,
+    /// What its image holds besides the program.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub image_with: Vec<ImageContent>,
 }
 
 /// An image made from a Dockerfile.
@@ -83,6 +89,21 @@ pub struct ProgramBuild {
     pub program: String,
     /// Files and folders it needs beside it.
     pub with: Vec<String>,
+    /// What its image holds besides the program.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub image_with: Vec<ImageContent>,
+}
+
+/// What an image can hold besides its program.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageContent {
+    /// Certificates of the usual authorities, for calls over TLS.
+    Certificates,
+    /// The time zones of the world.
+    TimeZones,
 }
 
 /// An image given by reference.
@@ -131,6 +152,9 @@ struct BuildKeys {
     with: Option<OneOrMany>,
     /// An image given by reference.
     image: Option<ImageReference>,
+    /// With `cargo`, `command` and `program`, where images are made of them: what
+    /// goes in besides the program.
+    image_with: Option<Vec<ImageContent>>,
 }
 
 impl BuildKeys {
@@ -153,6 +177,7 @@ impl BuildKeys {
             ("args", self.args.is_some()),
             ("secrets", self.secrets.is_some()),
             ("with", self.with.is_some()),
+            ("image_with", self.image_with.is_some()),
         ]
         .into_iter()
         .filter_map(|(key, set)| set.then_some(key))
@@ -163,11 +188,19 @@ impl BuildKeys {
 const WAYS: [(&str, &[&str]); 5] = [
     (
         "cargo",
-        &["bin", "profile", "features", "target", "inputs", "folder"],
+        &[
+            "bin",
+            "profile",
+            "features",
+            "target",
+            "inputs",
+            "folder",
+            "image_with",
+        ],
     ),
-    ("command", &["output", "inputs", "folder"]),
+    ("command", &["output", "inputs", "folder", "image_with"]),
     ("dockerfile", &["file", "args", "target", "secrets"]),
-    ("program", &["with"]),
+    ("program", &["with", "image_with"]),
     ("image", &[]),
 ];
 
@@ -198,6 +231,7 @@ impl TryFrom<BuildKeys> for Build {
             ));
         }
         let here = || ".".to_owned();
+        let image_with = keys.image_with.unwrap_or_default();
         let many = |list: Option<OneOrMany>| list.map(Into::into).unwrap_or_default();
         Ok(if let Some(cargo) = keys.cargo {
             Self::Cargo(CargoBuild {
@@ -208,6 +242,7 @@ impl TryFrom<BuildKeys> for Build {
                 target: keys.target,
                 inputs: many(keys.inputs),
                 folder: keys.folder.unwrap_or_else(here),
+                image_with,
             })
         } else if let Some(command) = keys.command {
             Self::Command(CommandBuild {
@@ -215,6 +250,7 @@ impl TryFrom<BuildKeys> for Build {
                 output: many(keys.output),
                 inputs: many(keys.inputs),
                 folder: keys.folder.unwrap_or_else(here),
+                image_with,
             })
         } else if let Some(dockerfile) = keys.dockerfile {
             Self::Dockerfile(DockerfileBuild {
@@ -228,6 +264,7 @@ impl TryFrom<BuildKeys> for Build {
             Self::Program(ProgramBuild {
                 program,
                 with: many(keys.with),
+                image_with,
             })
         } else {
             Self::Image(ImageBuild {

@@ -33,8 +33,8 @@ mod validate;
 
 pub use blueprint::{Blueprint, Parsed};
 pub use build::{
-    BadImage, Build, CargoBuild, CommandBuild, DockerfileBuild, ImageBuild, ImageReference,
-    ProgramBuild,
+    BadImage, Build, CargoBuild, CommandBuild, DockerfileBuild, ImageBuild, ImageContent,
+    ImageReference, ProgramBuild,
 };
 pub use code::{Code, CodeDoc, codes};
 pub use digest::digest;

@@ -42,7 +42,7 @@ pub(crate) struct Asked {
 impl Asked {
     /// Finds what the blueprint asks for, without building.
     pub(crate) fn of(world: &World, resolved: &Resolved, folder: &Path) -> Result<Self, CliError> {
-        let builder = Builder::new(folder);
+        let builder = crate::images::builder(world, resolved, folder)?;
         let artifacts = builder
             .keys(&resolved.services)
             .map_err(|errors| build_failed(&errors))?;
@@ -50,7 +50,7 @@ impl Asked {
         let desired = Desired::new(resolved, &artifacts, &secrets).map_err(|m| missing(&m))?;
         let unbuilt = artifacts
             .iter()
-            .filter(|(name, artifact)| !builder.is_built(&resolved.services[*name], artifact))
+            .filter(|(name, artifact)| !builder.is_built(name, &resolved.services[*name], artifact))
             .map(|(name, _)| name.clone())
             .collect();
         Ok(Self {
@@ -87,17 +87,17 @@ impl Asked {
     }
 
     /// Whether the artifact of a spec is there to be run, whatever the sources are now.
-    pub(crate) fn is_kept(&self, spec: &ServiceSpec) -> bool {
-        self.builder.is_built(&spec.service, &spec.artifact)
+    pub(crate) fn is_kept(&self, name: &ServiceName, spec: &ServiceSpec) -> bool {
+        self.builder.is_built(name, &spec.service, &spec.artifact)
     }
 
-    /// Builds what `wanted` names; whether sources changed meanwhile, so that the plan has to be made anew.
+    /// Builds what `wanted` names; tells what of the plan that changes.
     pub(crate) async fn build(
         &mut self,
         world: &World,
         resolved: &Resolved,
         wanted: &BTreeSet<ServiceName>,
-    ) -> Result<bool, CliError> {
+    ) -> Result<Change, CliError> {
         let options = BuildOptions {
             stop: world.stop.token().clone(),
             ..BuildOptions::default()
@@ -109,17 +109,44 @@ impl Asked {
             .build(&self.services, Some(wanted), &options, &sink)
             .await
             .map_err(|errors| build_failed(&errors))?;
-        let changed = built
+        let change = built
             .iter()
-            .any(|(name, artifact)| self.artifacts.get(name) != Some(artifact));
-        if changed {
+            .map(|(name, artifact)| match self.artifacts.get(name) {
+                Some(before) if before == artifact => Change::None,
+                Some(before) if before.key == artifact.key => Change::Named,
+                // What a reference stands for was not known, and nothing of ours has changed.
+                _ if is_given(&self.services, name) => Change::Named,
+                _ => Change::Sources,
+            })
+            .max()
+            .unwrap_or_default();
+        if change > Change::None {
             self.artifacts.extend(built);
             self.desired =
                 Desired::new(resolved, &self.artifacts, &self.secrets).map_err(|m| missing(&m))?;
         }
         self.unbuilt.clear();
-        Ok(changed)
+        Ok(change)
     }
+}
+
+/// What a build changes of the plan that was made before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) enum Change {
+    /// Nothing.
+    #[default]
+    None,
+    /// Images have their names now; which they are was known.
+    Named,
+    /// Sources changed meanwhile.
+    Sources,
+}
+
+fn is_given(services: &BTreeMap<ServiceName, Service>, name: &ServiceName) -> bool {
+    let build = services
+        .get(name)
+        .and_then(|service| service.build.as_ref());
+    matches!(build, Some(platform_blueprint::Build::Image(_)))
 }
 
 /// Everyone a run needs.

@@ -8,6 +8,7 @@ mod diagnostic;
 mod error;
 mod exit;
 mod globals;
+mod images;
 mod moment;
 mod paint;
 mod project;

@@ -117,6 +117,33 @@ fn built(event: &BuildEvent) -> Line {
             }
             Line::Failed(format!("build {service}"), text)
         }
+        BuildEvent::Image {
+            service,
+            reference,
+            size,
+            took,
+        } => {
+            let mut text = format!("image {service} ({}", moment::span(*took));
+            if *size > 0 {
+                text.push_str(", ");
+                text.push_str(&moment::bytes(*size));
+            }
+            Line::Done(format!("build {service}"), format!("{text}): {reference}"))
+        }
+        BuildEvent::Pushed {
+            service,
+            reference,
+            sent,
+        } => Line::Note(format!(
+            "pushed {service} ({} sent): {reference}",
+            moment::bytes(*sent)
+        )),
+        BuildEvent::Pinned {
+            reference, digest, ..
+        } => Line::Note(format!("pinned {reference} to {digest}")),
+        BuildEvent::Unpinned { reference, why, .. } => Line::Important(format!(
+            "`{reference}` is on the engine alone and cannot be pinned: {why}"
+        )),
         BuildEvent::Uncovered { service, files } => {
             let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
             Line::Important(format!(

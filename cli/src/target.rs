@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use platform_blueprint::{Provider, Resolved};
-use platform_docker::DockerTarget;
-use platform_port::Target;
+use platform_blueprint::{DockerSettings, Provider, Resolved};
+use platform_docker::{DockerImages, DockerTarget};
+use platform_port::{ImageEngine, Target};
 use platform_process::{ProcessTarget, TargetOptions};
 
 use crate::error::CliError;
@@ -42,4 +42,13 @@ pub(crate) fn of(resolved: &Resolved, folder: &Path) -> Result<Arc<dyn Target>, 
             .help("name an environment on another provider with `-e`; `platform version` lists what is carried"))
         }
     }
+}
+
+/// The engine that builds Dockerfiles for an environment: its own, else the one that `DOCKER_HOST` names.
+pub(crate) fn image_engine(resolved: &Resolved) -> Result<Arc<dyn ImageEngine>, CliError> {
+    let settings = match &resolved.environment.provider {
+        Provider::Docker(settings) => settings.clone(),
+        _ => DockerSettings::default(),
+    };
+    Ok(Arc::new(DockerImages::new(&settings)?))
 }

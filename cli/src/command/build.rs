@@ -1,16 +1,19 @@
 //! `platform build`: artifacts, without running anything.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
-use platform_blueprint::{Service, ServiceName};
+use platform_blueprint::{Build, Resolved, Service, ServiceName};
 use platform_decide::group::{Artifact, Place};
 use platform_drive::build::{ArtifactStore, BuildEvent, BuildOptions, Builder};
 use platform_drive::events::{Event, Events};
+use platform_image::ImageStore;
 use serde_json::{Value, json};
 
 use crate::deployment::build_failed;
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::images;
 use crate::paint::Paint;
 use crate::run_events::RunEvents;
 use crate::table::{Cell, Table, Tone};
@@ -31,6 +34,18 @@ pub(crate) struct BuildArgs {
     /// Build nothing; show what would be built, and by which key
     #[arg(long, conflicts_with = "again")]
     dry_run: bool,
+
+    /// Make images, and send them to this registry, such as `ghcr.io/me`
+    #[arg(long, value_name = "REGISTRY", conflicts_with = "dry_run")]
+    push: Option<String>,
+
+    /// Look up anew which images the blueprint's references stand for, and pin them
+    #[arg(long)]
+    update_images: bool,
+
+    /// Also write each image into this folder: as an OCI layout, and as a file for `docker load`
+    #[arg(long, value_name = "DIR", conflicts_with = "dry_run")]
+    save: Option<PathBuf>,
 
     /// Afterwards remove artifacts that no release of any environment here refers to, but for the newest COUNT
     #[arg(long, value_name = "COUNT")]
@@ -107,7 +122,7 @@ pub(crate) async fn run(args: &BuildArgs, world: &World) -> Result<Exit, CliErro
         )
         .help(format!("it has {}", known.join(", "))));
     }
-    let builder = Builder::new(&world.project()?.folder);
+    let builder = builder(args, world, &resolved)?;
     let wanted: BTreeSet<ServiceName> = if args.service.is_empty() {
         services.keys().cloned().collect()
     } else {
@@ -123,9 +138,10 @@ pub(crate) async fn run(args: &BuildArgs, world: &World) -> Result<Exit, CliErro
         .map_err(|errors| build_failed(&errors))?;
     let state = |name: &ServiceName, artifact: &Artifact| {
         let service = &chosen[name];
-        match (&artifact.place, builder.is_built(service, artifact)) {
+        match (&artifact.place, builder.is_built(name, service, artifact)) {
             (Place::Installed, true) if service.build.is_none() => "installed",
-            (Place::Image { .. }, true) => "given",
+            (Place::Image { .. }, true) if is_given(service) => "given",
+            (Place::Image { .. }, false) if is_given(service) => "to pin",
             (_, true) => "unchanged",
             (_, false) => "to build",
         }
@@ -154,8 +170,16 @@ pub(crate) async fn run(args: &BuildArgs, world: &World) -> Result<Exit, CliErro
     let rows = artifacts.into_iter().map(|(service, artifact)| {
         let was = states[&service];
         let made = !args.dry_run && (was == "to build" || args.again && was == "unchanged");
+        let pinned = was == "to pin"
+            && matches!(&artifact.place, Place::Image { reference } if reference.contains('@'));
         Row {
-            state: if made { "built" } else { was },
+            state: if made {
+                "built"
+            } else if pinned {
+                "pinned"
+            } else {
+                was
+            },
             service,
             artifact,
         }
@@ -163,11 +187,83 @@ pub(crate) async fn run(args: &BuildArgs, world: &World) -> Result<Exit, CliErro
     let shown = Artifacts {
         rows: rows.collect(),
     };
+    if let (Some(folder), Some(store)) = (&args.save, builder.image_store()) {
+        save(world, &world.here.join(folder), store, &shown)?;
+    }
     if let Some(newest) = args.keep.filter(|_| !args.dry_run) {
         sweep(world, builder.store(), &shown, newest).await?;
     }
     world.view.show(&shown);
     Ok(Exit::Done)
+}
+
+fn is_given(service: &Service) -> bool {
+    matches!(service.build, Some(Build::Image(_)))
+}
+
+/// What builds the environment's artifacts: images where it runs those, or where they are asked for.
+fn builder(args: &BuildArgs, world: &World, resolved: &Resolved) -> Result<Builder, CliError> {
+    let folder = &world.project()?.folder;
+    let asked = args.push.is_some() || args.update_images || args.save.is_some();
+    let target = match images::target(world, resolved, folder)? {
+        None if asked => Some(images::any(world, resolved, folder)?),
+        target => target,
+    };
+    Ok(match target {
+        Some(mut target) => {
+            if let Some(registry) = &args.push {
+                target.registry = Some(registry.clone());
+                target.push_again = true;
+            }
+            target.look_anew = args.update_images;
+            Builder::new(folder).with_images(target)
+        }
+        None => Builder::new(folder),
+    })
+}
+
+/// Writes the images that were assembled here.
+fn save(
+    world: &World,
+    folder: &Path,
+    store: &ImageStore,
+    shown: &Artifacts,
+) -> Result<(), CliError> {
+    for row in &shown.rows {
+        let Some(built) = store
+            .built(row.artifact.key.as_str())
+            .filter(|built| store.holds(&built.id))
+        else {
+            continue;
+        };
+        let (image, attachments) = store
+            .image(&built)
+            .map_err(|error| images::failed(&error))?;
+        let layout = folder.join(row.service.as_str());
+        image
+            .write_layout(Some(row.service.as_str()), &attachments, &layout)
+            .map_err(|error| images::failed(&error))?;
+        let archive = folder.join(format!("{}.tar", row.service));
+        let file = std::fs::File::create(&archive).map_err(|error| {
+            let path = world.shown(&archive);
+            CliError::new("image::file", format!("cannot write `{path}`")).because(&error)
+        })?;
+        image
+            .write_archive(
+                Some(
+                    &place(&row.artifact)
+                        .replace('@', ":")
+                        .replace(":sha256:", ":sha256-"),
+                ),
+                std::io::BufWriter::new(file),
+            )
+            .map_err(|error| images::failed(&error))?;
+    }
+    let path = world.shown(folder);
+    world
+        .view
+        .tell(&Told::note(format!("images are in {path}")));
+    Ok(())
 }
 
 /// Removes artifacts that nothing refers to: neither a release of an environment here nor what was just built.
@@ -199,6 +295,16 @@ async fn sweep(
     let gone = store
         .gc(&referred_to, newest)
         .map_err(|error| build_failed(&error.into()))?;
+    let image_store = ImageStore::new(project.folder.join(".platform/images"));
+    let kept: BTreeSet<String> = store
+        .all()
+        .into_iter()
+        .map(|(key, _)| key.to_string())
+        .collect();
+    let referred: BTreeSet<String> = referred_to.iter().map(ToString::to_string).collect();
+    image_store
+        .gc(|key| kept.contains(key) || referred.contains(key))
+        .map_err(|error| images::failed(&error))?;
     if gone > 0 {
         world
             .view

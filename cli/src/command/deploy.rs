@@ -11,7 +11,7 @@ use platform_drive::lease::Lease;
 
 use super::plan::{self, ShownPlan};
 use super::status;
-use crate::deployment::{self, Asked};
+use crate::deployment::{self, Asked, Change};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::under_way::Meanwhile;
@@ -150,17 +150,20 @@ async fn asked(
         .filter(|name| asked.unbuilt.contains(*name))
         .cloned()
         .collect();
-    let changed = asked.build(world, &resolved, &wanted).await?;
-    if changed {
-        world.view.tell(&Told::note(
-            "sources changed during the build; planning again",
-        ));
+    let change = asked.build(world, &resolved, &wanted).await?;
+    if change > Change::None {
+        if change == Change::Sources {
+            world.view.tell(&Told::note(
+                "sources changed during the build; planning again",
+            ));
+        }
         asked.narrow(&args.service, prepared.current())?;
         args.strategy.apply(&mut asked.desired)?;
         prepared = prepare(crew, request(&asked)).await?;
-        if !agreed(world, &prepared)? {
+        if change == Change::Sources && !agreed(world, &prepared)? {
             return Ok(None);
         }
+        deployment::judge(world, &prepared.findings)?;
     }
     Ok(Some(prepared))
 }
@@ -200,7 +203,7 @@ async fn saved(world: &World, crew: &Crew, saved: Plan) -> Result<Prepared, CliE
     };
     let built = saved.release.services.iter().all(|(name, placed)| {
         key(&asked.desired, name).as_ref() == Some(&placed.spec.artifact.key)
-            || asked.is_kept(&placed.spec)
+            || asked.is_kept(name, &placed.spec)
     });
     if !built {
         return Err(CliError::new(
@@ -208,6 +211,15 @@ async fn saved(world: &World, crew: &Crew, saved: Plan) -> Result<Prepared, CliE
             "the sources have changed since the plan was made",
         )
         .help("make a new plan with `platform plan --out FILE`"));
+    }
+    let mut saved = saved;
+    for (name, placed) in &mut saved.release.services {
+        // Images have names once they are built; which they are the plan knew.
+        if let Some(service) = asked.desired.services.get(name)
+            && service.spec.artifact.key == placed.spec.artifact.key
+        {
+            placed.spec.artifact.place = service.spec.artifact.place.clone();
+        }
     }
     let prepared = prepare_saved(crew, saved).await?;
     world.view.show(&ShownPlan::new(world, &prepared.plan)?);

@@ -206,17 +206,19 @@ impl Image {
         Ok(Self::from_parts(manifest, config, layers))
     }
 
+    /// Whether all its layers are packed.
+    pub fn is_packed(&self) -> bool {
+        let plain = |layer: &Blob| layer.media_type == media::LAYER;
+        !self.layers.iter().any(plain)
+    }
+
     /// Packs layers that are not, as they are better sent to a registry. The image's own identity stays.
     ///
     /// # Errors
     ///
     /// None that depends on the image.
     pub fn packed(self) -> Result<Self, ImageError> {
-        if self
-            .layers
-            .iter()
-            .all(|layer| layer.media_type != media::LAYER)
-        {
+        if self.is_packed() {
             return Ok(self);
         }
         let mut layers = Vec::new();

@@ -21,6 +21,9 @@ pub struct Built {
     pub digest: Option<String>,
     /// Bytes in its layers as they are sent.
     pub size: u64,
+    /// Whether its layers are packed, as they are for registries.
+    #[serde(default)]
+    pub packed: bool,
     /// Names it was pushed under.
     #[serde(default)]
     pub pushed: Vec<String>,
@@ -107,6 +110,7 @@ impl ImageStore {
             id: image.id().to_owned(),
             digest: Some(image.digest().to_owned()),
             size: image.size(),
+            packed: image.is_packed(),
             pushed: Vec::new(),
             attached,
         };

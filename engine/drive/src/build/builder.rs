@@ -7,11 +7,14 @@ use chrono::{SecondsFormat, Utc};
 use platform_blueprint::{Build, Service, ServiceName};
 use platform_decide::digest::Digest;
 use platform_decide::group::{Artifact, Place};
+use platform_image::{ImageLock, ImageStore};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{BuildError, BuildErrors};
 use super::events::{BuildEvent, BuildSink};
+use super::image_work::ImageWork;
+use super::images::{ImageTarget, Images};
 use super::inputs::{Inputs, inputs_of};
 use super::jobs::{Job, jobs};
 use super::store::{ArtifactStore, Manifest, ManifestFile};
@@ -50,6 +53,7 @@ pub struct Builder {
     project: PathBuf,
     state: PathBuf,
     store: ArtifactStore,
+    images: Option<Images>,
 }
 
 impl Builder {
@@ -63,7 +67,36 @@ impl Builder {
             store: ArtifactStore::new(state.join("artifacts")),
             project,
             state,
+            images: None,
         }
+    }
+
+    /// The same for an environment that runs images: each artifact is one.
+    #[must_use]
+    pub fn with_images(mut self, target: ImageTarget) -> Self {
+        self.images = Some(Images::new(target, &self.state));
+        self
+    }
+
+    /// The services as they are built here.
+    fn effective(
+        &self,
+        services: &BTreeMap<ServiceName, Service>,
+    ) -> BTreeMap<ServiceName, Service> {
+        match &self.images {
+            Some(images) => images.effective(services),
+            None => services.clone(),
+        }
+    }
+
+    /// What references are pinned to. What is wrong with the file is told when it is written.
+    fn image_lock(&self) -> ImageLock {
+        ImageLock::read(&self.project).unwrap_or_default()
+    }
+
+    /// Where images are kept, for an environment that runs them.
+    pub fn image_store(&self) -> Option<&ImageStore> {
+        self.images.as_ref().map(|images| &images.store)
     }
 
     /// Where artifacts are kept.
@@ -84,24 +117,54 @@ impl Builder {
         &self,
         services: &BTreeMap<ServiceName, Service>,
     ) -> Result<BTreeMap<ServiceName, Artifact>, BuildErrors> {
+        let services = self.effective(services);
         let inputs = self.inputs(services.iter())?;
-        Ok(inputs
+        Ok(self.artifacts(&services, inputs))
+    }
+
+    fn artifacts(
+        &self,
+        services: &BTreeMap<ServiceName, Service>,
+        inputs: BTreeMap<ServiceName, Inputs>,
+    ) -> BTreeMap<ServiceName, Artifact> {
+        let lock = self.image_lock();
+        inputs
             .into_iter()
             .map(|(name, inputs)| {
-                let artifact = self.artifact(&services[&name], inputs.key());
+                let artifact = self.artifact(&name, &services[&name], inputs.key(), &lock);
                 (name, artifact)
             })
-            .collect())
+            .collect()
     }
 
     fn inputs<'a>(
         &self,
         services: impl Iterator<Item = (&'a ServiceName, &'a Service)>,
     ) -> Result<BTreeMap<ServiceName, Inputs>, BuildErrors> {
-        inputs_of(&self.project, &self.cache(), services)
+        let services: Vec<_> = services.collect();
+        let mut inputs = inputs_of(&self.project, &self.cache(), services.iter().copied())?;
+        if let Some(images) = &self.images {
+            let lock = self.image_lock();
+            for (name, service) in services {
+                if let Some(inputs) = inputs.get_mut(name) {
+                    images.add_to(service, inputs, &lock);
+                }
+            }
+        }
+        Ok(inputs)
     }
 
-    fn artifact(&self, service: &Service, key: Digest) -> Artifact {
+    fn artifact(
+        &self,
+        name: &ServiceName,
+        service: &Service,
+        key: Digest,
+        lock: &ImageLock,
+    ) -> Artifact {
+        if let Some(images) = &self.images {
+            let place = images.place(name, service, &key, lock);
+            return Artifact { key, place };
+        }
         let place = match &service.build {
             None => Place::Installed,
             // It runs where it was built.
@@ -122,7 +185,10 @@ impl Builder {
     /// Whether there is nothing left to build for an artifact.
     ///
     /// Of a build without an output, the store remembers only that it was done.
-    pub fn is_built(&self, service: &Service, artifact: &Artifact) -> bool {
+    pub fn is_built(&self, name: &ServiceName, service: &Service, artifact: &Artifact) -> bool {
+        if let Some(images) = &self.images {
+            return images.is_made(name, service, &artifact.key, &self.image_lock());
+        }
         match &service.build {
             None | Some(Build::Image(_)) => true,
             Some(_) => self.store.is_built(&artifact.key),
@@ -147,28 +213,74 @@ impl Builder {
         options: &BuildOptions,
         sink: &dyn BuildSink,
     ) -> Result<BTreeMap<ServiceName, Artifact>, BuildErrors> {
+        let all = &self.effective(all);
         let services: BTreeMap<_, _> = all
             .iter()
             .filter(|(name, _)| only.is_none_or(|only| only.contains(*name)))
             .map(|(name, service)| (name.clone(), service.clone()))
             .collect();
-        let (missing, _) = self.missing(&services, options.again).await?;
-        if !missing.is_empty() {
+        let (missing, inputs) = self.missing(&services, options.again).await?;
+        if !missing.is_empty() || self.lacks_images(&services, &inputs, options.again) {
             let _lock = self.lock(options, sink).await?;
             self.store.sweep();
             // Another run may have built them while we waited.
             let (missing, inputs) = self.missing(&services, options.again).await?;
             let jobs = jobs(&self.project, &missing, all);
             self.run(jobs, all, inputs, options, sink).await?;
+            self.make_images(&services, options, sink).await?;
         }
         let (_, inputs) = self.missing(&services, false).await?;
-        Ok(inputs
+        Ok(self.artifacts(&services, inputs))
+    }
+
+    /// Whether an image is missing, or a reference not pinned.
+    fn lacks_images(
+        &self,
+        services: &BTreeMap<ServiceName, Service>,
+        inputs: &BTreeMap<ServiceName, Inputs>,
+        again: bool,
+    ) -> bool {
+        let Some(images) = &self.images else {
+            return false;
+        };
+        let lock = self.image_lock();
+        services.iter().any(|(name, service)| {
+            let again = again && matches!(service.build, Some(Build::Dockerfile(_)));
+            inputs
+                .get(name)
+                .is_some_and(|inputs| again || !images.is_made(name, service, &inputs.key(), &lock))
+        })
+    }
+
+    /// Makes the images of artifacts that are built, and builds the others.
+    async fn make_images(
+        &self,
+        services: &BTreeMap<ServiceName, Service>,
+        options: &BuildOptions,
+        sink: &dyn BuildSink,
+    ) -> Result<(), BuildErrors> {
+        let Some(images) = &self.images else {
+            return Ok(());
+        };
+        let inputs = self.inputs_apart(services.clone()).await?;
+        let keys = inputs
             .into_iter()
-            .map(|(name, inputs)| {
-                let artifact = self.artifact(&services[&name], inputs.key());
-                (name, artifact)
-            })
-            .collect())
+            .map(|(name, inputs)| (name, inputs.key()))
+            .collect();
+        let work = ImageWork {
+            project: &self.project,
+            cache: &self.cache(),
+            images,
+            artifacts: &self.store,
+            options,
+            sink,
+        };
+        let errors = work.all(services, &keys).await;
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(BuildErrors(errors))
+        }
     }
 
     /// The services that are not built, those with one key together; and the inputs of all.
@@ -182,7 +294,14 @@ impl Builder {
         for (name, inputs) in &inputs {
             let service = &services[name];
             match &service.build {
+                None if self.images.is_some() => {
+                    return Err(BuildError::NoImage {
+                        service: name.clone(),
+                    }
+                    .into());
+                }
                 None | Some(Build::Image(_)) => continue,
+                Some(Build::Dockerfile(_)) if self.images.is_some() => continue,
                 Some(Build::Dockerfile(_)) => {
                     return Err(BuildError::NotForThisProvider {
                         service: name.clone(),
@@ -299,6 +418,7 @@ impl Builder {
                 logs: &self.cache().join("logs"),
                 options,
                 sink,
+                standing_alone: self.images.is_some(),
             };
             let started = std::time::Instant::now();
             let outcome = place.work(job).await;

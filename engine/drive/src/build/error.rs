@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use platform_blueprint::ServiceName;
+use platform_image::ImageError;
+use platform_port::TargetError;
 
 /// A build whose program ended with an error.
 #[derive(Debug)]
@@ -102,6 +104,37 @@ pub enum BuildError {
         /// The service.
         service: ServiceName,
     },
+    /// A service runs as a container and nothing says of which image.
+    #[error("`{service}` has neither a build nor an image, and this provider runs images")]
+    NoImage {
+        /// The service.
+        service: ServiceName,
+    },
+    /// A Dockerfile, and no engine to build it.
+    #[error("`{service}` is built from a Dockerfile, and there is no engine to build it")]
+    NoEngine {
+        /// The service.
+        service: ServiceName,
+    },
+    /// An image could not be made, found or sent.
+    #[error("the image of `{service}` cannot be had")]
+    Image {
+        /// The service.
+        service: ServiceName,
+        /// Why.
+        source: Box<ImageError>,
+    },
+    /// The lock file of images could not be read or written.
+    #[error("images cannot be pinned")]
+    Lock(#[source] Box<ImageError>),
+    /// An engine did not build or keep an image.
+    #[error("the image of `{service}` cannot be built")]
+    Engine {
+        /// The service.
+        service: ServiceName,
+        /// The engine's words.
+        source: Box<TargetError>,
+    },
     /// A file could not be read or written.
     #[error("cannot {action} `{}`", path.display())]
     File {
@@ -130,6 +163,10 @@ impl BuildError {
             Self::BadManifest { .. } => "build::bad-manifest",
             Self::SourcesChanged { .. } => "build::sources-changed",
             Self::NotForThisProvider { .. } => "build::not-for-this-provider",
+            Self::NoImage { .. } => "build::no-image",
+            Self::NoEngine { .. } => "build::no-engine",
+            Self::Image { source, .. } | Self::Lock(source) => source.code(),
+            Self::Engine { source, .. } => source.code,
             Self::File { .. } => "build::file",
             Self::Interrupted => "build::interrupted",
         }
@@ -145,8 +182,12 @@ impl BuildError {
             | Self::InputMissing { service, .. }
             | Self::BadPattern { service, .. }
             | Self::SourcesChanged { service, .. }
-            | Self::NotForThisProvider { service } => std::slice::from_ref(service),
-            Self::BadManifest { .. } | Self::File { .. } | Self::Interrupted => &[],
+            | Self::NotForThisProvider { service }
+            | Self::NoImage { service }
+            | Self::NoEngine { service }
+            | Self::Image { service, .. }
+            | Self::Engine { service, .. } => std::slice::from_ref(service),
+            Self::Lock(_) | Self::BadManifest { .. } | Self::File { .. } | Self::Interrupted => &[],
         }
     }
 
@@ -185,8 +226,24 @@ impl BuildError {
             Self::NotForThisProvider { .. } => {
                 "give the service another build in this environment's overlay".to_owned()
             }
+            Self::NoImage { .. } => {
+                "give it `image = \"…\"` or a `build` in this environment's overlay".to_owned()
+            }
+            Self::NoEngine { .. } => {
+                "name an engine with `DOCKER_HOST`, or give the service `image = \"…\"`".to_owned()
+            }
+            Self::Image { source, .. } | Self::Lock(source) => return source.help(),
+            Self::Engine { source, .. } => return source.help.clone(),
             _ => return None,
         })
+    }
+
+    pub(super) fn image(service: &ServiceName) -> impl Fn(ImageError) -> Self {
+        let service = service.clone();
+        move |source| Self::Image {
+            service: service.clone(),
+            source: Box::new(source),
+        }
     }
 
     pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {

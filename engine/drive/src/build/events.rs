@@ -53,6 +53,44 @@ pub enum BuildEvent {
         /// How large it is, in bytes.
         size: u64,
     },
+    /// A service's image is there.
+    Image {
+        /// The service.
+        service: ServiceName,
+        /// Its name with its digest.
+        reference: String,
+        /// Bytes in its layers; 0 where the engine alone knows.
+        size: u64,
+        /// How long it took, the program's build left out.
+        took: Duration,
+    },
+    /// An image was sent to its registry.
+    Pushed {
+        /// The service.
+        service: ServiceName,
+        /// Its name with its digest.
+        reference: String,
+        /// Bytes the registry did not have yet.
+        sent: u64,
+    },
+    /// A reference was pinned to the digest it stands for now.
+    Pinned {
+        /// The service.
+        service: ServiceName,
+        /// The reference.
+        reference: String,
+        /// The digest.
+        digest: String,
+    },
+    /// An image is on the engine alone, so that its reference cannot be pinned.
+    Unpinned {
+        /// The service.
+        service: ServiceName,
+        /// The reference.
+        reference: String,
+        /// Why the registry did not tell.
+        why: String,
+    },
     /// A build read a file that its key does not cover, so a change of it would go unseen.
     Uncovered {
         /// The service.

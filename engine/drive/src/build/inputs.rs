@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use platform_blueprint::{Build, CommandBuild, Service, ServiceName};
 use platform_decide::digest::Digest;
+use platform_image::context_files;
 use sha2::Digest as _;
 
 use super::cargo::{Package, Workspaces, normal};
@@ -159,10 +160,10 @@ fn reads_of(
             }
         }
         Build::Command(build) => command_reads(name, build, present(&build.folder)?)?,
-        Build::Dockerfile(build) => Reads::Matching {
-            folder: present(&build.dockerfile)?,
-            globs: globs(name, &["**".to_owned()])?,
-        },
+        Build::Dockerfile(build) => Reads::Paths(
+            context_files(&present(&build.dockerfile)?, &build.file)
+                .map_err(BuildError::image(name))?,
+        ),
         Build::Program(build) => {
             let mut paths = vec![present(&build.program)?];
             for with in &build.with {

@@ -10,6 +10,8 @@ mod cargo_output;
 mod error;
 mod events;
 mod files;
+mod image_work;
+mod images;
 mod inputs;
 mod jobs;
 mod process;
@@ -28,6 +30,7 @@ use platform_decide::group::Artifact;
 pub use builder::{BuildOptions, Builder};
 pub use error::{BuildError, BuildErrors, BuildFailure};
 pub use events::{BuildEvent, BuildSink};
+pub use images::ImageTarget;
 pub use jobs::program_of;
 pub use store::{ArtifactStore, Manifest, ManifestFile};
 

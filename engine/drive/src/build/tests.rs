@@ -199,11 +199,11 @@ async fn what_a_failed_build_said_is_told_verbatim() {
     );
     assert!(errors[0].to_string().ends_with("exited with 4"));
     assert!(fs::read_to_string(&failure.log).unwrap().contains("x.c:1"));
-    assert!(
-        !project
-            .builder()
-            .is_built(&project.services["api"], &project.keys()["api"])
-    );
+    assert!(!project.builder().is_built(
+        &"api".parse().unwrap(),
+        &project.services["api"],
+        &project.keys()["api"]
+    ));
 }
 
 #[tokio::test]

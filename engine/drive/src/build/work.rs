@@ -9,6 +9,7 @@ use super::cargo::normal;
 use super::cargo_output::{CargoOutput, sources_of};
 use super::error::{BuildError, BuildFailure};
 use super::events::{BuildEvent, BuildSink};
+use super::images::{static_arguments, static_variable};
 use super::jobs::{Job, Work, cargo_arguments};
 use super::process::{Ended, Invocation, find, run};
 
@@ -18,6 +19,8 @@ pub(super) struct Workplace<'a> {
     pub logs: &'a Path,
     pub options: &'a BuildOptions,
     pub sink: &'a dyn BuildSink,
+    /// Whether programs must run without libraries beside them.
+    pub standing_alone: bool,
 }
 
 /// What one service got from a job.
@@ -72,7 +75,15 @@ impl Workplace<'_> {
             return Outcome::failed(missing(job, "cargo"));
         };
         let asked = builds.values().chain(along);
-        let arguments = cargo_arguments(profile, target.as_deref(), asked, self.options.color);
+        let mut arguments = cargo_arguments(profile, target.as_deref(), asked, self.options.color);
+        let alone = target.as_deref().filter(|_| self.standing_alone);
+        arguments.extend(
+            alone
+                .map(static_arguments)
+                .unwrap_or_default()
+                .into_iter()
+                .map(Into::into),
+        );
         let command = format!(
             "cargo build --profile {profile} {}",
             builds
@@ -87,7 +98,7 @@ impl Workplace<'_> {
             program,
             arguments,
             folder: folder.clone(),
-            variables: Vec::new(),
+            variables: alone.and_then(static_variable).into_iter().collect(),
         };
         let mut output = CargoOutput::default();
         let ended = self

@@ -31,9 +31,9 @@ impl Drop for Loaded {
 fn load(image: &Image, folder: &Path) -> Loaded {
     let name = reference::local("test-hello", image.id());
     let path = folder.join("image.tar");
-    let file = std::fs::File::create(&path).unwrap();
-    image.write_archive(Some(&name), file).unwrap();
-    let loaded = docker(&["load", "--input", path.to_str().unwrap()]);
+    let file = std::fs::File::create(&path).expect("a file");
+    image.write_archive(Some(&name), file).expect("an archive");
+    let loaded = docker(&["load", "--input", path.to_str().expect("text")]);
     assert!(loaded.status.success(), "{loaded:?}");
     Loaded(name)
 }

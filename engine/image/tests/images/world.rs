@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use platform_image::{Compression, Image, ImageSpec, SourceFile, static_program};
 
 /// Whether a suite may be skipped; says so.
+#[expect(clippy::print_stderr, reason = "whoever runs the tests should see it")]
 pub(crate) fn skipped(what: &str) -> bool {
     assert!(
         std::env::var("PLATFORM_TEST_NOTHING_SKIPPED").is_err(),
@@ -47,10 +48,9 @@ impl TestRegistry {
         );
         if with_users {
             std::fs::write(path("users"), HTPASSWD).expect("users");
-            config.push_str(&format!(
-                "auth:\n  htpasswd:\n    realm: test\n    path: {}\n",
-                path("users")
-            ));
+            config.push_str("auth:\n  htpasswd:\n    realm: test\n    path: ");
+            config.push_str(&path("users"));
+            config.push('\n');
         }
         std::fs::write(path("config.yml"), config).expect("a configuration");
         let mut child = Command::new("docker-registry")

@@ -1,0 +1,447 @@
+//! The work that makes images: assembling, Dockerfiles, pushing, pinning.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use platform_blueprint::{Build, DockerfileBuild, Service, ServiceName};
+use platform_decide::digest::Digest;
+use platform_image::{
+    Attachment, Built, CYCLONEDX, Compression, HOME, IN_TOTO, Image, ImageLock, ImageSpec,
+    Provenance, Registry, SourceFile, cyclonedx, pack, reference, static_program,
+};
+use platform_port::DockerfileRequest;
+
+use super::builder::BuildOptions;
+use super::cargo::normal;
+use super::error::BuildError;
+use super::events::{BuildEvent, BuildSink};
+use super::images::{Images, contents};
+use super::jobs::program_of;
+use super::store::{ArtifactStore, Manifest, ManifestFile};
+
+/// Where and how images are made.
+pub(super) struct ImageWork<'a> {
+    pub(super) project: &'a Path,
+    pub(super) cache: &'a Path,
+    pub(super) images: &'a Images,
+    pub(super) artifacts: &'a ArtifactStore,
+    pub(super) options: &'a BuildOptions,
+    pub(super) sink: &'a dyn BuildSink,
+}
+
+impl ImageWork<'_> {
+    /// Makes what is missing, one service after the other; returns what went wrong.
+    pub(super) async fn all(
+        &self,
+        services: &BTreeMap<ServiceName, Service>,
+        keys: &BTreeMap<ServiceName, Digest>,
+    ) -> Vec<BuildError> {
+        let mut errors = Vec::new();
+        let mut lock = match ImageLock::read(self.project) {
+            Ok(lock) => lock,
+            Err(error) => return vec![BuildError::Lock(Box::new(error))],
+        };
+        let mut pinned = false;
+        for (name, service) in services {
+            if self.options.stop.is_cancelled() {
+                return vec![BuildError::Interrupted];
+            }
+            let Some(key) = keys.get(name) else { continue };
+            if self.images.is_made(name, service, key, &lock) && !self.is_again(service) {
+                continue;
+            }
+            let done = match &service.build {
+                None => Ok(()),
+                Some(Build::Image(build)) => {
+                    let found = self.pin(name, build.image.as_str()).await;
+                    found.map(|digest| {
+                        if let Some(digest) = digest {
+                            pinned |= lock.pin(build.image.as_str(), &digest);
+                        }
+                    })
+                }
+                Some(build) => self.make(name, build, key).await,
+            };
+            if let Err(error) = done {
+                self.sink.event(BuildEvent::Failed {
+                    service: name.clone(),
+                    message: error.to_string(),
+                    output: Vec::new(),
+                });
+                errors.push(error);
+            }
+        }
+        if pinned && let Err(error) = lock.write(self.project) {
+            errors.push(BuildError::Lock(Box::new(error)));
+        }
+        errors
+    }
+
+    fn is_again(&self, service: &Service) -> bool {
+        self.options.again && !matches!(service.build, None | Some(Build::Image(_)))
+    }
+
+    async fn make(
+        &self,
+        name: &ServiceName,
+        build: &Build,
+        key: &Digest,
+    ) -> Result<(), BuildError> {
+        let known = self
+            .images
+            .store
+            .built(key.as_str())
+            .filter(|_| !self.options.again);
+        let started = Instant::now();
+        let made = match (known, build) {
+            (Some(made), Build::Dockerfile(_)) if self.is_packed(&made) => made,
+            (Some(made), _) if self.images.store.holds(&made.id) && self.is_packed(&made) => made,
+            (_, Build::Dockerfile(build)) => self.dockerfile(name, build, key).await?,
+            (_, build) => self.assemble(name, build, key).await?,
+        };
+        let made = match &self.images.target.registry {
+            Some(registry) => self.push(name, registry, key, made).await?,
+            None => made,
+        };
+        self.sink.event(BuildEvent::Image {
+            service: name.clone(),
+            reference: self.images.called(name, &made).unwrap_or_default(),
+            size: made.size,
+            took: started.elapsed(),
+        });
+        Ok(())
+    }
+
+    /// Whether an image is packed as it is wanted now: for a registry, or for an engine.
+    fn is_packed(&self, built: &Built) -> bool {
+        self.images.target.registry.is_none() || built.packed
+    }
+
+    async fn assemble(
+        &self,
+        name: &ServiceName,
+        build: &Build,
+        key: &Digest,
+    ) -> Result<Built, BuildError> {
+        let manifest = self
+            .artifacts
+            .manifest(key)
+            .ok_or_else(|| BuildError::NoOutput {
+                service: name.clone(),
+                missing: "artifact".to_owned(),
+            })?;
+        let place = self.artifacts.place(key);
+        let failed = BuildError::image(name);
+        let mut spec = spec_of(build, &manifest, &place).map_err(&failed)?;
+        spec.compression = match self.images.target.registry {
+            Some(_) => Compression::Gzip,
+            None => Compression::None,
+        };
+        let provenance = Provenance {
+            name: self.images.repository(name),
+            build: serde_json::to_value(build).unwrap_or_default(),
+            inputs: manifest.inputs.clone(),
+            key: key.to_string(),
+            command: manifest.built_by.clone(),
+            commit: self.images.target.commit.clone(),
+            repository: self.images.target.repository.clone(),
+        };
+        let bill = bill_of(self.project, build);
+        let repository = self.images.repository(name);
+        let (images, key) = (self.images.clone(), key.clone());
+        let work = tokio::task::spawn_blocking(move || {
+            let image = Image::assemble(&spec)?;
+            let mut attachments = Vec::new();
+            if let Some(bill) = bill {
+                attachments.push(Attachment::new(&image, CYCLONEDX, bill));
+            }
+            attachments.push(Attachment::new(
+                &image,
+                IN_TOTO,
+                provenance.statement(&image),
+            ));
+            let called = reference::local(&repository, image.id());
+            images
+                .store
+                .keep(key.as_str(), &called, &image, &attachments)
+        });
+        work.await
+            .map_err(|_| BuildError::Interrupted)?
+            .map_err(&failed)
+    }
+
+    async fn dockerfile(
+        &self,
+        name: &ServiceName,
+        build: &DockerfileBuild,
+        key: &Digest,
+    ) -> Result<Built, BuildError> {
+        let Some(engine) = &self.images.target.engine else {
+            return Err(BuildError::NoEngine {
+                service: name.clone(),
+            });
+        };
+        let failed = BuildError::image(name);
+        let command = format!("docker build {}", build.dockerfile);
+        self.sink.event(BuildEvent::Started {
+            service: name.clone(),
+            command,
+        });
+        let context = self.cache.join("contexts").join(format!("{name}.tar"));
+        let packed = self.context(build, &context).map_err(&failed)?;
+        let secrets = build
+            .secrets
+            .iter()
+            .filter_map(|secret| {
+                let value = self.images.target.secrets.get(secret)?;
+                Some((secret.clone(), value.clone()))
+            })
+            .collect();
+        let repository = self.images.repository(name);
+        let request = DockerfileRequest {
+            context: context.clone(),
+            dockerfile: packed,
+            args: build.args.clone(),
+            target: build.target.clone(),
+            secrets,
+            platform: self.images.target.platform.clone(),
+            labels: BTreeMap::from([("platform.key".to_owned(), key.to_string())]),
+            name: reference::unbuilt(&repository, key.as_str()),
+            again: self.options.again,
+        };
+        let services = [name.clone()];
+        let line = |line: &str| {
+            self.sink.event(BuildEvent::Output {
+                services: services.to_vec(),
+                line: line.to_owned(),
+            });
+        };
+        let engine_failed = |source| BuildError::Engine {
+            service: name.clone(),
+            source: Box::new(source),
+        };
+        let id = tokio::select! {
+            id = engine.build(&request, &line) => id.map_err(engine_failed),
+            () = self.options.stop.cancelled() => Err(BuildError::Interrupted),
+        };
+        // A context may be large, and holds nothing that is not in the folder.
+        let _ = fs::remove_file(&context);
+        let id = id?;
+        engine
+            .tag(&id, &reference::local(&repository, &id))
+            .await
+            .map_err(engine_failed)?;
+        let mut made = Built {
+            id: id.clone(),
+            digest: None,
+            size: 0,
+            packed: false,
+            pushed: Vec::new(),
+            attached: Vec::new(),
+        };
+        if self.images.target.registry.is_some() {
+            let path = self.images.store.place(&id).map_err(&failed)?;
+            engine.save(&id, &path).await.map_err(engine_failed)?;
+            let image = Image::read_archive(&path)
+                .and_then(Image::packed)
+                .map_err(&failed)?;
+            made.digest = Some(image.digest().to_owned());
+            made.size = image.size();
+            made.packed = true;
+        }
+        self.images
+            .store
+            .record(key.as_str(), &made)
+            .map_err(&failed)?;
+        Ok(made)
+    }
+
+    fn context(
+        &self,
+        build: &DockerfileBuild,
+        to: &Path,
+    ) -> Result<String, platform_image::ImageError> {
+        let file_error = |action| {
+            let path = to.to_owned();
+            move |source| platform_image::ImageError::File {
+                action,
+                path,
+                source,
+            }
+        };
+        if let Some(folder) = to.parent() {
+            fs::create_dir_all(folder).map_err(file_error("make"))?;
+        }
+        let file = fs::File::create(to).map_err(file_error("write"))?;
+        let out = std::io::BufWriter::with_capacity(1 << 20, file);
+        let folder = normal(&self.project.join(&build.dockerfile));
+        Ok(pack(&folder, &build.file, out)?.dockerfile)
+    }
+
+    async fn push(
+        &self,
+        name: &ServiceName,
+        registry: &str,
+        key: &Digest,
+        mut built: Built,
+    ) -> Result<Built, BuildError> {
+        let failed = BuildError::image(name);
+        let (image, attachments) = self.images.store.image(&built).map_err(&failed)?;
+        let image = image.packed().map_err(&failed)?;
+        let kinds = attachments
+            .iter()
+            .map(|one| (one.kind().to_owned(), one.document().to_vec()));
+        // Packing makes another manifest, which is what things are attached to then.
+        let attachments: Vec<_> = kinds
+            .map(|(kind, document)| Attachment::new(&image, &kind, document))
+            .collect();
+        let repository = format!(
+            "{}/{}",
+            registry.trim_end_matches('/'),
+            self.images.repository(name)
+        );
+        let tag = format!("key-{}", key.short());
+        let client = Registry::of(&repository).await.map_err(&failed)?;
+        let push = client.push(&image, &attachments, &repository, &tag);
+        let pushed = tokio::select! {
+            pushed = push => pushed.map_err(&failed)?,
+            () = self.options.stop.cancelled() => return Err(BuildError::Interrupted),
+        };
+        built.digest = Some(image.digest().to_owned());
+        if !built.pushed.contains(&pushed.reference) {
+            built.pushed.push(pushed.reference.clone());
+        }
+        self.images
+            .store
+            .record(key.as_str(), &built)
+            .map_err(&failed)?;
+        self.sink.event(BuildEvent::Pushed {
+            service: name.clone(),
+            reference: pushed.reference,
+            sent: pushed.sent,
+        });
+        Ok(built)
+    }
+
+    /// Finds the digest that a reference stands for: on its registry, or as the engine knows it.
+    ///
+    /// An image that is on the engine alone has none, which is told.
+    async fn pin(&self, name: &ServiceName, image: &str) -> Result<Option<String>, BuildError> {
+        let asked = match Registry::of(image).await {
+            Ok(registry) => registry.digest(image).await,
+            Err(error) => Err(error),
+        };
+        let error = match asked {
+            Ok(digest) => {
+                self.sink.event(BuildEvent::Pinned {
+                    service: name.clone(),
+                    reference: image.to_owned(),
+                    digest: digest.clone(),
+                });
+                return Ok(Some(digest));
+            }
+            Err(error) => error,
+        };
+        let Some(engine) = &self.images.target.engine else {
+            return Err(BuildError::image(name)(error));
+        };
+        let failed = |source| BuildError::Engine {
+            service: name.clone(),
+            source: Box::new(source),
+        };
+        if let Some(digest) = engine.digest(image).await.map_err(failed)? {
+            self.sink.event(BuildEvent::Pinned {
+                service: name.clone(),
+                reference: image.to_owned(),
+                digest: digest.clone(),
+            });
+            return Ok(Some(digest));
+        }
+        if engine.find(image).await.map_err(failed)?.is_some() {
+            self.sink.event(BuildEvent::Unpinned {
+                service: name.clone(),
+                reference: image.to_owned(),
+                why: error.to_string(),
+            });
+            return Ok(None);
+        }
+        Err(BuildError::image(name)(error))
+    }
+}
+
+/// What an image is made from: an artifact's files, and its program.
+fn spec_of(
+    build: &Build,
+    manifest: &Manifest,
+    place: &Path,
+) -> Result<ImageSpec, platform_image::ImageError> {
+    let programs: Vec<&String> = manifest
+        .files
+        .iter()
+        .filter(|(_, file)| {
+            matches!(
+                file,
+                ManifestFile::File {
+                    executable: true,
+                    ..
+                }
+            )
+        })
+        .map(|(path, _)| path)
+        .collect();
+    let mut architecture = None;
+    for program in &programs {
+        architecture = Some(static_program(&place.join(program))?.architecture);
+    }
+    let named = program_of(build);
+    let entry = named
+        .as_ref()
+        .and_then(|name| programs.iter().find(|path| path.as_str() == name))
+        .or_else(|| programs.first().filter(|_| programs.len() == 1));
+    let (certificates, time_zones) = contents(build);
+    let title = named.clone().or_else(|| entry.map(ToString::to_string));
+    let labels = title.map(|title| ("org.opencontainers.image.title".to_owned(), title));
+    Ok(ImageSpec {
+        files: manifest
+            .files
+            .iter()
+            .map(|(path, file)| {
+                let file = match file {
+                    ManifestFile::File { executable, .. } => SourceFile::File {
+                        from: place.join(path),
+                        executable: *executable,
+                    },
+                    ManifestFile::Link { target } => SourceFile::Link {
+                        target: target.clone(),
+                    },
+                };
+                (path.clone(), file)
+            })
+            .collect(),
+        entrypoint: entry
+            .map(|entry| format!("{HOME}/{entry}"))
+            .into_iter()
+            .collect(),
+        architecture: architecture.unwrap_or("amd64").to_owned(),
+        labels: labels.into_iter().collect(),
+        certificates,
+        time_zones,
+        ..ImageSpec::default()
+    })
+}
+
+/// The bill of materials of a cargo build, where there is a lock file.
+fn bill_of(project: &Path, build: &Build) -> Option<Vec<u8>> {
+    let Build::Cargo(build) = build else {
+        return None;
+    };
+    let folder: PathBuf = normal(&project.join(&build.folder));
+    let lock = folder
+        .ancestors()
+        .map(|up| up.join("Cargo.lock"))
+        .find(|path| path.is_file())?;
+    let text = fs::read_to_string(lock).ok()?;
+    cyclonedx(&text, &build.cargo).ok().flatten()
+}
