@@ -85,9 +85,42 @@ pub fn registry_of(reference: &str) -> Result<String, ImageError> {
     Ok(parse(reference)?.registry().to_owned())
 }
 
+/// The name and the tag of a reference, as an engine takes them apart: `("ghcr.io/me/base", Some("1"))`.
+pub fn name_and_tag(reference: &str) -> (&str, Option<&str>) {
+    let name = reference.split('@').next().unwrap_or(reference);
+    match name.rsplit_once(':') {
+        // What follows the colon of a port has a path.
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+        _ => (name, None),
+    }
+}
+
+/// Whether two references are of one repository, whatever their tags and digests: `nginx` and `docker.io/library/nginx@sha256:…`.
+pub fn is_same_repository(one: &str, other: &str) -> bool {
+    match (parse(one), parse(other)) {
+        (Ok(one), Ok(other)) => {
+            one.registry() == other.registry() && one.repository() == other.repository()
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_taken_apart_and_compared() {
+        assert_eq!(
+            name_and_tag("localhost:5000/a:1"),
+            ("localhost:5000/a", Some("1"))
+        );
+        assert_eq!(name_and_tag("localhost:5000/a"), ("localhost:5000/a", None));
+        assert_eq!(name_and_tag("a@sha256:0"), ("a", None));
+        let digest = format!("docker.io/library/nginx@sha256:{}", "a".repeat(64));
+        assert!(is_same_repository("nginx:1.27", &digest));
+        assert!(!is_same_repository("nginx", "ghcr.io/library/nginx"));
+    }
 
     #[test]
     fn names_tell_where_an_image_is_and_which_it_is() {

@@ -12,7 +12,7 @@ use platform_blueprint::{Check, Health, Limits, Logs, RestartOn, ServiceKind};
 use platform_decide::group::GroupSpec;
 
 use crate::facets::Facets;
-use crate::inside::{HANDED, SECRETS};
+use crate::inside::HANDED;
 use crate::names::{KEEP, MADE, Names, Role, alias, instance_labels};
 use crate::observe::Keep;
 use crate::program::{FOLDER, USER};
@@ -193,9 +193,6 @@ pub(crate) fn instance(parts: &Instance<'_>) -> ContainerCreateBody {
         words.extend(["inside", "run"].map(str::to_owned));
         words.append(&mut entrypoint);
         entrypoint = words;
-        if let Some(tmpfs) = &mut host.tmpfs {
-            tmpfs.extend(memory(SECRETS, "noexec,size=1m,mode=1777"));
-        }
     }
     host.mounts = Some(mounts);
     host.network_mode = Some(parts.network.to_owned());

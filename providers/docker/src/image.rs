@@ -2,23 +2,25 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bollard::errors::Error;
 use bollard::models::ImageInspect;
-use bollard::query_parameters::{CreateImageOptions, ImportImageOptions};
+use bollard::query_parameters::{CreateImageOptions, ImportImageOptions, TagImageOptions};
 use futures::StreamExt;
 use platform_blueprint::ServiceName;
 use platform_decide::group::{Place, ServiceSpec};
+use platform_image::{ImageStore, reference};
 use platform_port::TargetError;
 
 use crate::PROVIDER;
+use crate::builds::credentials;
 use crate::engine::{fault, is_missing, words};
 use crate::program::{self, USER};
 use crate::site::Site;
 
-/// Images under this name never come from a registry.
-const LOCAL: &str = "platform.local/";
+/// Where builds leave images, below the project's folder.
+const IMAGES: &str = ".platform/images";
 /// Where programs lie in an image made from a folder.
 const FOLDER: &str = "app";
 
@@ -59,7 +61,8 @@ impl Site {
             Place::Image { reference } => self.image(reference).await,
             Place::Folder { path } => {
                 let reference = format!(
-                    "{LOCAL}{}-{service}:key-{}",
+                    "{}/{}-{service}:key-{}",
+                    reference::LOCAL,
                     self.names.project,
                     spec.artifact.key.short()
                 );
@@ -84,7 +87,7 @@ impl Site {
         if let Some(found) = self.find_image(reference).await? {
             return Ok(found);
         }
-        if reference.starts_with(LOCAL) {
+        if reference::is_local(reference) {
             self.load(reference).await?;
         } else {
             self.pull(reference).await?;
@@ -111,7 +114,11 @@ impl Site {
             platform: self.settings.platform.clone().unwrap_or_default(),
             ..CreateImageOptions::default()
         };
-        let mut told = self.engine.docker.create_image(Some(options), None, None);
+        let own = match reference::registry_of(reference) {
+            Ok(registry) => credentials(&registry).await,
+            Err(_) => None, // The engine says what is wrong with it.
+        };
+        let mut told = self.engine.docker.create_image(Some(options), None, own);
         while let Some(line) = told.next().await {
             line.map_err(|error| not_pulled(reference, error))?;
         }
@@ -126,7 +133,7 @@ impl Site {
                 .with_code("docker::no-image")
                 .with_help("run `platform build` where the project's sources are, and deploy again")
         };
-        let archive = self.archive(reference);
+        let archive = ImageStore::new(self.root.join(IMAGES)).archive(reference);
         let archive = archive.ok_or_else(|| refused("no build left it here".to_owned()))?;
         let file = tokio::fs::File::open(&archive)
             .await
@@ -140,17 +147,19 @@ impl Site {
         while let Some(line) = told.next().await {
             line.map_err(|error| fault(action(), error))?;
         }
+        // Of an archive with a manifest of its own, an engine takes the image and may leave the name.
+        if self.find_image(reference).await?.is_none()
+            && let Some(id) = reference::identity(reference)
+        {
+            let (name, tag) = reference::name_and_tag(reference);
+            let options = TagImageOptions {
+                repo: Some(name.to_owned()),
+                tag: tag.map(str::to_owned),
+            };
+            let tagged = self.engine.docker.tag_image(&id, Some(options)).await;
+            tagged.map_err(|error| fault(action(), error))?;
+        }
         Ok(())
-    }
-
-    /// The archive of an image that a build left.
-    fn archive(&self, reference: &str) -> Option<PathBuf> {
-        let name = reference.strip_prefix(LOCAL)?.replace([':', '/'], "-");
-        let path = self
-            .root
-            .join(".platform/images")
-            .join(format!("{name}.tar"));
-        path.is_file().then_some(path)
     }
 
     /// Makes an image from a folder of programs and what they are loaded with.

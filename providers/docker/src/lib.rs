@@ -5,6 +5,7 @@
 //! are with the keeper, a small container that holds their volumes.
 
 mod access;
+mod builds;
 mod container;
 mod documents;
 mod engine;
@@ -30,6 +31,7 @@ mod store;
 mod surroundings;
 mod target;
 
+pub use builds::DockerImages;
 pub use target::{DockerTarget, TargetOptions, engine_place};
 
 /// The provider's name as written in the blueprint.

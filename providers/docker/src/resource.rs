@@ -1,6 +1,6 @@
 //! Resources: their servers as containers, their data as volumes, their credentials with the keeper.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use bollard::models::{ContainerCreateBody, HostConfig, RestartPolicy, RestartPolicyNameEnum};
 use bollard::query_parameters::{RemoveVolumeOptions, WaitContainerOptions};
@@ -17,7 +17,7 @@ use crate::container::{
 };
 use crate::engine::{fault, is_missing, unless};
 use crate::image::Image;
-use crate::inside::{Answer, Ask, HANDED, HANDED_FILE, Handed, SECRETS};
+use crate::inside::{Answer, Ask, HANDED, HANDED_FILE, Handed};
 use crate::keeper::{Reach, unexpected};
 use crate::names::{KEEP, RESOURCE, Role, SPEC};
 use crate::program::FOLDER;
@@ -236,16 +236,11 @@ impl Site {
             memory: wanted.resource.memory,
             cpu: None,
         };
-        let mut tmpfs: HashMap<String, String> = HashMap::from([(
-            SECRETS.to_owned(),
-            "rw,nosuid,nodev,noexec,size=1m,mode=1777".to_owned(),
-        )]);
-        for folder in server.memory {
-            tmpfs.insert(
-                (*folder).to_owned(),
-                "rw,nosuid,nodev,size=16m,mode=1777".to_owned(),
-            );
-        }
+        let memory = |folder: &&str| {
+            let options = "rw,nosuid,nodev,size=16m,mode=1777".to_owned();
+            ((*folder).to_owned(), options)
+        };
+        let tmpfs = server.memory.iter().map(memory);
         let mut host = limited(hardened(), &limits);
         host.tmpfs.get_or_insert_default().extend(tmpfs);
         let mut body = ContainerCreateBody {

@@ -215,7 +215,7 @@ mod tests {
         );
         let shown = format!("{:?} {:?}", made.variables, made.command);
         assert!(!shown.contains("hunter2"), "{shown}");
-        assert_eq!(made.variables["KEY"], "/run/secrets/KEY");
+        assert_eq!(made.variables["KEY"], "/dev/shm/secrets/KEY");
         let handed: Vec<&str> = made.handed.variables.keys().map(String::as_str).collect();
         assert_eq!(handed, ["DB_URL", "POOL", "TOKEN"]);
         assert_eq!(made.handed.files["KEY"], "hunter2");

@@ -15,8 +15,8 @@ use platform_decide::group::{GroupId, GroupSpec};
 use platform_decide::observed::Observed;
 use platform_decide::traffic::Traffic;
 use platform_port::{
-    Attachment, ExecRequest, Finding, LaneTally, LogLine, LogQuery, SecretValues, Store, Tallies,
-    Target, TargetError, TargetInfo,
+    Attachment, ExecRequest, Finding, LogLine, LogQuery, SecretValues, Store, Tallies, Target,
+    TargetError, TargetInfo,
 };
 
 use crate::PROVIDER;
@@ -333,25 +333,7 @@ impl Target for DockerTarget {
                 return Err(error.with_code("gateway::silent"));
             }
         };
-        let mut lanes = BTreeMap::new();
-        for (service, own) in &counted.services {
-            for (lane, tally) in &own.versions {
-                if let Ok(id) = format!("{service}@{lane}").parse::<GroupId>() {
-                    let seen = LaneTally {
-                        requests: tally.total,
-                        bad: tally.bad,
-                        slow: tally.slow,
-                        time_micros: tally.latency_sum_micros,
-                        p99_micros: tally.latency_quantile_micros(0.99),
-                    };
-                    lanes.insert(id, seen);
-                }
-            }
-        }
-        Ok(Tallies {
-            epoch: counted.epoch,
-            lanes,
-        })
+        Ok(platform_traffic::tallies(&counted))
     }
 
     async fn logs(

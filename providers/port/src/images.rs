@@ -32,6 +32,9 @@ pub struct DockerfileRequest {
     pub again: bool,
 }
 
+/// Takes what a build says, line by line.
+pub type Line<'a> = &'a (dyn Fn(&str) + Send + Sync);
+
 /// An engine that builds and keeps images.
 #[async_trait]
 pub trait ImageEngine: Send + Sync {
@@ -46,7 +49,7 @@ pub trait ImageEngine: Send + Sync {
     async fn build(
         &self,
         request: &DockerfileRequest,
-        line: &(dyn Fn(&str) + Send + Sync),
+        line: Line<'_>,
     ) -> Result<String, TargetError>;
 
     /// The id of the image that has a name or an id, if there is one.

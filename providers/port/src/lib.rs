@@ -12,7 +12,7 @@ pub mod store;
 pub mod target;
 
 pub use error::{Retry, TargetError};
-pub use images::{DockerfileRequest, ImageEngine};
+pub use images::{DockerfileRequest, ImageEngine, Line};
 pub use logs::{LogLine, LogQuery, Stream};
 pub use secrets::{SecretValue, SecretValues};
 pub use store::{Document, Store, StoreError, Version};

@@ -1,8 +1,10 @@
 //! The gateway's configuration, joined from routes, shares and the instances that are ready.
 
 pub mod api_keys;
+mod preflight;
 mod public;
 mod route;
+mod tallies;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,6 +16,9 @@ use platform_decide::group::GroupId;
 use platform_decide::traffic::{Split, Traffic};
 use platform_gateway_api as api;
 use platform_port::SecretValues;
+
+pub use preflight::preflight;
+pub use tallies::tallies;
 
 /// An instance that takes requests.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -322,7 +327,7 @@ mod tests {
 
     use super::*;
 
-    fn ingress() -> Ingress {
+    pub(crate) fn ingress() -> Ingress {
         let upstream = Upstream {
             internal: true,
             protocol: blueprint::Protocol::Http,

@@ -193,7 +193,7 @@ fn recent(history: Tally) -> Tally {
     }
 }
 
-#[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 pub(crate) fn number(count: u64) -> f64 {
     count as f64
 }

@@ -14,7 +14,7 @@ pub(crate) fn bounds(bad: u64, requests: u64, probability: f64) -> (f64, f64) {
     if requests == 0 {
         return (0.0, 1.0);
     }
-    #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
     let (bad, good) = (bad as f64, (requests - bad.min(requests)) as f64);
     let mixture = ln_beta(bad + 0.5, good + 0.5) - ln_beta(0.5, 0.5);
     let part = |count: f64, rate: f64| if count > 0.0 { count * rate.ln() } else { 0.0 };
@@ -50,7 +50,7 @@ mod tests {
         let (mut width, probability) = (1.0, 0.002);
         for (bad, requests) in [(0, 20), (1, 200), (10, 2_000), (100, 20_000)] {
             let (low, high) = bounds(bad, requests, probability);
-            #[allow(clippy::cast_precision_loss, reason = "small numbers")]
+            #[expect(clippy::cast_precision_loss, reason = "small numbers")]
             let seen = bad as f64 / requests as f64;
             assert!(low <= seen && seen <= high, "{low} {seen} {high}");
             assert!(high - low < width, "{low} {high}");

@@ -75,7 +75,7 @@ fn upper_quantile(probability: f64) -> f64 {
 /// - `clump`: bad answers come in clumps of this size, at least 1
 ///
 /// Source: conditional test of two counts, Przyborowski and Wilenski, *Biometrika* 31 (1940).
-#[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 pub fn exceedance(canary: (u64, u64), baseline: (u64, u64), allowed: f64, clump: f64) -> f64 {
     let (bad, requests) = (canary.0 as f64, canary.1 as f64);
     let (base_bad, base_requests) = (baseline.0 as f64, baseline.1 as f64);

@@ -354,7 +354,7 @@ impl End {
                     clump,
                 ) <= policy.alpha() * KEPT_FOR_THE_END / alone
             });
-        #[allow(
+        #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "a positive count"

@@ -27,7 +27,10 @@ pub(crate) const SOCKETS: &str = "/run/platform";
 /// The volume in which an instance finds its secrets when it starts.
 pub(crate) const HANDED: &str = "/run/handed";
 /// The memory in which it then has those that are handed over as files.
-pub(crate) const SECRETS: &str = "/run/secrets";
+///
+/// A folder of the memory that every container has. A mount of our own would do for the first start only: on the next one
+/// runc gives it the mode of the empty folder that it then finds beneath (seen with 1.1.5), which may not be written.
+pub(crate) const SECRETS: &str = "/dev/shm/secrets";
 
 /// Runs one of the hidden commands.
 pub fn serve(words: impl Iterator<Item = OsString>) -> ExitCode {

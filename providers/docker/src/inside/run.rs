@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -30,13 +30,13 @@ pub(super) fn run(words: &[String]) -> ExitCode {
     let Some((program, arguments)) = words.split_first() else {
         return ExitCode::from(64);
     };
-    let handed = match read(Path::new(HANDED)).and_then(|handed| {
-        write(Path::new(SECRETS), &handed)?;
-        Ok(handed)
-    }) {
+    let handed = match read(Path::new(HANDED)) {
         Ok(handed) => handed,
-        Err(error) => return fail(&format!("cannot take the secrets: {error}"), 1),
+        Err(error) => return fail(&format!("cannot take the secrets: {HANDED}: {error}"), 1),
     };
+    if let Err(error) = write(Path::new(SECRETS), &handed) {
+        return fail(&format!("cannot keep the secrets: {SECRETS}: {error}"), 1);
+    }
     // What was asked for by name before its value was known.
     let known = |name: &str| handed.variables.get(name).cloned();
     let arguments = arguments
@@ -79,8 +79,17 @@ fn read(folder: &Path) -> io::Result<Handed> {
 }
 
 fn write(folder: &Path, handed: &Handed) -> io::Result<()> {
+    if !handed.files.is_empty() {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
+    }
     for (name, value) in &handed.files {
         let path = folder.join(name);
+        if fs::read(&path).is_ok_and(|there| there == value.as_bytes()) {
+            continue; // A command beside the program finds what that has taken.
+        }
         let _ = fs::remove_file(&path);
         fs::OpenOptions::new()
             .create_new(true)

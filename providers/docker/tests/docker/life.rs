@@ -36,8 +36,8 @@ async fn an_instance_is_hardened_and_its_secrets_are_its_own() {
     world.until_ready(&orders).await;
 
     assert_eq!(world.ask("/env/TOKEN").await, (200, "hunter2".to_owned()));
-    assert_eq!(world.ask("/env/KEY").await.1, "/run/secrets/KEY");
-    assert_eq!(world.ask("/file/run/secrets/KEY").await.1, "hunter2");
+    assert_eq!(world.ask("/env/KEY").await.1, "/dev/shm/secrets/KEY");
+    assert_eq!(world.ask("/file/dev/shm/secrets/KEY").await.1, "hunter2");
     assert_eq!(world.ask("/env/PLAIN").await.1, "port 8080");
     assert!(world.ask("/write/app/x").await.1.contains("Read-only"));
     assert!(world.ask("/write/run/handed/x").await.1.contains("denied"));

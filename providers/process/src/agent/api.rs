@@ -14,7 +14,6 @@ use hyper_util::rt::TokioIo;
 use platform_decide::desired::DesiredResource;
 use platform_decide::group::GroupId;
 use platform_decide::observed::InstanceState;
-use platform_port::{AskedFor, LaneTally, Tallies};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
@@ -231,31 +230,7 @@ async fn tallies(agent: &Agent) -> Answer {
         .tallies()
         .await
         .map_err(|error| Fault::new("gateway::silent", error.to_string()))?;
-    let mut lanes = BTreeMap::new();
-    for (service, own) in &counted.services {
-        for (lane, tally) in &own.versions {
-            let Ok(id) = format!("{service}@{lane}").parse::<GroupId>() else {
-                continue;
-            };
-            let seen = LaneTally {
-                requests: tally.total,
-                bad: tally.bad,
-                slow: tally.slow,
-                time_micros: tally.latency_sum_micros,
-                p99_micros: tally.latency_quantile_micros(0.99),
-                asked_for: AskedFor {
-                    requests: tally.asked_for,
-                    bad: tally.asked_for_bad,
-                    slow: tally.asked_for_slow,
-                },
-            };
-            lanes.insert(id, seen);
-        }
-    }
-    json(&Tallies {
-        epoch: counted.epoch,
-        lanes,
-    })
+    json(&platform_traffic::tallies(&counted))
 }
 
 /// An instance by its name, or a service's ready one.
