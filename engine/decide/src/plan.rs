@@ -14,7 +14,7 @@ use crate::desired::Desired;
 use crate::difference::Difference;
 use crate::digest::Digest;
 use crate::group::{GroupId, GroupSpec};
-use crate::observed::{Coming, Observed};
+use crate::observed::{Coming, InstanceState, Observed};
 use crate::release::{PlacedService, Release, ReleaseNumber, ReleaseStatus};
 use crate::traffic::Traffic;
 
@@ -218,11 +218,11 @@ impl Plan {
         steps::final_traffic(&self.release)
     }
 
-    /// Traffic while instances start: what the gateway does now, and shares for services that nothing serves yet.
+    /// Traffic while instances start: what the gateway does now, and shares for services that nothing serves yet, or no more.
     ///
     /// Routes stay as they are until what they lead to is up, except on a gateway that has none.
     pub fn early_traffic(&self, observed: &Observed, current: Option<&Release>) -> Traffic {
-        steps::early_traffic(observed.gateway.as_ref(), current, &self.release)
+        steps::early_traffic(observed, current, &self.release)
     }
 }
 
@@ -354,6 +354,24 @@ impl<'a> Standing<'a> {
     fn stands(&self) -> bool {
         self.seen == Some(self.target.replicas) && !self.strange && !self.short && !self.down
     }
+}
+
+/// Whether a group serves, so that what replaces it is rolled out by the policy and judged against it.
+///
+/// What no finished release ever had, and what was given up on, protects nobody: there is nothing to go back to.
+fn is_worth_judging(inputs: &Inputs<'_>, from: &GroupId) -> bool {
+    let served = inputs
+        .current
+        .is_some_and(|current| current.services.contains_key(&from.service));
+    served && !is_lost(inputs.observed, from)
+}
+
+/// Whether a group has no instance that is ready, and one that was given up on.
+fn is_lost(observed: &Observed, group: &GroupId) -> bool {
+    observed.groups.get(group).is_some_and(|seen| {
+        let given_up = |coming| matches!(coming, Coming::Failed { .. });
+        seen.count(InstanceState::Ready) == 0 && given_up(seen.coming(&seen.digest, seen.replicas))
+    })
 }
 
 /// Whether requests reach a service through the gateway.

@@ -183,6 +183,52 @@ fn a_changed_command_is_a_rollout() {
     insta::assert_snapshot!(text(&deployed(TWO).plan(&changed)));
 }
 
+/// Every instance of a service is given up on.
+fn given_up(scene: &mut Scene, service: &str) {
+    for (id, seen) in &mut scene.observed.groups {
+        if id.service.as_str() == service {
+            for instance in &mut seen.instances {
+                instance.state = InstanceState::CrashLooping;
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_serve_is_replaced_at_once_and_judges_nobody() {
+    let changed = desired(&TWO.replace("[\"web\"]", "[\"web\", \"--new\"]"));
+    let is_rollout = |plan: &Plan| {
+        plan.steps
+            .iter()
+            .any(|step| matches!(step.action, Action::Rollout { .. }))
+    };
+    let mut scene = deployed(TWO);
+    assert!(is_rollout(&scene.plan(&changed)));
+    given_up(&mut scene, "web");
+    let plan = scene.plan(&changed);
+    assert!(!is_rollout(&plan), "{}", text(&plan));
+    let early = plan.early_traffic(&scene.observed, scene.current.as_ref());
+    let shares = |service: &str| {
+        let service: ServiceName = service.parse().unwrap();
+        early.splits[&service]
+            .shares
+            .keys()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    // It takes over as soon as it is ready; who calls `orders` still meets the old one.
+    assert_eq!(
+        (shares("web"), shares("orders")),
+        (vec!["web@r2".to_owned()], vec!["orders@r1".to_owned()])
+    );
+
+    // A first release that never came up is no measure for the second, even where a part of it is up.
+    let mut scene = deployed(TWO);
+    scene.unfinished = scene.current.take();
+    let plan = scene.plan(&changed);
+    assert!(!is_rollout(&plan), "{}", text(&plan));
+}
+
 #[test]
 fn what_is_gone_from_the_blueprint_goes_against_needs_and_keeps_its_data() {
     let alone = r#"

@@ -17,6 +17,7 @@ use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+use crate::client::transport;
 use crate::settings::Settings;
 use crate::trace_context::TraceContext;
 
@@ -49,7 +50,7 @@ impl Exporter {
             return Ok(None);
         };
         let client = CollectorClient {
-            client: reqwest::Client::builder().timeout(EXPORT_TIMEOUT).build()?,
+            client: transport(endpoint).timeout(EXPORT_TIMEOUT).build()?,
             runtime: tokio::runtime::Handle::current(),
         };
         let exporter = opentelemetry_otlp::SpanExporter::builder()

@@ -2,7 +2,7 @@
 
 use platform_blueprint::{Rollout, ServiceName, Strategy};
 
-use super::{Change, ChangeKind, Inputs, Pace, Standing, Subject, steps};
+use super::{Change, ChangeKind, Inputs, Pace, Standing, Subject, is_worth_judging, steps};
 use crate::difference::{Difference, differences};
 use crate::digest::Digest;
 use crate::group::{GroupId, ServiceSpec, Track};
@@ -102,7 +102,7 @@ fn service(
         ),
         (None, Some(from)) => (
             ChangeKind::Replace,
-            format!("{from} → {target}, {}", manner(inputs, name)),
+            format!("{from} → {target}, {}", manner(inputs, name, from)),
             differing(),
         ),
         (Some(_), Some(from)) if was_here => (
@@ -228,8 +228,11 @@ fn instances(count: u32) -> String {
     }
 }
 
-fn manner(inputs: &Inputs<'_>, service: &ServiceName) -> String {
+fn manner(inputs: &Inputs<'_>, service: &ServiceName, from: &GroupId) -> String {
     match (inputs.pace, inputs.desired.services.get(service)) {
+        (Pace::ByPolicy, Some(_)) if !is_worth_judging(inputs, from) => {
+            "at once: what is there does not serve".to_owned()
+        }
         (Pace::ByPolicy, Some(desired)) => describe(&desired.rollout),
         _ => "at once".to_owned(),
     }

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use platform_blueprint::{Rollout, ServiceName};
 
 use super::{Action, Change, Inputs, Member, Pace, Standing, Step, StepId, Subject};
-use super::{is_job, takes_traffic};
+use super::{is_job, is_lost, is_worth_judging, takes_traffic};
 use crate::digest::Digest;
 use crate::group::{GroupId, Need, Track};
-use crate::observed::GatewaySeen;
+use crate::observed::Observed;
 use crate::release::Release;
 use crate::traffic::{Split, Traffic};
 
@@ -153,7 +153,9 @@ impl<'a> Order<'a> {
                 .services
                 .get(service)
                 .map(|desired| &desired.rollout);
-            let from = self.serving(service, &standing);
+            let from = self
+                .serving(service, &standing)
+                .filter(|from| is_worth_judging(self.inputs, from));
             let forward = self
                 .inputs
                 .current
@@ -396,16 +398,16 @@ fn along_needs(release: &Release) -> Vec<&ServiceName> {
     order
 }
 
-/// Traffic while instances start: what the gateway does now, and shares for services that nothing serves yet.
+/// Traffic while instances start: what the gateway does now, and shares for services that nothing serves yet, or no more.
 ///
 /// Routes stay as they are until what they lead to is up, except on a gateway that has none.
 pub(super) fn early_traffic(
-    gateway: Option<&GatewaySeen>,
+    observed: &Observed,
     current: Option<&Release>,
     release: &Release,
 ) -> Traffic {
     let last = final_traffic(release);
-    let Some(seen) = gateway else {
+    let Some(seen) = &observed.gateway else {
         return last;
     };
     let ingress = current
@@ -417,7 +419,8 @@ pub(super) fn early_traffic(
             ingress
         });
     let mut splits = last.splits;
-    for (service, split) in &seen.splits {
+    let serves = |split: &Split| split.shares.keys().any(|group| !is_lost(observed, group));
+    for (service, split) in seen.splits.iter().filter(|(_, split)| serves(split)) {
         splits.insert(service.clone(), split.clone());
     }
     Traffic { ingress, splits }
