@@ -2,10 +2,9 @@
 //!
 //! The service is this very test program, or the reference services; the engine is found as Docker's own client finds one.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::load::Load;
@@ -56,10 +55,23 @@ impl Project {
         }
     }
 
-    /// A program in the project's folder.
-    fn program(&self, from: &Path, name: &str) {
-        let to = self.sandbox.project().join(name);
-        fs::copy(from, to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+    /// The responder in the project's folder, as a program that needs nothing of an image.
+    fn responder(&self) {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/e2e/responder.rs");
+        let to = self.sandbox.project().join("api");
+        let told = Command::new("rustc")
+            .args([
+                "--edition",
+                "2024",
+                "--test",
+                "-C",
+                "target-feature=+crt-static",
+            ])
+            .args(["--cap-lints", "allow", "-o"])
+            .args([&to, &source])
+            .output()
+            .expect("rustc");
+        assert!(told.status.success(), "{told:?}");
     }
 
     /// Has the service `api` answer this from the next deploy on.
@@ -73,7 +85,7 @@ name = "{name}"
 
 [services.api]
 build = {{ program = "api" }}
-command = ["api", "--exact", "responder::serves_when_a_blueprint_asks", "--nocapture", "--test-threads=1"]
+command = ["api", "--exact", "serves_when_a_blueprint_asks", "--nocapture", "--test-threads=1"]
 port = 9000
 replicas = 2
 health = {{ ready = "/health", start_within = "30s", interval = "300ms" }}
@@ -148,7 +160,7 @@ fn a_project_lives_on_an_engine() {
         return;
     }
     let project = Project::new("life");
-    project.program(&std::env::current_exe().expect("this program"), "api");
+    project.responder();
     project.answering("one");
     project
         .sandbox
@@ -193,7 +205,7 @@ fn a_project_lives_on_an_engine() {
         .run(&["exec", "api", "--", "/app/api", "--list"])
         .ok()
         .stdout;
-    assert!(told.contains("responder::"), "{told}");
+    assert!(told.contains("serves_when_a_blueprint_asks"), "{told}");
     let mut forwarding = project
         .sandbox
         .start(&["-e", "docker", "port-forward", "api"]);
@@ -226,23 +238,6 @@ fn a_project_lives_on_an_engine() {
     project.down();
 }
 
-/// A reference service, built where it is not yet.
-fn built(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_BIN_EXE_platform"))
-        .parent()
-        .expect("a folder");
-    let program = folder.join(name);
-    if !program.exists() {
-        let told = Command::new(env!("CARGO"))
-            .args(["build", "--locked", "--package", name])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .output()
-            .expect("cargo");
-        assert!(told.status.success(), "{told:?}");
-    }
-    program
-}
-
 /// Sends one request with a body; the whole answer.
 fn post(port: u16, path: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the gateway listens");
@@ -264,10 +259,9 @@ fn the_shop_keeps_its_orders_in_a_real_database() {
         return;
     }
     let project = Project::new("shop");
-    for name in ["orders", "web"] {
-        project.program(&built(name), name);
-    }
     let Project { name, port, .. } = &project;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let folder = folder.display();
     project.sandbox.write(
         "platform.toml",
         &format!(
@@ -275,7 +269,7 @@ fn the_shop_keeps_its_orders_in_a_real_database() {
 name = "{name}"
 
 [services.orders]
-build = {{ program = "orders" }}
+build = {{ cargo = "orders", folder = "{folder}", profile = "dev" }}
 port = 8081
 needs = ["orders-db"]
 replicas = 2
@@ -283,7 +277,7 @@ health = {{ ready = "/health/ready", live = "/health/live", start_within = "30s"
 limits = {{ cpu = 0.5, memory = "128MiB" }}
 
 [services.web]
-build = {{ program = "web" }}
+build = {{ cargo = "web", folder = "{folder}", profile = "dev" }}
 port = 8082
 needs = ["orders"]
 health = {{ ready = "/health/ready", start_within = "30s" }}

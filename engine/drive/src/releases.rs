@@ -64,7 +64,12 @@ impl History {
             self.head.unfinished = Some(release.number);
         }
         self.save(store).await?;
-        self.unfinished = Some(release.clone());
+        let before = self.unfinished.replace(release.clone());
+        if let Some(mut before) = before.filter(|before| before.number != release.number) {
+            // Nobody goes on with it now.
+            before.status = ReleaseStatus::Failed;
+            write_release(store, &before).await?;
+        }
         Ok(())
     }
 

@@ -102,6 +102,18 @@ impl Registry {
             .map_err(failed)
     }
 
+    /// Asks the registry for something that need not be there.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError::Unauthorized`] or [`ImageError::Registry`], if it does not answer, or not us.
+    pub async fn answers(&self, repository: &str) -> Result<(), ImageError> {
+        match self.digest(repository).await {
+            Ok(_) | Err(ImageError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Sends an image and what is attached to it. What the registry has already is not sent again.
     ///
     /// - `repository`: host and name: `ghcr.io/me/shop-orders`

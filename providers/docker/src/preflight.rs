@@ -119,19 +119,71 @@ impl Site {
         Ok(findings)
     }
 
-    /// How the engine is doing.
+    /// How the engine is doing, and whether the registry that images go to can be reached.
     pub(crate) async fn doctor(&self) -> Vec<Finding> {
+        let mut findings = Vec::from_iter(self.registry_findings().await);
         match self.engine_findings().await {
-            Ok(findings) => findings,
+            Ok(found) => {
+                findings.extend(self.engine_note().await);
+                findings.extend(found);
+                findings
+            }
             Err(error) => {
                 let source = error.source.to_string();
                 let found = finding(error.code, Severity::Error, format!("{error}: {source}"));
-                vec![Finding {
+                findings.push(Finding {
                     help: error.help,
                     ..found
-                }]
+                });
+                findings
             }
         }
+    }
+
+    /// What the engine is, in a line.
+    async fn engine_note(&self) -> Option<Finding> {
+        let version = self.engine.docker.version().await.ok()?;
+        let info = self.engine.docker.info().await.ok()?;
+        let known = |text: Option<String>| text.unwrap_or_else(|| "unknown".to_owned());
+        let told = format!(
+            "Docker {} (API {}), cgroups v{} by {}, {} in {}",
+            known(version.version),
+            known(version.api_version),
+            known(info.cgroup_version.map(|it| it.to_string())),
+            known(info.cgroup_driver.map(|it| it.to_string())),
+            known(info.driver),
+            known(info.docker_root_dir),
+        );
+        Some(about(
+            finding("docker::engine", Severity::Note, told),
+            "engine",
+        ))
+    }
+
+    /// Whether the registry of the environment answers with what we know of ourselves.
+    async fn registry_findings(&self) -> Option<Finding> {
+        let registry = self.settings.registry.as_ref()?;
+        let repository = format!("{registry}/platform");
+        let found = match platform_image::Registry::of(&repository).await {
+            Ok(known) => known.answers(&repository).await,
+            Err(error) => Err(error),
+        };
+        let found = match found {
+            Ok(()) => finding(
+                "docker::registry",
+                Severity::Note,
+                format!("`{registry}` answers"),
+            ),
+            Err(error) => helped(
+                finding(
+                    "docker::no-registry",
+                    Severity::Error,
+                    format!("registry `{registry}`: {error}"),
+                ),
+                "log in with `docker login`, and check `registry` of the environment",
+            ),
+        };
+        Some(about(found, "registry"))
     }
 
     async fn engine_findings(&self) -> Result<Vec<Finding>, TargetError> {
