@@ -238,6 +238,7 @@ async fn errors_have_codes() {
             &[
                 ("Cargo.toml", "[package]\nname = \"orders\"\n"),
                 ("empty/x", ""),
+                ("Dockerfile", "FROM scratch"),
             ],
             &[("api", &service)],
         );
