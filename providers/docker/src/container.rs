@@ -145,6 +145,10 @@ pub(crate) struct Instance<'a> {
     pub(crate) surroundings: &'a Surroundings,
     pub(crate) network: &'a str,
     pub(crate) address: Option<Ipv4Addr>,
+    /// Whether the engine has a first process that hands signals on and buries the dead.
+    ///
+    /// Without one a program that handles no signal is not ended by any: the kernel spares the first process of a container.
+    pub(crate) init: bool,
     /// The words that start our own program from its volume, and that volume.
     pub(crate) program: (&'a [String], &'a str),
 }
@@ -184,6 +188,7 @@ pub(crate) fn instance(parts: &Instance<'_>) -> ContainerCreateBody {
             .map(|(name, path)| volume(name, path, false)),
     );
     let mut host = limited(hardened(), &service.limits);
+    host.init = Some(parts.init);
     let mut entrypoint = own.command.clone();
     if own.is_handed() {
         let secrets = parts.names.secrets(&id.to_string());

@@ -36,6 +36,7 @@ struct Ready<'a> {
     secrets: &'a SecretValues,
     program: Vec<String>,
     program_volume: String,
+    init: bool,
 }
 
 impl Site {
@@ -184,6 +185,7 @@ impl Site {
             secrets,
             program: program.command(FOLDER),
             program_volume: self.program_volume(&program.build),
+            init: self.has_init().await?,
         })
     }
 
@@ -228,6 +230,7 @@ impl Site {
                     surroundings: &own,
                     network: &ready.network.name,
                     address,
+                    init: ready.init,
                     program: (&ready.program, &ready.program_volume),
                 });
                 self.create(&name, body)

@@ -33,6 +33,7 @@ pub(crate) struct Site {
     /// The file that runs as gateway and keeper.
     program: PathBuf,
     packed: OnceLock<Arc<Program>>,
+    init: tokio::sync::OnceCell<bool>,
     /// The way to the keeper, while one is open.
     pub(crate) line: tokio::sync::Mutex<Option<Arc<Line>>>,
     /// One change of the gateway's configuration at a time.
@@ -66,6 +67,7 @@ impl Site {
             published,
             program,
             packed: OnceLock::new(),
+            init: tokio::sync::OnceCell::new(),
             line: tokio::sync::Mutex::default(),
             pushing: tokio::sync::Mutex::default(),
             addressing: tokio::sync::Mutex::default(),
@@ -86,6 +88,21 @@ impl Site {
             TargetError::refused(PROVIDER, action, error)
         })?;
         Ok(Arc::clone(self.packed.get_or_init(|| Arc::new(found))))
+    }
+
+    /// Whether the engine brings a first process for containers. Most packages of Docker do.
+    pub(crate) async fn has_init(&self) -> Result<bool, TargetError> {
+        let asked = self
+            .init
+            .get_or_try_init(|| async {
+                let info = self.engine.docker.info().await;
+                let info = info.map_err(|error| fault("ask the engine what it has", error))?;
+                let commit = info.init_commit.and_then(|commit| commit.id);
+                // How an engine says that the program is not where it should be.
+                Ok(info.init_binary.is_some() && commit.as_deref() != Some("N/A"))
+            })
+            .await;
+        asked.copied()
     }
 
     /// Containers of the environment, running or not.

@@ -189,17 +189,13 @@ async fn ends_are_told_as_they_were() {
 
     let mut absent = World::service(&[]);
     absent.command = vec!["/app/nothing".to_owned()];
+    absent.restart.crash_loop = 1;
     let absent = world.group("orders@r5", 1, absent);
-    let error = world
-        .target
-        .ensure_group(&absent, &SecretValues::new())
-        .await
-        .expect_err("there is no such program");
-    assert!(
-        error.source.to_string().contains("/app/nothing"),
-        "{}",
-        error.source
-    );
+    world.ensure(&absent).await;
+    let seen = world
+        .until_state(&absent, InstanceState::CrashLooping)
+        .await;
+    assert_eq!(seen.last_exit.as_deref(), Some("exit code 127"));
     world.down().await;
 }
 
