@@ -159,11 +159,16 @@ async fn asked(
         }
         asked.narrow(&args.service, prepared.current())?;
         args.strategy.apply(&mut asked.desired)?;
+        let told = prepared.findings;
         prepared = prepare(crew, request(&asked)).await?;
-        if change == Change::Sources && !agreed(world, &prepared)? {
-            return Ok(None);
+        prepared.findings.retain(|finding| !told.contains(finding));
+        if change == Change::Sources {
+            if !agreed(world, &prepared)? {
+                return Ok(None);
+            }
+        } else {
+            deployment::judge(world, &prepared.findings)?;
         }
-        deployment::judge(world, &prepared.findings)?;
     }
     Ok(Some(prepared))
 }

@@ -1,5 +1,6 @@
 //! TLS to the endpoints of a service.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,6 +29,8 @@ pub(crate) struct Trust {
     authorities: Option<Arc<CaType>>,
     own: Option<Arc<CertKey>>,
     name: Option<String>,
+    /// Tells settings apart, so that a connection made under others is not used any more.
+    key: u64,
 }
 
 impl std::fmt::Debug for Trust {
@@ -54,6 +57,7 @@ impl Trust {
             authorities,
             own: own.map(|(chain, key)| pair(chain, key)).transpose()?,
             name: settings.name.clone(),
+            key: key_of(settings),
         })
     }
 
@@ -62,6 +66,7 @@ impl Trust {
     /// - `address`: the endpoint's, as configured
     pub(crate) fn secure(&self, peer: &mut HttpPeer, address: &str) {
         peer.scheme = pingora_core::upstreams::peer::Scheme::HTTPS;
+        peer.group_key = self.key;
         self.name_of(address).clone_into(&mut peer.sni);
         peer.options.ca.clone_from(&self.authorities);
         peer.client_cert_key.clone_from(&self.own);
@@ -84,6 +89,18 @@ impl Trust {
             .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error))?;
         Ok(Box::new(self.connector.connect(name, stream).await?))
     }
+}
+
+/// A number for the settings and what their files hold now.
+fn key_of(settings: &UpstreamTls) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let files = [&settings.ca, &settings.certificate, &settings.key];
+    for file in files {
+        let held = file.as_ref().and_then(|path| std::fs::read(path).ok());
+        held.hash(&mut hasher);
+    }
+    settings.name.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Connects to an endpoint, over TLS where its service speaks it.

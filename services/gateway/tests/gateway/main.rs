@@ -4,6 +4,7 @@ mod bench;
 mod cache;
 mod control;
 mod handover;
+mod peers;
 mod protection;
 mod protocol;
 mod release;
