@@ -1,6 +1,7 @@
 //! `platform deploy`: from the blueprint to a release that serves.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use platform_blueprint::{Percent, ServiceName};
 use platform_decide::desired::Desired;
@@ -84,7 +85,8 @@ impl Strategy {
             if !steps.is_empty() {
                 service.rollout.steps = steps.to_vec();
             }
-            service.spec.service.rollout = service.rollout.clone();
+            let spec = Arc::make_mut(&mut service.spec.service);
+            spec.rollout = service.rollout.clone();
         }
         Ok(())
     }

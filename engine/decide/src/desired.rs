@@ -1,6 +1,7 @@
 //! What an environment should run, from a resolved blueprint and the keys of its builds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use platform_blueprint::{
     EnvironmentName, Gateway, NeedName, OptIn, ProjectName, Protocol, Resolved, Resource,
@@ -138,17 +139,18 @@ impl Desired {
                     }),
                 }
             }
-            let spec = ServiceSpec {
-                service: service.clone(),
-                artifact: artifact.clone(),
-                needs: needs_of(resolved, service),
-                secrets: versions,
-            };
+            let needs = needs_of(resolved, service);
+            let mut own = service.clone();
             services.insert(
                 name.clone(),
                 DesiredService {
-                    digest: spec.digest(),
-                    spec,
+                    digest: ServiceSpec::digest_of(&mut own, artifact, &needs, &versions),
+                    spec: ServiceSpec {
+                        service: Arc::new(own),
+                        artifact: artifact.clone(),
+                        needs,
+                        secrets: versions,
+                    },
                     replicas: service.replicas,
                     rollout: service.rollout.clone(),
                 },

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use platform_blueprint::{
-    ResourceKind, ResourceName, Rollout, SecretName, Service, ServiceName, Traffic,
-};
+use platform_blueprint::{ResourceKind, ResourceName, SecretName, Service, ServiceName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -193,8 +192,8 @@ impl Need {
 /// What every instance of a group runs. Holds secret names and versions, never values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceSpec {
-    /// The service as resolved for the environment.
-    pub service: Service,
+    /// The service as resolved for the environment. Plans, releases and groups share it.
+    pub service: Arc<Service>,
     /// What its build yields.
     pub artifact: Artifact,
     /// What it needs, in the order of the blueprint.
@@ -209,11 +208,25 @@ impl ServiceSpec {
     /// How many there are, how they are rolled out, how the gateway treats them and where the artifact lies leave it
     /// unchanged.
     pub fn digest(&self) -> Digest {
-        let mut service = self.service.clone();
-        service.replicas = 0;
-        service.rollout = Rollout::default();
-        service.traffic = Traffic::default();
-        Digest::of_value(&(service, &self.artifact.key, &self.needs, &self.secrets))
+        let mut service = Service::clone(&self.service);
+        Self::digest_of(&mut service, &self.artifact, &self.needs, &self.secrets)
+    }
+
+    /// The same of its parts, without a copy; `service` is left as it was.
+    pub(crate) fn digest_of(
+        service: &mut Service,
+        artifact: &Artifact,
+        needs: &[Need],
+        secrets: &BTreeMap<SecretName, u32>,
+    ) -> Digest {
+        let replicas = std::mem::take(&mut service.replicas);
+        let rollout = std::mem::take(&mut service.rollout);
+        let traffic = std::mem::take(&mut service.traffic);
+        let digest = Digest::of_value(&(&*service, &artifact.key, needs, secrets));
+        service.replicas = replicas;
+        service.rollout = rollout;
+        service.traffic = traffic;
+        digest
     }
 }
 

@@ -179,7 +179,7 @@ mod tests {
         }))
         .unwrap();
         let spec = ServiceSpec {
-            service,
+            service: std::sync::Arc::new(service),
             artifact: Artifact {
                 key: Digest::of(b"x"),
                 place: Place::Installed,

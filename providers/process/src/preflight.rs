@@ -1,8 +1,9 @@
 //! What would make a deploy fail, found before anything is touched.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use platform_blueprint::{Engine, Resource};
 use platform_decide::desired::{Desired, DesiredService};
@@ -47,8 +48,9 @@ pub(crate) fn preflight(layout: &Layout, root: &Path, desired: &Desired) -> Vec<
     for port in ports {
         found.extend(public_port(layout, SocketAddr::new(gateway.address, port)));
     }
+    let mut looked = Looked::default();
     for (name, service) in &desired.services {
-        found.extend(program(root, name.as_str(), service));
+        found.extend(program(root, name.as_str(), service, &mut looked));
         found.extend(user(name.as_str(), service));
     }
     for (name, wanted) in &desired.resources {
@@ -182,18 +184,37 @@ fn public_port(layout: &Layout, address: SocketAddr) -> Option<Finding> {
     }
 }
 
-fn program(root: &Path, name: &str, service: &DesiredService) -> Vec<Finding> {
+/// What was looked at already: many services share a folder and a program.
+#[derive(Default)]
+struct Looked {
+    folders: BTreeMap<PathBuf, Result<(), nix::Error>>,
+    programs: BTreeMap<(PathBuf, Vec<PathBuf>, String), bool>,
+}
+
+impl Looked {
+    fn folder(&mut self, folder: &Path) -> Result<(), nix::Error> {
+        let look = || {
+            let flags = nix::unistd::AccessFlags::R_OK | nix::unistd::AccessFlags::X_OK;
+            nix::unistd::access(folder, flags)
+        };
+        *self.folders.entry(folder.to_owned()).or_insert_with(look)
+    }
+
+    fn has_program(&mut self, command: &str, search: &[PathBuf], folder: &Path) -> bool {
+        let key = (folder.to_owned(), search.to_vec(), command.to_owned());
+        let look = || find_program(command, search, folder).is_some();
+        *self.programs.entry(key).or_insert_with(look)
+    }
+}
+
+fn program(root: &Path, name: &str, service: &DesiredService, looked: &mut Looked) -> Vec<Finding> {
     let written = &service.spec.service;
     let mut found = Vec::new();
     let folder = written
         .folder
         .as_ref()
         .map_or_else(|| root.to_owned(), |folder| root.join(folder));
-    let reachable = nix::unistd::access(
-        &folder,
-        nix::unistd::AccessFlags::R_OK | nix::unistd::AccessFlags::X_OK,
-    );
-    if let Err(error) = reachable {
+    if let Err(error) = looked.folder(&folder) {
         found.push(finding(
             "folder-unreadable",
             Severity::Error,
@@ -221,7 +242,7 @@ fn program(root: &Path, name: &str, service: &DesiredService) -> Vec<Finding> {
     };
     if let Some(command) = written.command.first()
         && !command.contains("${")
-        && find_program(command, &search, &folder).is_none()
+        && !looked.has_program(command, &search, &folder)
     {
         found.push(with_help(
             finding(

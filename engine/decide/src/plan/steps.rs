@@ -135,10 +135,11 @@ impl<'a> Order<'a> {
     /// Starts what serves without replacing anything, in the order of needs; returns what replaces something.
     fn starts(&mut self) -> Vec<Replaced<'a>> {
         let mut replaced = Vec::new();
+        let routed = self.ids(|a| matches!(a, Action::RouteEarly | Action::EnsureGateway));
         for service in along_needs(self.release) {
             let placed = &self.release.services[service];
             let standing = Standing::of(service, self.release, self.inputs.observed);
-            let mut after = self.ids(|a| matches!(a, Action::RouteEarly | Action::EnsureGateway));
+            let mut after = routed.clone();
             after.extend(
                 placed
                     .spec

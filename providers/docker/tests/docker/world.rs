@@ -153,7 +153,7 @@ impl World {
             },
             needs: Vec::new(),
             secrets: BTreeMap::new(),
-            service,
+            service: service.into(),
         };
         GroupSpec {
             id: id.parse().expect("a group"),

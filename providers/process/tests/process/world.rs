@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -271,7 +272,7 @@ pub(crate) fn service(words: &[&str]) -> Service {
     }
 }
 
-pub(crate) fn group(id: &str, replicas: u32, service: Service) -> GroupSpec {
+pub(crate) fn group(id: &str, replicas: u32, service: impl Into<Arc<Service>>) -> GroupSpec {
     let spec = ServiceSpec {
         artifact: Artifact {
             key: Digest::of(b"fixture"),
@@ -279,7 +280,7 @@ pub(crate) fn group(id: &str, replicas: u32, service: Service) -> GroupSpec {
         },
         needs: Vec::new(),
         secrets: BTreeMap::new(),
-        service,
+        service: service.into(),
     };
     GroupSpec {
         id: id.parse().expect("a group"),
