@@ -8,6 +8,7 @@ mod doctor;
 mod drift;
 mod exec;
 mod explain;
+mod export;
 mod fmt;
 mod gateway;
 mod init;
@@ -57,6 +58,7 @@ pub(crate) enum Command {
     Releases(releases::ReleasesArgs),
     Runs(runs::RunsArgs),
     Drift(drift::DriftArgs),
+    Export(export::ExportArgs),
     Secrets(secrets::SecretsArgs),
     Unlock(unlock::UnlockArgs),
     Doctor(doctor::DoctorArgs),
@@ -90,6 +92,7 @@ impl Command {
             Self::Releases(args) => world.look(releases::run(args, world)),
             Self::Runs(args) => world.look(runs::run(args, world)),
             Self::Drift(args) => world.look(drift::run(args, world)),
+            Self::Export(args) => world.block_on(export::run(args, world)),
             Self::Secrets(args) => secrets::run(args, world),
             Self::Unlock(args) => world.look(unlock::run(args, world)),
             Self::Doctor(args) => world.look(doctor::run(args, world)),

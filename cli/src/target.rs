@@ -20,16 +20,7 @@ pub(crate) fn of(resolved: &Resolved, folder: &Path) -> Result<Arc<dyn Target>, 
             state: None,
             program: None,
         }))),
-        Provider::Docker(settings) => Ok(Arc::new(DockerTarget::new(
-            platform_docker::TargetOptions {
-                project: resolved.project.name.clone(),
-                environment: resolved.environment.name.clone(),
-                settings: settings.clone(),
-                root: folder.to_owned(),
-                gateway: resolved.gateway.clone(),
-                program: None,
-            },
-        )?)),
+        Provider::Docker(_) => Ok(Arc::new(containers(resolved, folder)?)),
         other => {
             let kind = other.kind().as_str();
             Err(CliError::new(
@@ -44,11 +35,27 @@ pub(crate) fn of(resolved: &Resolved, folder: &Path) -> Result<Arc<dyn Target>, 
     }
 }
 
-/// The engine that builds Dockerfiles for an environment: its own, else the one that `DOCKER_HOST` names.
-pub(crate) fn image_engine(resolved: &Resolved) -> Result<Arc<dyn ImageEngine>, CliError> {
-    let settings = match &resolved.environment.provider {
+/// An environment as containers: on its own engine, else on the one that `DOCKER_HOST` names.
+pub(crate) fn containers(resolved: &Resolved, folder: &Path) -> Result<DockerTarget, CliError> {
+    let options = platform_docker::TargetOptions {
+        project: resolved.project.name.clone(),
+        environment: resolved.environment.name.clone(),
+        settings: engine_settings(resolved),
+        root: folder.to_owned(),
+        gateway: resolved.gateway.clone(),
+        program: None,
+    };
+    Ok(DockerTarget::new(options)?)
+}
+
+fn engine_settings(resolved: &Resolved) -> DockerSettings {
+    match &resolved.environment.provider {
         Provider::Docker(settings) => settings.clone(),
         _ => DockerSettings::default(),
-    };
-    Ok(Arc::new(DockerImages::new(&settings)?))
+    }
+}
+
+/// The engine that builds Dockerfiles for an environment: its own, else the one that `DOCKER_HOST` names.
+pub(crate) fn image_engine(resolved: &Resolved) -> Result<Arc<dyn ImageEngine>, CliError> {
+    Ok(Arc::new(DockerImages::new(&engine_settings(resolved))?))
 }

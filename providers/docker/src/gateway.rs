@@ -433,13 +433,13 @@ impl Site {
     }
 }
 
-fn certificate_file(path: &str) -> String {
+pub(crate) fn certificate_file(path: &str) -> String {
     path.trim_start_matches("./")
         .trim_start_matches('/')
         .to_owned()
 }
 
-fn give_ports<'a>(routed: &mut Routed, services: impl Iterator<Item = &'a ServiceName>) {
+pub(crate) fn give_ports<'a>(routed: &mut Routed, services: impl Iterator<Item = &'a ServiceName>) {
     for name in services {
         if !routed.ports.contains_key(name) {
             let taken: BTreeSet<u16> = routed.ports.values().copied().collect();

@@ -100,7 +100,7 @@ impl Site {
         })
     }
 
-    async fn find_image(&self, reference: &str) -> Result<Option<Image>, TargetError> {
+    pub(crate) async fn find_image(&self, reference: &str) -> Result<Option<Image>, TargetError> {
         match self.engine.docker.inspect_image(reference).await {
             Ok(seen) => Ok(Some(Image::read(reference, seen))),
             Err(error) if is_missing(&error) => Ok(None),

@@ -263,7 +263,7 @@ impl Site {
 
     /// The volume in which other containers find our program.
     pub(crate) fn program_volume(&self, build: &str) -> String {
-        self.names.plumbing(&format!("program-{build}"))
+        program_volume(&self.names, build)
     }
 
     fn keeper_body(&self, program: &crate::program::Program) -> ContainerCreateBody {
@@ -330,4 +330,9 @@ pub(crate) fn unexpected(action: &str, answer: Option<Answer>) -> TargetError {
         retry: Retry::Later,
         ..TargetError::refused(PROVIDER, action, said)
     }
+}
+
+/// The volume from which other containers run our own program.
+pub(crate) fn program_volume(names: &crate::names::Names, build: &str) -> String {
+    names.plumbing(&format!("program-{build}"))
 }

@@ -9,6 +9,7 @@ mod builds;
 mod container;
 mod documents;
 mod engine;
+mod export;
 mod facets;
 mod gateway;
 mod group;
@@ -32,6 +33,7 @@ mod surroundings;
 mod target;
 
 pub use builds::DockerImages;
+pub use export::{ExportAsked, Exported, ExportedFile};
 pub use target::{DockerTarget, TargetOptions, engine_place};
 
 /// The provider's name as written in the blueprint.

@@ -19,7 +19,7 @@ use crate::engine::{fault, is_missing, unless};
 use crate::image::Image;
 use crate::inside::{Answer, Ask, HANDED, HANDED_FILE, Handed};
 use crate::keeper::{Reach, unexpected};
-use crate::names::{KEEP, RESOURCE, Role, SPEC};
+use crate::names::{KEEP, Names, RESOURCE, Role, SPEC};
 use crate::program::FOLDER;
 use crate::server::{Asked, Server};
 use crate::site::{Site, is_running, label, lock};
@@ -37,7 +37,7 @@ pub(crate) struct Wanted {
 }
 
 /// Whether a server of ours stands behind it.
-fn is_server(resource: &Resource) -> bool {
+pub(crate) fn is_server(resource: &Resource) -> bool {
     resource.external.is_none() && !matches!(resource.engine, Engine::Embedded | Engine::Auto)
 }
 
@@ -91,14 +91,7 @@ impl Site {
                 .map(Address::Secret)
                 .ok_or_else(|| no_server(name, resource));
         }
-        let folder = format!("{EMBEDDED}/{name}");
-        let url = match resource.kind {
-            ResourceKind::Postgres => format!("sqlite:{folder}/{name}.db"),
-            ResourceKind::Redis => return Ok(Address::Plain("memory:".to_owned())),
-            ResourceKind::Nats => format!("queue:{folder}"),
-            ResourceKind::ObjectStore | ResourceKind::Search => format!("file:{folder}"),
-        };
-        Ok(Address::Folder(self.names.data(name.as_str()), folder, url))
+        Ok(embedded(&self.names, name, resource))
     }
 
     /// Creates a resource or brings it to what is asked, keeping its data.
@@ -148,7 +141,19 @@ impl Site {
             ))
         })?;
         let container = self.names.resource(name.as_str());
-        let body = self.server_body(name, wanted, &server, &image, &network.name);
+        let program = self.program()?;
+        let body = server_body(&ServerParts {
+            names: &self.names,
+            name,
+            wanted,
+            server: &server,
+            image: &image,
+            network: &network.name,
+            program: (
+                &program.command(FOLDER),
+                &self.program_volume(&program.build),
+            ),
+        });
         if let Some(seen) = self.inspect(&container).await? {
             if !self.is_own(&seen) {
                 return Err(crate::site::taken("container", &container));
@@ -190,91 +195,6 @@ impl Site {
         )
         .await?;
         self.start(&container).await
-    }
-
-    fn server_body(
-        &self,
-        name: &ResourceName,
-        wanted: &DesiredResource,
-        server: &Server,
-        image: &Image,
-        network: &str,
-    ) -> ContainerCreateBody {
-        let mut labels = self.names.labels(Role::Resource);
-        labels.insert(RESOURCE.to_owned(), name.to_string());
-        labels.insert(SPEC.to_owned(), wanted.digest.to_string());
-        labels.insert(KEEP.to_owned(), server.title.clone());
-        let program = self.program().ok();
-        let (mut entrypoint, volume_name) = program.map_or_else(
-            || (Vec::new(), String::new()),
-            |program| (program.command(FOLDER), self.program_volume(&program.build)),
-        );
-        let ours = entrypoint.clone();
-        entrypoint.extend(["inside", "run"].map(str::to_owned));
-        if !server.command.is_empty() {
-            entrypoint.extend(server.command.clone());
-        } else if !server.arguments.is_empty() {
-            entrypoint.extend(image.entrypoint.iter().chain(&server.arguments).cloned());
-        } else {
-            entrypoint.extend(image.command.clone());
-        }
-        let test = match &server.health {
-            Asked::Command(command) => command.clone(),
-            Asked::Http(address, path) => {
-                let asked = ["inside", "reach", address, path].map(str::to_owned);
-                ours.into_iter().chain(asked).collect()
-            }
-        };
-        let health = Health {
-            interval: Period::from_secs(1),
-            timeout: Period::from_secs(5),
-            start_within: Period::from_secs(60),
-            failures: 3,
-            ..Health::default()
-        };
-        let limits = platform_blueprint::Limits {
-            memory: wanted.resource.memory,
-            cpu: None,
-        };
-        let memory = |folder: &&str| {
-            let options = "rw,nosuid,nodev,size=16m,mode=1777".to_owned();
-            ((*folder).to_owned(), options)
-        };
-        let tmpfs = server.memory.iter().map(memory);
-        let mut host = limited(hardened(), &limits);
-        host.tmpfs.get_or_insert_default().extend(tmpfs);
-        let mut body = ContainerCreateBody {
-            hostname: Some(name.to_string()),
-            image: Some(image.reference.clone()),
-            entrypoint: Some(entrypoint),
-            cmd: Some(Vec::new()),
-            user: server.user.map(str::to_owned),
-            env: Some(
-                server
-                    .variables
-                    .iter()
-                    .map(|(name, value)| format!("{name}={value}"))
-                    .collect(),
-            ),
-            stop_signal: Some(server.stop_signal.to_owned()),
-            stop_timeout: Some(server.stop_seconds),
-            healthcheck: Some(checked(test, &health)),
-            networking_config: Some(attached(network, vec![name.to_string()], None)),
-            labels: Some(labels),
-            host_config: Some(HostConfig {
-                network_mode: Some(network.to_owned()),
-                mounts: Some(vec![
-                    volume(&self.names.data(name.as_str()), server.data, false),
-                    bare_volume(&self.names.secrets(name.as_str()), HANDED, false),
-                    bare_volume(&volume_name, FOLDER, true),
-                ]),
-                log_config: Some(log_config(&platform_blueprint::Logs::default())),
-                ..host
-            }),
-            ..ContainerCreateBody::default()
-        };
-        mark(&mut body);
-        body
     }
 
     /// Gives a fresh volume to a user, by a container that does nothing else.
@@ -346,6 +266,113 @@ impl Site {
     }
 }
 
+/// Where an embedded engine keeps what it is given.
+pub(crate) fn embedded(names: &Names, name: &ResourceName, resource: &Resource) -> Address {
+    let folder = format!("{EMBEDDED}/{name}");
+    let url = match resource.kind {
+        ResourceKind::Postgres => format!("sqlite:{folder}/{name}.db"),
+        ResourceKind::Redis => return Address::Plain("memory:".to_owned()),
+        ResourceKind::Nats => format!("queue:{folder}"),
+        ResourceKind::ObjectStore | ResourceKind::Search => format!("file:{folder}"),
+    };
+    Address::Folder(names.data(name.as_str()), folder, url)
+}
+
+/// What the container of a resource's server is made from.
+pub(crate) struct ServerParts<'a> {
+    pub(crate) names: &'a Names,
+    pub(crate) name: &'a ResourceName,
+    pub(crate) wanted: &'a DesiredResource,
+    pub(crate) server: &'a Server,
+    pub(crate) image: &'a Image,
+    pub(crate) network: &'a str,
+    /// The words that start our own program from its volume, and that volume.
+    pub(crate) program: (&'a [String], &'a str),
+}
+
+/// Asks for the container of a resource's server.
+pub(crate) fn server_body(parts: &ServerParts<'_>) -> ContainerCreateBody {
+    let &ServerParts {
+        names,
+        name,
+        wanted,
+        server,
+        image,
+        network,
+        program: (ours, volume_name),
+    } = parts;
+    let mut labels = names.labels(Role::Resource);
+    labels.insert(RESOURCE.to_owned(), name.to_string());
+    labels.insert(SPEC.to_owned(), wanted.digest.to_string());
+    labels.insert(KEEP.to_owned(), server.title.clone());
+    let mut entrypoint = ours.to_vec();
+    entrypoint.extend(["inside", "run"].map(str::to_owned));
+    if !server.command.is_empty() {
+        entrypoint.extend(server.command.clone());
+    } else if !server.arguments.is_empty() {
+        entrypoint.extend(image.entrypoint.iter().chain(&server.arguments).cloned());
+    } else {
+        entrypoint.extend(image.command.clone());
+    }
+    let test = match &server.health {
+        Asked::Command(command) => command.clone(),
+        Asked::Http(address, path) => {
+            let asked = ["inside", "reach", address, path].map(str::to_owned);
+            ours.iter().cloned().chain(asked).collect()
+        }
+    };
+    let health = Health {
+        interval: Period::from_secs(1),
+        timeout: Period::from_secs(5),
+        start_within: Period::from_secs(60),
+        failures: 3,
+        ..Health::default()
+    };
+    let limits = platform_blueprint::Limits {
+        memory: wanted.resource.memory,
+        cpu: None,
+    };
+    let memory = |folder: &&str| {
+        let options = "rw,nosuid,nodev,size=16m,mode=1777".to_owned();
+        ((*folder).to_owned(), options)
+    };
+    let tmpfs = server.memory.iter().map(memory);
+    let mut host = limited(hardened(), &limits);
+    host.tmpfs.get_or_insert_default().extend(tmpfs);
+    let mut body = ContainerCreateBody {
+        hostname: Some(name.to_string()),
+        image: Some(image.reference.clone()),
+        entrypoint: Some(entrypoint),
+        cmd: Some(Vec::new()),
+        user: server.user.map(str::to_owned),
+        env: Some(
+            server
+                .variables
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
+        ),
+        stop_signal: Some(server.stop_signal.to_owned()),
+        stop_timeout: Some(server.stop_seconds),
+        healthcheck: Some(checked(test, &health)),
+        networking_config: Some(attached(network, vec![name.to_string()], None)),
+        labels: Some(labels),
+        host_config: Some(HostConfig {
+            network_mode: Some(network.to_owned()),
+            mounts: Some(vec![
+                volume(&names.data(name.as_str()), server.data, false),
+                bare_volume(&names.secrets(name.as_str()), HANDED, false),
+                bare_volume(volume_name, FOLDER, true),
+            ]),
+            log_config: Some(log_config(&platform_blueprint::Logs::default())),
+            ..host
+        }),
+        ..ContainerCreateBody::default()
+    };
+    mark(&mut body);
+    body
+}
+
 /// Resources without a server, as they are seen: they are there as soon as they are asked for.
 pub(crate) fn unserved(wanted: &Wanted) -> BTreeMap<ResourceName, ResourceSeen> {
     wanted
@@ -366,7 +393,7 @@ pub(crate) fn unserved(wanted: &Wanted) -> BTreeMap<ResourceName, ResourceSeen> 
         .collect()
 }
 
-fn no_server(name: &ResourceName, resource: &Resource) -> TargetError {
+pub(crate) fn no_server(name: &ResourceName, resource: &Resource) -> TargetError {
     let why = format!(
         "provider `docker` runs no server of engine `{}`",
         resource.engine.as_str()

@@ -51,7 +51,7 @@ pub struct TargetOptions {
 
 /// One environment of one project as containers of an engine.
 pub struct DockerTarget {
-    site: Arc<Site>,
+    pub(crate) site: Arc<Site>,
     store: KeeperStore,
 }
 

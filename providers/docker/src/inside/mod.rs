@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(crate) use documents::{Change, Documents, version_of};
 pub(crate) use front::CURRENT;
 pub(crate) use run::{FILE as HANDED_FILE, Handed};
-pub(crate) use serve::{Answer, Ask, Asked, GatewayAsk, Told};
+pub(crate) use serve::{Answer, Ask, Asked, GatewayAsk, Told, new_credential};
 
 /// Where the keeper keeps documents.
 pub(crate) const STATE: &str = "/state";

@@ -168,15 +168,20 @@ fn write(
     })
 }
 
+/// Makes a password that nobody guesses.
+pub(crate) fn new_credential() -> io::Result<String> {
+    let mut random = [0; 24];
+    aws_lc_rs::rand::fill(&mut random)
+        .map_err(|_| io::Error::other("no randomness is to be had"))?;
+    Ok(hex::encode(random))
+}
+
 fn credential(credentials: &Documents, name: &str) -> io::Result<Answer> {
     let known = |bytes: Vec<u8>| Answer::Credential(String::from_utf8_lossy(&bytes).into_owned());
     if let Some(found) = credentials.read(name)? {
         return Ok(known(found));
     }
-    let mut random = [0; 24];
-    aws_lc_rs::rand::fill(&mut random)
-        .map_err(|_| io::Error::other("no randomness is to be had"))?;
-    let made = hex::encode(random).into_bytes();
+    let made = new_credential()?.into_bytes();
     match credentials.write(name, &made, None)? {
         Change::Made(_) => Ok(known(made)),
         // Somebody else was first.

@@ -1,0 +1,171 @@
+//! The gateway of an exported environment: its container, and its configuration as a file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use bollard::models::{ContainerCreateBody, HostConfig};
+use platform_compose::model::PortForm;
+use platform_decide::digest::Digest;
+use platform_decide::group::GroupId;
+use platform_decide::traffic::{Split, Traffic};
+use platform_gateway_api::Config;
+use platform_port::TargetError;
+use platform_traffic::{Internal, Parts, ReadyInstance};
+
+use super::{Draft, ExportedFile, body, endpoint, group, mount};
+use crate::PROVIDER;
+use crate::container::{attached, hardened, log_config, volume};
+use crate::gateway::{ALIAS, CERTIFICATES, certificate_file};
+use crate::names::Role;
+use crate::observe::Keep;
+use crate::program::{FOLDER, USER};
+
+/// Where it finds its configuration.
+const CONFIG: &str = "/run/gateway.json";
+/// The label with the digest of that, so that another configuration is another container.
+const DIGEST: &str = "platform.config";
+/// Addresses that Docker gives to networks unless told otherwise.
+const BRIDGES: &str = "172.16.0.0/12";
+
+impl Draft<'_> {
+    /// Puts the gateway into the Compose file.
+    pub(super) fn gateway(&mut self, key: &str) -> Result<(), TargetError> {
+        let config = self.config();
+        let text = serde_json::to_vec_pretty(&config).unwrap_or_default();
+        let settings = &self.asked.desired.ingress.gateway;
+        let drain = settings.drain.duration().as_secs().min(120);
+        let mut entrypoint = self.around.program.clone();
+        let arguments = [
+            "gateway",
+            "--config",
+            CONFIG,
+            "--access-log",
+            "stdout",
+            "--drain",
+            &format!("{drain}s"),
+        ];
+        entrypoint.extend(arguments.map(str::to_owned));
+        let mut labels = self.around.names.labels(Role::Gateway);
+        labels.insert(DIGEST.to_owned(), Digest::of(&text).to_string());
+        let body = ContainerCreateBody {
+            hostname: Some(ALIAS.to_owned()),
+            image: Some(self.around.image.clone()),
+            entrypoint: Some(entrypoint),
+            user: Some(format!("{USER}:{USER}")),
+            stop_timeout: i64::try_from(drain + 5).ok(),
+            networking_config: Some(attached(&self.network(), vec![ALIAS.to_owned()], None)),
+            labels: Some(labels),
+            host_config: Some(HostConfig {
+                // Its own image fills the volume in which the others find our program.
+                mounts: Some(vec![volume(&self.program_volume(), FOLDER, false)]),
+                log_config: Some(log_config(&platform_blueprint::Logs::default())),
+                init: Some(self.around.init),
+                ..hardened()
+            }),
+            ..ContainerCreateBody::default()
+        };
+        let mut service = body::service(body, &self.around.names);
+        let secured = settings.tls.as_ref().map(|tls| tls.port.get());
+        for port in std::iter::once(settings.port.get()).chain(secured) {
+            let published = match settings.address {
+                IpAddr::V6(address) => format!("[{address}]:{port}:{port}"),
+                IpAddr::V4(address) => format!("{address}:{port}:{port}"),
+            };
+            service.ports.push(PortForm::Short(published.into()));
+        }
+        let file = "gateway.json".to_owned();
+        let source = format!("{}/{file}", self.asked.folder);
+        service.volumes.push(mount(&source, CONFIG, "bind"));
+        self.out.files.insert(file, ExportedFile(text));
+        self.certificates(&mut service)?;
+        self.put(key, service, None, key);
+        Ok(())
+    }
+
+    /// Certificates and their keys.
+    fn certificates(
+        &mut self,
+        service: &mut platform_compose::model::Service,
+    ) -> Result<(), TargetError> {
+        let ingress = &self.asked.desired.ingress;
+        let Some(tls) = &ingress.gateway.tls else {
+            return Ok(());
+        };
+        for (number, one) in tls.certificates.iter().enumerate() {
+            let path = self.around.root.join(&one.certificate);
+            let text = std::fs::read(&path).map_err(|error| {
+                let action = format!("read certificate `{}`", path.display());
+                TargetError::refused(PROVIDER, action, error)
+            })?;
+            let target = format!("{CERTIFICATES}/{}", certificate_file(&one.certificate));
+            let name = format!("gateway-certificate-{}", number + 1);
+            self.secret_file(service, &name, &format!("{name}.pem"), &target, text);
+            let key = platform_traffic::key_file(Path::new(CERTIFICATES), ingress, &one.key);
+            if let (Some(target), Some(value)) = (key, self.asked.secrets.get(&one.key)) {
+                let name = format!("gateway-key-{}", number + 1);
+                let text = value.reveal().as_bytes().to_vec();
+                let target = target.display().to_string();
+                self.secret_file(service, &name, &format!("{name}.pem"), &target, text);
+            }
+        }
+        Ok(())
+    }
+
+    /// The gateway's whole configuration: every service with all of its instances.
+    fn config(&self) -> Config {
+        let desired = self.asked.desired;
+        let mut groups = BTreeSet::new();
+        let mut ready = Vec::new();
+        let mut checks = BTreeMap::new();
+        let mut splits = BTreeMap::new();
+        for (name, wanted) in &desired.services {
+            let group = group(name, wanted);
+            splits.insert(name.clone(), Split::all(group.id.clone()));
+            let Some(port) = wanted.spec.service.port else {
+                continue;
+            };
+            let keep = Keep::of(&group);
+            let mut check = keep.check();
+            check
+                .paths
+                .insert(group.id.lane(), keep.path.unwrap_or_default());
+            checks.insert(name.clone(), check);
+            for number in 1..=wanted.replicas {
+                ready.push(instance(&group.id, number, port.get()));
+            }
+            groups.insert(group.id);
+        }
+        let traffic = Traffic {
+            ingress: desired.ingress.clone(),
+            splits,
+        };
+        let ports = self.ports.ports.iter();
+        let internal = ports
+            .map(|(name, port)| (name.clone(), Internal::everywhere(*port)))
+            .collect();
+        let mut config = platform_traffic::join(&Parts {
+            traffic: Some(&traffic),
+            groups: &groups,
+            ready: &ready,
+            internal: &internal,
+            public: Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            checks: &checks,
+            secrets: self.asked.secrets,
+            secret_files: Path::new(CERTIFICATES),
+            root: Path::new(CERTIFICATES),
+        });
+        config.shared_addresses = vec![BRIDGES.to_owned()];
+        config.revision = 1;
+        config
+    }
+}
+
+fn instance(group: &GroupId, number: u32, port: u16) -> ReadyInstance {
+    let (name, address) = endpoint(group, number, port);
+    ReadyInstance {
+        group: group.clone(),
+        name,
+        address,
+    }
+}
