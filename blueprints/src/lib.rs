@@ -71,4 +71,5 @@ pub use service::{
     RestartOn, SecretForm, SecretReference, Service, ServiceKind, Stop, StopSignal, Traffic,
     Volume,
 };
+pub use secret_literal::looks_secret;
 pub use service_order::service_order;

@@ -3,7 +3,9 @@
 use crate::reference::expand;
 
 /// Why a variable looks like a secret, if it does.
-pub(crate) fn looks_secret(name: &str, value: &str) -> Option<&'static str> {
+///
+/// - `value`: as a blueprint has it, so with `${…}` for what is handed over
+pub fn looks_secret(name: &str, value: &str) -> Option<&'static str> {
     // What is empty or made of references is no secret.
     if expand(value, |_| Some(String::new())).trim().is_empty() {
         return None;

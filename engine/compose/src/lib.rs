@@ -2,8 +2,17 @@
 //!
 //! Values in, values out: files and variables are handed in by whoever calls.
 
+mod export;
 pub mod form;
+mod import;
+mod left;
 pub mod model;
+mod node;
+mod read;
+mod variable;
 mod write;
 
+pub use import::{Imported, Inputs, import};
+pub use left::{Code, Left};
 pub use model::{File, literal};
+pub use variable::dotenv;

@@ -1,0 +1,324 @@
+//! Addresses of other services: what was reached by its name is reached through the gateway, and resources with their credentials.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use platform_blueprint::{address_variable, expand};
+
+use super::Draft;
+use super::traffic::{is_http, published};
+use crate::left::Code;
+
+/// A URL in a text.
+struct Url<'a> {
+    /// What stands before it.
+    before: &'a str,
+    scheme: &'a str,
+    host: &'a str,
+    port: Option<u16>,
+    /// Path, query and fragment.
+    rest: &'a str,
+    /// What stands after it.
+    after: &'a str,
+}
+
+impl<'a> Url<'a> {
+    /// The first in a text.
+    fn first(text: &'a str) -> Option<Self> {
+        let at = text.find("://")?;
+        let begins = |letter: char| !letter.is_ascii_alphanumeric() && !"+.-".contains(letter);
+        let start = text[..at].rfind(begins).map_or(0, |before| {
+            before + text[before..].chars().next().map_or(1, char::len_utf8)
+        });
+        let inside = &text[at + 3..];
+        let ends = |letter: char| letter.is_whitespace() || ",;\"'|<>()".contains(letter);
+        let end = inside.find(ends).unwrap_or(inside.len());
+        let (url, after) = inside.split_at(end);
+        let (authority, rest) = url.split_at(url.find(['/', '?', '#']).unwrap_or(url.len()));
+        let place = authority
+            .rsplit_once('@')
+            .map_or(authority, |(_, place)| place);
+        let (host, port) = match place.split_once(':') {
+            Some((host, port)) => (host, port.parse().ok()),
+            None => (place, None),
+        };
+        Some(Self {
+            before: &text[..start],
+            scheme: &text[start..at],
+            host,
+            port,
+            rest,
+            after,
+        })
+    }
+}
+
+/// The names of services that a text calls by URLs, each with the port.
+fn called(text: &str) -> Vec<(String, u16)> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some(url) = Url::first(rest) {
+        if matches!(url.scheme, "http" | "https" | "ws" | "grpc" | "h2c") {
+            let usual = if url.scheme == "https" { 443 } else { 80 };
+            found.push((url.host.to_owned(), url.port.unwrap_or(usual)));
+        } else {
+            found.push((url.host.to_owned(), 0));
+        }
+        rest = url.after;
+    }
+    found
+}
+
+/// A text in which nothing stands for something else.
+pub(super) fn plain(text: &str) -> String {
+    text.replace("${", "$${")
+}
+
+impl Draft<'_> {
+    /// Texts of a service in which others may be called.
+    fn mentions(&self, name: &str) -> Vec<String> {
+        let service = self.written(name);
+        let words = [&service.entrypoint, &service.command];
+        let words = words
+            .into_iter()
+            .flatten()
+            .filter_map(crate::form::Words::split)
+            .flatten();
+        self.variables(name)
+            .into_values()
+            .flatten()
+            .chain(words)
+            .collect()
+    }
+
+    /// Finds which services need which, and at which ports they are called.
+    pub(super) fn needs(&mut self) {
+        let mut calls: BTreeMap<String, Vec<(String, u16)>> = BTreeMap::new();
+        for name in &self.chosen {
+            let all = self
+                .mentions(name)
+                .iter()
+                .flat_map(|text| called(text))
+                .collect();
+            calls.insert(name.clone(), all);
+            for (other, how) in &self.file.services[name].depends_on {
+                if how.condition.as_deref() == Some("service_completed_successfully") {
+                    self.jobs.insert(other.clone());
+                }
+            }
+        }
+        for name in &self.chosen {
+            if self.resources.contains_key(name) {
+                continue;
+            }
+            let called = calls.values().flatten();
+            let called = called
+                .filter(|(host, port)| host == name && *port > 0)
+                .map(|(_, port)| *port);
+            let port = self.port(name, called);
+            self.ports.extend(port.map(|port| (name.clone(), port)));
+        }
+        for name in self.chosen.clone() {
+            if self.resources.contains_key(&name) {
+                continue;
+            }
+            let wanted: Vec<String> = self.written(&name).depends_on.keys().cloned().collect();
+            let hosts = calls.remove(&name).unwrap_or_default().into_iter();
+            let hosts: BTreeSet<String> = hosts.map(|(host, _)| host).collect();
+            for other in &wanted {
+                self.need(&name, other, true);
+            }
+            for other in hosts.iter().filter(|host| !wanted.contains(host)) {
+                if self.chosen.contains(other) && *other != name {
+                    self.need(&name, other, false);
+                }
+            }
+        }
+    }
+
+    /// The port at which a service is called.
+    fn port(&self, name: &str, called: impl Iterator<Item = u16>) -> Option<u16> {
+        let service = self.written(name);
+        let variable = self.variables(name).remove("PORT").flatten();
+        let outside = service
+            .ports
+            .iter()
+            .filter_map(|port| published(port).ok())
+            .map(|port| port.inside);
+        let exposed = service
+            .expose
+            .iter()
+            .filter_map(|text| text.0.split('/').next()?.parse().ok());
+        let asked = self
+            .check_words(name)
+            .and_then(|words| super::health::asked(&words))
+            .map(|(port, _)| port.unwrap_or(80));
+        outside
+            .chain(variable.and_then(|port| port.parse().ok()))
+            .chain(called)
+            .chain(exposed)
+            .chain(asked)
+            .find(|port| is_http(*port))
+    }
+
+    /// Has a service need another one, where that can be.
+    fn need(&mut self, name: &str, other: &str, asked: bool) {
+        let place = if asked {
+            vec!["services", name, "depends_on", other]
+        } else {
+            vec!["services", name, "environment"]
+        };
+        if !self.chosen.iter().any(|chosen| chosen == other) {
+            let why = format!("`{other}` is not taken over");
+            self.leave(Code::NotCarried, &place, why, None);
+            return;
+        }
+        let is_called = self.ports.contains_key(other);
+        if !self.resources.contains_key(other) && !is_called && !self.jobs.contains(other) {
+            if asked {
+                let why =
+                    format!("`{other}` has no port to be called at, so there is no waiting for it");
+                self.leave(Code::Otherwise, &place, why, None);
+            }
+            return;
+        }
+        if self.reaches(other, name) {
+            let why = format!("`{other}` needs `{name}`, and needs go one way");
+            self.leave(Code::NotCarried, &place, why, None);
+            return;
+        }
+        self.needed
+            .entry(name.to_owned())
+            .or_default()
+            .push(other.to_owned());
+    }
+
+    fn reaches(&self, from: &str, to: &str) -> bool {
+        from == to
+            || self
+                .needed
+                .get(from)
+                .is_some_and(|needed| needed.iter().any(|next| self.reaches(next, to)))
+    }
+
+    /// A text in which what is needed is called as a blueprint has it.
+    pub(super) fn addressed(&mut self, name: &str, place: &[&str], text: &str) -> String {
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some(url) = Url::first(rest) {
+            out.push_str(&plain(url.before));
+            let needed = self
+                .needed
+                .get(name)
+                .is_some_and(|needed| needed.iter().any(|one| one == url.host));
+            let replaced = needed.then(|| self.replaced(&url)).flatten();
+            match replaced {
+                Some(text) => out.push_str(&text),
+                None => {
+                    let length = rest.len() - url.before.len() - url.after.len();
+                    out.push_str(&plain(&rest[url.before.len()..][..length]));
+                    if self.ports.contains_key(url.host) && url.host != name {
+                        self.otherwise_called(place, url.host);
+                    }
+                }
+            }
+            rest = url.after;
+        }
+        out.push_str(&plain(rest));
+        if out == plain(text)
+            && let Some(host) = self.named(name, place, text)
+        {
+            self.otherwise_called(place, &host);
+        }
+        out
+    }
+
+    fn replaced(&self, url: &Url<'_>) -> Option<String> {
+        let variable = address_variable(&self.names[url.host]);
+        let rest = match self.resources.get(url.host).map(|kind| kind.kind) {
+            Some("postgres") if matches!(url.scheme, "postgres" | "postgresql") => {
+                // The database is the resource's own.
+                url.rest.find('?').map_or("", |at| &url.rest[at..])
+            }
+            Some("redis") if matches!(url.scheme, "redis" | "valkey") => url.rest,
+            Some("nats") if url.scheme == "nats" => url.rest,
+            Some(_) => return None,
+            None if url.scheme == "http"
+                && self.ports.get(url.host) == Some(&url.port.unwrap_or(80)) =>
+            {
+                url.rest
+            }
+            None => return None,
+        };
+        Some(format!("${{{variable}}}{}", plain(rest)))
+    }
+
+    /// The service that a text names without a URL: `api:8080`, or `api` in a variable for hosts.
+    fn named(&self, name: &str, place: &[&str], text: &str) -> Option<String> {
+        let variable = place.last().copied().unwrap_or_default();
+        let hosts = ["HOST", "ADDR", "SERVER", "ENDPOINT", "UPSTREAM"]
+            .iter()
+            .any(|word| variable.contains(word));
+        let others = self.ports.keys().filter(|other| *other != name);
+        let named = others.filter(|other| {
+            let at = |(at, _): &(usize, &str)| {
+                let before = text[..*at].chars().next_back();
+                let after = &text[at + other.len()..];
+                !before.is_some_and(|letter| letter.is_alphanumeric() || "-_./".contains(letter))
+                    && after
+                        .strip_prefix(':')
+                        .is_some_and(|rest| rest.starts_with(|digit: char| digit.is_ascii_digit()))
+            };
+            text.match_indices(other.as_str()).any(|found| at(&found))
+                || (hosts && text == other.as_str())
+        });
+        named.max_by_key(|other| other.len()).cloned()
+    }
+
+    fn otherwise_called(&mut self, place: &[&str], host: &str) {
+        let variable = address_variable(&self.names[host]);
+        let why = format!(
+            "`{host}` is reached through the gateway, whose address for it is `${{{variable}}}`, and not under its name"
+        );
+        let help = format!(
+            "add `{}` to `needs` and write `${{{variable}}}`",
+            self.names[host]
+        );
+        self.leave(Code::Otherwise, place, why, Some(&help));
+    }
+
+    /// Words of a command, with addresses as a blueprint has them.
+    pub(super) fn words(&mut self, name: &str, place: &[&str], words: &[String]) -> Vec<String> {
+        words
+            .iter()
+            .map(|word| self.addressed(name, place, word))
+            .collect()
+    }
+}
+
+/// Whether nothing but references is in a text.
+pub(super) fn is_reference(text: &str) -> bool {
+    text.contains("${") && expand(text, |_| Some(String::new())).trim().is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_found_in_texts() {
+        assert_eq!(
+            called("--api=http://api:8080/v1,http://b postgres://u:p@db:5432/x?y"),
+            [
+                ("api".to_owned(), 8080),
+                ("b".to_owned(), 80),
+                ("db".to_owned(), 0)
+            ]
+        );
+        let url = Url::first("x=redis://:p@cache/1 y").unwrap();
+        assert_eq!(
+            (url.before, url.scheme, url.host, url.rest, url.after),
+            ("x=", "redis", "cache", "/1", " y")
+        );
+        assert!(called("no address: //x").is_empty());
+    }
+}

@@ -1,0 +1,153 @@
+//! A YAML document as a tree that knows where each of its values stands.
+
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::Spanned;
+
+/// A value and where it stands. Anchors and merge keys are resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Node {
+    /// The line, from 1.
+    pub(crate) line: usize,
+    /// The character in the line, from 1.
+    pub(crate) column: usize,
+    pub(crate) value: Value,
+}
+
+/// A value.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    Null,
+    Flag(bool),
+    Whole(i64),
+    Broken(f64),
+    Text(String),
+    List(Vec<Node>),
+    /// In the order of the document.
+    Table(Vec<(String, Node)>),
+}
+
+impl Node {
+    /// A value of a table.
+    pub(crate) fn get(&self, key: &str) -> Option<&Self> {
+        self.entries()
+            .find(|(name, _)| *name == key)
+            .map(|(_, node)| node)
+    }
+
+    /// The entries of a table.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, &Self)> {
+        let table = match &self.value {
+            Value::Table(table) => table.as_slice(),
+            _ => &[],
+        };
+        table.iter().map(|(name, node)| (name.as_str(), node))
+    }
+
+    /// The node of a place such as `services.web.ports`, or the nearest around it.
+    pub(crate) fn nearest(&self, place: &[&str]) -> &Self {
+        let Some((first, rest)) = place.split_first() else {
+            return self;
+        };
+        let inside = match &self.value {
+            Value::List(list) => first.parse().ok().and_then(|index: usize| list.get(index)),
+            _ => self.get(first),
+        };
+        inside.map_or(self, |node| node.nearest(rest))
+    }
+
+    /// The same without places.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        match &self.value {
+            Value::Null => serde_json::Value::Null,
+            Value::Flag(flag) => (*flag).into(),
+            Value::Whole(number) => (*number).into(),
+            Value::Broken(number) => (*number).into(),
+            Value::Text(text) => text.as_str().into(),
+            Value::List(list) => list.iter().map(Self::json).collect(),
+            Value::Table(table) => {
+                let pairs = table.iter().map(|(name, node)| (name.clone(), node.json()));
+                serde_json::Value::Object(pairs.collect())
+            }
+        }
+    }
+
+    /// Changes every text.
+    pub(crate) fn texts(&mut self, change: &mut impl FnMut(&str, usize, usize) -> Option<String>) {
+        match &mut self.value {
+            Value::Text(text) => {
+                if let Some(changed) = change(text, self.line, self.column) {
+                    *text = changed;
+                }
+            }
+            Value::List(list) => list.iter_mut().for_each(|node| node.texts(change)),
+            Value::Table(table) => table.iter_mut().for_each(|(_, node)| node.texts(change)),
+            _ => {}
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let read = Spanned::<Value>::deserialize(deserializer)?;
+        let count = |number: u64| usize::try_from(number).unwrap_or_default();
+        Ok(Self {
+            line: count(read.referenced.line()),
+            column: count(read.referenced.column()),
+            value: read.value,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Value;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a value")
+            }
+            fn visit_unit<E>(self) -> Result<Value, E> {
+                Ok(Value::Null)
+            }
+            fn visit_none<E>(self) -> Result<Value, E> {
+                Ok(Value::Null)
+            }
+            fn visit_some<D: Deserializer<'de>>(self, inside: D) -> Result<Value, D::Error> {
+                Value::deserialize(inside)
+            }
+            fn visit_bool<E>(self, flag: bool) -> Result<Value, E> {
+                Ok(Value::Flag(flag))
+            }
+            fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+                Ok(Value::Whole(number))
+            }
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Value, E> {
+                Ok(i64::try_from(number)
+                    .map_or_else(|_| Value::Text(number.to_string()), Value::Whole))
+            }
+            fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
+                Ok(Value::Broken(number))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+                Ok(Value::Text(text.to_owned()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+                let mut nodes = Vec::new();
+                while let Some(node) = list.next_element()? {
+                    nodes.push(node);
+                }
+                Ok(Value::List(nodes))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+                let mut table = Vec::new();
+                while let Some(entry) = map.next_entry::<String, Node>()? {
+                    table.push(entry);
+                }
+                Ok(Value::Table(table))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
