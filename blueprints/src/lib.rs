@@ -66,10 +66,10 @@ pub use route::{
     RateLimit, RatePer, Redirect, Retries, RetryOn, Rewrite, Route, Timeout, ValueMatch,
 };
 pub use schema::schema;
+pub use secret_literal::looks_secret;
 pub use service::{
     Amount, Balance, BalanceStrategy, EnvValue, Limits, Logs, PlainText, Protocol, Restart,
     RestartOn, SecretForm, SecretReference, Service, ServiceKind, Stop, StopSignal, Traffic,
     Volume,
 };
-pub use secret_literal::looks_secret;
 pub use service_order::service_order;

@@ -11,6 +11,7 @@ mod explain;
 mod export;
 mod fmt;
 mod gateway;
+mod import;
 mod init;
 mod logs;
 mod new;
@@ -59,6 +60,7 @@ pub(crate) enum Command {
     Runs(runs::RunsArgs),
     Drift(drift::DriftArgs),
     Export(export::ExportArgs),
+    Import(import::ImportArgs),
     Secrets(secrets::SecretsArgs),
     Unlock(unlock::UnlockArgs),
     Doctor(doctor::DoctorArgs),
@@ -93,6 +95,7 @@ impl Command {
             Self::Runs(args) => world.look(runs::run(args, world)),
             Self::Drift(args) => world.look(drift::run(args, world)),
             Self::Export(args) => world.block_on(export::run(args, world)),
+            Self::Import(args) => import::run(args, world),
             Self::Secrets(args) => secrets::run(args, world),
             Self::Unlock(args) => world.look(unlock::run(args, world)),
             Self::Doctor(args) => world.look(doctor::run(args, world)),

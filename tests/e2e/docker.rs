@@ -12,14 +12,14 @@ use crate::responder::ask;
 use crate::sandbox::{Sandbox, eventually, free_port};
 
 /// Runs Docker's own client.
-fn docker(words: &[&str]) -> String {
+pub(crate) fn docker(words: &[&str]) -> String {
     let told = Command::new("docker").args(words).output().expect("docker");
     assert!(told.status.success(), "docker {words:?}: {told:?}");
     String::from_utf8_lossy(&told.stdout).trim().to_owned()
 }
 
 #[expect(clippy::print_stderr, reason = "who runs the tests is to know")]
-fn has_engine() -> bool {
+pub(crate) fn has_engine() -> bool {
     let asked = Command::new("docker").arg("info").output();
     let found = asked.is_ok_and(|told| told.status.success());
     let must = std::env::var("PLATFORM_TEST_NOTHING_SKIPPED").is_ok_and(|value| value == "1");
@@ -31,6 +31,24 @@ fn has_engine() -> bool {
         eprintln!("skipped: no Docker engine answers at DOCKER_HOST or the usual socket");
     }
     found
+}
+
+/// Builds the responder as a static program.
+pub(crate) fn build_responder(to: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/e2e/responder.rs");
+    let told = Command::new("rustc")
+        .args([
+            "--edition",
+            "2024",
+            "--test",
+            "-C",
+            "target-feature=+crt-static",
+        ])
+        .args(["--cap-lints", "allow", "-o"])
+        .args([to, &source])
+        .output()
+        .expect("rustc");
+    assert!(told.status.success(), "{told:?}");
 }
 
 /// A project on the engine; nothing is left of it where a test fails on its way.
@@ -63,21 +81,7 @@ impl Project {
 
     /// The responder in the project's folder, as a program that needs nothing of an image.
     fn responder(&self) {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/e2e/responder.rs");
-        let to = self.sandbox.project().join("api");
-        let told = Command::new("rustc")
-            .args([
-                "--edition",
-                "2024",
-                "--test",
-                "-C",
-                "target-feature=+crt-static",
-            ])
-            .args(["--cap-lints", "allow", "-o"])
-            .args([&to, &source])
-            .output()
-            .expect("rustc");
-        assert!(told.status.success(), "{told:?}");
+        build_responder(&self.sandbox.project().join("api"));
     }
 
     /// Has the service `api` answer this from the next deploy on.

@@ -1,7 +1,9 @@
 //! The binary, from outside: each test owns a sandbox and sees what a user sees.
 
 mod command_line;
+mod compose;
 mod docker;
+mod docker_compose;
 mod foreign;
 mod init;
 mod language;

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use platform_blueprint::{ProviderKind, SecretName};
+use platform_blueprint::{Build, ProviderKind, SecretName, Service};
 use platform_decide::desired::Desired;
 use platform_docker::{ExportAsked, Exported};
 use platform_port::SecretValues;
@@ -77,12 +77,20 @@ async fn compose(args: &ComposeArgs, world: &World) -> Result<Exit, CliError> {
         is_ours(file, world)?;
     }
     let mut asked = Asked::of(world, &resolved, &world.project()?.folder)?;
-    let all: BTreeSet<_> = resolved.services.keys().cloned().collect();
-    asked.build(world, &resolved, &all).await?;
+    // What is given by reference is had by whoever starts it.
+    let given = |service: &Service| matches!(service.build, Some(Build::Image(_)));
+    let built = resolved
+        .services
+        .iter()
+        .filter(|(_, service)| !given(service));
+    let built: BTreeSet<_> = built.map(|(name, _)| name.clone()).collect();
+    if !built.is_empty() {
+        asked.build(world, &resolved, &built).await?;
+    }
     let secrets = secrets(world, &asked.desired)?;
     let credentials = place.credentials()?;
     let target = crate::target::containers(&resolved, &world.project()?.folder)?;
-    let exported = target
+    let mut exported = target
         .export(&ExportAsked {
             desired: &asked.desired,
             secrets: &secrets,
@@ -103,6 +111,10 @@ async fn compose(args: &ComposeArgs, world: &World) -> Result<Exit, CliError> {
         let warning = warning.severity(Severity::Warning).help(help);
         world.view.diagnose(&warning);
     }
+    let environment = resolved.environment.name.as_str();
+    exported
+        .file
+        .note(world.project()?.blueprint.text(), environment);
     let text = text(&exported, &resolved.environment.name, &place.name)?;
     place.write(&exported)?;
     let shown = match &place.file {
@@ -202,7 +214,8 @@ impl Place {
             world.here.join(out)
         };
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let name = format!("{stem}.files");
+        // Where no build of an image looks.
+        let name = format!(".platform/{stem}.files");
         Self {
             folder: path.with_file_name(&name),
             name: format!("./{name}"),

@@ -9,6 +9,9 @@ use crate::error::ImageError;
 use crate::ignored::Ignored;
 use crate::layer::{Entry, write_entry};
 
+/// The folder in which `platform` keeps what it needs. It goes into no context, whatever `.dockerignore` says.
+const STATE: &str = ".platform";
+
 /// What went into a context.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packed {
@@ -124,6 +127,10 @@ fn walk(
     let entries = fs::read_dir(folder).map_err(ImageError::file("read", folder))?;
     for entry in entries {
         let entry = entry.map_err(ImageError::file("read", folder))?;
+        // Ours, and nobody else's: what builds leave there would change what they are made from, and secrets may lie there.
+        if entry.file_name() == STATE {
+            continue;
+        }
         let path = entry.path();
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
         let meta = match fs::symlink_metadata(&path) {
@@ -203,6 +210,18 @@ mod tests {
         assert_eq!(
             names(&packed(folder.path(), "Dockerfile")),
             [".dockerignore", "Dockerfile", "src/", "src/main.rs"]
+        );
+    }
+
+    #[test]
+    fn what_platform_keeps_is_in_no_context() {
+        let mut files = vec![("Dockerfile", "FROM scratch"), ("a", "x")];
+        files.push((".platform/artifacts/x", "x"));
+        files.push(("deploy/.platform/compose.files/secrets/db.json", "x"));
+        let folder = folder(&files);
+        assert_eq!(
+            names(&packed(folder.path(), "Dockerfile")),
+            ["Dockerfile", "a", "deploy/"]
         );
     }
 

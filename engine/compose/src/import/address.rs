@@ -182,7 +182,7 @@ impl Draft<'_> {
             return;
         }
         if self.reaches(other, name) {
-            let why = format!("`{other}` needs `{name}`, and needs go one way");
+            let why = format!("`{other}` depends on `{name}` already, and needs go one way");
             self.leave(Code::NotCarried, &place, why, None);
             return;
         }
@@ -211,14 +211,13 @@ impl Draft<'_> {
                 .get(name)
                 .is_some_and(|needed| needed.iter().any(|one| one == url.host));
             let replaced = needed.then(|| self.replaced(&url)).flatten();
-            match replaced {
-                Some(text) => out.push_str(&text),
-                None => {
-                    let length = rest.len() - url.before.len() - url.after.len();
-                    out.push_str(&plain(&rest[url.before.len()..][..length]));
-                    if self.ports.contains_key(url.host) && url.host != name {
-                        self.otherwise_called(place, url.host);
-                    }
+            if let Some(text) = replaced {
+                out.push_str(&text);
+            } else {
+                let length = rest.len() - url.before.len() - url.after.len();
+                out.push_str(&plain(&rest[url.before.len()..][..length]));
+                if self.ports.contains_key(url.host) && url.host != name {
+                    self.otherwise_called(place, url.host);
                 }
             }
             rest = url.after;
@@ -234,20 +233,19 @@ impl Draft<'_> {
 
     fn replaced(&self, url: &Url<'_>) -> Option<String> {
         let variable = address_variable(&self.names[url.host]);
-        let rest = match self.resources.get(url.host).map(|kind| kind.kind) {
+        let rest = match self.resources.get(url.host).map(|kind| kind.word) {
             Some("postgres") if matches!(url.scheme, "postgres" | "postgresql") => {
                 // The database is the resource's own.
                 url.rest.find('?').map_or("", |at| &url.rest[at..])
             }
             Some("redis") if matches!(url.scheme, "redis" | "valkey") => url.rest,
             Some("nats") if url.scheme == "nats" => url.rest,
-            Some(_) => return None,
             None if url.scheme == "http"
                 && self.ports.get(url.host) == Some(&url.port.unwrap_or(80)) =>
             {
                 url.rest
             }
-            None => return None,
+            _ => return None,
         };
         Some(format!("${{{variable}}}{}", plain(rest)))
     }

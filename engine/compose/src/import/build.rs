@@ -56,20 +56,19 @@ impl Draft<'_> {
         }
         let mut args = Vec::new();
         for (argument, value) in &full.args.0 {
-            match value
+            if let Some(value) = value
                 .as_ref()
                 .or_else(|| self.inputs.variables.get(argument))
             {
-                Some(value) => args.push((argument.clone(), value.into())),
-                None => {
-                    let why = "it is taken from the shell, where it is not set now";
-                    self.leave(
-                        Code::UnsetVariable,
-                        &[&place[..], &["args", argument]].concat(),
-                        why,
-                        None,
-                    );
-                }
+                args.push((argument.clone(), value.into()));
+            } else {
+                let why = "it is taken from the shell, where it is not set now";
+                self.leave(
+                    Code::UnsetVariable,
+                    &[&place[..], &["args", argument]].concat(),
+                    why,
+                    None,
+                );
             }
         }
         if !args.is_empty() {
@@ -110,13 +109,12 @@ impl Draft<'_> {
         let mut read = |key: &'static str, words: &Option<Words>| {
             let words = words.as_ref()?;
             let place = ["services", name, key];
-            match words.split() {
-                Some(words) => Some(self.words(name, &place, &words)),
-                None => {
-                    let why = "a quote in it is not closed";
-                    self.leave(Code::BadValue, &place, why, None);
-                    None
-                }
+            if let Some(words) = words.split() {
+                Some(self.words(name, &place, &words))
+            } else {
+                let why = "a quote in it is not closed";
+                self.leave(Code::BadValue, &place, why, None);
+                None
             }
         };
         let entrypoint = read("entrypoint", &service.entrypoint);

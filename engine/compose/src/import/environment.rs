@@ -13,6 +13,37 @@ use crate::variable::dotenv;
 /// Where Compose puts secrets.
 const SECRETS: &str = "/run/secrets/";
 
+/// Words in the names of variables that hold secrets.
+const SECRET_WORDS: [&str; 11] = [
+    "SECRET",
+    "PASSWORD",
+    "PASSWD",
+    "PASSPHRASE",
+    "TOKEN",
+    "CREDENTIAL",
+    "PRIVATE_KEY",
+    "API_KEY",
+    "APIKEY",
+    "ACCESS_KEY",
+    "SALT",
+];
+/// Ends of those that say something about one.
+const ABOUT: [&str; 9] = [
+    "_FILE", "_PATH", "_URL", "_TTL", "_EXPIRY", "_LENGTH", "_ENABLED", "_NAME", "_HEADER",
+];
+
+/// Whether a variable may well hold a secret. What is written down wrongly cannot be taken back, so in doubt it does.
+fn sounds_secret(variable: &str, value: &str) -> bool {
+    let name = variable.to_ascii_uppercase();
+    let said = SECRET_WORDS.iter().any(|word| name.contains(word))
+        && !ABOUT.iter().any(|end| name.ends_with(end))
+        && !name.contains("PUBLIC");
+    let harmless = value.is_empty()
+        || value.parse::<bool>().is_ok()
+        || (value.len() < 6 && value.parse::<u64>().is_ok());
+    said && !harmless
+}
+
 impl Draft<'_> {
     /// The variables of a service, those of its files among them.
     pub(super) fn variables(&self, name: &str) -> BTreeMap<String, Option<String>> {
@@ -83,7 +114,12 @@ impl Draft<'_> {
                 continue;
             }
             let text = self.addressed(name, &place, &value);
-            if looks_secret(&variable, &text).is_some() && !is_reference(&text) {
+            if text == format!("${{{variable}}}") {
+                continue; // It is handed that anyhow.
+            }
+            let is_secret =
+                looks_secret(&variable, &text).is_some() || sounds_secret(&variable, &text);
+            if is_secret && !is_reference(&text) {
                 let secret = self.secret(&variable, name, Some(&value));
                 env.insert(variable, inline([("secret".to_owned(), secret.into())]));
             } else {
@@ -139,4 +175,29 @@ fn file_secret(secret: &str) -> toml_edit::Value {
         ("secret".to_owned(), secret.into()),
         ("as".to_owned(), "file".into()),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_doubt_a_variable_is_secret() {
+        for (name, value) in [
+            ("SECRET_KEY_BASE", "0123abcd"),
+            ("db_password", "x"),
+            ("APP_TOKEN_SIGNING", "abc"),
+        ] {
+            assert!(sounds_secret(name, value), "{name}");
+        }
+        for (name, value) in [
+            ("TOKEN_TTL", "3600"),
+            ("PASSWORD_RESET", "true"),
+            ("SECRET_FILE", "/x"),
+            ("PUBLIC_TOKEN", "abc"),
+            ("LOG", "info"),
+        ] {
+            assert!(!sounds_secret(name, value), "{name}");
+        }
+    }
 }

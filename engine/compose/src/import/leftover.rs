@@ -2,6 +2,7 @@
 
 use super::Draft;
 use crate::left::Code;
+use crate::model::Volume;
 
 /// Why a key of a service is not carried; `None` where nothing is lost.
 fn reason(key: &str) -> Option<&'static str> {
@@ -48,6 +49,12 @@ fn reason(key: &str) -> Option<&'static str> {
     })
 }
 
+/// Whether a volume is kept by another driver than the usual one, or in another way.
+fn has_driver(volume: &Volume) -> bool {
+    let usual = |(key, value): (&String, &serde_json::Value)| key == "driver" && value == "local";
+    !volume.rest.iter().all(usual)
+}
+
 impl Draft<'_> {
     /// Notes what of a service is not carried.
     ///
@@ -59,10 +66,8 @@ impl Draft<'_> {
             .security_opt
             .iter()
             .any(|option| !option.starts_with("no-new-privileges"));
-        let networks = service.networks.keys().any(|network| network != "default");
         let typed = [
             ("hostname", service.hostname.is_some()),
-            ("networks", networks && self.file.networks.len() > 1),
             ("network_mode", service.network_mode.is_some()),
             ("cap_add", !service.cap_add.is_empty()),
             ("security_opt", security),
@@ -137,7 +142,7 @@ impl Draft<'_> {
         }
         for (name, volume) in &file.volumes {
             let Some(volume) = volume else { continue };
-            if volume.external.is_some() || volume.name.is_some() || !volume.rest.is_empty() {
+            if volume.external.is_some() || volume.name.is_some() || has_driver(volume) {
                 let why = "a volume of our own takes its place, and begins empty";
                 self.leave(Code::Otherwise, &["volumes", name], why, None);
             }

@@ -60,7 +60,7 @@ pub fn import(inputs: &Inputs<'_>) -> Result<Imported, Left> {
         return Ok(imported);
     }
     let mut draft = Draft::new(inputs, &read.file, &read.root);
-    draft.left = read.left;
+    draft.left.splice(..0, read.left);
     draft.top();
     draft.kinds();
     draft.needs();
@@ -270,7 +270,7 @@ fn size(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     let whole = units
         .iter()
-        .find(|(shift, _)| bytes > 0 && bytes % (1 << shift) == 0);
+        .find(|(shift, _)| bytes > 0 && bytes.is_multiple_of(1 << shift));
     whole.map_or_else(
         || format!("{bytes}B"),
         |(shift, unit)| format!("{}{unit}", bytes >> shift),

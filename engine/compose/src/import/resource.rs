@@ -8,7 +8,7 @@ use crate::left::Code;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Kind {
     /// The word in the blueprint.
-    pub(super) kind: &'static str,
+    pub(super) word: &'static str,
     /// The engine, where there are several.
     engine: Option<&'static str>,
     /// The version in the image's tag.
@@ -61,7 +61,7 @@ impl Kind {
             Some(_) => number,
         };
         Some(Self {
-            kind,
+            word: kind,
             engine,
             version,
             image: (!is_usual).then(|| reference.to_owned()),
@@ -86,7 +86,7 @@ impl Draft<'_> {
         let kind = self.resources[name].clone();
         let service = self.written(name);
         let mut table = toml_edit::Table::new();
-        table.insert("kind", kind.kind.into());
+        table.insert("kind", kind.word.into());
         if let Some(engine) = kind.engine {
             table.insert("engine", engine.into());
         }
@@ -166,7 +166,7 @@ impl Draft<'_> {
             } else {
                 let why = format!(
                     "its data are in a volume of its own, which begins empty (`{}`)",
-                    kind.kind
+                    kind.word
                 );
                 self.leave(
                     Code::Otherwise,
@@ -207,7 +207,7 @@ mod tests {
     fn servers_are_recognised_by_their_images() {
         let check = |image: &str| {
             let kind = Kind::of(image)?;
-            Some((kind.kind, kind.version, kind.image.is_some()))
+            Some((kind.word, kind.version, kind.image.is_some()))
         };
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(

@@ -147,17 +147,16 @@ impl Draft<'_> {
             }
         }
         if let Some(text) = &service.stop_grace_period {
-            match millis(text) {
-                Some(time) => pairs.push(("grace".to_owned(), period(time).into())),
-                None => {
-                    let why = format!("`{text}` is no length of time");
-                    self.leave(
-                        Code::BadValue,
-                        &["services", name, "stop_grace_period"],
-                        why,
-                        None,
-                    );
-                }
+            if let Some(time) = millis(text) {
+                pairs.push(("grace".to_owned(), period(time).into()));
+            } else {
+                let why = format!("`{text}` is no length of time");
+                self.leave(
+                    Code::BadValue,
+                    &["services", name, "stop_grace_period"],
+                    why,
+                    None,
+                );
             }
         }
         if !pairs.is_empty() {

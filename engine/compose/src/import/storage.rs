@@ -39,7 +39,7 @@ fn is_read_only(mount: &MountForm) -> bool {
 impl Draft<'_> {
     /// The volumes of a service.
     pub(super) fn storage(&mut self, name: &str, table: &mut toml_edit::Table) {
-        let mut list = toml_edit::Array::new();
+        let mut volumes = toml_edit::Array::new();
         for (index, mount) in self.written(name).volumes.iter().enumerate() {
             let index = index.to_string();
             let place = ["services", name, "volumes", &index];
@@ -54,12 +54,11 @@ impl Draft<'_> {
                 ("bind", Some(source)) => self.no_folder(&place, source, target),
                 (_, Some(source)) if is_folder(source) => self.no_folder(&place, source, target),
                 ("" | "volume", source) => {
-                    let own = match source {
-                        Some(source) => name_of(source, "volume"),
-                        None => {
-                            let last = target.rsplit('/').find(|part| !part.is_empty());
-                            name_of(&format!("{name}-{}", last.unwrap_or("data")), "volume")
-                        }
+                    let own = if let Some(source) = source {
+                        name_of(source, "volume")
+                    } else {
+                        let last = target.rsplit('/').find(|part| !part.is_empty());
+                        name_of(&format!("{name}-{}", last.unwrap_or("data")), "volume")
                     };
                     // Data of a resource have its name.
                     let clash = self
@@ -74,7 +73,7 @@ impl Draft<'_> {
                     if is_read_only(mount) {
                         pairs.push(("read_only".to_owned(), true.into()));
                     }
-                    list.push(inline(pairs));
+                    volumes.push(inline(pairs));
                 }
                 (other, _) => {
                     let why = format!("a mount of type `{other}` has no counterpart");
@@ -89,8 +88,8 @@ impl Draft<'_> {
                 self.no_memory(&["services", name, "tmpfs", &index], target);
             }
         }
-        if !list.is_empty() {
-            table.insert("volumes", toml_edit::value(list));
+        if !volumes.is_empty() {
+            table.insert("volumes", toml_edit::value(volumes));
         }
     }
 

@@ -1,0 +1,172 @@
+//! An exported environment behind the gateway, as `docker-compose` starts it.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use crate::docker::{build_responder, docker, has_engine};
+use crate::responder::ask;
+use crate::sandbox::{Sandbox, eventually, free_port};
+
+/// A project that Compose runs; nothing is left of it where a test fails on its way.
+struct Project {
+    name: String,
+    folder: PathBuf,
+}
+
+impl Project {
+    fn compose(&self, words: &[&str]) -> Output {
+        Command::new("docker-compose")
+            .args(["--project-name", &self.name])
+            .args(words)
+            .current_dir(&self.folder)
+            .output()
+            .expect("docker-compose")
+    }
+
+    #[track_caller]
+    fn composed(&self, words: &[&str]) -> String {
+        let told = self.compose(words);
+        assert!(told.status.success(), "docker-compose {words:?}: {told:?}");
+        String::from_utf8_lossy(&told.stdout).trim().to_owned()
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        self.compose(&["down", "--volumes", "--timeout", "1"]);
+        let images = format!(
+            "docker images -q 'platform.local/{}-*' | xargs -r docker rmi -f",
+            self.name
+        );
+        let _ = Command::new("sh").args(["-c", &images]).output();
+    }
+}
+
+/// Two services, a database, secrets of both kinds.
+fn blueprint(name: &str, port: u16) -> String {
+    let service = r#"build = { program = "api" }
+command = ["api", "--exact", "serves_when_a_blueprint_asks", "--nocapture", "--test-threads=1"]
+health = { ready = "/health", start_within = "30s", interval = "300ms" }"#;
+    format!(
+        r#"[project]
+name = "{name}"
+
+[services.api]
+{service}
+port = 9000
+replicas = 2
+needs = ["db"]
+env = {{ RESPOND = "one", PRICE = "5$ at ${{PORT}}", TOKEN = {{ secret = "token" }}, KEY = {{ secret = "token", as = "file" }} }}
+limits = {{ memory = "64MiB", cpu = 0.5 }}
+
+[services.front]
+{service}
+port = 9001
+needs = ["api"]
+env = {{ RESPOND = "front" }}
+
+[resources.db]
+kind = "postgres"
+version = "15"
+image = "platform/postgres:15"
+
+[gateway]
+port = {port}
+
+[[routes]]
+path = "/"
+service = "api"
+
+[[routes]]
+path = "/front"
+service = "front"
+
+[environments.docker]
+provider = "docker"
+"#
+    )
+}
+
+#[test]
+fn compose_runs_the_same_system() {
+    if !has_engine() {
+        return;
+    }
+    let mut sandbox = Sandbox::empty();
+    for name in ["DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"] {
+        if let Ok(value) = std::env::var(name) {
+            sandbox.set(name, value);
+        }
+    }
+    let (name, port) = (format!("cmp{}", std::process::id()), free_port());
+    build_responder(&sandbox.project().join("api"));
+    sandbox.write("platform.toml", &blueprint(&name, port));
+    let project = Project {
+        name: name.clone(),
+        folder: sandbox.project(),
+    };
+    sandbox.pipe(&["secrets", "set", "token"], "hunter2").ok();
+    sandbox.run(&["export", "compose"]).ok();
+    let kept = sandbox.read(".platform/compose.files/credentials.json");
+    let credentials: serde_json::Value = serde_json::from_str(&kept).expect("credentials");
+    let password = credentials["db"].as_str().expect("a password").to_owned();
+    let written = sandbox.read("compose.yaml");
+    assert!(!written.contains("hunter2") && !written.contains(&password));
+
+    project.composed(&["up", "--detach"]);
+    let says = |path: &str, what: &str| {
+        ask(port, path).is_some_and(|said| said.split_whitespace().next() == Some(what))
+    };
+    eventually("the gateway leads to both", || {
+        says("/", "one") && says("/front", "front")
+    });
+
+    // The database takes the password that its service is handed, and nobody else sees it.
+    let asked = project.composed(&[
+        "exec",
+        "-T",
+        "db",
+        "sh",
+        "-c",
+        "PGPASSWORD=$(cat /dev/shm/secrets/password) psql -h db -U platform -d db -Atc 'select 1'",
+    ]);
+    assert_eq!(asked, "1");
+    let all = project.composed(&["ps", "-q"]);
+    let ids: Vec<&str> = all.lines().collect();
+    assert_eq!(ids.len(), 5, "{all}");
+    let inspected = docker(&[&["inspect"], ids.as_slice()].concat());
+    assert!(!inspected.contains("hunter2"), "a secret is shown");
+    assert!(!inspected.contains(&password), "a password is shown");
+    assert!(inspected.contains("PRICE=5$ at 9000"));
+
+    // Exported again it is the same, so that nothing is started anew; a change is started.
+    sandbox.run(&["export", "compose"]).ok();
+    assert_eq!(sandbox.read("compose.yaml"), written);
+    assert_eq!(
+        sandbox.read(".platform/compose.files/credentials.json"),
+        kept
+    );
+    project.composed(&["up", "--detach"]);
+    assert_eq!(project.composed(&["ps", "-q"]), all);
+    let text = sandbox
+        .read("platform.toml")
+        .replace("RESPOND = \"one\"", "RESPOND = \"two\"");
+    sandbox.write("platform.toml", &text);
+    sandbox.run(&["export", "compose"]).ok();
+    project.composed(&["up", "--detach"]);
+    eventually("the change serves", || says("/", "two"));
+
+    project.composed(&["down", "--volumes"]);
+    let own = format!("label=com.docker.compose.project={name}");
+    for what in [
+        &["ps", "-aq"][..],
+        &["volume", "ls", "-q"],
+        &["network", "ls", "-q"],
+    ] {
+        assert_eq!(
+            docker(&[what, &["--filter", &own]].concat()),
+            "",
+            "{what:?}"
+        );
+    }
+}
