@@ -127,8 +127,14 @@ pub(crate) fn words(error: &Error) -> String {
     match error {
         Error::DockerResponseServerError { message, .. } => message.trim().to_owned(),
         Error::DockerStreamError { error } => error.trim().to_owned(),
-        other => other.to_string(),
+        other => innermost(other),
     }
+}
+
+/// The error that others were made of: theirs only say that a connection failed.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.last().unwrap_or(error).to_string()
 }
 
 /// An engine's error as the target's.
@@ -158,7 +164,9 @@ pub(crate) fn fault(action: impl Into<String>, error: Error) -> TargetError {
         Error::DockerStreamError { error } => {
             TargetError::refused(PROVIDER, action, error.trim().to_owned())
         }
-        _ => TargetError::unreachable(PROVIDER, action, error),
+        other => TargetError::unreachable(PROVIDER, action, innermost(other)).with_help(
+            "check that the engine runs and can be reached, or name another with `DOCKER_HOST` or the environment's `host`",
+        ),
     }
 }
 

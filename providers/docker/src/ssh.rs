@@ -5,12 +5,13 @@ use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::{BollardRequest, Docker};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
 use crate::engine::OLDEST;
 
@@ -81,6 +82,18 @@ fn arguments(place: &str) -> Result<Vec<String>, &'static str> {
     Ok(arguments)
 }
 
+/// What `ssh` said of a connection that came to nothing.
+async fn last_words(told: Option<ChildStderr>) -> Option<String> {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    const MOST: u64 = 4 * 1024;
+    let mut said = Vec::new();
+    // A connection that is kept for the next one holds the pipe open, so its end may not come.
+    let mut told = told?.take(MOST);
+    let _ = tokio::time::timeout(PATIENCE, told.read_to_end(&mut said)).await;
+    let said = String::from_utf8_lossy(&said).trim().to_owned();
+    (!said.is_empty()).then_some(said)
+}
+
 /// Prepares connections through `ssh`.
 ///
 /// # Errors
@@ -98,9 +111,10 @@ pub(crate) fn connect(
                 .args(arguments.iter())
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
-                .stderr(Stdio::null())
+                .stderr(Stdio::piped())
                 .kill_on_drop(true)
                 .spawn()?;
+            let told = child.stderr.take();
             let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
                 return Err(Error::from(io::Error::other(
                     "the pipes of `ssh` are missing",
@@ -126,7 +140,13 @@ pub(crate) fn connect(
             head.headers
                 .insert("host", http::HeaderValue::from_static("docker"));
             let request = hyper::Request::from_parts(head, body);
-            Ok(sender.send_request(request).await?)
+            match sender.send_request(request).await {
+                Ok(answer) => Ok(answer),
+                Err(error) => Err(match last_words(told).await {
+                    Some(said) => Error::from(io::Error::other(said)),
+                    None => error.into(),
+                }),
+            }
         }
     };
     let client = Docker::connect_with_custom_transport(
