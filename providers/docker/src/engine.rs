@@ -138,6 +138,10 @@ fn innermost(error: &dyn std::error::Error) -> String {
 }
 
 /// An engine's error as the target's.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "whoever has one hands it over, mostly in `map_err`"
+)]
 pub(crate) fn fault(action: impl Into<String>, error: Error) -> TargetError {
     match &error {
         Error::DockerResponseServerError {
