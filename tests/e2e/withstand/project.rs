@@ -140,7 +140,15 @@ analysis = false
     /// Takes everything down, and makes sure that it is.
     pub(crate) fn down(self) {
         self.sandbox.run(&["destroy", "--yes", "--data"]).ok();
-        eventually("no process is left", || self.processes().is_empty());
+        let mut left = Vec::new();
+        let gone = (0..1500).any(|_| {
+            left = self.processes();
+            if !left.is_empty() {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            left.is_empty()
+        });
+        assert!(gone, "still there: {left:#?}");
         assert!(!self.state("").exists(), "the state folder is left");
     }
 
