@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use super::damage::SmallDisk;
 use super::program;
 use crate::responder::ask;
-use crate::sandbox::{Sandbox, Seen, eventually};
+use crate::sandbox::{Sandbox, Seen};
 
 /// A project in a sandbox of its own, with its gateway at a port of its own.
 ///
