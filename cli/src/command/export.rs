@@ -10,11 +10,12 @@ use clap::Subcommand;
 use platform_blueprint::{Build, ProviderKind, SecretName, Service};
 use platform_decide::desired::Desired;
 use platform_docker::{ExportAsked, Exported};
+use platform_drive::preflight;
 use platform_port::SecretValues;
 use platform_secrets::Keyring;
 use serde_json::{Value, json};
 
-use crate::deployment::Asked;
+use crate::deployment::{self, Asked};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -77,6 +78,7 @@ async fn compose(args: &ComposeArgs, world: &World) -> Result<Exit, CliError> {
         is_ours(file, world)?;
     }
     let mut asked = Asked::of(world, &resolved, &world.project()?.folder)?;
+    deployment::judge(world, &preflight::refused(&asked.desired.ingress))?;
     // What is given by reference is had by whoever starts it.
     let given = |service: &Service| matches!(service.build, Some(Build::Image(_)));
     let built = resolved

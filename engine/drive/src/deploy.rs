@@ -15,6 +15,7 @@ use crate::error::{DriveError, Failure};
 use crate::events::Event;
 use crate::journal::{self, Entries, Journal};
 use crate::lease::Lease;
+use crate::preflight::preflight;
 use crate::record::{Ending, RunRecord};
 use crate::releases::History;
 
@@ -114,7 +115,7 @@ pub async fn prepare(crew: &Crew, request: Request<'_>) -> Result<Prepared, Driv
     let findings = if plan.is_empty() {
         Vec::new()
     } else {
-        crew.target.preflight(request.desired).await?
+        preflight(crew.target.as_ref(), request.desired).await?
     };
     Ok(Prepared {
         plan,
@@ -140,7 +141,7 @@ pub async fn prepare_saved(crew: &Crew, saved: Plan) -> Result<Prepared, DriveEr
         return Err(DriveError::Stale);
     }
     let desired = Desired::of_release(&saved.release);
-    let findings = crew.target.preflight(&desired).await?;
+    let findings = preflight(crew.target.as_ref(), &desired).await?;
     Ok(Prepared {
         plan: saved,
         findings,

@@ -1,6 +1,6 @@
 //! What would make a deploy fail, looked for ahead; and how the engine itself is doing.
 
-use bollard::models::SystemInfo;
+use bollard::models::{SystemInfo, SystemVersion};
 use platform_decide::desired::Desired;
 use platform_decide::group::Place;
 use platform_port::{Finding, Severity, TargetError};
@@ -35,7 +35,8 @@ fn helped(mut finding: Finding, help: &str) -> Finding {
 impl Site {
     /// Looks for what would make a deploy of `desired` fail.
     pub(crate) async fn preflight(&self, desired: &Desired) -> Result<Vec<Finding>, TargetError> {
-        let mut findings = self.engine_findings().await?;
+        let (version, info) = self.engine_seen().await?;
+        let mut findings = judge(&version, &info);
         for (name, service) in &desired.services {
             if matches!(service.spec.artifact.place, Place::Installed) {
                 findings.push(helped(
@@ -122,11 +123,10 @@ impl Site {
     /// How the engine is doing, and whether the registry that images go to can be reached.
     pub(crate) async fn doctor(&self) -> Vec<Finding> {
         let mut findings = Vec::from_iter(self.registry_findings().await);
-        match self.engine_findings().await {
-            Ok(found) => {
-                findings.extend(self.engine_note().await);
-                findings.extend(found);
-                findings
+        match self.engine_seen().await {
+            Ok((version, info)) => {
+                findings.push(note(&version, &info));
+                findings.extend(judge(&version, &info));
             }
             Err(error) => {
                 let source = error.source.to_string();
@@ -135,29 +135,9 @@ impl Site {
                     help: error.help,
                     ..found
                 });
-                findings
             }
         }
-    }
-
-    /// What the engine is, in a line.
-    async fn engine_note(&self) -> Option<Finding> {
-        let version = self.engine.docker.version().await.ok()?;
-        let info = self.engine.docker.info().await.ok()?;
-        let known = |text: Option<String>| text.unwrap_or_else(|| "unknown".to_owned());
-        let told = format!(
-            "Docker {} (API {}), cgroups v{} by {}, {} in {}",
-            known(version.version),
-            known(version.api_version),
-            known(info.cgroup_version.map(|it| it.to_string())),
-            known(info.cgroup_driver.map(|it| it.to_string())),
-            known(info.driver),
-            known(info.docker_root_dir),
-        );
-        Some(about(
-            finding("docker::engine", Severity::Note, told),
-            "engine",
-        ))
+        findings
     }
 
     /// Whether the registry of the environment answers with what we know of ourselves.
@@ -186,33 +166,27 @@ impl Site {
         Some(about(found, "registry"))
     }
 
-    async fn engine_findings(&self) -> Result<Vec<Finding>, TargetError> {
+    /// What the engine says of itself and its machine.
+    async fn engine_seen(&self) -> Result<(SystemVersion, SystemInfo), TargetError> {
         let action = format!("ask the engine at `{}`", self.engine.place);
-        let (version, info) = tokio::try_join!(self.engine.docker.version(), self.engine.docker.info())
-            .map_err(|error| {
-                fault(action, error).with_help(
-                    "start Docker, or name another engine with `DOCKER_HOST` or the environment's `host`",
-                )
-            })?;
-        let mut findings = Vec::new();
-        let protocol = version.api_version.unwrap_or_default();
-        if is_older(&protocol) {
-            let own = version.version.unwrap_or_default();
-            findings.push(helped(
-                finding(
-                    "docker::too-old",
-                    Severity::Error,
-                    format!(
-                        "the engine is {own} and speaks {protocol}; {}.{} is needed",
-                        OLDEST.major_version, OLDEST.minor_version
-                    ),
-                ),
-                "Docker 20.10 or newer has it",
-            ));
-        }
-        findings.extend(judge(&info));
-        Ok(findings)
+        tokio::try_join!(self.engine.docker.version(), self.engine.docker.info())
+            .map_err(|error| fault(action, error))
     }
+}
+
+/// What an engine is, in a line.
+fn note(version: &SystemVersion, info: &SystemInfo) -> Finding {
+    let known = |text: Option<String>| text.unwrap_or_else(|| "unknown".to_owned());
+    let told = format!(
+        "Docker {} (API {}), cgroups v{} by {}, {} in {}",
+        known(version.version.clone()),
+        known(version.api_version.clone()),
+        known(info.cgroup_version.map(|it| it.to_string())),
+        known(info.cgroup_driver.map(|it| it.to_string())),
+        known(info.driver.clone()),
+        known(info.docker_root_dir.clone()),
+    );
+    about(finding("docker::engine", Severity::Note, told), "engine")
 }
 
 fn is_older(protocol: &str) -> bool {
@@ -221,9 +195,24 @@ fn is_older(protocol: &str) -> bool {
     known < (OLDEST.major_version, OLDEST.minor_version)
 }
 
-/// What the engine says of its machine.
-fn judge(info: &SystemInfo) -> Vec<Finding> {
+/// What is wrong with an engine and its machine.
+fn judge(version: &SystemVersion, info: &SystemInfo) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let protocol = version.api_version.as_deref().unwrap_or_default();
+    if is_older(protocol) {
+        let own = version.version.as_deref().unwrap_or_default();
+        findings.push(helped(
+            finding(
+                "docker::too-old",
+                Severity::Error,
+                format!(
+                    "the engine is {own} and speaks {protocol}; {}.{} is needed",
+                    OLDEST.major_version, OLDEST.minor_version
+                ),
+            ),
+            "Docker 20.10 or newer has it",
+        ));
+    }
     if info.os_type.as_deref().is_some_and(|kind| kind != "linux") {
         findings.push(finding(
             "docker::not-linux",
@@ -281,7 +270,19 @@ mod tests {
             system_time: Some("2001-01-01T00:00:00Z".to_owned()),
             ..SystemInfo::default()
         };
-        let codes: Vec<String> = judge(&info).into_iter().map(|found| found.code).collect();
-        assert_eq!(codes, ["docker::no-limits", "docker::clock-apart"]);
+        let version = SystemVersion {
+            api_version: Some("1.40".to_owned()),
+            ..SystemVersion::default()
+        };
+        let found = judge(&version, &info);
+        let codes: Vec<&str> = found.iter().map(|found| found.code.as_str()).collect();
+        assert_eq!(
+            codes,
+            [
+                "docker::too-old",
+                "docker::no-limits",
+                "docker::clock-apart"
+            ]
+        );
     }
 }

@@ -1,7 +1,6 @@
 //! The gateway's configuration, joined from routes, shares and the instances that are ready.
 
 pub mod api_keys;
-mod preflight;
 mod public;
 mod route;
 mod tallies;
@@ -17,7 +16,6 @@ use platform_decide::traffic::{Split, Traffic};
 use platform_gateway_api as api;
 use platform_port::SecretValues;
 
-pub use preflight::preflight;
 pub use tallies::tallies;
 
 /// An instance that takes requests.
@@ -327,7 +325,7 @@ mod tests {
 
     use super::*;
 
-    pub(crate) fn ingress() -> Ingress {
+    fn ingress() -> Ingress {
         let upstream = Upstream {
             internal: true,
             protocol: blueprint::Protocol::Http,
