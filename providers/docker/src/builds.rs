@@ -1,11 +1,12 @@
 //! Images that the engine itself builds, with its BuildKit.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
 
 use async_trait::async_trait;
 use bollard::auth::DockerCredentials;
+use bollard::errors::Error;
 use bollard::grpc::build::{
     ImageBuildFrontendOptions, ImageBuildLoadInput, ImageBuildPlatform, SecretSource,
 };
@@ -22,6 +23,9 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::PROVIDER;
 use crate::engine::{Engine, fault, is_missing};
+
+/// A step of a build ended with an error.
+const FAILED: &str = "build::failed";
 
 /// Lines of a failed build that its error repeats.
 const LAST_LINES: usize = 12;
@@ -75,6 +79,7 @@ impl DockerImages {
         let mut heard = Heard {
             line,
             steps: BTreeSet::new(),
+            begun: BTreeMap::new(),
             last: Vec::new(),
         };
         while let Some(part) = said.next().await {
@@ -84,10 +89,11 @@ impl DockerImages {
                     heard.step(&step.name);
                 }
                 for log in &status.logs {
-                    heard.output(&String::from_utf8_lossy(&log.msg));
+                    heard.output(&log.vertex, &String::from_utf8_lossy(&log.msg));
                 }
             }
         }
+        heard.rest();
         Ok(())
     }
 
@@ -139,7 +145,9 @@ impl DockerImages {
         });
         match built.await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(refused(request, error)),
+            Ok(Err(error)) => Err(refused(request, error).with_code(FAILED).with_help(
+                "where secrets are mounted, steps' output stays with the engine; take `secrets` out to see it",
+            )),
             Err(error) => Err(refused(request, error)),
         }
     }
@@ -169,6 +177,8 @@ async fn private(path: &Path, text: &str) -> io::Result<()> {
 struct Heard {
     line: UnboundedSender<String>,
     steps: BTreeSet<String>,
+    /// By step, the line it is at: its output comes in pieces of any size.
+    begun: BTreeMap<String, String>,
     last: Vec<String>,
 }
 
@@ -179,7 +189,19 @@ impl Heard {
         }
     }
 
-    fn output(&mut self, text: &str) {
+    fn output(&mut self, step: &str, piece: &str) {
+        let mut text = self.begun.remove(step).unwrap_or_default() + piece;
+        if let Some(end) = text.rfind('\n') {
+            let begun = text.split_off(end + 1);
+            self.lines(&text);
+            text = begun;
+        }
+        if !text.is_empty() {
+            self.begun.insert(step.to_owned(), text);
+        }
+    }
+
+    fn lines(&mut self, text: &str) {
         for said in text.lines().filter(|said| !said.trim().is_empty()) {
             let _ = self.line.send(said.to_owned());
             self.last.push(said.to_owned());
@@ -188,8 +210,20 @@ impl Heard {
         self.last.drain(..old);
     }
 
-    fn failed(&self, request: &DockerfileRequest, error: bollard::errors::Error) -> TargetError {
+    /// What was said last, without an end of its line.
+    fn rest(&mut self) {
+        for text in std::mem::take(&mut self.begun).into_values() {
+            self.lines(&text);
+        }
+    }
+
+    fn failed(&mut self, request: &DockerfileRequest, error: Error) -> TargetError {
+        self.rest();
+        let is_step = matches!(error, Error::DockerStreamError { .. });
         let mut failed = fault(format!("build `{}`", request.dockerfile), error);
+        if is_step {
+            failed = failed.with_code(FAILED);
+        }
         if !self.last.is_empty() {
             let last = self.last.join("\n");
             failed.source = format!("{}\n{last}", failed.source).into();

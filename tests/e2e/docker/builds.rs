@@ -1,0 +1,123 @@
+//! Images that the engine builds from Dockerfiles.
+
+use std::fs;
+use std::path::Path;
+
+use super::{Project, answers, build_responder, docker, has_engine};
+
+const DOCKERFILE: &str = r#"FROM debian:bookworm-slim
+ARG GREETING
+RUN --mount=type=secret,id=token sha256sum </run/secrets/token | grep -q ^f52fbd32b2b3b86f && echo "$GREETING" >/greeting
+COPY . /app
+RUN test "$(cat /greeting)" = hello && test ! -e /app/left-out
+USER 65532:65532
+"#;
+
+impl Project {
+    /// A service made by a Dockerfile, from the responder in its folder.
+    fn dockerfile(&self, text: &str, keys: &str, answer: &str) {
+        let Self {
+            name,
+            port,
+            sandbox,
+        } = self;
+        sandbox.write("api/Dockerfile", text);
+        sandbox.write("api/.dockerignore", "left-out\n");
+        sandbox.write("api/left-out", "");
+        sandbox.write(
+            "platform.toml",
+            &format!(
+                r#"[project]
+name = "{name}"
+
+[services.api]
+build = {{ dockerfile = "api", {keys} }}
+command = ["/app/api", "--exact", "serves_when_a_blueprint_asks", "--nocapture", "--test-threads=1"]
+port = 9000
+health = {{ ready = "/health", start_within = "30s", interval = "300ms" }}
+env = {{ RESPOND = "{answer}" }}
+
+[gateway]
+port = {port}
+
+[[routes]]
+path = "/"
+service = "api"
+
+[environments.docker]
+provider = "docker"
+"#
+            ),
+        );
+    }
+
+    fn image(&self) -> String {
+        let own = format!("platform.local/{}-api", self.name);
+        let images = docker(&["images", "--no-trunc", "-q", &own]);
+        images.lines().next().expect("an image").to_owned()
+    }
+}
+
+/// Whether some bytes are anywhere in a file.
+fn holds(file: &Path, bytes: &[u8]) -> bool {
+    let all = fs::read(file).expect("a file");
+    all.windows(bytes.len()).any(|part| part == bytes)
+}
+
+#[test]
+fn a_dockerfile_is_built_and_its_secrets_are_in_no_layer() {
+    if !has_engine() {
+        return;
+    }
+    let project = Project::new("dockerfile");
+    fs::create_dir(project.sandbox.project().join("api")).expect("a folder");
+    build_responder(&project.sandbox.project().join("api/api"));
+    let keys = r#"args = { GREETING = "hello" }, secrets = ["token"]"#;
+    project.dockerfile(DOCKERFILE, keys, "one");
+    let secrets = &["-e", "docker", "secrets", "set", "token"];
+    project.sandbox.pipe(secrets, "hunter2").ok();
+    project.deploy();
+    answers(project.port, "one");
+
+    let image = project.image();
+    let history = docker(&["history", "--no-trunc", &image]);
+    assert!(!history.contains("hunter2"), "{history}");
+    let saved = project.sandbox.project().join("saved.tar");
+    docker(&["save", "-o", &saved.display().to_string(), &image]);
+    assert!(holds(&saved, b"serves_when_a_blueprint_asks"));
+    assert!(!holds(&saved, b"hunter2"), "the secret is in a layer");
+
+    // What is built is built once, also where only its surroundings change.
+    project.dockerfile(DOCKERFILE, keys, "two");
+    let deployed = project.run(&["deploy", "--yes"]).ok();
+    answers(project.port, "two");
+    assert!(!deployed.stderr.contains("build api"), "{deployed:#?}");
+    assert_eq!(project.image(), image);
+    project.down();
+}
+
+#[test]
+fn a_step_that_fails_is_shown_and_the_old_release_serves() {
+    if !has_engine() {
+        return;
+    }
+    let project = Project::new("step");
+    fs::create_dir(project.sandbox.project().join("api")).expect("a folder");
+    build_responder(&project.sandbox.project().join("api/api"));
+    let plain = "FROM debian:bookworm-slim\nCOPY . /app\nUSER 65532:65532\n";
+    project.dockerfile(plain, r#"file = "Dockerfile""#, "one");
+    project.deploy();
+    let failing = format!("{plain}RUN echo the-last-words; ls /not-there\n");
+    project.dockerfile(&failing, r#"file = "Dockerfile""#, "two");
+    let failed = project.run(&["deploy", "--yes"]);
+    assert_eq!(failed.code, 1, "{failed:#?}");
+    for words in [
+        "build::failed",
+        "the-last-words",
+        "cannot access '/not-there'",
+    ] {
+        assert!(failed.stderr.contains(words), "{words}: {}", failed.stderr);
+    }
+    answers(project.port, "one");
+    project.down();
+}

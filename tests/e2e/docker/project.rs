@@ -1,0 +1,159 @@
+//! A project of its own on the engine for each test, and nothing left of it after.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::sandbox::{Sandbox, Seen, free_port};
+
+/// Runs Docker's own client.
+pub(crate) fn docker(words: &[&str]) -> String {
+    let told = Command::new("docker").args(words).output().expect("docker");
+    assert!(told.status.success(), "docker {words:?}: {told:?}");
+    String::from_utf8_lossy(&told.stdout).trim().to_owned()
+}
+
+#[expect(clippy::print_stderr, reason = "who runs the tests is to know")]
+pub(crate) fn has_engine() -> bool {
+    let asked = Command::new("docker").arg("info").output();
+    let found = asked.is_ok_and(|told| told.status.success());
+    let must = std::env::var("PLATFORM_TEST_NOTHING_SKIPPED").is_ok_and(|value| value == "1");
+    assert!(
+        found || !must,
+        "no Docker engine was found, and nothing may be skipped"
+    );
+    if !found {
+        eprintln!("skipped: no Docker engine answers at DOCKER_HOST or the usual socket");
+    }
+    found
+}
+
+/// Builds the responder as a static program.
+pub(crate) fn build_responder(to: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/e2e/responder.rs");
+    let told = Command::new("rustc")
+        .args([
+            "--edition",
+            "2024",
+            "--test",
+            "-C",
+            "target-feature=+crt-static",
+        ])
+        .args(["--cap-lints", "allow", "-o"])
+        .args([to, &source])
+        .output()
+        .expect("rustc");
+    assert!(told.status.success(), "{told:?}");
+}
+
+/// A project on the engine; nothing is left of it where a test fails on its way.
+pub(crate) struct Project {
+    pub(crate) name: String,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) port: u16,
+}
+
+impl Project {
+    pub(crate) fn new(test: &str) -> Self {
+        let mut sandbox = Sandbox::empty();
+        for name in ["DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"] {
+            if let Ok(value) = std::env::var(name) {
+                sandbox.set(name, value);
+            }
+        }
+        // The builds of the tests take the toolchain and the downloads that are here.
+        let home = std::env::var("HOME").unwrap_or_default();
+        for (name, usual) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
+            let own = std::env::var(name).unwrap_or_else(|_| format!("{home}/{usual}"));
+            sandbox.set(name, own);
+        }
+        Self {
+            name: format!("e{}-{test}", std::process::id()),
+            sandbox,
+            port: free_port(),
+        }
+    }
+
+    /// The responder in the project's folder, as a program that needs nothing of an image.
+    pub(crate) fn responder(&self) {
+        build_responder(&self.sandbox.project().join("api"));
+    }
+
+    /// Has the service `api` answer this from the next deploy on.
+    pub(crate) fn answering(&self, answer: &str) {
+        let Self { name, port, .. } = self;
+        self.sandbox.write(
+            "platform.toml",
+            &format!(
+                r#"[project]
+name = "{name}"
+
+[services.api]
+build = {{ program = "api" }}
+command = ["api", "--exact", "serves_when_a_blueprint_asks", "--nocapture", "--test-threads=1"]
+port = 9000
+replicas = 2
+health = {{ ready = "/health", start_within = "30s", interval = "300ms" }}
+env = {{ RESPOND = "{answer}", TOKEN = {{ secret = "token" }} }}
+
+[gateway]
+port = {port}
+
+[[routes]]
+path = "/"
+service = "api"
+
+[rollout]
+hold = "100ms"
+bake = "0s"
+analysis = false
+
+[environments.docker]
+provider = "docker"
+"#
+            ),
+        );
+    }
+
+    pub(crate) fn run(&self, words: &[&str]) -> Seen {
+        self.sandbox.run(&[&["-e", "docker"], words].concat())
+    }
+
+    pub(crate) fn deploy(&self) {
+        self.run(&["deploy", "--yes"]).ok();
+    }
+
+    pub(crate) fn container(&self, what: &str) -> String {
+        format!("{}_docker_{what}", self.name)
+    }
+
+    /// Everything down; nothing of it may be left.
+    pub(crate) fn down(self) {
+        self.run(&["destroy", "--yes", "--data"]).ok();
+        let own = format!("label=platform.project={}", self.name);
+        for what in [
+            &["ps", "-aq"][..],
+            &["volume", "ls", "-q"],
+            &["network", "ls", "-q"],
+        ] {
+            assert_eq!(
+                docker(&[what, &["--filter", &own]].concat()),
+                "",
+                "{what:?}"
+            );
+        }
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        let own = format!("label=platform.project={}", self.name);
+        let images = format!("platform.local/{}-*", self.name);
+        let all = format!(
+            "docker ps -aq --filter {own} | xargs -r docker rm -fv; \
+             docker volume ls -q --filter {own} | xargs -r docker volume rm -f; \
+             docker network ls -q --filter {own} | xargs -r docker network rm; \
+             docker images -q '{images}' | xargs -r docker rmi -f"
+        );
+        let _ = Command::new("sh").args(["-c", &all]).output();
+    }
+}
