@@ -28,20 +28,22 @@ use crate::world::World;
 const PARALLELISM: usize = 32;
 
 /// What a blueprint comes to: the state it asks for, and what has to be built for that.
-pub(crate) struct Asked {
+pub(crate) struct Asked<'a> {
     /// The state.
     pub(crate) desired: Desired,
     /// Services whose artifact is not built yet.
     pub(crate) unbuilt: BTreeSet<ServiceName>,
-    services: BTreeMap<ServiceName, Service>,
+    resolved: &'a Resolved,
     artifacts: BTreeMap<ServiceName, Artifact>,
     secrets: BTreeMap<SecretName, u32>,
     builder: Builder,
 }
 
-impl Asked {
+impl<'a> Asked<'a> {
     /// Finds what the blueprint asks for, without building.
-    pub(crate) fn of(world: &World, resolved: &Resolved, folder: &Path) -> Result<Self, CliError> {
+    pub(crate) fn of(world: &'a World) -> Result<Self, CliError> {
+        let resolved = world.resolved()?;
+        let folder = &world.project()?.folder;
         let builder = crate::images::builder(world, resolved, folder)?;
         let artifacts = builder
             .keys(&resolved.services)
@@ -56,7 +58,7 @@ impl Asked {
         Ok(Self {
             desired,
             unbuilt,
-            services: resolved.services.clone(),
+            resolved,
             artifacts,
             secrets,
             builder,
@@ -72,8 +74,9 @@ impl Asked {
         if named.is_empty() {
             return Ok(());
         }
-        if let Some(unknown) = named.iter().find(|name| !self.services.contains_key(*name)) {
-            let known: Vec<&str> = self.services.keys().map(ServiceName::as_str).collect();
+        let services = &self.resolved.services;
+        if let Some(unknown) = named.iter().find(|name| !services.contains_key(*name)) {
+            let known: Vec<&str> = services.keys().map(ServiceName::as_str).collect();
             return Err(CliError::new(
                 "usage::unknown-service",
                 format!("the blueprint has no service `{unknown}`"),
@@ -95,7 +98,6 @@ impl Asked {
     pub(crate) async fn build(
         &mut self,
         world: &World,
-        resolved: &Resolved,
         wanted: &BTreeSet<ServiceName>,
     ) -> Result<Change, CliError> {
         let options = BuildOptions {
@@ -106,7 +108,7 @@ impl Asked {
         let sink = |event: BuildEvent| events.emit(Event::Build(event));
         let built = self
             .builder
-            .build(&self.services, Some(wanted), &options, &sink)
+            .build(&self.resolved.services, Some(wanted), &options, &sink)
             .await
             .map_err(|errors| build_failed(&errors))?;
         let change = built
@@ -115,15 +117,15 @@ impl Asked {
                 Some(before) if before == artifact => Change::None,
                 Some(before) if before.key == artifact.key => Change::Named,
                 // What a reference stands for was not known, and nothing of ours has changed.
-                _ if is_given(&self.services, name) => Change::Named,
+                _ if is_given(&self.resolved.services, name) => Change::Named,
                 _ => Change::Sources,
             })
             .max()
             .unwrap_or_default();
         if change > Change::None {
             self.artifacts.extend(built);
-            self.desired =
-                Desired::new(resolved, &self.artifacts, &self.secrets).map_err(|m| missing(&m))?;
+            self.desired = Desired::new(self.resolved, &self.artifacts, &self.secrets)
+                .map_err(|m| missing(&m))?;
         }
         self.unbuilt.clear();
         Ok(change)

@@ -33,6 +33,7 @@ pub(crate) struct World {
     /// Where to write.
     pub(crate) view: SharedView,
     project: OnceCell<Project>,
+    resolved: OnceCell<Resolved>,
     run: OnceCell<String>,
 }
 
@@ -46,6 +47,7 @@ impl World {
             stop: Stop::default(),
             view,
             project: OnceCell::new(),
+            resolved: OnceCell::new(),
             run: OnceCell::new(),
         }
     }
@@ -66,17 +68,21 @@ impl World {
 
     /// The environment that is meant.
     pub(crate) fn environment(&self) -> Result<EnvironmentName, CliError> {
-        Ok(self.resolved()?.environment.name)
+        Ok(self.resolved()?.environment.name.clone())
     }
 
     /// The blueprint with the environment applied.
-    pub(crate) fn resolved(&self) -> Result<Resolved, CliError> {
-        self.project()?.resolve(self.globals.env.as_ref())
+    pub(crate) fn resolved(&self) -> Result<&Resolved, CliError> {
+        if let Some(resolved) = self.resolved.get() {
+            return Ok(resolved);
+        }
+        let resolved = self.project()?.resolve(self.globals.env.as_ref())?;
+        Ok(self.resolved.get_or_init(|| resolved))
     }
 
     /// The environment's target.
     pub(crate) fn target(&self) -> Result<Arc<dyn Target>, CliError> {
-        target::of(&self.resolved()?, &self.project()?.folder)
+        target::of(self.resolved()?, &self.project()?.folder)
     }
 
     /// The environment's secrets, with those that CI hands over.
@@ -160,7 +166,7 @@ impl World {
 
     /// The same, but on one's own machine, where nothing that is asked before is lost by going ahead.
     pub(crate) fn confirm_unless_own(&self, question: &str) -> Result<bool, CliError> {
-        let environment = self.resolved()?.environment;
+        let environment = &self.resolved()?.environment;
         let own = environment.provider.kind() == ProviderKind::Process && !environment.protected;
         if own {
             Ok(true)

@@ -122,7 +122,7 @@ pub(crate) async fn run(args: &BuildArgs, world: &World) -> Result<Exit, CliErro
         )
         .help(format!("it has {}", known.join(", "))));
     }
-    let builder = builder(args, world, &resolved)?;
+    let builder = builder(args, world, resolved)?;
     let wanted: BTreeSet<ServiceName> = if args.service.is_empty() {
         services.keys().cloned().collect()
     } else {

@@ -138,7 +138,6 @@ async fn asked(
     world: &World,
     crew: &Crew,
 ) -> Result<Option<Prepared>, CliError> {
-    let resolved = world.resolved()?;
     let (mut asked, mut prepared) = fresh(args, world, crew).await?;
     deployment::tell_left(crew, &prepared);
     if !agreed(world, &prepared)? {
@@ -152,7 +151,7 @@ async fn asked(
         .filter(|name| asked.unbuilt.contains(*name))
         .cloned()
         .collect();
-    let change = asked.build(world, &resolved, &wanted).await?;
+    let change = asked.build(world, &wanted).await?;
     if change > Change::None {
         if change == Change::Sources {
             world.view.tell(&Told::note(
@@ -175,13 +174,12 @@ async fn asked(
     Ok(Some(prepared))
 }
 
-async fn fresh(
+async fn fresh<'a>(
     args: &DeployArgs,
-    world: &World,
+    world: &'a World,
     crew: &Crew,
-) -> Result<(Asked, Prepared), CliError> {
-    let resolved = world.resolved()?;
-    let mut asked = Asked::of(world, &resolved, &world.project()?.folder)?;
+) -> Result<(Asked<'a>, Prepared), CliError> {
+    let mut asked = Asked::of(world)?;
     let history = platform_drive::releases::History::read(crew.target.store()).await?;
     asked.narrow(&args.service, history.current.as_ref())?;
     args.strategy.apply(&mut asked.desired)?;
@@ -189,7 +187,7 @@ async fn fresh(
     Ok((asked, prepared))
 }
 
-fn request(asked: &Asked) -> Request<'_> {
+fn request<'a>(asked: &'a Asked<'_>) -> Request<'a> {
     Request {
         desired: &asked.desired,
         back_to: None,
@@ -200,10 +198,9 @@ fn request(asked: &Asked) -> Request<'_> {
 
 /// A saved plan whose artifacts are built from the same inputs as when it was made.
 async fn saved(world: &World, crew: &Crew, saved: Plan) -> Result<Prepared, CliError> {
-    let resolved = world.resolved()?;
-    let mut asked = Asked::of(world, &resolved, &world.project()?.folder)?;
+    let mut asked = Asked::of(world)?;
     let wanted = asked.unbuilt.clone();
-    asked.build(world, &resolved, &wanted).await?;
+    asked.build(world, &wanted).await?;
     let key = |desired: &Desired, name: &ServiceName| {
         let service = desired.services.get(name)?;
         Some(service.spec.artifact.key.clone())

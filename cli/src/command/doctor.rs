@@ -127,10 +127,10 @@ pub(crate) async fn run(_: &DoctorArgs, world: &World) -> Result<Exit, CliError>
                     project.shown, resolved.environment.name
                 ),
             );
-            toolchain(&mut report, &resolved);
+            toolchain(&mut report, resolved);
             space(&mut report, &project.folder);
             state(&mut report, &project.folder);
-            secrets(&mut report, world, &resolved);
+            secrets(&mut report, world, resolved);
             on_target(&mut report, world).await;
         }
         Err(error) => {

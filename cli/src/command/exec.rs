@@ -32,7 +32,7 @@ pub(crate) struct ExecArgs {
 
 pub(crate) async fn run(args: &ExecArgs, world: &World) -> Result<Exit, CliError> {
     let resolved = world.resolved()?;
-    let service = known_service(&resolved, &args.service)?;
+    let service = known_service(resolved, &args.service)?;
     let target = world.target()?;
     let json = world.globals.format == Format::Json;
     let tty = !args.no_tty && !json && io::stdin().is_terminal() && io::stdout().is_terminal();

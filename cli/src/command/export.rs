@@ -77,7 +77,7 @@ async fn compose(args: &ComposeArgs, world: &World) -> Result<Exit, CliError> {
     if let Some(file) = place.file.as_deref().filter(|_| !args.force) {
         is_ours(file, world)?;
     }
-    let mut asked = Asked::of(world, &resolved, &world.project()?.folder)?;
+    let mut asked = Asked::of(world)?;
     deployment::judge(world, &preflight::refused(&asked.desired.ingress))?;
     // What is given by reference is had by whoever starts it.
     let given = |service: &Service| matches!(service.build, Some(Build::Image(_)));
@@ -87,11 +87,11 @@ async fn compose(args: &ComposeArgs, world: &World) -> Result<Exit, CliError> {
         .filter(|(_, service)| !given(service));
     let built: BTreeSet<_> = built.map(|(name, _)| name.clone()).collect();
     if !built.is_empty() {
-        asked.build(world, &resolved, &built).await?;
+        asked.build(world, &built).await?;
     }
     let secrets = secrets(world, &asked.desired)?;
     let credentials = place.credentials()?;
-    let target = crate::target::containers(&resolved, &world.project()?.folder)?;
+    let target = crate::target::containers(resolved, &world.project()?.folder)?;
     let mut exported = target
         .export(&ExportAsked {
             desired: &asked.desired,

@@ -162,7 +162,7 @@ pub(crate) async fn run(args: &LogsArgs, world: &World) -> Result<Exit, CliError
     for name in args.services.iter().chain(&args.also) {
         match ServiceName::new(name.as_str()) {
             Ok(gateway) if name == "gateway" => services.push(gateway),
-            _ => services.push(known_service(&resolved, name)?),
+            _ => services.push(known_service(resolved, name)?),
         }
     }
     let tail = match (args.tail, args.since) {

@@ -36,10 +36,9 @@ pub(crate) struct PlanArgs {
 }
 
 pub(crate) async fn run(args: &PlanArgs, world: &World) -> Result<Exit, CliError> {
-    let resolved = world.resolved()?;
     let target = world.target()?;
     let crew = deployment::crew(world, target, "platform plan");
-    let mut asked = Asked::of(world, &resolved, &world.project()?.folder)?;
+    let mut asked = Asked::of(world)?;
     let current = platform_drive::releases::History::read(crew.target.store())
         .await?
         .current;

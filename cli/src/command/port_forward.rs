@@ -65,7 +65,7 @@ impl FromStr for Ports {
 pub(crate) async fn run(args: &PortForwardArgs, world: &World) -> Result<Exit, CliError> {
     let resolved = world.resolved()?;
     if !resolved.resources.contains_key(args.name.as_str()) {
-        known_service(&resolved, &args.name)?;
+        known_service(resolved, &args.name)?;
     }
     let target = world.target()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.ports.local))

@@ -83,7 +83,7 @@ pub(crate) fn run(args: &SecretsArgs, world: &World) -> Result<Exit, CliError> {
             changed(world, "secret_rotated", name, version);
         }
         What::Remove { name } => {
-            let used_by = users(&world.resolved()?).remove(name).unwrap_or_default();
+            let used_by = users(world.resolved()?).remove(name).unwrap_or_default();
             if !used_by.is_empty() {
                 let question = format!("remove `{name}`, which {} asks for?", used_by.join(", "));
                 if !world.confirm(&question)? {
@@ -99,7 +99,7 @@ pub(crate) fn run(args: &SecretsArgs, world: &World) -> Result<Exit, CliError> {
             ));
         }
         What::List => {
-            let mut used_by = users(&world.resolved()?);
+            let mut used_by = users(world.resolved()?);
             let mut rows: Vec<Row> = file
                 .list()?
                 .into_iter()

@@ -23,7 +23,7 @@ pub(crate) struct StatusArgs {
 
 /// Looks at an environment and shows what was seen, as at the end of a run.
 pub(crate) async fn show(world: &World, target: &dyn Target) -> Result<(), CliError> {
-    let status = status::look(world, &world.resolved()?, target).await?;
+    let status = status::look(world, world.resolved()?, target).await?;
     world.view.show(&status);
     if let Some(url) = status.url() {
         world.view.output("url", url);
@@ -35,7 +35,7 @@ pub(crate) async fn show(world: &World, target: &dyn Target) -> Result<(), CliEr
 pub(crate) async fn run(args: &StatusArgs, world: &World) -> Result<Exit, CliError> {
     let resolved = world.resolved()?;
     let target = world.target()?;
-    let mut status = status::look(world, &resolved, target.as_ref()).await?;
+    let mut status = status::look(world, resolved, target.as_ref()).await?;
     if !args.watch {
         world.view.show(&status);
         return Ok(exit(args, &status));
@@ -50,7 +50,7 @@ pub(crate) async fn run(args: &StatusArgs, world: &World) -> Result<Exit, CliErr
             return Ok(exit(args, &status));
         }
         status = tokio::select! {
-            status = status::look(world, &resolved, target.as_ref()) => status?,
+            status = status::look(world, resolved, target.as_ref()) => status?,
             () = world.stop.token().cancelled() => return Ok(exit(args, &status)),
         };
     }

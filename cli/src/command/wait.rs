@@ -35,7 +35,7 @@ const LINES: usize = 20;
 
 pub(crate) async fn run(args: &WaitArgs, world: &World) -> Result<Exit, CliError> {
     let resolved = world.resolved()?;
-    let services = known_services(&resolved, &args.services)?;
+    let services = known_services(resolved, &args.services)?;
     let services: Vec<String> = services.iter().map(ToString::to_string).collect();
     let target = world.target()?;
     let began = Instant::now();
@@ -48,7 +48,7 @@ pub(crate) async fn run(args: &WaitArgs, world: &World) -> Result<Exit, CliError
     ));
     world.stop.stands("waiting changes nothing");
     loop {
-        let status = status::look(world, &resolved, target.as_ref())
+        let status = status::look(world, resolved, target.as_ref())
             .await?
             .only(&services);
         if !status.deployed() {

@@ -1,5 +1,6 @@
 //! From services to their artifacts.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -79,13 +80,13 @@ impl Builder {
     }
 
     /// The services as they are built here.
-    fn effective(
+    fn effective<'a>(
         &self,
-        services: &BTreeMap<ServiceName, Service>,
-    ) -> BTreeMap<ServiceName, Service> {
+        services: &'a BTreeMap<ServiceName, Service>,
+    ) -> Cow<'a, BTreeMap<ServiceName, Service>> {
         match &self.images {
-            Some(images) => images.effective(services),
-            None => services.clone(),
+            Some(images) => Cow::Owned(images.effective(services)),
+            None => Cow::Borrowed(services),
         }
     }
 
@@ -213,7 +214,8 @@ impl Builder {
         options: &BuildOptions,
         sink: &dyn BuildSink,
     ) -> Result<BTreeMap<ServiceName, Artifact>, BuildErrors> {
-        let all = &self.effective(all);
+        let effective = self.effective(all);
+        let all = effective.as_ref();
         let services: BTreeMap<_, _> = all
             .iter()
             .filter(|(name, _)| only.is_none_or(|only| only.contains(*name)))
