@@ -13,6 +13,7 @@ use crate::responder::ask;
 use crate::sandbox::eventually;
 
 mod builds;
+mod own_engine;
 mod project;
 mod strategies;
 

@@ -46,6 +46,7 @@ impl Seen {
 pub(crate) struct Sandbox {
     folder: tempfile::TempDir,
     variables: Vec<(String, String)>,
+    network: Option<PathBuf>,
 }
 
 impl Sandbox {
@@ -64,6 +65,7 @@ impl Sandbox {
         Self {
             folder,
             variables: Vec::new(),
+            network: None,
         }
     }
 
@@ -84,6 +86,11 @@ impl Sandbox {
         self.variables.push((name.to_owned(), value.into()));
     }
 
+    /// Runs every command from now on in this network namespace.
+    pub(crate) fn enter(&mut self, network: &Path) {
+        self.network = Some(network.to_owned());
+    }
+
     /// Writes a file of the project.
     pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.project().join(path);
@@ -99,7 +106,11 @@ impl Sandbox {
     /// The command, ready to be run.
     pub(crate) fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
         let at = |name: &str| self.folder.path().join(name);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_platform"));
+        let own = env!("CARGO_BIN_EXE_platform");
+        let mut command = match &self.network {
+            Some(network) => within(network, own),
+            None => Command::new(own),
+        };
         command
             .args(arguments)
             .current_dir(self.project())
@@ -202,6 +213,15 @@ const FILTERS: &[(&str, &str)] = &[
     (r" \d+s  ", " [age]  "),
 ];
 
+/// A program in a network namespace, by its file.
+pub(crate) fn within(network: &Path, program: &str) -> Command {
+    let mut command = Command::new("nsenter");
+    command
+        .arg(format!("--net={}", network.display()))
+        .arg(program);
+    command
+}
+
 fn seen(output: Output) -> Seen {
     use std::os::unix::process::ExitStatusExt as _;
     let code = output.status.code();
@@ -223,11 +243,16 @@ impl Running {
 
     /// Sends it a signal, and waits for its end.
     pub(crate) fn end(mut self, signal: &str) -> Seen {
-        let child = self.0.take().expect("it was not ended yet");
         let sent = Command::new("kill")
-            .args([signal, &child.id().to_string()])
+            .args([signal, &self.child().id().to_string()])
             .status();
         assert!(sent.expect("kill runs").success());
+        self.wait()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(mut self) -> Seen {
+        let child = self.0.take().expect("it was not ended yet");
         seen(child.wait_with_output().expect("it ends"))
     }
 
