@@ -35,7 +35,7 @@ impl Drop for Project {
     fn drop(&mut self) {
         self.compose(&["down", "--volumes", "--timeout", "1"]);
         let images = format!(
-            "docker images -q 'platform.local/{}-*' | xargs -r docker rmi -f",
+            "docker images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' 'platform.local/{}-*' | xargs -r docker rmi",
             self.name
         );
         let _ = Command::new("sh").args(["-c", &images]).output();

@@ -1,8 +1,4 @@
-//! The image an instance runs: had, loaded, pulled, or packed from an artifact's folder.
-
-use std::collections::BTreeSet;
-use std::io;
-use std::path::Path;
+//! The image an instance runs: had, loaded or pulled.
 
 use bollard::errors::Error;
 use bollard::models::ImageInspect;
@@ -16,13 +12,10 @@ use platform_port::TargetError;
 use crate::PROVIDER;
 use crate::builds::credentials;
 use crate::engine::{fault, is_missing, words};
-use crate::program::{self, USER};
 use crate::site::Site;
 
 /// Where builds leave images, below the project's folder.
 const IMAGES: &str = ".platform/images";
-/// Where programs lie in an image made from a folder.
-const FOLDER: &str = "app";
 
 /// An image that the engine has.
 #[derive(Debug, Clone, Default)]
@@ -59,20 +52,8 @@ impl Site {
     ) -> Result<Image, TargetError> {
         match &spec.artifact.place {
             Place::Image { reference } => self.image(reference).await,
-            Place::Folder { path } => {
-                let reference = format!(
-                    "{}/{}-{service}:key-{}",
-                    reference::LOCAL,
-                    self.names.project,
-                    spec.artifact.key.short()
-                );
-                if let Some(found) = self.find_image(&reference).await? {
-                    return Ok(found);
-                }
-                self.import(&reference, Path::new(path)).await?;
-                self.image(&reference).await
-            }
-            Place::Installed => Err(TargetError::refused(
+            // A build for an environment that runs images yields one.
+            Place::Folder { .. } | Place::Installed => Err(TargetError::refused(
                 PROVIDER,
                 format!("find an image for `{service}`"),
                 "it has neither `build` nor `image`, and nothing is installed in a container",
@@ -161,42 +142,6 @@ impl Site {
         }
         Ok(())
     }
-
-    /// Makes an image from a folder of programs and what they are loaded with.
-    async fn import(&self, reference: &str, folder: &Path) -> Result<(), TargetError> {
-        let action = || format!("make image `{reference}`");
-        let (name, tag) = reference.rsplit_once(':').unwrap_or((reference, "latest"));
-        let owned = folder.to_owned();
-        let packed = tokio::task::spawn_blocking(move || pack(&owned))
-            .await
-            .map_err(|error| TargetError::refused(PROVIDER, action(), error))?;
-        let (layer, programs) =
-            packed.map_err(|error| TargetError::refused(PROVIDER, action(), error))?;
-        let mut changes = vec![
-            format!("ENV PATH=/{FOLDER}"),
-            format!("WORKDIR /{FOLDER}"),
-            format!("USER {USER}:{USER}"),
-        ];
-        if let [only] = programs.as_slice() {
-            changes.push(format!("ENTRYPOINT [\"/{FOLDER}/{only}\"]"));
-        }
-        let options = CreateImageOptions {
-            from_src: Some("-".to_owned()),
-            repo: Some(name.to_owned()),
-            tag: Some(tag.to_owned()),
-            changes,
-            ..CreateImageOptions::default()
-        };
-        let body = bollard::body_full(layer.into());
-        let mut told = self
-            .engine
-            .docker
-            .create_image(Some(options), Some(body), None);
-        while let Some(line) = told.next().await {
-            line.map_err(|error| fault(action(), error))?;
-        }
-        Ok(())
-    }
 }
 
 /// What a registry said of a pull, as an error of ours.
@@ -212,35 +157,4 @@ fn not_pulled(reference: &str, error: Error) -> TargetError {
     fault(format!("pull image `{reference}`"), error)
         .with_code("docker::not-pulled")
         .with_help(help)
-}
-
-/// Packs a folder and the libraries of its programs; tells which programs there are.
-fn pack(folder: &Path) -> io::Result<(Vec<u8>, Vec<String>)> {
-    use std::os::unix::fs::PermissionsExt;
-    let mut tar = tar::Builder::new(Vec::new());
-    tar.follow_symlinks(false);
-    tar.append_dir_all(FOLDER, folder)?;
-    let mut programs = Vec::new();
-    let mut libraries = BTreeSet::new();
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let seen = entry.metadata()?;
-        if seen.is_file() && seen.permissions().mode() & 0o111 != 0 {
-            programs.push(entry.file_name().to_string_lossy().into_owned());
-            // A script brings no libraries, and its interpreter is not ours to find.
-            if let Ok(Some(loader)) = program::interpreter(&entry.path()) {
-                libraries.extend(program::libraries(&loader, &entry.path())?);
-            }
-        }
-    }
-    for library in &libraries {
-        let inside = library.strip_prefix("/").unwrap_or(library);
-        let mut file = std::fs::File::open(library)?;
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(0o755);
-        header.set_size(file.metadata()?.len());
-        tar.append_data(&mut header, inside, &mut file)?;
-    }
-    programs.sort();
-    Ok((tar.into_inner()?, programs))
 }

@@ -166,7 +166,7 @@ def main():
     finally:
         subprocess.run([PLATFORM, "-e", "docker", "destroy", "--yes", "--data"], cwd=folder, capture_output=True)
         subprocess.run(["docker-compose", "-p", f"{NAME}c", "down", "-v", "-t", "1"], cwd=folder, capture_output=True)
-        images = f"docker images -q 'platform.local/{NAME}-*' {NAME} | xargs -r docker rmi -f"
+        images = f"docker images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' 'platform.local/{NAME}-*' {NAME} | xargs -r docker rmi"
         subprocess.run(["sh", "-c", f"{images}; docker rmi -f {NAME}:debian"], capture_output=True)
         shutil.rmtree(folder, ignore_errors=True)
 

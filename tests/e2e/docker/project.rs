@@ -152,7 +152,7 @@ impl Drop for Project {
             "docker ps -aq --filter {own} | xargs -r docker rm -fv; \
              docker volume ls -q --filter {own} | xargs -r docker volume rm -f; \
              docker network ls -q --filter {own} | xargs -r docker network rm; \
-             docker images -q '{images}' | xargs -r docker rmi -f"
+             docker images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' '{images}' | xargs -r docker rmi"
         );
         let _ = Command::new("sh").args(["-c", &all]).output();
     }

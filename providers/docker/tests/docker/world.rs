@@ -137,18 +137,28 @@ impl World {
         }
     }
 
-    /// A group of that service, from an artifact with the program alone.
-    pub(crate) fn group(&self, id: &str, replicas: u32, service: Service) -> GroupSpec {
-        let artifact = self.folder.path().join("artifact");
-        if !artifact.exists() {
-            std::fs::create_dir(&artifact).expect("a folder");
-            std::fs::copy(program(), artifact.join("program")).expect("a copy");
+    /// An image with the program, on a base that has what it is linked with.
+    fn image(&self) -> String {
+        let name = format!("platform.local/{}-orders:test", self.project);
+        let context = self.folder.path().join("context");
+        if !context.exists() {
+            std::fs::create_dir(&context).expect("a folder");
+            std::fs::copy(program(), context.join("program")).expect("a copy");
+            let text =
+                "FROM debian:bookworm-slim\nWORKDIR /app\nCOPY program .\nUSER 65532:65532\n";
+            std::fs::write(context.join("Dockerfile"), text).expect("a file written");
+            docker(&["build", "-q", "-t", &name, &context.display().to_string()]);
         }
+        name
+    }
+
+    /// A group of that service.
+    pub(crate) fn group(&self, id: &str, replicas: u32, service: Service) -> GroupSpec {
         let spec = ServiceSpec {
             artifact: Artifact {
                 key: Digest::of(self.project.as_bytes()),
-                place: Place::Folder {
-                    path: artifact.display().to_string(),
+                place: Place::Image {
+                    reference: self.image(),
                 },
             },
             needs: Vec::new(),
@@ -252,12 +262,12 @@ impl Drop for World {
     fn drop(&mut self) {
         // Only where a test failed on its way is anything left but the image.
         let own = format!("label=platform.project={}", self.project);
-        let image = format!("platform.local/{}-orders", self.project);
+        let image = format!("platform.local/{}-orders:test", self.project);
         let all = format!(
             "docker ps -aq --filter {own} | xargs -r docker rm -fv; \
              docker volume ls -q --filter {own} | xargs -r docker volume rm -f; \
              docker network ls -q --filter {own} | xargs -r docker network rm; \
-             docker images -q {image} | xargs -r docker rmi -f"
+             docker rmi {image}"
         );
         let _ = Command::new("sh").args(["-c", &all]).output();
     }
