@@ -230,6 +230,8 @@ async fn start(
             .map_err(|error| StateError::of("write", &log_path, error))
     };
     let (stdout, stderr) = (open()?, open()?);
+    let wanted = layout.agent_wanted();
+    fs::write(&wanted, "").map_err(|error| StateError::of("write", &wanted, error))?;
     let before = fs::metadata(&log_path).map_or(0, |seen| seen.len());
     let status = tokio::process::Command::new(program)
         .args(options.arguments("--detach"))

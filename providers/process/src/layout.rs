@@ -75,6 +75,11 @@ impl Layout {
         self.root.join("agent.lock")
     }
 
+    /// There while an agent is wanted: from when one is first started until all is stopped.
+    pub fn agent_wanted(&self) -> PathBuf {
+        self.root.join("agent.wanted")
+    }
+
     /// The running agent's record.
     pub fn agent_record(&self) -> PathBuf {
         self.root.join("agent.json")

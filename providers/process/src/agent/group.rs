@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -377,6 +378,12 @@ pub(super) async fn stop_all(agent: &Rc<Agent>) -> Result<(), Fault> {
     }
     agent.control_groups.remove();
     let _ = fs::remove_dir_all(&agent.secret_files);
+    // An agent that starts late, or waits for the lock, shall not begin anew.
+    let wanted = agent.layout.agent_wanted();
+    fs::remove_file(&wanted).or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(durable::StateError::of("remove", &wanted, error)),
+    })?;
     agent.end.send_replace(Some(End::Stopped));
     Ok(())
 }

@@ -44,6 +44,8 @@ const LOCK_WITHIN: Duration = Duration::from_secs(3);
 enum BeginError {
     #[error("another agent is at work on `{0}`")]
     Occupied(String),
+    #[error("everything in `{0}` was stopped")]
+    Unwanted(String),
     #[error(transparent)]
     State(#[from] StateError),
     #[error("cannot listen on `{0}`")]
@@ -79,7 +81,7 @@ pub(crate) fn run(options: &AgentOptions) -> ExitCode {
                 drop(lock);
                 ExitCode::SUCCESS
             }
-            Err(error @ BeginError::Occupied(_)) => {
+            Err(error @ (BeginError::Occupied(_) | BeginError::Unwanted(_))) => {
                 tracing::info!(%error, "not needed");
                 ExitCode::from(OCCUPIED)
             }
@@ -94,8 +96,10 @@ pub(crate) fn run(options: &AgentOptions) -> ExitCode {
 
 async fn begin(options: &AgentOptions) -> Result<(Rc<Agent>, UnixListener, File), BeginError> {
     let layout = Layout::new(&options.state);
-    durable::make_folder(layout.root())?;
+    // Looked at before anything is made, and again once nobody else can take it away.
+    is_wanted(&layout)?;
     let lock = lock(&layout).await?;
+    is_wanted(&layout)?;
     let open_files = raise_open_files();
     let sockets = layout.sockets()?;
     let secret_files = layout.secret_files()?;
@@ -133,6 +137,13 @@ async fn begin(options: &AgentOptions) -> Result<(Rc<Agent>, UnixListener, File)
         .map_err(|error| StateError::of("write", &layout.agent_record(), error.into()))?;
     durable::replace(&layout.agent_record(), &bytes, Survives::Crash)?;
     Ok((agent, listener, lock))
+}
+
+fn is_wanted(layout: &Layout) -> Result<(), BeginError> {
+    if layout.agent_wanted().exists() {
+        return Ok(());
+    }
+    Err(BeginError::Unwanted(layout.root().display().to_string()))
 }
 
 /// Waits for the state folder's lock, which a predecessor may hold for an instant more.

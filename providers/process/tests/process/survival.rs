@@ -222,6 +222,47 @@ async fn of_two_agents_for_one_folder_one_works() {
     world.down().await;
 }
 
+/// A deploy that was killed may leave an agent behind that is only about to start.
+#[tokio::test]
+async fn an_agent_that_comes_late_does_not_outlive_what_it_was_for() {
+    let world = World::new();
+    world.ensure(&group("orders@r1", 1, service(&[]))).await;
+    let words = fs::read(format!("/proc/{}/cmdline", world.agent_pid())).expect("its words");
+    let words = String::from_utf8(words).expect("text");
+    let mut words = words.split_terminator('\0');
+    let late = || {
+        let mut command = tokio::process::Command::new(words.clone().next().expect("a program"));
+        command.kill_on_drop(true);
+        command
+    };
+    let mut waiting = late();
+    let mut after = late();
+    words.next();
+    let mut waiting = waiting.args(words.clone()).spawn().expect("an agent");
+    let files = format!("/proc/{}/fd", waiting.id().expect("its number"));
+    let has_lock = || {
+        let links = fs::read_dir(&files).into_iter().flatten().flatten();
+        links
+            .filter_map(|entry| fs::read_link(entry.path()).ok())
+            .any(|path| path.ends_with("agent.lock"))
+    };
+    let begun = std::time::Instant::now();
+    while !has_lock() {
+        assert!(
+            begun.elapsed() < crate::world::WITHIN,
+            "it never looks for the lock"
+        );
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let state = world.state();
+    world.down().await;
+    let end = waiting.wait().await.expect("its end");
+    assert_eq!(end.code(), Some(75), "it goes, and is not started again");
+    let end = after.args(words).status().await.expect("its end");
+    assert_eq!(end.code(), Some(75));
+    assert!(!state.exists(), "the state folder is there again");
+}
+
 #[tokio::test]
 async fn another_build_of_the_agent_takes_over_without_a_restart() {
     let world = World::new();
