@@ -1,6 +1,6 @@
 //! Taking an environment away: what is ours, and nothing else.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -19,6 +19,26 @@ pub(crate) async fn agent_gone(layout: &Layout) {
     {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Sees to it that no agent that is about to start begins; `false` if one has begun.
+///
+/// # Errors
+///
+/// If the state folder takes no writes.
+pub(crate) fn agent_called_off(layout: &Layout) -> Result<bool, StateError> {
+    let path = layout.agent_lock();
+    let lock = match File::create(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        opened => opened.map_err(|error| StateError::of("write", &path, error))?,
+    };
+    match lock.try_lock() {
+        Err(TryLockError::WouldBlock) => return Ok(false),
+        locked => locked.map_err(|error| StateError::of("lock", &path, error.into()))?,
+    }
+    let wanted = layout.agent_wanted();
+    gone(&wanted, fs::remove_file(&wanted))?;
+    Ok(true)
 }
 
 fn gone(path: &Path, result: io::Result<()>) -> Result<(), StateError> {

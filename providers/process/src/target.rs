@@ -329,11 +329,15 @@ impl Target for ProcessTarget {
     }
 
     async fn stop(&self) -> Result<(), TargetError> {
-        if self.running().is_none() && unattended::nothing_left(&self.layout) {
+        let action = "stop everything";
+        if self.running().is_none()
+            && unattended::nothing_left(&self.layout)
+            && removal::agent_called_off(&self.layout)
+                .map_err(|error| TargetError::refused(PROVIDER, action, error))?
+        {
             return Ok(());
         }
-        self.change("stop everything", Method::POST, "/stop", &())
-            .await?;
+        self.change(action, Method::POST, "/stop", &()).await?;
         removal::agent_gone(&self.layout).await;
         Ok(())
     }
