@@ -1,6 +1,7 @@
 //! One JSON line for each request.
 
 use std::borrow::Cow;
+use std::io::SeekFrom;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,13 +9,14 @@ use chrono::{SecondsFormat, Utc};
 use pingora_core::Error;
 use pingora_proxy::Session;
 use serde::Serialize;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use crate::clock::saturating_micros;
 use crate::context::RequestContext;
-use crate::forward::trace_id;
+use crate::redaction::redact;
 use crate::tally::Counter;
+use crate::trace::trace_id;
 
 /// Lines that may wait for the disk; what is over them is counted and lost.
 const WAITING: usize = 16_384;
@@ -66,59 +68,82 @@ impl AccessLogWriter {
 }
 
 async fn write_all(target: LogTarget, mut receiver: mpsc::Receiver<Vec<u8>>, lost: Arc<Counter>) {
-    let mut out = open(&target).await;
+    let mut out = None;
     let mut lines = Vec::new();
     let mut batch = Vec::new();
+    // Told when it begins and when it is over, not for each line.
+    let mut in_trouble = false;
+    let mut lost_now = 0_u64;
     while receiver.recv_many(&mut lines, 512).await > 0 {
         batch.clear();
-        let count = lines.len();
-        let count_lost = || (0..count).for_each(|_| lost.increment());
+        let count = lines.len() as u64;
         for line in lines.drain(..) {
             batch.extend_from_slice(&line);
         }
         if let LogTarget::File(path) = &target
             && !tokio::fs::try_exists(path).await.unwrap_or(false)
         {
-            out = open(&target).await;
+            out = None;
         }
-        let Some(writer) = &mut out else {
-            out = open(&target).await;
-            count_lost();
-            continue;
-        };
-        let written = async {
-            writer.write_all(&batch).await?;
-            writer.flush().await
-        };
-        if let Err(error) = written.await {
-            // A full disk loses lines, never requests.
-            tracing::warn!(%error, "cannot write the access log");
-            count_lost();
-            out = open(&target).await;
+        match append(&mut out, &target, &batch).await {
+            Ok(()) if in_trouble => {
+                tracing::info!(
+                    lines = lost_now,
+                    "the access log is written again; lines are missing"
+                );
+                (in_trouble, lost_now) = (false, 0);
+            }
+            Ok(()) => (),
+            Err(error) => {
+                // A full disk loses lines, never requests.
+                if !in_trouble {
+                    tracing::warn!(%error, "cannot write the access log");
+                }
+                in_trouble = true;
+                lost_now += count;
+                (0..count).for_each(|_| lost.increment());
+                out = None;
+            }
         }
     }
 }
 
-async fn open(target: &LogTarget) -> Option<Box<dyn AsyncWrite + Send + Unpin>> {
-    match target {
-        LogTarget::None => None,
-        LogTarget::Stdout => Some(Box::new(tokio::io::stdout())),
-        LogTarget::Stderr => Some(Box::new(tokio::io::stderr())),
+type Out = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// Writes lines to the target, which is opened where it is not.
+async fn append(out: &mut Option<Out>, target: &LogTarget, batch: &[u8]) -> std::io::Result<()> {
+    let writer = match out {
+        Some(writer) => writer,
+        None => out.insert(open(target).await?),
+    };
+    writer.write_all(batch).await?;
+    writer.flush().await
+}
+
+async fn open(target: &LogTarget) -> std::io::Result<Out> {
+    Ok(match target {
+        LogTarget::None => Box::new(tokio::io::sink()),
+        LogTarget::Stdout => Box::new(tokio::io::stdout()),
+        LogTarget::Stderr => Box::new(tokio::io::stderr()),
         LogTarget::File(path) => {
-            let file = tokio::fs::OpenOptions::new()
+            let mut file = tokio::fs::OpenOptions::new()
                 .create(true)
+                .read(true)
                 .append(true)
                 .open(path)
-                .await;
-            match file {
-                Ok(file) => Some(Box::new(file)),
-                Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "cannot open the access log");
-                    None
+                .await?;
+            // A line that was cut off, as by a full disk, must not swallow the next one.
+            if file.metadata().await?.len() > 0 {
+                let mut last = [0];
+                file.seek(SeekFrom::End(-1)).await?;
+                file.read_exact(&mut last).await?;
+                if last != *b"\n" {
+                    file.write_all(b"\n").await?;
                 }
             }
+            Box::new(file)
         }
-    }
+    })
 }
 
 #[derive(Serialize)]
@@ -209,48 +234,5 @@ pub(crate) fn write(
     if let Ok(mut text) = serde_json::to_vec(&line) {
         text.push(b'\n');
         log.send(text);
-    }
-}
-
-/// Replaces the values of secret query parameters.
-fn redact<'a>(target: &'a str, secret: &[String]) -> Cow<'a, str> {
-    let Some((path, query)) = target.split_once('?') else {
-        return Cow::Borrowed(target);
-    };
-    let is_secret = |pair: &str| {
-        let name = pair.split('=').next().unwrap_or("");
-        secret
-            .iter()
-            .any(|secret| secret.eq_ignore_ascii_case(name))
-    };
-    if !query.split('&').any(is_secret) {
-        return Cow::Borrowed(target);
-    }
-    let kept: Vec<String> = query
-        .split('&')
-        .map(|pair| {
-            if is_secret(pair) {
-                let name = pair.split('=').next().unwrap_or("");
-                format!("{name}=[redacted]")
-            } else {
-                pair.to_string()
-            }
-        })
-        .collect();
-    Cow::Owned(format!("{path}?{}", kept.join("&")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_leave_the_query() {
-        let secret = ["token".to_string()];
-        assert_eq!(redact("/a?b=1", &secret), "/a?b=1");
-        assert_eq!(
-            redact("/a?b=1&Token=abc&c", &secret),
-            "/a?b=1&Token=[redacted]&c"
-        );
     }
 }

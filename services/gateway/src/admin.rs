@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use platform_gateway_api::admin::{Applied, Refused};
-use platform_gateway_api::{Config, Reason};
+use platform_gateway_api::{Config, Reason, openapi};
 use serde::Serialize;
 use tokio::net::UnixListener;
 
@@ -72,6 +72,7 @@ async fn answer(
             );
             respond(StatusCode::OK, "text/plain; version=0.0.4", text.into())
         }
+        (Method::GET, "/openapi.json") => json(StatusCode::OK, &openapi::document()),
         (Method::DELETE, "/cache") => {
             control.gateway.cache.forget_all();
             json(StatusCode::OK, &serde_json::json!({}))
@@ -80,16 +81,31 @@ async fn answer(
             control.leave.notify_one();
             json(StatusCode::ACCEPTED, &serde_json::json!({}))
         }
-        (_, "/config" | "/tallies" | "/status" | "/metrics" | "/cache" | "/drain") => refused(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method",
-            "is not known here",
-        ),
-        _ => refused(StatusCode::NOT_FOUND, "path", "is not known"),
+        _ => match methods(&path) {
+            Some(methods) => {
+                let known = "is not known here";
+                let mut response = refused(StatusCode::METHOD_NOT_ALLOWED, "method", known);
+                let allow = HeaderValue::from_static(methods);
+                response.headers_mut().insert(header::ALLOW, allow);
+                response
+            }
+            None => refused(StatusCode::NOT_FOUND, "path", "is not known"),
+        },
     })
 }
 
-async fn put_config(request: Request<Incoming>, control: &Control) -> Response<Full<Bytes>> {
+/// What may be done at a path, where there is one.
+fn methods(path: &str) -> Option<&'static str> {
+    match path {
+        "/config" => Some("GET, PUT"),
+        "/tallies" | "/status" | "/metrics" | "/openapi.json" => Some("GET"),
+        "/cache" => Some("DELETE"),
+        "/drain" => Some("POST"),
+        _ => None,
+    }
+}
+
+async fn put_config(request: Request<Incoming>, control: &Arc<Control>) -> Response<Full<Bytes>> {
     let body = match Limited::new(request.into_body(), LARGEST).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) => {
@@ -107,7 +123,21 @@ async fn put_config(request: Request<Incoming>, control: &Control) -> Response<F
             return refused(StatusCode::UNPROCESSABLE_ENTITY, "body", &message);
         }
     };
-    match control.apply(config).await {
+    // A task of its own: whoever asks and leaves must not leave it half done.
+    let control = control.clone();
+    let applied = tokio::spawn(async move { control.apply(config).await }).await;
+    let applied = match applied {
+        Ok(applied) => applied,
+        Err(error) => {
+            tracing::error!(%error, "putting a configuration in force broke off");
+            return refused(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "body",
+                "broke the gateway's control, not its requests",
+            );
+        }
+    };
+    match applied {
         Ok(revision) => json(StatusCode::OK, &Applied { revision }),
         Err(Refusal::Invalid(reasons)) => {
             json(StatusCode::UNPROCESSABLE_ENTITY, &Refused { reasons })
@@ -138,9 +168,7 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response<Full<Bytes>> {
 fn respond(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        http::header::CONTENT_TYPE,
-        http::HeaderValue::from_static(kind),
-    );
+    let kind = HeaderValue::from_static(kind);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }

@@ -19,6 +19,7 @@ use crate::cors;
 use crate::forward;
 use crate::router::{Asked, Found, normalize};
 use crate::snapshot::{RouteState, Snapshot};
+use crate::trace;
 
 /// Level of gzip, br and zstd: most of the gain at a small part of the cost.
 const COMPRESSION: u32 = 4;
@@ -32,19 +33,19 @@ fn describe(session: &mut Session, context: &mut RequestContext) -> Result<Asker
     let head = session.req_header();
     let listener = snapshot.listeners.get(&*connection.listener);
     let internal = listener.and_then(|listener| listener.internal.clone());
-    let client = forward::client(
-        &snapshot,
+    let client = crate::client::client(
+        &snapshot.trusted_proxies,
         connection.peer.ip(),
         internal.is_some(),
         &head.headers,
     );
     context.client = Some(client.address);
-    context.request_id = forward::request_id(&head.headers, client.trusted);
-    let (trace_parent, given) = forward::trace_parent(&head.headers);
+    context.request_id = crate::client::request_id(&head.headers, client.trusted);
+    let (trace_parent, given) = trace::trace_parent(&head.headers);
     context.trace_parent = trace_parent;
     if let Some(traces) = &snapshot.traces {
         (context.trace_parent, context.parent_span, context.sampled) =
-            forward::join_trace(&context.trace_parent, given, traces.sample, client.trusted);
+            trace::join_trace(&context.trace_parent, given, traces.sample, client.trusted);
     }
     context.host = forward::host_with_port(head)
         .map(|host| without_port(&host).to_ascii_lowercase())

@@ -54,10 +54,17 @@ struct Problem<'a> {
     request_id: &'a str,
 }
 
+/// The status of the answer that was begun; interim ones (1xx) are none.
+pub(crate) fn final_status(session: &Session) -> Option<u16> {
+    let status = session.response_written()?.status;
+    let interim = status.is_informational() && status != http::StatusCode::SWITCHING_PROTOCOLS;
+    (!interim).then(|| status.as_u16())
+}
+
 /// Sends the answer. A request body that was not read costs the connection.
 pub(crate) async fn send(session: &mut Session, own: &Own, context: &RequestContext) -> Result<()> {
     let request_id = context.request_id.as_str();
-    if session.response_written().is_some() {
+    if final_status(session).is_some() {
         return Ok(());
     }
     let title = http::StatusCode::from_u16(own.status)

@@ -1,12 +1,11 @@
 //! Client connections: what requests must know of theirs, and when one is closed.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
@@ -24,6 +23,9 @@ use tokio_rustls::server::TlsStream;
 
 use crate::clock::now_ms;
 
+/// Requests that a connection may take back before it is looked at what share of all they are.
+const MOST_TAKEN_BACK: u32 = 500;
+
 /// What the requests of one connection share.
 #[derive(Debug)]
 pub(crate) struct ConnectionState {
@@ -33,6 +35,10 @@ pub(crate) struct ConnectionState {
     pub(crate) tls: bool,
     /// Requests under way.
     requests: AtomicU32,
+    /// Requests that ever came.
+    all: AtomicU32,
+    /// Of these, how many the client took back soon.
+    taken_back: AtomicU32,
     /// Since when no request is under way.
     idle_since: AtomicU64,
     /// When the first byte of a request's head came; 0 while none did.
@@ -57,6 +63,8 @@ impl ConnectionState {
             peer,
             tls,
             requests: AtomicU32::new(0),
+            all: AtomicU32::new(0),
+            taken_back: AtomicU32::new(0),
             idle_since: AtomicU64::new(now_ms()),
             head_since: AtomicU64::new(0),
             http2: AtomicBool::new(false),
@@ -72,13 +80,39 @@ impl ConnectionState {
             self.http2.store(true, Ordering::Relaxed);
         }
         self.requests.fetch_add(1, Ordering::AcqRel);
+        self.all.fetch_add(1, Ordering::Relaxed);
         self.head_since.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_http2(&self) -> bool {
+        self.http2.load(Ordering::Relaxed)
+    }
+
+    /// A request was taken back soon after it came. Whoever mostly does that only makes work,
+    /// and is let go; in HTTP/2 it costs a client next to nothing.
+    pub(crate) fn took_back(&self) {
+        let back = self.taken_back.fetch_add(1, Ordering::Relaxed) + 1;
+        if back >= MOST_TAKEN_BACK && back > self.all.load(Ordering::Relaxed) / 2 {
+            tracing::debug!(peer = %self.peer, back, "a client takes back most requests and is let go");
+            self.let_go();
+        }
     }
 
     /// A request is over.
     pub(crate) fn end(&self) {
         self.idle_since.store(now_ms(), Ordering::Relaxed);
         self.requests.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Since when no request is under way; `None` while one is.
+    pub(crate) fn idle_since(&self) -> Option<u64> {
+        let idle = self.requests.load(Ordering::Acquire) == 0;
+        idle.then(|| self.idle_since.load(Ordering::Relaxed))
+    }
+
+    /// Has it closed.
+    pub(crate) fn let_go(&self) {
+        self.close.notify_one();
     }
 
     /// Resolves when the connection must be closed.
@@ -97,8 +131,9 @@ impl ConnectionState {
 
     /// Whether it waits in vain: for the rest of a head, or for a next request.
     ///
-    /// - `idle_ms`: how long it may be idle now
-    fn is_overdue(&self, now: u64, idle_ms: u64) -> bool {
+    /// - `grace_ms`: how long it may stay idle while the gateway drains
+    pub(crate) fn is_overdue(&self, now: u64, grace_ms: Option<u64>) -> bool {
+        let idle_ms = grace_ms.unwrap_or(u64::MAX).min(self.keep_alive_ms);
         if self.requests.load(Ordering::Acquire) > 0 {
             return false;
         }
@@ -108,57 +143,6 @@ impl ConnectionState {
         }
         let idle = now.saturating_sub(self.idle_since.load(Ordering::Relaxed));
         idle > idle_ms
-    }
-}
-
-/// All open connections.
-#[derive(Debug, Default)]
-pub(crate) struct Connections {
-    open: Mutex<HashMap<u64, Arc<ConnectionState>>>,
-    next: AtomicU64,
-}
-
-/// Keeps a connection in the list while it lives.
-pub(crate) struct Registered<'a> {
-    connections: &'a Connections,
-    id: u64,
-}
-
-impl Drop for Registered<'_> {
-    fn drop(&mut self) {
-        self.connections.lock().remove(&self.id);
-    }
-}
-
-impl Connections {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<ConnectionState>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn register(&self, state: Arc<ConnectionState>) -> Registered<'_> {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.lock().insert(id, state);
-        Registered {
-            connections: self,
-            id,
-        }
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.lock().len()
-    }
-
-    /// Closes connections that wait in vain.
-    ///
-    /// - `grace_ms`: how long one may stay idle while the gateway drains
-    pub(crate) fn close_overdue(&self, grace_ms: Option<u64>) {
-        let now = now_ms();
-        for state in self.lock().values() {
-            let idle_ms = grace_ms.unwrap_or(u64::MAX).min(state.keep_alive_ms);
-            if state.is_overdue(now, idle_ms) {
-                state.close.notify_one();
-            }
-        }
     }
 }
 
@@ -406,16 +390,43 @@ mod tests {
     fn a_busy_connection_is_never_overdue() {
         let state = state();
         state.begin(false);
-        assert!(!state.is_overdue(now_ms() + 1_000_000, 0));
+        assert!(!state.is_overdue(now_ms() + 1_000_000, Some(0)));
         state.end();
-        assert!(state.is_overdue(now_ms() + 101, 100));
+        assert!(state.is_overdue(now_ms() + 101, None));
+    }
+
+    #[test]
+    fn who_takes_most_requests_back_is_let_go() {
+        let closes = |state: &ConnectionState| {
+            let closing = std::pin::pin!(state.closing());
+            let mut nothing = Context::from_waker(std::task::Waker::noop());
+            closing.poll(&mut nothing).is_ready()
+        };
+        let ask = |state: &ConnectionState, count: u32, back: bool| {
+            for _ in 0..count {
+                state.begin(true);
+                state.end();
+                if back {
+                    state.took_back();
+                }
+            }
+        };
+        let all = state();
+        ask(&all, MOST_TAKEN_BACK - 1, true);
+        assert!(!closes(&all));
+        ask(&all, 1, true);
+        assert!(closes(&all));
+        let some = state();
+        ask(&some, 3 * MOST_TAKEN_BACK, false);
+        ask(&some, 2 * MOST_TAKEN_BACK, true);
+        assert!(!closes(&some));
     }
 
     #[test]
     fn a_head_that_does_not_end_is_overdue() {
         let state = state();
         state.read_some();
-        assert!(!state.is_overdue(now_ms() + 5, 1_000));
-        assert!(state.is_overdue(now_ms() + 11, 1_000));
+        assert!(!state.is_overdue(now_ms() + 5, None));
+        assert!(state.is_overdue(now_ms() + 11, None));
     }
 }

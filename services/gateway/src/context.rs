@@ -15,6 +15,9 @@ use crate::mirror::Copy;
 use crate::registry::{ServiceRuntime, VersionRuntime};
 use crate::snapshot::{RouteState, ServiceState, Snapshot};
 
+/// A request that its client takes back this soon was hardly meant.
+const SOON: Duration = Duration::from_secs(1);
+
 /// One request.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct RequestContext {
@@ -61,6 +64,8 @@ pub(crate) struct RequestContext {
     /// What a shadow version will get.
     pub(crate) copy: Option<Copy>,
     logged: bool,
+    /// Whether it ended because the client did.
+    left: bool,
 }
 
 /// One try at one endpoint.
@@ -69,6 +74,8 @@ pub(crate) struct Attempt {
     pub(crate) endpoint: Arc<EndpointState>,
     /// Whether its outcome was counted.
     pub(crate) settled: bool,
+    /// Interim answers that came.
+    pub(crate) interim: u32,
     _flight: Flight,
 }
 
@@ -122,6 +129,7 @@ impl RequestContext {
             cors: Vec::new(),
             copy: None,
             logged: false,
+            left: false,
         }
     }
 
@@ -151,6 +159,7 @@ impl RequestContext {
             started: Instant::now(),
             endpoint: endpoint.clone(),
             settled: false,
+            interim: 0,
             _flight: Flight {
                 endpoint,
                 version: runtime,
@@ -204,6 +213,7 @@ impl RequestContext {
         if std::mem::replace(&mut self.logged, true) {
             return;
         }
+        self.left = client_left;
         let took = self.started.elapsed();
         if let Some(route) = self.route.as_ref().filter(|_| !self.background) {
             let counts = &route.runtime.counts;
@@ -288,6 +298,9 @@ impl Drop for RequestContext {
         self.gateway.requests.subtract();
         if let Some(connection) = &self.connection {
             connection.end();
+            if self.left && connection.is_http2() && self.started.elapsed() < SOON {
+                connection.took_back();
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::server::configuration::ServerConf;
@@ -115,21 +116,44 @@ impl Control {
             .map_err(|error| {
                 Refusal::Invalid(reason("listeners", format!("cannot be served: {error}")))
             })?;
-        if let Some(store) = &self.store {
-            let addresses = listeners
-                .listening()
-                .into_iter()
-                .map(|listening| (listening.name, listening.address))
-                .collect();
-            let revision = config.revision;
-            let kept = Kept { config, addresses };
-            if let Err(error) = store.save(&kept).await {
-                // In force all the same: a full disk must not stop a rollback.
-                tracing::error!(revision, %error, "cannot keep the configuration on disk");
+        let revision = config.revision;
+        self.keep(&listeners).await;
+        Ok(revision)
+    }
+
+    /// Writes what is in force to disk. A disk that is full must not stop a rollback, so it is in
+    /// force all the same, and tried again until it is kept.
+    async fn keep(&self, listeners: &Listeners) {
+        let Some(store) = &self.store else {
+            return;
+        };
+        let config = (*self.gateway.snapshot.load().config).clone();
+        let revision = config.revision;
+        let addresses = listeners
+            .listening()
+            .into_iter()
+            .map(|listening| (listening.name, listening.address))
+            .collect();
+        match store.save(&Kept { config, addresses }).await {
+            Ok(()) => {
+                if self.gateway.unkept.swap(false, Ordering::Relaxed) {
+                    tracing::info!(revision, "the configuration is kept on disk again");
+                }
             }
-            return Ok(revision);
+            Err(error) => {
+                if !self.gateway.unkept.swap(true, Ordering::Relaxed) {
+                    tracing::error!(revision, %error, "cannot keep the configuration on disk");
+                }
+            }
         }
-        Ok(config.revision)
+    }
+
+    /// Writes what could not be written before.
+    pub(crate) async fn keep_again(&self) {
+        // Whoever holds the lock either keeps a newer one just now or is giving the sockets away.
+        if let Ok(listeners) = self.listeners.try_lock() {
+            self.keep(&listeners).await;
+        }
     }
 
     /// Reads the files that a configuration names; certificates in use stay if nothing changed.

@@ -12,6 +12,8 @@ use crate::tally::{Counter, Gauge};
 
 /// How long a looked-up address is used before it is looked up again.
 const LOOKUP_MS: u64 = 5_000;
+/// How long an address is believed that could not be connected to.
+const BELIEVED_MS: u64 = 200;
 
 /// What is kept about an endpoint while any configuration names it.
 #[derive(Debug)]
@@ -25,6 +27,10 @@ pub(crate) struct EndpointState {
     looked_up: ArcSwapOption<SocketAddr>,
     looked_up_at: AtomicU64,
     looking_up: AtomicBool,
+    /// Whether the address could not be connected to, so that the name may lead elsewhere by now.
+    doubted: AtomicBool,
+    /// One lookup at a time.
+    turn: tokio::sync::Mutex<()>,
     pub(crate) good: Counter,
     pub(crate) bad: Counter,
     pub(crate) unreachable: Counter,
@@ -62,6 +68,8 @@ impl EndpointState {
             looked_up: ArcSwapOption::empty(),
             looked_up_at: AtomicU64::new(0),
             looking_up: AtomicBool::new(false),
+            doubted: AtomicBool::new(false),
+            turn: tokio::sync::Mutex::default(),
             good: Counter::default(),
             bad: Counter::default(),
             unreachable: Counter::default(),
@@ -92,13 +100,17 @@ impl EndpointState {
     /// The socket address, looked up when it is a name.
     ///
     /// A name that was looked up before is used at once and, when old, looked
-    /// up again in the background; a failing lookup keeps the last answer.
+    /// up again in the background; one that could not be connected to is looked up
+    /// again first. A failing lookup keeps the last answer.
     pub(crate) async fn resolve(self: &Arc<Self>) -> std::io::Result<SocketAddr> {
         if let Some(address) = self.fixed {
             return Ok(address);
         }
         if let Some(known) = self.looked_up.load_full() {
-            let age = now_ms().saturating_sub(self.looked_up_at.load(Ordering::Relaxed));
+            if self.doubted.load(Ordering::Relaxed) {
+                return Ok(self.look_up_once().await.unwrap_or(*known));
+            }
+            let age = self.looked_up_before();
             if age > LOOKUP_MS && !self.looking_up.swap(true, Ordering::Relaxed) {
                 let endpoint = self.clone();
                 tokio::spawn(async move {
@@ -111,6 +123,40 @@ impl EndpointState {
             return Ok(*known);
         }
         self.look_up().await
+    }
+
+    /// Notes that its name's address could not be connected to.
+    ///
+    /// - `used`: that address
+    /// - returns: whether another look at the name may help
+    pub(crate) fn doubt(&self, used: SocketAddr) -> bool {
+        let Some(known) = self.looked_up.load_full() else {
+            return false;
+        };
+        let old = self.looked_up_before() >= BELIEVED_MS;
+        if old {
+            self.doubted.store(true, Ordering::Relaxed);
+        }
+        old || *known != used
+    }
+
+    /// Milliseconds since the name was looked up.
+    fn looked_up_before(&self) -> u64 {
+        now_ms().saturating_sub(self.looked_up_at.load(Ordering::Relaxed))
+    }
+
+    /// Looks a doubted address up again, once for all who ask meanwhile.
+    async fn look_up_once(&self) -> std::io::Result<SocketAddr> {
+        let _turn = self.turn.lock().await;
+        match self.looked_up.load_full() {
+            Some(known) if !self.doubted.load(Ordering::Relaxed) => Ok(*known),
+            _ => {
+                let found = self.look_up().await;
+                self.looked_up_at.store(now_ms(), Ordering::Relaxed);
+                self.doubted.store(false, Ordering::Relaxed);
+                found
+            }
+        }
     }
 
     async fn look_up(&self) -> std::io::Result<SocketAddr> {

@@ -2,158 +2,20 @@
 
 use std::net::IpAddr;
 
-use http::HeaderMap;
 use http::header::{self, HeaderName};
 use pingora_core::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use platform_gateway_api::{HeaderChange, PathMatch, Route};
 
 use crate::cache;
+use crate::client::{FORWARDED_FOR, REQUEST_ID};
 use crate::context::RequestContext;
 use crate::router::{normalize, template_values};
-use crate::snapshot::Snapshot;
 
-/// Name of the header that carries the request id.
-pub(crate) const REQUEST_ID: &str = "x-request-id";
 const SUBJECT: &str = "x-auth-subject";
 const SCOPES: &str = "x-auth-scopes";
-const FORWARDED_FOR: &str = "x-forwarded-for";
 /// The name of the header that tells which version answered.
 pub(crate) const VERSION: &str = "x-platform-version";
-
-/// Who sends what a client may not claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Client {
-    pub(crate) address: IpAddr,
-    /// Whether the connection's peer may speak for others.
-    pub(crate) trusted: bool,
-}
-
-/// Finds the client's address: the last one in `X-Forwarded-For` that no
-/// trusted proxy has, read from the right, or the peer itself.
-pub(crate) fn client(
-    snapshot: &Snapshot,
-    peer: IpAddr,
-    internal: bool,
-    headers: &HeaderMap,
-) -> Client {
-    let peer = peer.to_canonical();
-    let trusted = internal || snapshot.trusted_proxies.contains(peer);
-    let mut address = peer;
-    if trusted {
-        let listed: Vec<&str> = headers
-            .get_all(FORWARDED_FOR)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .collect();
-        for text in listed.iter().rev() {
-            let Ok(next) = text.trim().parse::<IpAddr>() else {
-                break;
-            };
-            address = next.to_canonical();
-            if !internal && !snapshot.trusted_proxies.contains(address) {
-                break;
-            }
-        }
-    }
-    Client { address, trusted }
-}
-
-/// A request id is kept from those who may give one, and made otherwise.
-pub(crate) fn request_id(headers: &HeaderMap, trusted: bool) -> String {
-    let given = headers
-        .get(REQUEST_ID)
-        .filter(|_| trusted)
-        .and_then(|value| value.to_str().ok())
-        .filter(|id| {
-            (1..=128).contains(&id.len())
-                && id
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
-        });
-    given.map_or_else(|| format!("{:032x}", rand::random::<u128>()), String::from)
-}
-
-/// The trace context to send on: the client's, if it is well formed, or a new one.
-///
-/// - returns: it, and whether it is the client's
-///
-/// Source: W3C Trace Context, 3.2.
-pub(crate) fn trace_parent(headers: &HeaderMap) -> (String, bool) {
-    let given = headers
-        .get("traceparent")
-        .and_then(|value| value.to_str().ok())
-        .filter(|text| is_trace_parent(text));
-    given.map_or_else(
-        || {
-            let (trace, span) = (rand::random::<u128>() | 1, rand::random::<u64>() | 1);
-            (format!("00-{trace:032x}-{span:016x}-01"), false)
-        },
-        |text| (text.to_owned(), true),
-    )
-}
-
-fn is_trace_parent(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('-').collect();
-    let hex = |part: &str, length: usize| {
-        part.len() == length
-            && part
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-    };
-    let [version, trace, span, flags, rest @ ..] = parts.as_slice() else {
-        return false;
-    };
-    hex(version, 2)
-        && *version != "ff"
-        && (rest.is_empty() || *version != "00")
-        && hex(trace, 32)
-        && hex(span, 16)
-        && hex(flags, 2)
-        && trace.bytes().any(|byte| byte != b'0')
-        && span.bytes().any(|byte| byte != b'0')
-}
-
-/// The span id inside a `traceparent`.
-pub(crate) fn span_id(trace_parent: &str) -> &str {
-    trace_parent.get(36..52).unwrap_or("")
-}
-
-/// Makes this gateway's span a part of the trace, if it is exported.
-///
-/// - `sample`: share of the traces begun here that are, in thousandths
-/// - `trusted`: whether what came before may decide
-/// - returns: the context to send on, the span before, and whether the trace is sampled
-pub(crate) fn join_trace(
-    before: &str,
-    given: bool,
-    sample: u32,
-    trusted: bool,
-) -> (String, Option<String>, bool) {
-    let trace = trace_id(before);
-    let sampled = if given && trusted {
-        let flags = before
-            .get(53..55)
-            .and_then(|flags| u8::from_str_radix(flags, 16).ok());
-        flags.is_some_and(|flags| flags & 1 == 1)
-    } else {
-        // By the trace's own id, so that all gateways decide alike.
-        let last = trace
-            .get(18..32)
-            .and_then(|id| u64::from_str_radix(id, 16).ok());
-        last.is_some_and(|id| id % 1000 < u64::from(sample))
-    };
-    let span = rand::random::<u64>() | 1;
-    let parent = given.then(|| span_id(before).to_owned());
-    let flags = if sampled { "01" } else { "00" };
-    (format!("00-{trace}-{span:016x}-{flags}"), parent, sampled)
-}
-
-/// The trace id inside a `traceparent`.
-pub(crate) fn trace_id(trace_parent: &str) -> &str {
-    trace_parent.get(3..35).unwrap_or("")
-}
 
 /// Prepares the head that a service gets, by what is known of the request.
 pub(crate) fn request_from(head: &mut RequestHeader, context: &RequestContext) -> Result<()> {
@@ -394,51 +256,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trace_parents_are_checked() {
-        for (text, expected) in [
-            (
-                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-                true,
-            ),
-            (
-                "00-4BF92F3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-                false,
-            ),
-            (
-                "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-                false,
-            ),
-            (
-                "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-                false,
-            ),
-            (
-                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
-                false,
-            ),
-            (
-                "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
-                true,
-            ),
-            ("", false),
-        ] {
-            assert_eq!(is_trace_parent(text), expected, "{text}");
-        }
-        let (made, given) = trace_parent(&HeaderMap::new());
-        assert!(is_trace_parent(&made) && !given);
-        let (joined, before, sampled) = join_trace(&made, false, 1000, false);
-        assert!(is_trace_parent(&joined) && sampled && before.is_none());
-        assert_eq!(trace_id(&joined), trace_id(&made));
-        let unsampled = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
-        let (joined, before, sampled) = join_trace(unsampled, true, 1000, true);
-        assert_eq!(
-            (before.as_deref(), sampled),
-            (Some("00f067aa0ba902b7"), false)
-        );
-        assert!(joined.ends_with("-00"));
-    }
-
-    #[test]
     fn paths_are_rewritten() {
         let check = |route: serde_json::Value, path: &str, expected: Option<&str>| {
             let route: Route = serde_json::from_value(route).unwrap();
@@ -452,15 +269,5 @@ mod tests {
             "match": { "path": { "template": "/o/{id}/items" } }, "rewrite": { "path": "/items/{id}" } });
         check(template, "/o/7/items", Some("/items/7"));
         check(serde_json::json!({}), "/x", None);
-    }
-
-    #[test]
-    fn only_trusted_peers_name_the_request() {
-        let mut headers = HeaderMap::new();
-        headers.insert(REQUEST_ID, "abc-1".parse().unwrap());
-        assert_eq!(request_id(&headers, true), "abc-1");
-        assert_ne!(request_id(&headers, false), "abc-1");
-        headers.insert(REQUEST_ID, "a b".parse().unwrap());
-        assert_eq!(request_id(&headers, true).len(), 32);
     }
 }

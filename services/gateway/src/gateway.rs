@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::access_log::{AccessLogWriter, LogTarget};
 use crate::cache::Cache;
 use crate::clock::unix_ms;
-use crate::connection::Connections;
+use crate::connections::Connections;
 use crate::mirror::Mirror;
 use crate::registry::Registry;
 use crate::snapshot::Snapshot;
@@ -34,6 +34,10 @@ pub(crate) struct Gateway {
     pub(crate) epoch: String,
     pub(crate) started_ms: u64,
     draining: AtomicBool,
+    /// Whether the configuration in force could not be written to disk.
+    pub(crate) unkept: AtomicBool,
+    /// How many descriptors this process may have.
+    pub(crate) descriptors: u64,
     /// Tells Pingora's sessions that this process ends.
     pub(crate) shutdown: watch::Sender<bool>,
 }
@@ -54,6 +58,8 @@ impl Gateway {
             epoch: uuid::Uuid::now_v7().to_string(),
             started_ms: unix_ms(),
             draining: AtomicBool::new(false),
+            unkept: AtomicBool::new(false),
+            descriptors: raise_descriptors(),
             shutdown: watch::channel(false).0,
         })
     }
@@ -94,6 +100,25 @@ impl Gateway {
             listeners: Vec::new(),
             connections: self.connections.count() as u64,
             requests: self.requests.get(),
+            unkept: self.unkept.load(Ordering::Relaxed),
         }
+    }
+}
+
+/// Takes as many descriptors as the system allows; the usual 1024 are few for a gateway.
+///
+/// - returns: how many it may have now
+fn raise_descriptors() -> u64 {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, hard)) if soft < hard => match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+            Ok(()) => hard,
+            Err(error) => {
+                tracing::debug!(%error, "the limit of descriptors stays as it is");
+                soft
+            }
+        },
+        Ok((soft, _)) => soft,
+        Err(_) => u64::MAX,
     }
 }

@@ -24,6 +24,8 @@ use crate::tls::Secured;
 const BACKLOG: u32 = 4096;
 /// Pause after accepting failed, as when descriptors ran out.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Pause while idle connections are closed in favour of new ones.
+const ROOM: Duration = Duration::from_millis(2);
 
 /// A socket that listens already.
 #[derive(Debug)]
@@ -200,17 +202,14 @@ async fn accept(
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
+        while gateway.connections.make_room(gateway.descriptors) {
+            tokio::time::sleep(ROOM).await;
+        }
         match accepted {
             Ok((stream, peer)) => {
-                let serving = serve(
-                    gateway.clone(),
-                    app.clone(),
-                    stream,
-                    peer,
-                    name.clone(),
-                    open.clone(),
-                );
-                tokio::spawn(serving);
+                if let Some(accepted) = Accepted::new(&gateway, peer, &name, &open) {
+                    tokio::spawn(serve(accepted, app.clone(), stream));
+                }
             }
             Err(error) => {
                 tracing::warn!(listener = %name, %error, "cannot accept a connection");
@@ -225,60 +224,73 @@ async fn accept(
         let stream = stream
             .set_nonblocking(true)
             .and_then(|()| TcpStream::from_std(stream));
-        if let Ok(stream) = stream {
-            let serving = serve(
-                gateway.clone(),
-                app.clone(),
-                stream,
-                peer,
-                name.clone(),
-                open.clone(),
-            );
-            tokio::spawn(serving);
+        if let Ok(stream) = stream
+            && let Some(accepted) = Accepted::new(&gateway, peer, &name, &open)
+        {
+            tokio::spawn(serve(accepted, app.clone(), stream));
         }
     }
 }
 
-/// Counts an open connection while it lives.
-struct Open(Arc<Gauge>);
+/// A connection that was accepted. Known, and counted, while this lives.
+struct Accepted {
+    gateway: Arc<Gateway>,
+    state: Arc<ConnectionState>,
+    id: u64,
+    head_ms: u64,
+    secured: Option<Arc<Secured>>,
+    open: Arc<Gauge>,
+}
 
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.subtract();
+impl Accepted {
+    /// `None` if it is one too many, or its listener was taken away just now.
+    fn new(
+        gateway: &Arc<Gateway>,
+        peer: SocketAddr,
+        listener: &Arc<str>,
+        open: &Arc<Gauge>,
+    ) -> Option<Self> {
+        let snapshot = gateway.snapshot.load();
+        let known = snapshot.listeners.get(&**listener)?;
+        let limits = &known.limits;
+        let most = u64::from(limits.connections);
+        if most > 0 && open.get() >= most {
+            return None;
+        }
+        open.add();
+        let state = Arc::new(ConnectionState::new(
+            listener.clone(),
+            peer,
+            known.secured.is_some(),
+            limits.head_ms,
+            limits.keep_alive_ms,
+        ));
+        Some(Self {
+            gateway: gateway.clone(),
+            id: gateway.connections.add(state.clone()),
+            state,
+            head_ms: limits.head_ms,
+            secured: known.secured.clone(),
+            open: open.clone(),
+        })
     }
 }
 
-async fn serve(
-    gateway: Arc<Gateway>,
-    app: Arc<App>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    listener: Arc<str>,
-    open: Arc<Gauge>,
-) {
-    let now_open = open.add();
-    let _open = Open(open);
-    let (limits, secured) = match gateway.snapshot.load().listeners.get(&*listener) {
-        Some(state) => (state.limits.clone(), state.secured.clone()),
-        None => return, // The listener was taken away just now.
-    };
-    if limits.connections > 0 && now_open > u64::from(limits.connections) {
-        return;
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        self.gateway.connections.remove(self.id);
+        self.open.subtract();
     }
+}
+
+async fn serve(accepted: Accepted, app: Arc<App>, stream: TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set a socket option");
     }
-    let state = Arc::new(ConnectionState::new(
-        listener,
-        peer,
-        secured.is_some(),
-        limits.head_ms,
-        limits.keep_alive_ms,
-    ));
-    let _registered = gateway.connections.register(state.clone());
+    let Accepted { state, gateway, .. } = &accepted;
     let shutdown = gateway.shutdown.subscribe();
     let work = async {
-        match greet(stream, secured, &state, limits.head_ms).await {
+        match greet(stream, accepted.secured.clone(), state, accepted.head_ms).await {
             Ok(stream) => {
                 app.process_new(stream, &shutdown).await;
             }

@@ -194,6 +194,12 @@ fn process(text: &mut Text, status: &Status, lost_lines: u64, lost_spans: u64) {
             status.revision,
         ),
         (
+            "gateway_config_unkept",
+            "gauge",
+            "Whether the configuration in force could not be written to disk.",
+            u64::from(status.unkept),
+        ),
+        (
             "gateway_draining",
             "gauge",
             "Whether the process only finishes.",

@@ -12,6 +12,7 @@ use pingora_core::modules::http::HttpModules;
 use pingora_core::modules::http::compression::ResponseCompressionBuilder;
 use pingora_core::prelude::HttpPeer;
 use pingora_core::protocols::Digest;
+use pingora_core::upstreams::peer::Peer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -36,6 +37,8 @@ use crate::tunnel;
 const POOLED: Duration = Duration::from_millis(1_500);
 /// How long an unread request body is read for the connection's sake.
 const DRAIN_BODY: Duration = Duration::from_secs(2);
+/// Most interim answers (1xx) of one attempt.
+const MOST_INTERIM: u32 = 32;
 /// Most attempts of one request, whatever the reason.
 pub(crate) const MOST_ATTEMPTS: u32 = 12;
 
@@ -182,7 +185,7 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         context: &mut Self::CTX,
     ) -> Result<Box<HttpPeer>> {
-        context.repeat = false;
+        let again = std::mem::take(&mut context.repeat);
         context.attempt = None;
         let Some(route) = context.route.clone() else {
             return Err(stop(context, admit::nothing_here()));
@@ -200,7 +203,15 @@ impl ProxyHttp for Proxy {
                 _ => return Err(stop(context, too_late())),
             },
         };
-        let Some((version, endpoint)) = choose(context, &session.req_header().headers) else {
+        let headers = &session.req_header().headers;
+        let chosen = choose(context, headers).or_else(|| {
+            // What may be repeated may be so where it was, if there is nowhere else.
+            let tried = std::mem::take(&mut context.tried);
+            let chosen = again.then(|| choose(context, headers)).flatten();
+            context.tried = tried;
+            chosen
+        });
+        let Some((version, endpoint)) = chosen else {
             return Err(none_left(context));
         };
         context.begin(version, endpoint.clone());
@@ -299,7 +310,7 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         let status = response.status;
         if status.is_informational() && status != http::StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(());
+            return announced(context);
         }
         let outcome = if status.is_server_error() {
             Attempted::Bad
@@ -350,12 +361,17 @@ impl ProxyHttp for Proxy {
     fn fail_to_connect(
         &self,
         _session: &mut Session,
-        _peer: &HttpPeer,
+        peer: &HttpPeer,
         context: &mut Self::CTX,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        // Nothing was sent, so any request may go to another endpoint.
-        context.settle(Attempted::Unreachable);
+        // Nothing was sent, so any request may go to another endpoint, or to the same
+        // where its name leads by now.
+        if has_moved(context, peer) {
+            context.tried.pop();
+        } else {
+            context.settle(Attempted::Unreachable);
+        }
         error.set_retry(context.attempts < MOST_ATTEMPTS);
         error
     }
@@ -373,6 +389,17 @@ impl ProxyHttp for Proxy {
             return error;
         }
         if context.own.is_some() || *error.esource() == ErrorSource::Downstream {
+            error.set_retry(false);
+            return error;
+        }
+        // What was received is passed on before an answer is waited for, so that nothing came in
+        // this time means that the client is late and not the service.
+        if *error.etype() == ErrorType::ReadTimedout
+            && context.head_after.is_none()
+            && !session.as_mut().is_body_done()
+        {
+            context.own = Some(slow_request());
+            error.as_down();
             error.set_retry(false);
             return error;
         }
@@ -435,7 +462,7 @@ impl ProxyHttp for Proxy {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Self::CTX) {
         let client_left = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
-        let status = session.response_written().map(|head| head.status.as_u16());
+        let status = answer::final_status(session);
         // An answer that broke off half way was not a good one.
         let broken = error.is_some() && !client_left && context.head_after.is_some();
         let judged = if broken { Some(502) } else { status };
@@ -459,6 +486,42 @@ impl ProxyHttp for Proxy {
     ) -> bool {
         true
     }
+}
+
+/// Counts an interim answer. A service that goes on with them and never comes to its answer is
+/// given up, as each of them would begin the time for it anew.
+fn announced(context: &mut RequestContext) -> Result<()> {
+    let Some(attempt) = &mut context.attempt else {
+        return Ok(());
+    };
+    attempt.interim += 1;
+    let timeouts = context.route.as_ref().map(|route| &route.route.timeouts);
+    let over =
+        |limited: Option<Duration>, since: Duration| limited.is_some_and(|most| most < since);
+    let late = timeouts.is_some_and(|timeouts| {
+        over(limit(timeouts.first_byte_ms), attempt.started.elapsed())
+            || over(limit(timeouts.total_ms), context.started.elapsed())
+    });
+    if !late && attempt.interim <= MOST_INTERIM {
+        return Ok(());
+    }
+    let kind = if late {
+        ErrorType::ReadTimedout
+    } else {
+        ErrorType::InvalidHTTPHeader
+    };
+    let mut error = Error::explain(kind, "interim answers without end");
+    error.as_up();
+    Err(error)
+}
+
+/// Whether the endpoint that could not be connected to may be elsewhere by now.
+fn has_moved(context: &RequestContext, peer: &HttpPeer) -> bool {
+    let used = peer.address().as_inet();
+    let tried = context.attempt.as_ref().map(|attempt| &attempt.endpoint);
+    tried
+        .zip(used)
+        .is_some_and(|(endpoint, used)| endpoint.doubt(*used))
 }
 
 /// Whether the same request may be sent twice without harm.
@@ -542,6 +605,10 @@ fn too_late() -> Own {
     Own::new(504, "timeout", "the service did not answer in time")
 }
 
+fn slow_request() -> Own {
+    Own::new(408, "slow-request", "the request's body came too slowly")
+}
+
 fn timed_out(error: &Error) -> bool {
     matches!(
         error.etype(),
@@ -553,11 +620,7 @@ fn timed_out(error: &Error) -> bool {
 fn own_for(error: &Error, context: &RequestContext) -> Option<Own> {
     match error.esource() {
         ErrorSource::Downstream => match error.etype() {
-            ErrorType::ReadTimedout => Some(Own::new(
-                408,
-                "slow-request",
-                "the request's body came too slowly",
-            )),
+            ErrorType::ReadTimedout => Some(slow_request()),
             ErrorType::ReadError
             | ErrorType::WriteError
             | ErrorType::WriteTimedout

@@ -243,7 +243,7 @@ fn query_values<'a>(
 /// need none are resolved and repeated slashes joined, so that two spellings
 /// that a service takes for the same meet the same route.
 ///
-/// - returns: `None` for dot segments and broken escapes, which are refused
+/// - returns: `None` for dot segments, be they disguised, and broken escapes, which are refused
 ///
 /// Source: RFC 3986, 6.2.2.
 pub(crate) fn normalize(path: &str) -> Option<Cow<'_, str>> {
@@ -265,13 +265,20 @@ pub(crate) fn normalize(path: &str) -> Option<Cow<'_, str>> {
         }
         last = character;
     }
-    if joined
-        .split('/')
-        .any(|segment| segment == "." || segment == "..")
-    {
+    if joined.split('/').any(climbs) {
         return None;
     }
     Some(Cow::Owned(joined))
+}
+
+/// Whether a segment is a dot segment, or is one to services that resolve escaped
+/// slashes too, or leave parameters aside (`..;x`).
+fn climbs(segment: &str) -> bool {
+    let resolved = segment.to_ascii_lowercase().replace("%5c", "%2f");
+    resolved.split("%2f").any(|part| {
+        let name = part.split(';').next().unwrap_or(part);
+        name == "." || name == ".."
+    })
 }
 
 fn broken_escape(text: &str) -> bool {
@@ -413,6 +420,10 @@ mod tests {
             ("/a/../b", None),
             ("/a/%2e%2E/b", None),
             ("/a/.", None),
+            ("/a/..;x/b", None),
+            ("/a%2f..%2fb", None),
+            ("/a/%2e%2e%5Cb", None),
+            ("/a/..b/c.;d", Some("/a/..b/c.;d")),
             ("/a\\b", None),
             ("/a/%zz", None),
         ] {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use platform_gateway_api::{Config, Reason};
@@ -144,7 +145,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     {
         tracing::warn!(%error, "the predecessor left before it was told");
     }
-    let ticking = tokio::spawn(look_after(gateway.clone()));
+    let ticking = tokio::spawn(look_after(control.clone()));
     let checking = tokio::spawn(health::watch(gateway.clone()));
     tracing::info!(
         revision = gateway.snapshot.load().revision,
@@ -256,7 +257,8 @@ async fn reread(control: &Control, options: &Options) {
 }
 
 /// Closes connections that wait in vain, until the process ends.
-async fn look_after(gateway: Arc<Gateway>) {
+async fn look_after(control: Arc<Control>) {
+    let gateway = &control.gateway;
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut ticks = 0_u64;
@@ -266,6 +268,10 @@ async fn look_after(gateway: Arc<Gateway>) {
         gateway.connections.close_overdue(grace);
         ticks += 1;
         if ticks.is_multiple_of(10) {
+            if gateway.unkept.load(Ordering::Relaxed) {
+                let control = control.clone();
+                tokio::spawn(async move { control.keep_again().await });
+            }
             for listener in gateway.snapshot.load().listeners.values() {
                 if let Some(secured) = &listener.secured {
                     secured.reload_if_changed();
@@ -285,7 +291,7 @@ async fn drain(control: &Control, deadline: Duration, terminate: &mut Signal) {
     );
     let end = Instant::now() + deadline;
     let mut tick = tokio::time::interval(Duration::from_millis(20));
-    // Connections accepted last are registered by their tasks within a tick.
+    // Connections accepted last are known within a tick.
     tick.tick().await;
     loop {
         tokio::select! {

@@ -56,6 +56,8 @@ impl Store {
                 .open(&temporary)
                 .await?;
             file.write_all(&text).await?;
+            // Without this the next step would hide that the write failed, as on a full disk.
+            file.flush().await?;
             file.sync_all().await?;
             drop(file);
             tokio::fs::rename(&temporary, self.folder.join(FILE)).await?;

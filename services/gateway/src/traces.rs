@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 use crate::clock::unix_nanos;
 use crate::context::RequestContext;
 use crate::fetch::fetch;
-use crate::forward::{span_id, trace_id};
 use crate::tally::Counter;
+use crate::trace::{span_id, trace_id};
 
 /// Spans that may wait.
 const WAITING: usize = 8_192;

@@ -7,6 +7,7 @@
 //! | `GET /tallies` | [`crate::Tallies`] |
 //! | `GET /status` | [`Status`] |
 //! | `GET /metrics` | Prometheus text |
+//! | `GET /openapi.json` | this, for programs |
 //! | `DELETE /cache` | 200: forgets every kept answer |
 //! | `POST /drain` | 202: stops accepting, finishes what is under way, exits |
 
@@ -51,6 +52,8 @@ pub struct Status {
     pub connections: u64,
     /// Requests under way.
     pub requests: u64,
+    /// Whether the configuration in force could not be written to disk. It is tried again each second.
+    pub unkept: bool,
 }
 
 /// One listener as it is.

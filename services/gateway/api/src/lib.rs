@@ -7,6 +7,7 @@ pub mod admin;
 #[cfg(feature = "client")]
 pub mod client;
 mod config;
+pub mod openapi;
 mod protection;
 mod route;
 mod service;

@@ -137,9 +137,12 @@ async fn echo(
 }
 
 /// A gateway run inside the test.
-pub(crate) struct Running {
+pub(crate) type Inside = JoinHandle<Result<(), platform_gateway::Error>>;
+
+/// A gateway that runs: inside the test, or as a process.
+pub(crate) struct Running<T = Inside> {
     pub(crate) admin: Admin,
-    task: JoinHandle<Result<(), platform_gateway::Error>>,
+    pub(crate) task: T,
 }
 
 /// Files of one test, removed in the end.
@@ -183,7 +186,7 @@ impl Place {
     }
 }
 
-impl Running {
+impl<T> Running<T> {
     /// Puts a configuration in force; routes and listeners have defaults.
     pub(crate) async fn configure(&self, config: Value) -> u64 {
         self.admin
@@ -206,7 +209,9 @@ impl Running {
     pub(crate) async fn tallies(&self) -> Tallies {
         self.admin.tallies().await.expect("tallies")
     }
+}
 
+impl Running {
     /// Waits for the end of a gateway that was told to go.
     pub(crate) async fn ended(self) {
         let ended = tokio::time::timeout(PATIENCE, self.task).await;
@@ -329,4 +334,12 @@ pub(crate) async fn until(what: &str, holds: impl AsyncFn() -> bool) {
 pub(crate) fn closed_port() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address")
+}
+
+/// Says that a test is left out; with `PLATFORM_TEST_NOTHING_SKIPPED=1` that is a failure.
+#[expect(clippy::print_stderr, reason = "who runs the tests is to know")]
+pub(crate) fn skip(why: &str) {
+    let must = std::env::var("PLATFORM_TEST_NOTHING_SKIPPED").is_ok_and(|value| value == "1");
+    assert!(!must, "{why}, and nothing may be skipped");
+    eprintln!("skipped: {why}");
 }

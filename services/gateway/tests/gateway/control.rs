@@ -1,12 +1,14 @@
 //! Configurations come and go; requests do not notice.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use platform_gateway_api::client::ClientError;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::bench::{Place, Upstream, ask, client, configuration, get, orders};
+use crate::bench::{Place, Upstream, client, configuration, get, orders};
+use crate::load::Load;
+use crate::secured::certificate;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_configuration_is_refused_whole() {
@@ -62,8 +64,40 @@ async fn a_restart_takes_up_the_last_configuration_and_its_ports() {
     gateway.drain().await;
 }
 
+/// A configuration that differs from the one before in everything that may change.
+fn changing(revision: u64, upstreams: &[Upstream; 3], certificate: &(PathBuf, PathBuf)) -> Value {
+    let chosen = &upstreams[usize::try_from(revision % 3).expect("an index")];
+    let next = &upstreams[usize::try_from((revision + 1) % 3).expect("an index")];
+    let share = revision % 1000;
+    let mut listeners = vec![json!({ "name": "public", "address": "127.0.0.1:0" })];
+    // A second one comes and goes, with TLS and without.
+    match revision % 4 {
+        0 => listeners.push(json!({ "name": "other", "address": "127.0.0.1:0" })),
+        1 => listeners.push(json!({ "name": "other", "address": "127.0.0.1:0", "tls": {
+            "certificates": [{ "certificate": certificate.0, "key": certificate.1 }] } })),
+        _ => (),
+    }
+    json!({
+        "revision": revision,
+        "listeners": listeners,
+        "routes": [
+            { "name": "all", "service": "orders" },
+            { "name": format!("r{revision}"), "service": "orders",
+              "match": { "path": { "prefix": format!("/{revision}") } } },
+        ],
+        "services": { "orders": {
+            "versions": {
+                "r1": { "weight": 1000 - share, "endpoints": [chosen.endpoint()] },
+                "r2": { "weight": share, "endpoints": [next.endpoint()] },
+            },
+            "breaker": revision.is_multiple_of(2).then(|| json!({ "at_least": 10 })),
+        } },
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_configurations_cost_no_request() {
+async fn a_hundred_configurations_a_second_cost_no_request() {
+    const LAST: u64 = 200;
     let place = Place::new();
     let gateway = place.gateway().await;
     let upstreams = [
@@ -71,37 +105,46 @@ async fn a_hundred_configurations_cost_no_request() {
         Upstream::start("two").await,
         Upstream::start("three").await,
     ];
-    gateway
-        .configure(json!({ "services": orders(&[&upstreams[0]]) }))
-        .await;
-    let address = gateway.address("public").await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::new(AtomicU64::new(0));
-    let mut tasks = Vec::new();
-    for _ in 0..4 {
-        let (stop, asked, client) = (stop.clone(), asked.clone(), client());
-        tasks.push(tokio::spawn(async move {
-            while !stop.load(Ordering::Relaxed) {
-                let answer = ask(&client, "POST", address, "/", &[], b"x").await.unwrap();
-                assert_eq!(answer.status, 200);
-                asked.fetch_add(1, Ordering::Relaxed);
+    let pair = certificate(place.path(), "orders.test");
+    gateway.configure(changing(1, &upstreams, &pair)).await;
+    let load = Load::of_both_protocols(gateway.address("public").await);
+    // They come from several hands, so that one may overtake another.
+    let mut every = tokio::time::interval(Duration::from_millis(10));
+    let mut pushes = Vec::new();
+    for revision in 2..=LAST {
+        every.tick().await;
+        let config = configuration(changing(revision, &upstreams, &pair));
+        let admin = gateway.admin.clone();
+        pushes.push(tokio::spawn(async move {
+            match admin.put_config(&config).await {
+                Ok(_) => true,
+                Err(ClientError::Refused(reasons)) => {
+                    assert_eq!(reasons[0].path, "revision", "{reasons:?}");
+                    assert!(revision != LAST);
+                    false
+                }
+                Err(error) => panic!("{error}"),
             }
         }));
     }
-    for revision in 2..102_u64 {
-        let chosen = &upstreams[usize::try_from(revision % 3).unwrap()];
-        gateway
-            .configure(json!({ "revision": revision, "services": orders(&[chosen]) }))
-            .await;
+    let mut taken = 0;
+    for push in pushes {
+        taken += u64::from(push.await.unwrap());
     }
-    stop.store(true, Ordering::Relaxed);
-    for task in tasks {
-        task.await.unwrap();
-    }
-    assert!(asked.load(Ordering::Relaxed) > 0);
+    assert!(taken > LAST / 2, "{taken}");
+    load.goes_on().await;
+    let asked = load.end().await;
+    assert_eq!(gateway.admin.config().await.unwrap().revision, LAST);
     let tallies = gateway.tallies().await;
-    let tally = tallies.version("orders", "r1").unwrap();
-    assert_eq!((tally.good, tally.bad), (asked.load(Ordering::Relaxed), 0));
+    let counts = tallies.services["orders"].versions.values();
+    let (good, bad) = counts.fold((0, 0), |(good, bad), tally| {
+        (good + tally.good, bad + tally.bad)
+    });
+    assert_eq!((good, bad), (asked, 0));
+    gateway.drain().await;
+    // The last is what a restart takes up.
+    let gateway = place.gateway().await;
+    assert_eq!(gateway.admin.status().await.unwrap().revision, LAST);
     gateway.drain().await;
 }
 

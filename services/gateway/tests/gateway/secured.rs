@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 use crate::bench::{Place, Upstream, ask, client, orders, until};
 
 /// A certificate for one name, made by the `openssl` program.
-fn certificate(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
+pub(crate) fn certificate(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
     let (certificate, key) = (
         folder.join(format!("{name}.pem")),
         folder.join(format!("{name}.key")),
