@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::Range;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -11,7 +12,7 @@ use crate::node::{Node, Table, lay_over};
 use crate::reader::{listed, nearest, read, unknown_key};
 use crate::{
     Build, Check, Code, Drill, DrillName, Gateway, Problem, Project, Resource, ResourceName,
-    RestartOn, Rollout, Route, Service, ServiceKind, ServiceName,
+    RestartOn, Rollout, Route, Service, ServiceKind, Services,
 };
 
 /// The sections of a blueprint.
@@ -39,7 +40,7 @@ pub(crate) const OVERLAYS: [&str; 6] = [
 /// What is written, typed, before an environment is applied.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Document {
-    pub(crate) services: BTreeMap<ServiceName, Service>,
+    pub(crate) services: Services,
     pub(crate) resources: BTreeMap<ResourceName, Resource>,
     pub(crate) gateway: Gateway,
     pub(crate) routes: Vec<Route>,
@@ -80,7 +81,7 @@ impl Document {
             if let Some(name) = read_name(name, &place, problems)
                 && let Some(service) = read_service(node, place, rollout_node, &rollout, problems)
             {
-                document.services.insert(name, service);
+                document.services.insert(name, Arc::new(service));
             }
         }
         for Named { name, place, node } in entries(root, "resources", problems) {
@@ -140,9 +141,9 @@ impl Document {
                 };
                 let service = Service {
                     rollout: rollout.unwrap_or_default(),
-                    ..service.clone()
+                    ..Service::clone(service)
                 };
-                overlay.services.insert(name.clone(), service);
+                overlay.services.insert(name.clone(), Arc::new(service));
             }
         }
         let services = &mut overlay.services;
@@ -153,7 +154,8 @@ impl Document {
             problems,
             |name, place, node, problems| {
                 services.extend(
-                    read_service(node, place, top_node, top, problems).map(|it| (name, it)),
+                    read_service(node, place, top_node, top, problems)
+                        .map(|it| (name, Arc::new(it))),
                 );
             },
         );
@@ -201,7 +203,7 @@ impl Document {
 /// What differs in an environment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Overlay {
-    pub(crate) services: BTreeMap<ServiceName, Service>,
+    pub(crate) services: Services,
     resources: BTreeMap<ResourceName, Resource>,
     gateway: Option<Gateway>,
     routes: Option<Vec<Route>>,

@@ -5,7 +5,6 @@
 mod blueprint;
 mod build;
 mod code;
-mod digest;
 mod document;
 mod drill;
 mod environment;
@@ -37,7 +36,6 @@ pub use build::{
     ImageReference, ProgramBuild,
 };
 pub use code::{Code, CodeDoc, codes};
-pub use digest::digest;
 pub use drill::{Drill, Fault, Steady};
 pub use environment::{
     DockerSettings, Environment, Expose, Ingress, KubernetesSettings, ProcessSettings, Provider,
@@ -56,7 +54,7 @@ pub use name::{
 pub use problem::{Position, Problem, Problems, Severity};
 pub use quantity::{BadQuantity, ByteSize, Cores, Percent, Period, Port, Probability};
 pub use reference::{INSTANCE_VARIABLES, address_variable, expand, folder_variable, references};
-pub use resolved::{Need, Project, Resolved};
+pub use resolved::{Need, Project, Resolved, Services};
 pub use resource::{Backup, Engine, External, Objectives, Resource, ResourceKind};
 pub use rollout::{
     Analysis, Better, Gate, GateWhen, Metric, OptIn, Order, Rollout, Strategy, WhenQuiet,

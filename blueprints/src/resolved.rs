@@ -1,6 +1,7 @@
 //! The blueprint with one environment applied and every default filled in.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,9 @@ pub struct Project {
     pub description: Option<String>,
 }
 
+/// Services by name. Copies of the map share them.
+pub type Services = BTreeMap<ServiceName, Arc<Service>>;
+
 /// The blueprint with one environment applied and every default filled in:
 /// what should run. Its serialisation is stable: fields in the order written
 /// here, maps sorted.
@@ -31,7 +35,7 @@ pub struct Resolved {
     /// The environment and its provider.
     pub environment: Environment,
     /// What should run.
-    pub services: BTreeMap<ServiceName, Service>,
+    pub services: Services,
     /// What they need.
     pub resources: BTreeMap<ResourceName, Resource>,
     /// What holds for every route.
@@ -62,7 +66,7 @@ impl Resolved {
 }
 
 pub(crate) fn need<'resolved>(
-    services: &'resolved BTreeMap<ServiceName, Service>,
+    services: &'resolved Services,
     resources: &'resolved BTreeMap<ResourceName, Resource>,
     name: &NeedName,
 ) -> Option<Need<'resolved>> {

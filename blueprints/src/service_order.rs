@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Resolved, Service, ServiceName};
+use crate::{Resolved, ServiceName, Services};
 
 /// The services in layers: those of a layer need only those of layers before
 /// it, so a layer can start at once. Services in a circle, which a valid
@@ -22,7 +22,7 @@ pub(crate) struct Needs<'resolved> {
 }
 
 impl<'resolved> Needs<'resolved> {
-    pub(crate) fn of(services: &'resolved BTreeMap<ServiceName, Service>) -> Self {
+    pub(crate) fn of(services: &'resolved Services) -> Self {
         let names: Vec<_> = services.keys().collect();
         let numbers: BTreeMap<&str, usize> = names
             .iter()

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use platform_blueprint::{Resolved, SecretName, Service, ServiceName};
+use platform_blueprint::{Resolved, SecretName, ServiceName, Services};
 use platform_decide::desired::{Desired, Missing};
 use platform_decide::group::{Artifact, ServiceSpec};
 use platform_decide::release::Release;
@@ -144,7 +144,7 @@ pub(crate) enum Change {
     Sources,
 }
 
-fn is_given(services: &BTreeMap<ServiceName, Service>, name: &ServiceName) -> bool {
+fn is_given(services: &Services, name: &ServiceName) -> bool {
     let build = services
         .get(name)
         .and_then(|service| service.build.as_ref());

@@ -19,16 +19,6 @@ pub(crate) fn fill(resolved: &mut Resolved) {
             resource.synchronous = false;
         }
     }
-    for service in resolved.services.values_mut() {
-        service
-            .traffic
-            .outliers
-            .get_or_insert_with(|| resolved.gateway.outliers.clone());
-        service
-            .traffic
-            .breaker
-            .get_or_insert_with(|| resolved.gateway.breaker.clone());
-    }
     for route in &mut resolved.routes {
         route.max_body.get_or_insert(resolved.gateway.limits.body);
     }

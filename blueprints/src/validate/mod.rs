@@ -7,7 +7,6 @@ mod rollouts;
 mod routes;
 mod services;
 
-use std::collections::BTreeMap;
 use std::ops::{Deref, Range};
 
 pub(crate) use fill::fill;
@@ -15,7 +14,7 @@ pub(crate) use fill::fill;
 use crate::document::Document;
 use crate::node::{Step, Table, place};
 use crate::reader::{listed, nearest};
-use crate::{Code, Environment, NeedName, Problem, ResourceName, Service, ServiceName};
+use crate::{Code, Environment, NeedName, Problem, ResourceName, ServiceName, Services};
 
 /// A path into the tree, of keys and numbers of items.
 macro_rules! steps {
@@ -27,7 +26,7 @@ use steps;
 
 /// Checks what is true of a service in every environment that does not change it.
 pub(crate) fn check_services(
-    services: &BTreeMap<ServiceName, Service>,
+    services: &Services,
     root: &Table<'_>,
     over: Option<&Table<'_>>,
     problems: &mut Vec<Problem>,

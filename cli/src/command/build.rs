@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use platform_blueprint::{Build, Resolved, Service, ServiceName};
+use platform_blueprint::{Build, Resolved, Service, ServiceName, Services};
 use platform_decide::group::{Artifact, Place};
 use platform_drive::build::{ArtifactStore, BuildEvent, BuildOptions, Builder};
 use platform_drive::events::{Event, Events};
@@ -128,7 +128,7 @@ pub(crate) async fn run(args: &BuildArgs, world: &World) -> Result<Exit, CliErro
     } else {
         args.service.iter().cloned().collect()
     };
-    let chosen: BTreeMap<ServiceName, Service> = services
+    let chosen: Services = services
         .iter()
         .filter(|(name, _)| wanted.contains(*name))
         .map(|(name, service)| (name.clone(), service.clone()))

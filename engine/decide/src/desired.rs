@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use platform_blueprint::{
-    EnvironmentName, Gateway, NeedName, OptIn, ProjectName, Protocol, Resolved, Resource,
+    Analysis, EnvironmentName, Gateway, NeedName, OptIn, ProjectName, Protocol, Resolved, Resource,
     ResourceName, Rollout, Route, SecretName, Service, ServiceKind, ServiceName,
 };
 use schemars::JsonSchema;
@@ -140,17 +140,17 @@ impl Desired {
                 }
             }
             let needs = needs_of(resolved, service);
-            let mut own = service.clone();
+            let spec = ServiceSpec {
+                service: Arc::clone(service),
+                artifact: artifact.clone(),
+                needs,
+                secrets: versions,
+            };
             services.insert(
                 name.clone(),
                 DesiredService {
-                    digest: ServiceSpec::digest_of(&mut own, artifact, &needs, &versions),
-                    spec: ServiceSpec {
-                        service: Arc::new(own),
-                        artifact: artifact.clone(),
-                        needs,
-                        secrets: versions,
-                    },
+                    digest: spec.digest(),
+                    spec,
                     replicas: service.replicas,
                     rollout: service.rollout.clone(),
                 },
@@ -301,13 +301,15 @@ fn ingress_of(resolved: &Resolved, secrets: BTreeMap<SecretName, u32>) -> Ingres
         .values()
         .flat_map(|service| service.needs.iter().map(NeedName::as_str))
         .collect();
+    let usual = Analysis::default();
     let services = resolved
         .services
         .iter()
         .filter(|(_, service)| service.port.is_some())
         .map(|(name, service)| {
-            let analysis = service.rollout.analysis.clone().unwrap_or_default();
-            let slow_after = analysis.slow_after.duration().as_millis();
+            let analysis = service.rollout.analysis.as_ref();
+            let slow_after = analysis.map_or(usual.slow_after, |own| own.slow_after);
+            let slow_after = slow_after.duration().as_millis();
             let upstream = Upstream {
                 internal: needed.contains(name.as_str()),
                 protocol: service.protocol,

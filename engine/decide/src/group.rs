@@ -208,25 +208,41 @@ impl ServiceSpec {
     /// How many there are, how they are rolled out, how the gateway treats them and where the artifact lies leave it
     /// unchanged.
     pub fn digest(&self) -> Digest {
-        let mut service = Service::clone(&self.service);
-        Self::digest_of(&mut service, &self.artifact, &self.needs, &self.secrets)
-    }
-
-    /// The same of its parts, without a copy; `service` is left as it was.
-    pub(crate) fn digest_of(
-        service: &mut Service,
-        artifact: &Artifact,
-        needs: &[Need],
-        secrets: &BTreeMap<SecretName, u32>,
-    ) -> Digest {
-        let replicas = std::mem::take(&mut service.replicas);
-        let rollout = std::mem::take(&mut service.rollout);
-        let traffic = std::mem::take(&mut service.traffic);
-        let digest = Digest::of_value(&(&*service, &artifact.key, needs, secrets));
-        service.replicas = replicas;
-        service.rollout = rollout;
-        service.traffic = traffic;
-        digest
+        // Every field is named, so that one that is added is thought of.
+        let Service {
+            kind,
+            build,
+            image,
+            command,
+            args,
+            folder,
+            port,
+            protocol,
+            needs: _,
+            replicas: _,
+            health,
+            limits,
+            env,
+            stop,
+            restart,
+            logs,
+            volumes,
+            rollout: _,
+            traffic: _,
+            user,
+            labels,
+        } = self.service.as_ref();
+        let program = (kind, build, image, command, args, folder, port, protocol);
+        let keeping = (
+            health, limits, env, stop, restart, logs, volumes, user, labels,
+        );
+        Digest::of_value(&(
+            program,
+            keeping,
+            &self.artifact.key,
+            &self.needs,
+            &self.secrets,
+        ))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use chrono::{SecondsFormat, Utc};
-use platform_blueprint::{Build, Service, ServiceName};
+use platform_blueprint::{Build, Service, ServiceName, Services};
 use platform_decide::digest::Digest;
 use platform_decide::group::{Artifact, Place};
 use platform_image::{ImageLock, ImageStore};
@@ -80,10 +80,7 @@ impl Builder {
     }
 
     /// The services as they are built here.
-    fn effective<'a>(
-        &self,
-        services: &'a BTreeMap<ServiceName, Service>,
-    ) -> Cow<'a, BTreeMap<ServiceName, Service>> {
+    fn effective<'a>(&self, services: &'a Services) -> Cow<'a, Services> {
         match &self.images {
             Some(images) => Cow::Owned(images.effective(services)),
             None => Cow::Borrowed(services),
@@ -116,16 +113,16 @@ impl Builder {
     /// For each service that cannot be built as the blueprint says, why.
     pub fn keys(
         &self,
-        services: &BTreeMap<ServiceName, Service>,
+        services: &Services,
     ) -> Result<BTreeMap<ServiceName, Artifact>, BuildErrors> {
         let services = self.effective(services);
-        let inputs = self.inputs(services.iter())?;
+        let inputs = self.inputs(&services)?;
         Ok(self.artifacts(&services, inputs))
     }
 
     fn artifacts(
         &self,
-        services: &BTreeMap<ServiceName, Service>,
+        services: &Services,
         inputs: BTreeMap<ServiceName, Inputs>,
     ) -> BTreeMap<ServiceName, Artifact> {
         let lock = self.image_lock();
@@ -138,12 +135,11 @@ impl Builder {
             .collect()
     }
 
-    fn inputs<'a>(
-        &self,
-        services: impl Iterator<Item = (&'a ServiceName, &'a Service)>,
-    ) -> Result<BTreeMap<ServiceName, Inputs>, BuildErrors> {
-        let services: Vec<_> = services.collect();
-        let mut inputs = inputs_of(&self.project, &self.cache(), services.iter().copied())?;
+    fn inputs(&self, services: &Services) -> Result<BTreeMap<ServiceName, Inputs>, BuildErrors> {
+        let each = services
+            .iter()
+            .map(|(name, service)| (name, service.as_ref()));
+        let mut inputs = inputs_of(&self.project, &self.cache(), each)?;
         if let Some(images) = &self.images {
             let lock = self.image_lock();
             for (name, service) in services {
@@ -209,7 +205,7 @@ impl Builder {
     /// Everything that failed; what did not is built and kept.
     pub async fn build(
         &self,
-        all: &BTreeMap<ServiceName, Service>,
+        all: &Services,
         only: Option<&BTreeSet<ServiceName>>,
         options: &BuildOptions,
         sink: &dyn BuildSink,
@@ -238,7 +234,7 @@ impl Builder {
     /// Whether an image is missing, or a reference not pinned.
     fn lacks_images(
         &self,
-        services: &BTreeMap<ServiceName, Service>,
+        services: &Services,
         inputs: &BTreeMap<ServiceName, Inputs>,
         again: bool,
     ) -> bool {
@@ -257,7 +253,7 @@ impl Builder {
     /// Makes the images of artifacts that are built, and builds the others.
     async fn make_images(
         &self,
-        services: &BTreeMap<ServiceName, Service>,
+        services: &Services,
         options: &BuildOptions,
         sink: &dyn BuildSink,
     ) -> Result<(), BuildErrors> {
@@ -288,7 +284,7 @@ impl Builder {
     /// The services that are not built, those with one key together; and the inputs of all.
     async fn missing(
         &self,
-        services: &BTreeMap<ServiceName, Service>,
+        services: &Services,
         again: bool,
     ) -> Result<(Vec<Vec<ServiceName>>, BTreeMap<ServiceName, Inputs>), BuildErrors> {
         let inputs = self.inputs_apart(services.clone()).await?;
@@ -323,10 +319,10 @@ impl Builder {
     /// Finds inputs without keeping the runtime's threads from other work.
     async fn inputs_apart(
         &self,
-        services: BTreeMap<ServiceName, Service>,
+        services: Services,
     ) -> Result<BTreeMap<ServiceName, Inputs>, BuildErrors> {
         let builder = self.clone();
-        tokio::task::spawn_blocking(move || builder.inputs(services.iter()))
+        tokio::task::spawn_blocking(move || builder.inputs(&services))
             .await
             .unwrap_or_else(|_| Err(BuildError::Interrupted.into()))
     }
@@ -366,7 +362,7 @@ impl Builder {
     async fn run(
         &self,
         jobs: Vec<Job>,
-        all: &BTreeMap<ServiceName, Service>,
+        all: &Services,
         inputs: BTreeMap<ServiceName, Inputs>,
         options: &BuildOptions,
         sink: &dyn BuildSink,
@@ -398,7 +394,7 @@ impl Builder {
     async fn job(
         &self,
         job: &Job,
-        all: &BTreeMap<ServiceName, Service>,
+        all: &Services,
         inputs: &BTreeMap<ServiceName, Inputs>,
         options: &BuildOptions,
         sink: &dyn BuildSink,

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use platform_blueprint::{Build, DockerfileBuild, Service, ServiceName};
+use platform_blueprint::{Build, DockerfileBuild, Service, ServiceName, Services};
 use platform_decide::digest::Digest;
 use platform_image::{
     Attachment, Built, CYCLONEDX, Compression, HOME, IN_TOTO, Image, ImageLock, ImageSpec,
@@ -35,7 +35,7 @@ impl ImageWork<'_> {
     /// Makes what is missing, one service after the other; returns what went wrong.
     pub(super) async fn all(
         &self,
-        services: &BTreeMap<ServiceName, Service>,
+        services: &Services,
         keys: &BTreeMap<ServiceName, Digest>,
     ) -> Vec<BuildError> {
         let mut errors = Vec::new();

@@ -1,11 +1,10 @@
 //! Images as artifacts: how they are named, what their keys add, and whether they are there.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use platform_blueprint::{Build, ProjectName, Service, ServiceName};
+use platform_blueprint::{Build, ProjectName, Service, ServiceName, Services};
 use platform_decide::digest::Digest;
 use platform_decide::group::Place;
 use platform_image::{Built, ImageLock, ImageStore, reference};
@@ -68,14 +67,13 @@ impl Images {
     }
 
     /// The services as they are built for images: cargo makes static programs.
-    pub(super) fn effective(
-        &self,
-        services: &BTreeMap<ServiceName, Service>,
-    ) -> BTreeMap<ServiceName, Service> {
+    pub(super) fn effective(&self, services: &Services) -> Services {
         let mut services = services.clone();
         for service in services.values_mut() {
-            if let Some(Build::Cargo(build)) = &mut service.build
-                && build.target.is_none()
+            let by_cargo =
+                |build: &Build| matches!(build, Build::Cargo(build) if build.target.is_none());
+            if service.build.as_ref().is_some_and(by_cargo)
+                && let Some(Build::Cargo(build)) = &mut Arc::make_mut(service).build
             {
                 build.target = Some(self.triple().to_owned());
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use platform_blueprint::{Build, CargoBuild, CommandBuild, ProgramBuild, Service, ServiceName};
+use platform_blueprint::{Build, CargoBuild, CommandBuild, ProgramBuild, ServiceName, Services};
 
 use super::cargo::normal;
 
@@ -43,11 +43,7 @@ pub(super) enum Work {
 ///
 /// - `wanted`: services to build, those with equal builds in one entry
 /// - `all`: every service of the blueprint
-pub(super) fn jobs(
-    project: &Path,
-    wanted: &[Vec<ServiceName>],
-    all: &BTreeMap<ServiceName, Service>,
-) -> Vec<Job> {
+pub(super) fn jobs(project: &Path, wanted: &[Vec<ServiceName>], all: &Services) -> Vec<Job> {
     let mut jobs = Vec::new();
     let mut cargo: BTreeMap<_, Vec<(ServiceName, CargoBuild)>> = BTreeMap::new();
     let place_of = |build: &CargoBuild| {
@@ -165,6 +161,8 @@ pub fn program_of(build: &Build) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use platform_blueprint::Service;
+
     use super::*;
 
     fn service(build: &str) -> Service {
@@ -178,7 +176,7 @@ mod tests {
         names.iter().map(|name| name.parse().unwrap()).collect()
     }
 
-    fn shop() -> BTreeMap<ServiceName, Service> {
+    fn shop() -> Services {
         [
             ("orders", r#"{"cargo": "orders", "features": ["x"]}"#),
             ("web", r#"{"cargo": "web"}"#),
@@ -188,7 +186,7 @@ mod tests {
                 r#"{"command": "make", "output": "out", "folder": "services/api"}"#,
             ),
         ]
-        .map(|(name, build)| (name.parse().unwrap(), service(build)))
+        .map(|(name, build)| (name.parse().unwrap(), service(build).into()))
         .into()
     }
 

@@ -6,12 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use platform_blueprint::{Service, ServiceName};
+use platform_blueprint::{ServiceName, Services};
 use platform_decide::group::{Artifact, Place};
 
 use super::{BuildError, BuildErrors, BuildEvent, BuildOptions, Builder};
-
-type Services = BTreeMap<ServiceName, Service>;
 
 struct Project {
     _temp: tempfile::TempDir,
