@@ -168,9 +168,41 @@ pub(crate) fn may_keep(
     let request = &session.req_header().headers;
     let named =
         request.contains_key(header::AUTHORIZATION) || !matches!(context.caller, Caller::Unknown);
+    let mut renewed = None;
+    if let Some(said) = &context.not_modified {
+        let mut answer = answer.clone();
+        renew(&mut answer, said);
+        renewed = Some(answer);
+    }
+    let answer = renewed.as_ref().unwrap_or(answer);
     match lifetime(settings, answer, named, SystemTime::now()) {
         Some(meta) => RespCacheable::Cacheable(meta),
         None => RespCacheable::Uncacheable(NoCacheReason::OriginNotCache),
+    }
+}
+
+/// Takes over what an answer without change says (RFC 9111, 3.2), but for what describes the body
+/// that is kept, or told it apart.
+fn renew(answer: &mut ResponseHeader, said: &HeaderMap) {
+    for name in said.keys() {
+        if matches!(
+            *name,
+            header::CONTENT_LENGTH
+                | header::CONTENT_ENCODING
+                | header::CONTENT_RANGE
+                | header::TRANSFER_ENCODING
+                | header::ETAG
+                | header::VARY
+                | header::SET_COOKIE
+        ) || name == "content-md5"
+        {
+            continue;
+        }
+        answer.remove_header(name.as_str());
+        for value in said.get_all(name) {
+            // The name was a header's before.
+            let _ = answer.append_header(name.clone(), value.clone());
+        }
     }
 }
 
@@ -208,16 +240,15 @@ fn lifetime(
     if named && !says.is_some_and(InterpretCacheControl::allow_caching_authorized_req) {
         return None;
     }
-    let date = one(headers, &header::DATE)
-        .and_then(time)
-        .filter(|date| *date <= now);
+    let stated = one(headers, &header::DATE).and_then(time);
+    let date = stated.filter(|date| *date <= now);
     let given = says.and_then(InterpretCacheControl::fresh_duration);
     let given = given.or_else(|| {
         let expires = headers.get(header::EXPIRES)?;
         let until = expires.to_str().ok().and_then(time);
         let until = until.filter(|_| one(headers, &header::EXPIRES).is_some());
         // What cannot be read is a time in the past.
-        let fresh = until.and_then(|until| until.duration_since(date.unwrap_or(now)).ok());
+        let fresh = until.and_then(|until| until.duration_since(stated.unwrap_or(now)).ok());
         Some(fresh.unwrap_or_default())
     });
     let usual = settings
@@ -225,9 +256,14 @@ fn lifetime(
         .filter(|_| is_understood(status))
         .map(Duration::from_millis);
     let fresh = given.or(usual)?;
-    let told = one(headers, &header::AGE)
-        .and_then(|age| age.parse().ok())
-        .map_or(Duration::ZERO, Duration::from_secs);
+    let told = if headers.contains_key(header::AGE) {
+        // An age that cannot be read may be any.
+        let age = one(headers, &header::AGE)?;
+        let digits = age.bytes().all(|byte| byte.is_ascii_digit());
+        Duration::from_secs(age.parse().ok().filter(|_| digits)?)
+    } else {
+        Duration::ZERO
+    };
     let seen = date.and_then(|date| now.duration_since(date).ok());
     let born = now.checked_sub(told.max(seen.unwrap_or_default()))?;
     let fresh_until = if fresh.is_zero() {
@@ -428,6 +464,19 @@ mod tests {
             ),
             (&[("expires", "Mon, 23 Nov 2026 12:01:00 GMT")], Some(60)),
             (&[("expires", "soon")], Some(-1)),
+            // By the service's own clock, however wrong it is.
+            (
+                &[
+                    ("expires", "Mon, 23 Nov 2026 12:05:00 GMT"),
+                    ("date", "Mon, 23 Nov 2026 12:10:00 GMT"),
+                ],
+                Some(-1),
+            ),
+            (&[("cache-control", "max-age=60"), ("age", "1.5")], None),
+            (
+                &[("cache-control", "max-age=60"), ("age", "0"), ("age", "0")],
+                None,
+            ),
             (&[("cache-control", "no-cache")], Some(-1)),
             (&[("cache-control", "no-store, max-age=60")], None),
             (&[("cache-control", "private, max-age=60")], None),

@@ -51,6 +51,8 @@ pub(crate) struct RequestContext {
     pub(crate) background: bool,
     /// Whether the client was given a kept answer in place of a bad one.
     pub(crate) concealed: bool,
+    /// What a service said of a kept answer that did not change.
+    pub(crate) not_modified: Option<http::HeaderMap>,
     /// What became of it in the cache.
     pub(crate) cached: Option<&'static str>,
     /// Time to the head of the answer, once a version gave one.
@@ -120,6 +122,7 @@ impl RequestContext {
             repeat: false,
             background: false,
             concealed: false,
+            not_modified: None,
             cached: None,
             head_after: None,
             attempt_took: None,

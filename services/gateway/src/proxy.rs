@@ -337,6 +337,9 @@ impl ProxyHttp for Proxy {
             .map(|attempt| attempt.started.elapsed());
         forward::remove_hop_by_hop(response);
         forward::date(response)?;
+        if status == http::StatusCode::NOT_MODIFIED && session.cache.enabled() {
+            context.not_modified = Some(response.headers.clone());
+        }
         cache::forget_if_changed(session, response, context);
         Ok(())
     }

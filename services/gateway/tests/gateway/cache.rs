@@ -101,8 +101,10 @@ async fn a_stale_answer_is_checked_and_kept_on() {
         let mut fields = says("max-age=60");
         fields.push(("etag", "\"one\"".to_owned()));
         if head.headers.contains_key("if-none-match") {
+            fields.push(("x-state", "checked".to_owned()));
             return (304, fields);
         }
+        fields.push(("x-state", "fresh".to_owned()));
         // As old as it may get.
         fields.push(("age", "60".to_owned()));
         (200, fields)
@@ -120,6 +122,12 @@ async fn a_stale_answer_is_checked_and_kept_on() {
     let asked = upstream.asked();
     let answer = get(&client, &gateway, "/", &[("if-none-match", "\"one\"")]).await;
     assert_eq!((answer.status, upstream.asked()), (304, asked));
+    // What is said of it when it is checked is kept too.
+    let answer = get(&client, &gateway, "/", &[]).await;
+    assert_eq!(
+        (answer.header("x-state"), upstream.asked()),
+        ("checked", asked)
+    );
     gateway.drain().await;
 }
 
