@@ -43,6 +43,10 @@ use crate::globals::{Format, Globals};
 use crate::view::{HumanView, JsonView, Recorder, SharedView, View};
 use crate::world::World;
 
+/// A plan of many services is thousands of small values, made once; the gateway's requests are no different.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let mut words = env::args_os();
     // The agent outlives us and is started often: it goes past everything that is for people.

@@ -19,6 +19,10 @@ use crate::layout::{AgentRecord, Layout};
 use crate::options::AgentOptions;
 use crate::protocol::{AgentInfo, Fault};
 
+/// Has the program's allocator use small pages: an agent and its gateway are there for long and need little, where a
+/// command is quickest with few large ones.
+const FOR_LONG: [(&str, &str); 1] = [("MIMALLOC_ALLOW_THP", "0")];
+
 /// How long a fresh agent may take until it listens.
 const START_WITHIN: Duration = Duration::from_secs(15);
 
@@ -235,6 +239,7 @@ async fn start(
     let before = fs::metadata(&log_path).map_or(0, |seen| seen.len());
     let status = tokio::process::Command::new(program)
         .args(options.arguments("--detach"))
+        .envs(FOR_LONG)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(stdout)

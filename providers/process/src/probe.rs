@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::Request;
+use hyper::client::conn::http1::{Connection, SendRequest, handshake};
+use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use platform_blueprint::{Check, Health};
 use tokio::net::TcpStream;
@@ -29,15 +31,36 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
+    /// Runs the checks that are due, both over one connection where the server keeps it: most of what a check costs is
+    /// the making of a connection.
+    pub(crate) async fn round(&self, ready: Option<Check>, live: Option<Check>) -> Round {
+        let mut kept = None;
+        let mut run = async |check: Option<Check>, goes_on: bool| match check {
+            Some(check) => Some(self.run(&check, &mut kept, goes_on).await),
+            None => None,
+        };
+        let both_http = matches!(
+            (&ready, &live),
+            (Some(Check::Http(_)), Some(Check::Http(_)))
+        );
+        Round {
+            ready: run(ready, both_http).await,
+            live: run(live, false).await,
+        }
+    }
+
     /// Runs one check.
     ///
-    /// # Errors
-    ///
-    /// Why it did not pass, in words.
-    pub(crate) async fn run(&self, check: &Check) -> Result<(), String> {
+    /// - `kept`: a connection to use, and where one is left if it `goes_on`
+    async fn run(
+        &self,
+        check: &Check,
+        kept: &mut Option<Line>,
+        goes_on: bool,
+    ) -> Result<(), String> {
         let passed = tokio::time::timeout(self.timeout, async {
             match check {
-                Check::Http(path) => self.http(path).await,
+                Check::Http(path) => self.http(path, kept, goes_on).await,
                 Check::Tcp { .. } => self.connect().await.map(drop),
                 Check::Command { command } => self.command(command).await,
             }
@@ -63,40 +86,23 @@ impl Probe {
             })
     }
 
-    async fn http(&self, path: &str) -> Result<(), String> {
-        let stream = self.connect().await?;
-        let exchange = async {
-            let (mut sender, connection) =
-                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-            let request = Request::get(path)
-                .header("host", "localhost")
-                .header("user-agent", "platform")
-                .header("connection", "close")
-                .body(Empty::<Bytes>::new());
-            let request = match request {
-                Ok(request) => request,
-                Err(error) => return Ok(Err(error.to_string())),
-            };
-            let answer = async {
-                let answer = sender.send_request(request).await?;
-                let status = answer.status();
-                // Read to its end, so that the server does not see a broken connection.
-                let _ = Limited::new(answer.into_body(), 64 * 1024).collect().await;
-                Ok::<_, hyper::Error>(status)
-            };
-            tokio::pin!(answer, connection);
-            let status = tokio::select! {
-                status = &mut answer => status,
-                ended = &mut connection => { ended?; answer.await }
-            }?;
-            Ok::<_, hyper::Error>(Ok(status))
+    async fn http(&self, path: &str, kept: &mut Option<Line>, goes_on: bool) -> Result<(), String> {
+        let answered = match kept.take() {
+            Some(line) => line.get(path, goes_on).await.ok(),
+            None => None,
         };
-        match exchange.await {
-            Ok(Ok(status)) if status.is_success() || status.is_redirection() => Ok(()),
-            Ok(Ok(status)) => Err(format!("GET {path} answered {}", status.as_u16())),
-            Ok(Err(error)) => Err(format!("GET {path}: {error}")),
-            Err(_) => Err(format!("GET {path} got no answer")),
+        let (status, left) = if let Some(answered) = answered {
+            answered
+        } else {
+            // A server may close what it kept at any time, and that says nothing of its health.
+            let fresh = Line::over(self.connect().await?).await?;
+            fresh.get(path, goes_on).await?
+        };
+        *kept = left;
+        if status.is_success() || status.is_redirection() {
+            return Ok(());
         }
+        Err(format!("GET {path} answered {}", status.as_u16()))
     }
 
     async fn command(&self, command: &[String]) -> Result<(), String> {
@@ -123,6 +129,60 @@ impl Probe {
         } else {
             Err(format!("`{name}` ended with {status}"))
         }
+    }
+}
+
+/// A connection to an instance.
+struct Line {
+    sender: SendRequest<Empty<Bytes>>,
+    connection: Pin<Box<Connection<TokioIo<TcpStream>, Empty<Bytes>>>>,
+}
+
+impl Line {
+    async fn over(stream: TcpStream) -> Result<Self, String> {
+        let (sender, connection) = handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            sender,
+            connection: Box::pin(connection),
+        })
+    }
+
+    /// Sends one request and reads its answer to the end; leaves the connection where it `goes_on` and is open.
+    async fn get(
+        mut self,
+        path: &str,
+        goes_on: bool,
+    ) -> Result<(StatusCode, Option<Self>), String> {
+        let request = Request::get(path)
+            .header("host", "localhost")
+            .header("user-agent", "platform")
+            .header("connection", if goes_on { "keep-alive" } else { "close" })
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| format!("GET {path}: {error}"))?;
+        let (status, open) = {
+            let sender = &mut self.sender;
+            let answer = async {
+                sender.ready().await?;
+                let answer = sender.send_request(request).await?;
+                let status = answer.status();
+                // Read to its end, so that the server does not see a broken connection.
+                let _ = Limited::new(answer.into_body(), 64 * 1024).collect().await;
+                Ok::<_, hyper::Error>(status)
+            };
+            let mut answer = std::pin::pin!(answer);
+            tokio::select! {
+                biased;
+                status = &mut answer => (status, goes_on),
+                ended = &mut self.connection => match ended {
+                    Ok(()) => (answer.await, false),
+                    Err(error) => (Err(error), false),
+                },
+            }
+        };
+        let status = status.map_err(|_| format!("GET {path} got no answer"))?;
+        Ok((status, open.then_some(self)))
     }
 }
 

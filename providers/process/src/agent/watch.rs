@@ -113,14 +113,7 @@ async fn round(probe: &Probe, health: &HealthWatch, next: Option<Instant>) -> Ro
         tokio::time::sleep_until(next.into()).await;
     }
     let (ready, live) = health.due();
-    let run = async |check: Option<platform_blueprint::Check>| match check {
-        Some(check) => Some(probe.run(&check).await),
-        None => None,
-    };
-    Round {
-        ready: run(ready).await,
-        live: run(live).await,
-    }
+    probe.round(ready, live).await
 }
 
 fn probe(agent: &Agent, instance: &Instance, spec: &GroupSpec) -> Probe {
