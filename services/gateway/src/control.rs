@@ -12,9 +12,10 @@ use platform_gateway_api::{Config, Reason};
 use tokio::sync::{Mutex, Notify};
 
 use crate::app::App;
+use crate::failure::MOST_ATTEMPTS;
 use crate::gateway::Gateway;
 use crate::listen::{Listeners, Socket};
-use crate::proxy::{MOST_ATTEMPTS, Proxy};
+use crate::proxy::Proxy;
 use crate::shared::Shared;
 use crate::snapshot::{Made, Snapshot};
 use crate::store::{Kept, Store};

@@ -23,6 +23,7 @@ mod control;
 mod cors;
 mod development;
 mod endpoint;
+mod failure;
 mod fetch;
 mod forward;
 mod gateway;

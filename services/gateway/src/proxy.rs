@@ -12,7 +12,6 @@ use pingora_core::modules::http::HttpModules;
 use pingora_core::modules::http::compression::ResponseCompressionBuilder;
 use pingora_core::prelude::HttpPeer;
 use pingora_core::protocols::Digest;
-use pingora_core::upstreams::peer::Peer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -26,6 +25,10 @@ use crate::clock::limit;
 use crate::connection;
 use crate::context::RequestContext;
 use crate::endpoint::Attempted;
+use crate::failure::{
+    MOST_ATTEMPTS, announced, has_moved, is_repeatable, may_repeat, none_left_answer, own_for,
+    slow_request, timed_out, too_late,
+};
 use crate::forward;
 use crate::gateway::Gateway;
 use crate::mirror;
@@ -37,10 +40,6 @@ use crate::tunnel;
 const POOLED: Duration = Duration::from_millis(1_500);
 /// How long an unread request body is read for the connection's sake.
 const DRAIN_BODY: Duration = Duration::from_secs(2);
-/// Most interim answers (1xx) of one attempt.
-const MOST_INTERIM: u32 = 32;
-/// Most attempts of one request, whatever the reason.
-pub(crate) const MOST_ATTEMPTS: u32 = 12;
 
 /// The phases, for all listeners.
 pub(crate) struct Proxy {
@@ -491,65 +490,6 @@ impl ProxyHttp for Proxy {
     }
 }
 
-/// Counts an interim answer. A service that goes on with them and never comes to its answer is
-/// given up, as each of them would begin the time for it anew.
-fn announced(context: &mut RequestContext) -> Result<()> {
-    let Some(attempt) = &mut context.attempt else {
-        return Ok(());
-    };
-    attempt.interim += 1;
-    let timeouts = context.route.as_ref().map(|route| &route.route.timeouts);
-    let over =
-        |limited: Option<Duration>, since: Duration| limited.is_some_and(|most| most < since);
-    let late = timeouts.is_some_and(|timeouts| {
-        over(limit(timeouts.first_byte_ms), attempt.started.elapsed())
-            || over(limit(timeouts.total_ms), context.started.elapsed())
-    });
-    if !late && attempt.interim <= MOST_INTERIM {
-        return Ok(());
-    }
-    let kind = if late {
-        ErrorType::ReadTimedout
-    } else {
-        ErrorType::InvalidHTTPHeader
-    };
-    let mut error = Error::explain(kind, "interim answers without end");
-    error.as_up();
-    Err(error)
-}
-
-/// Whether the endpoint that could not be connected to may be elsewhere by now.
-fn has_moved(context: &RequestContext, peer: &HttpPeer) -> bool {
-    let used = peer.address().as_inet();
-    let tried = context.attempt.as_ref().map(|attempt| &attempt.endpoint);
-    tried
-        .zip(used)
-        .is_some_and(|(endpoint, used)| endpoint.doubt(*used))
-}
-
-/// Whether the same request may be sent twice without harm.
-fn is_repeatable(session: &Session) -> bool {
-    session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated()
-}
-
-/// Whether the request may be repeated now; takes from the budget if so.
-fn may_repeat(session: &Session, context: &mut RequestContext) -> bool {
-    let Some(route) = context.route.clone() else {
-        return false;
-    };
-    let Some(service) = &route.service else {
-        return false;
-    };
-    let again = is_repeatable(session)
-        && context.repeats < route.route.retries.attempts
-        && context.attempts < MOST_ATTEMPTS
-        && service.runtime.take_retry();
-    if again {
-        context.repeats += 1;
-    }
-    again
-}
-
 /// Whether the answer may come in parts with long pauses between them.
 fn streams(head: &RequestHeader) -> bool {
     let value = |name| {
@@ -577,66 +517,4 @@ fn smaller(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
 fn none_left(context: &mut RequestContext) -> Box<Error> {
     let own = none_left_answer(context);
     stop(context, own)
-}
-
-/// The answer when no endpoint is left to try.
-pub(crate) fn none_left_answer(context: &RequestContext) -> Own {
-    if context.attempts > 0 {
-        return Own::new(
-            502,
-            "unreachable",
-            "no endpoint of the service could be reached",
-        );
-    }
-    if let Some(service) = context.service() {
-        if context.resting {
-            service.runtime.shed.increment();
-            let own = Own::new(503, "resting", "the service failed too often and rests");
-            return own.retry_after(1);
-        }
-        service.runtime.unserved.increment();
-    }
-    let own = Own::new(
-        503,
-        "no-endpoint",
-        "the service has no endpoint that is ready",
-    );
-    own.retry_after(1)
-}
-
-fn too_late() -> Own {
-    Own::new(504, "timeout", "the service did not answer in time")
-}
-
-fn slow_request() -> Own {
-    Own::new(408, "slow-request", "the request's body came too slowly")
-}
-
-fn timed_out(error: &Error) -> bool {
-    matches!(
-        error.etype(),
-        ErrorType::ReadTimedout | ErrorType::ConnectTimedout | ErrorType::WriteTimedout
-    )
-}
-
-/// The answer for an error of Pingora's, if the client is still there.
-fn own_for(error: &Error, context: &RequestContext) -> Option<Own> {
-    match error.esource() {
-        ErrorSource::Downstream => match error.etype() {
-            ErrorType::ReadTimedout => Some(slow_request()),
-            ErrorType::ReadError
-            | ErrorType::WriteError
-            | ErrorType::WriteTimedout
-            | ErrorType::ConnectionClosed
-            | ErrorType::H2Error => None,
-            _ => Some(Own::new(400, "bad-request", "the request is malformed")),
-        },
-        _ if timed_out(error) && context.attempts > 0 => Some(too_late()),
-        ErrorSource::Upstream => Some(Own::new(
-            502,
-            "unreachable",
-            "the service did not answer properly",
-        )),
-        _ => Some(Own::new(500, "internal", "the gateway failed")),
-    }
 }

@@ -19,8 +19,8 @@ use crate::choose::choose;
 use crate::clock::limit;
 use crate::context::RequestContext;
 use crate::endpoint::Attempted;
+use crate::failure::{MOST_ATTEMPTS, none_left_answer};
 use crate::forward;
-use crate::proxy::{MOST_ATTEMPTS, none_left_answer};
 use crate::upstream_tls::{self, Channel};
 
 /// Largest head of an answer.

@@ -1,0 +1,138 @@
+//! Attempts that fail: whose fault it is, what is repeated, and what the client is told.
+
+use std::time::Duration;
+
+use pingora_core::prelude::HttpPeer;
+use pingora_core::upstreams::peer::Peer;
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_proxy::Session;
+
+use crate::answer::Own;
+use crate::clock::limit;
+use crate::context::RequestContext;
+
+/// Most interim answers (1xx) of one attempt.
+const MOST_INTERIM: u32 = 32;
+/// Most attempts of one request, whatever the reason.
+pub(crate) const MOST_ATTEMPTS: u32 = 12;
+
+/// Counts an interim answer. A service that goes on with them and never comes to its answer is
+/// given up, as each of them would begin the time for it anew.
+pub(crate) fn announced(context: &mut RequestContext) -> Result<()> {
+    let Some(attempt) = &mut context.attempt else {
+        return Ok(());
+    };
+    attempt.interim += 1;
+    let timeouts = context.route.as_ref().map(|route| &route.route.timeouts);
+    let over =
+        |limited: Option<Duration>, since: Duration| limited.is_some_and(|most| most < since);
+    let late = timeouts.is_some_and(|timeouts| {
+        over(limit(timeouts.first_byte_ms), attempt.started.elapsed())
+            || over(limit(timeouts.total_ms), context.started.elapsed())
+    });
+    if !late && attempt.interim <= MOST_INTERIM {
+        return Ok(());
+    }
+    let kind = if late {
+        ErrorType::ReadTimedout
+    } else {
+        ErrorType::InvalidHTTPHeader
+    };
+    let mut error = Error::explain(kind, "interim answers without end");
+    error.as_up();
+    Err(error)
+}
+
+/// Whether the endpoint that could not be connected to may be elsewhere by now.
+pub(crate) fn has_moved(context: &RequestContext, peer: &HttpPeer) -> bool {
+    let used = peer.address().as_inet();
+    let tried = context.attempt.as_ref().map(|attempt| &attempt.endpoint);
+    tried
+        .zip(used)
+        .is_some_and(|(endpoint, used)| endpoint.doubt(*used))
+}
+
+/// Whether the same request may be sent twice without harm.
+pub(crate) fn is_repeatable(session: &Session) -> bool {
+    session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated()
+}
+
+/// Whether the request may be repeated now; takes from the budget if so.
+pub(crate) fn may_repeat(session: &Session, context: &mut RequestContext) -> bool {
+    let Some(route) = context.route.clone() else {
+        return false;
+    };
+    let Some(service) = &route.service else {
+        return false;
+    };
+    let again = is_repeatable(session)
+        && context.repeats < route.route.retries.attempts
+        && context.attempts < MOST_ATTEMPTS
+        && service.runtime.take_retry();
+    if again {
+        context.repeats += 1;
+    }
+    again
+}
+
+/// The answer when no endpoint is left to try.
+pub(crate) fn none_left_answer(context: &RequestContext) -> Own {
+    if context.attempts > 0 {
+        return Own::new(
+            502,
+            "unreachable",
+            "no endpoint of the service could be reached",
+        );
+    }
+    if let Some(service) = context.service() {
+        if context.resting {
+            service.runtime.shed.increment();
+            let own = Own::new(503, "resting", "the service failed too often and rests");
+            return own.retry_after(1);
+        }
+        service.runtime.unserved.increment();
+    }
+    let own = Own::new(
+        503,
+        "no-endpoint",
+        "the service has no endpoint that is ready",
+    );
+    own.retry_after(1)
+}
+
+pub(crate) fn too_late() -> Own {
+    Own::new(504, "timeout", "the service did not answer in time")
+}
+
+pub(crate) fn slow_request() -> Own {
+    Own::new(408, "slow-request", "the request's body came too slowly")
+}
+
+pub(crate) fn timed_out(error: &Error) -> bool {
+    matches!(
+        error.etype(),
+        ErrorType::ReadTimedout | ErrorType::ConnectTimedout | ErrorType::WriteTimedout
+    )
+}
+
+/// The answer for an error of Pingora's, if the client is still there.
+pub(crate) fn own_for(error: &Error, context: &RequestContext) -> Option<Own> {
+    match error.esource() {
+        ErrorSource::Downstream => match error.etype() {
+            ErrorType::ReadTimedout => Some(slow_request()),
+            ErrorType::ReadError
+            | ErrorType::WriteError
+            | ErrorType::WriteTimedout
+            | ErrorType::ConnectionClosed
+            | ErrorType::H2Error => None,
+            _ => Some(Own::new(400, "bad-request", "the request is malformed")),
+        },
+        _ if timed_out(error) && context.attempts > 0 => Some(too_late()),
+        ErrorSource::Upstream => Some(Own::new(
+            502,
+            "unreachable",
+            "the service did not answer properly",
+        )),
+        _ => Some(Own::new(500, "internal", "the gateway failed")),
+    }
+}
