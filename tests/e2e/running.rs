@@ -278,3 +278,37 @@ fn a_lock_is_shown_and_a_living_holder_is_left_alone() {
     let ended = deploying.end("-INT");
     assert_ne!(ended.code, 0);
 }
+
+#[test]
+fn the_second_word_to_stop_is_taken_at_once() {
+    let shop = Shop::deployed();
+    shop.answers("silent");
+    let mut deploying = shop.sandbox.start(&["deploy", "--yes"]);
+    deploying.until_told("instances start");
+    // An agent that says nothing keeps the deploy from getting to a safe point.
+    let record = shop.sandbox.read(".platform/local/agent.json");
+    let record: serde_json::Value = serde_json::from_str(&record).expect("JSON");
+    let agent = record["process"]["pid"].to_string();
+    signal("-STOP", &agent);
+    let own = deploying.child().id().to_string();
+    signal("-INT", &own);
+    deploying.until_told("Ctrl-C again to leave now");
+    let ended = deploying.end("-INT");
+    signal("-CONT", &agent);
+    assert_eq!(ended.code, 130, "{ended:#?}");
+    assert!(ended.stderr.contains("left at once"), "{ended:#?}");
+
+    // What served goes on, and the next run ends what was begun.
+    assert_eq!(ask(shop.port, "/api").as_deref(), Some("hello r1\n"));
+    shop.answers("hello again");
+    shop.sandbox.run(&["deploy", "--yes"]).ok();
+    let answer = ask(shop.port, "/api").expect("an answer");
+    assert!(answer.starts_with("hello again"), "{answer}");
+}
+
+fn signal(signal: &str, process: &str) {
+    let sent = std::process::Command::new("kill")
+        .args([signal, process])
+        .status();
+    assert!(sent.expect("kill runs").success());
+}
