@@ -10,6 +10,7 @@ mod client;
 mod control_group;
 mod durable;
 mod exec;
+mod health_watch;
 mod identity;
 mod keeper;
 mod launch;

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use platform_blueprint::ResourceName;
 use platform_decide::group::GroupId;
@@ -54,6 +54,8 @@ pub(super) struct Agent {
     keep_failed: RefCell<Option<StateError>>,
     pub(super) end: watch::Sender<Option<End>>,
     pub(super) stopping: Cell<bool>,
+    /// When it began; health checks keep time by it.
+    pub(super) begun: Instant,
 }
 
 /// How the agent is to end.
@@ -105,6 +107,7 @@ impl Agent {
             keep_failed: RefCell::new(None),
             end: watch::Sender::new(None),
             stopping: Cell::new(false),
+            begun: Instant::now(),
         })
     }
 

@@ -13,8 +13,9 @@ use super::child::Child;
 use super::instance::{Instance, Order};
 use super::state::Agent;
 use super::{start, stop};
+use crate::health_watch::{HealthWatch, Round, Verdict};
 use crate::lifecycle::Ending;
-use crate::probe::{HealthWatch, Probe, Round, Verdict, local};
+use crate::probe::{Probe, local};
 use crate::process_table;
 use crate::recorded::Outcome;
 
@@ -47,7 +48,7 @@ pub(super) async fn watch(
     let ended = child.ended();
     tokio::pin!(ended);
     let why: String = loop {
-        let next = health.next_at().filter(|_| !is_job);
+        let next = health.next_at(agent.begun).filter(|_| !is_job);
         tokio::select! {
             biased;
             end = &mut ended => {
