@@ -41,7 +41,12 @@ pub(crate) fn agent_called_off(layout: &Layout) -> Result<bool, StateError> {
     Ok(true)
 }
 
-fn gone(path: &Path, result: io::Result<()>) -> Result<(), StateError> {
+/// What is not there any more is as good as removed.
+///
+/// # Errors
+///
+/// If it could not be removed.
+pub(crate) fn gone(path: &Path, result: io::Result<()>) -> Result<(), StateError> {
     match result {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(StateError::of("remove", path, error))

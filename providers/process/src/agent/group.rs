@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,12 +12,12 @@ use platform_port::SecretValue;
 use super::instance::{Instance, supervise};
 use super::state::{Agent, End, Secrets};
 use super::{resource, sealed};
-use crate::durable;
 use crate::keeper;
 use crate::log;
 use crate::process_table;
 use crate::protocol::{EnsureGateway, EnsureGroup, Fault};
 use crate::recorded::{GatewayProgram, InstanceRecord, instance_name, instance_parts};
+use crate::removal;
 
 /// Logs of so many instances that are gone are kept for each service,
 const DEAD_LOGS: usize = 20;
@@ -367,10 +366,7 @@ pub(super) async fn stop_all(agent: &Rc<Agent>) -> Result<(), Fault> {
     agent.keep().await?;
     *agent.secrets.borrow_mut() = Secrets::default();
     let sealed = agent.layout.sealed_secrets();
-    if sealed.exists() {
-        fs::remove_file(&sealed)
-            .map_err(|error| durable::StateError::of("remove", &sealed, error))?;
-    }
+    removal::gone(&sealed, fs::remove_file(&sealed))?;
     // What no record of what was wanted led to.
     for (identity, instance) in process_table::tagged(agent.layout.tag()) {
         tracing::warn!(pid = identity.pid, instance, "a stray process is ended");
@@ -380,10 +376,7 @@ pub(super) async fn stop_all(agent: &Rc<Agent>) -> Result<(), Fault> {
     let _ = fs::remove_dir_all(&agent.secret_files);
     // An agent that starts late, or waits for the lock, shall not begin anew.
     let wanted = agent.layout.agent_wanted();
-    fs::remove_file(&wanted).or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound => Ok(()),
-        _ => Err(durable::StateError::of("remove", &wanted, error)),
-    })?;
+    removal::gone(&wanted, fs::remove_file(&wanted))?;
     agent.end.send_replace(Some(End::Stopped));
     Ok(())
 }
