@@ -169,7 +169,9 @@ def wrk(url):
     ).stdout
     count = int(re.search(r"(\d+) requests in", text)[1])
     errors = re.search(r"Socket errors: (.*)|Non-2xx or 3xx responses: (\d+)", text)
-    return count, re.search(r"50%\s+(\S+)", text)[1], re.search(r"99%\s+(\S+)", text)[1], errors and errors[0]
+    # Standard deviations are shares, too, and stand before the lines of the distribution.
+    half, most = (re.search(rf"^ +{share}% +(\S+)$", text, re.MULTILINE)[1] for share in (50, 99))
+    return count, half, most, errors and errors[0]
 
 
 def h2load(url):
