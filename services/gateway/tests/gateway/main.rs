@@ -1,5 +1,6 @@
 //! The gateway over real sockets: requests in, answers out.
 
+mod balancing;
 mod bench;
 mod cache;
 mod control;
@@ -7,6 +8,7 @@ mod crowds;
 mod disk;
 mod floods;
 mod frames;
+mod grpc;
 mod handover;
 mod load;
 mod peers;
@@ -17,5 +19,6 @@ mod protocol;
 mod release;
 mod routing;
 mod secured;
+mod shaping;
 mod traffic;
 mod upstreams;

@@ -1,0 +1,123 @@
+//! gRPC as it stands on the wire: messages both ways over one stream, and what it ends with.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::bench::{PATIENCE, Place};
+
+/// A body that is written while it is read.
+struct Written(UnboundedReceiver<Frame<Bytes>>);
+
+impl Body for Written {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(context).map(|frame| frame.map(Ok))
+    }
+}
+
+fn channel() -> (UnboundedSender<Frame<Bytes>>, Written) {
+    let (sender, receiver) = unbounded_channel();
+    (sender, Written(receiver))
+}
+
+/// Answers each message with itself, and ends with a status.
+async fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let service = service_fn(async |request: Request<Incoming>| {
+                assert_eq!(request.headers()["te"], "trailers");
+                let mut messages = request.into_body();
+                let (sender, body) = channel();
+                tokio::spawn(async move {
+                    while let Some(Ok(frame)) = messages.frame().await {
+                        if let Ok(data) = frame.into_data()
+                            && !data.is_empty()
+                        {
+                            let _ = sender.send(Frame::data(data));
+                        }
+                    }
+                    let mut trailers = HeaderMap::new();
+                    trailers.insert("grpc-status", "0".parse().expect("a value"));
+                    trailers.insert("grpc-message", "done".parse().expect("a value"));
+                    let _ = sender.send(Frame::trailers(trailers));
+                });
+                let answer = Response::builder().header("content-type", "application/grpc");
+                Ok::<_, Infallible>(answer.body(body).expect("an answer"))
+            });
+            tokio::spawn(
+                hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), service),
+            );
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_pass_both_ways_and_trailers_end_them() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let endpoint = json!({ "id": "echo", "address": echo().await.to_string() });
+    gateway
+        .configure(json!({ "services": { "orders": {
+            "http2": true,
+            "versions": { "r1": { "weight": 1000, "endpoints": [endpoint] } },
+        } } }))
+        .await;
+    let address = gateway.address("public").await;
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let (messages, body) = channel();
+    let request = Request::post(format!("http://{address}/shop.Orders/Watch"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(body)
+        .unwrap();
+    let exchange = async {
+        messages.send(Frame::data("one".into())).unwrap();
+        let mut answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.headers()["content-type"], "application/grpc");
+        let first = answer.frame().await.unwrap().unwrap();
+        assert_eq!(first.into_data().unwrap(), "one");
+        // The second is only sent once the first came back.
+        messages.send(Frame::data("two".into())).unwrap();
+        let second = answer.frame().await.unwrap().unwrap();
+        assert_eq!(second.into_data().unwrap(), "two");
+        drop(messages);
+        loop {
+            let frame = answer.frame().await.expect("trailers").unwrap();
+            if let Ok(trailers) = frame.into_trailers() {
+                return trailers;
+            }
+        }
+    };
+    let trailers = tokio::time::timeout(PATIENCE, exchange).await.unwrap();
+    assert_eq!(trailers["grpc-status"], "0");
+    assert_eq!(trailers["grpc-message"], "done");
+    let tallies = gateway.tallies().await;
+    assert_eq!(tallies.version("orders", "r1").unwrap().good, 1);
+    gateway.drain().await;
+}
