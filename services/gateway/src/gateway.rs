@@ -1,5 +1,6 @@
 //! The running gateway: what all its parts share.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,6 +18,7 @@ use crate::registry::Registry;
 use crate::snapshot::Snapshot;
 use crate::tally::{Counter, Gauge};
 use crate::traces::Exporter;
+use crate::workers::Workers;
 
 /// Shared by listeners, requests and the admin socket.
 pub(crate) struct Gateway {
@@ -27,6 +29,7 @@ pub(crate) struct Gateway {
     pub(crate) mirror: Mirror,
     pub(crate) cache: Cache,
     pub(crate) traces: Exporter,
+    pub(crate) workers: Workers,
     /// Requests under way.
     pub(crate) requests: Gauge,
     /// Counted requests.
@@ -43,9 +46,9 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    pub(crate) fn new(log: LogTarget) -> Arc<Self> {
+    pub(crate) fn new(log: LogTarget) -> io::Result<Arc<Self>> {
         let registry = Registry::default();
-        Arc::new(Self {
+        Ok(Arc::new(Self {
             snapshot: ArcSwap::from_pointee(Snapshot::empty(&registry)),
             registry,
             connections: Connections::default(),
@@ -53,6 +56,7 @@ impl Gateway {
             mirror: Mirror::new(),
             cache: Cache::default(),
             traces: Exporter::new(),
+            workers: Workers::start()?,
             requests: Gauge::default(),
             sequence: Counter::default(),
             epoch: uuid::Uuid::now_v7().to_string(),
@@ -61,7 +65,7 @@ impl Gateway {
             unkept: AtomicBool::new(false),
             descriptors: raise_descriptors(),
             shutdown: watch::channel(false).0,
-        })
+        }))
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -51,6 +51,7 @@ mod trace;
 mod traces;
 mod tunnel;
 mod upstream_tls;
+mod workers;
 
 pub use access_log::LogTarget;
 pub use run::{Error, Options, run};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdTcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -206,11 +206,10 @@ async fn accept(
             tokio::time::sleep(ROOM).await;
         }
         match accepted {
-            Ok((stream, peer)) => {
-                if let Some(accepted) = Accepted::new(&gateway, peer, &name, &open) {
-                    tokio::spawn(serve(accepted, app.clone(), stream));
-                }
-            }
+            Ok((stream, peer)) => match stream.into_std() {
+                Ok(stream) => hand_on(&gateway, &app, &name, &open, stream, peer),
+                Err(error) => tracing::warn!(listener = %name, %error, "cannot serve a connection"),
+            },
             Err(error) => {
                 tracing::warn!(listener = %name, %error, "cannot accept a connection");
                 tokio::time::sleep(PAUSE).await;
@@ -221,14 +220,27 @@ async fn accept(
         return;
     };
     while let Ok((stream, peer)) = listener.accept() {
-        let stream = stream
-            .set_nonblocking(true)
-            .and_then(|()| TcpStream::from_std(stream));
-        if let Ok(stream) = stream
-            && let Some(accepted) = Accepted::new(&gateway, peer, &name, &open)
-        {
-            tokio::spawn(serve(accepted, app.clone(), stream));
+        match stream.set_nonblocking(true) {
+            Ok(()) => hand_on(&gateway, &app, &name, &open, stream, peer),
+            Err(error) => tracing::warn!(listener = %name, %error, "cannot serve a connection"),
         }
+    }
+}
+
+/// Gives an accepted connection to the one who serves it.
+fn hand_on(
+    gateway: &Arc<Gateway>,
+    app: &Arc<App>,
+    listener: &Arc<str>,
+    open: &Arc<Gauge>,
+    stream: StdTcpStream,
+    peer: SocketAddr,
+) {
+    if let Some(accepted) = Accepted::new(gateway, peer, listener, open) {
+        let app = app.clone();
+        gateway
+            .workers
+            .serve(stream, |stream| serve(accepted, app, stream));
     }
 }
 

@@ -33,6 +33,7 @@ use crate::forward;
 use crate::gateway::Gateway;
 use crate::mirror;
 use crate::tunnel;
+use crate::workers;
 
 /// How long a connection to a service is kept for the next request. Shorter
 /// than what common servers keep theirs (2 s and more), so that a request
@@ -226,6 +227,8 @@ impl ProxyHttp for Proxy {
             }
         };
         let mut peer = Box::new(HttpPeer::new(address, false, String::new()));
+        // What is kept for the next request is used by the thread that hears of it.
+        peer.group_key = workers::current();
         let options = &mut peer.options;
         options.connection_timeout = smaller(limit(timeouts.connect_ms), left);
         options.total_connection_timeout = options.connection_timeout;

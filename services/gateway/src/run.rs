@@ -80,6 +80,9 @@ pub enum Error {
     /// A signal could not be listened for.
     #[error("cannot wait for signals")]
     Signals(#[source] std::io::Error),
+    /// The threads that serve connections could not be started.
+    #[error("cannot start threads")]
+    Threads(#[source] std::io::Error),
 }
 
 fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
@@ -101,7 +104,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
     let mut reload = signal(SignalKind::hangup()).map_err(Error::Signals)?;
-    let gateway = Gateway::new(options.access_log.clone());
+    let gateway = Gateway::new(options.access_log.clone()).map_err(Error::Threads)?;
     let store = options.state.as_deref().map(Store::new);
     let control = Control::new(gateway.clone(), store.clone());
     let inheritance = match &options.handover {
@@ -167,6 +170,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         }
     }
     drain(&control, options.drain_deadline, &mut terminate).await;
+    control.gateway.workers.stop();
     ticking.abort();
     checking.abort();
     drop((admin_path, handover_path));
