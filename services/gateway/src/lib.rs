@@ -26,6 +26,7 @@ mod endpoint;
 mod failure;
 mod fetch;
 mod forward;
+mod freshness;
 mod gateway;
 mod handover;
 mod health;
