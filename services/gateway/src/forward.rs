@@ -45,19 +45,10 @@ fn request(
         .connection
         .as_ref()
         .is_some_and(|connection| connection.tls);
-    head.remove_header(cache::VERSION);
-    if !trusted {
-        for name in [
-            FORWARDED_FOR,
-            "x-forwarded-host",
-            "x-forwarded-proto",
-            "x-forwarded-port",
-            "x-forwarded-prefix",
-            "forwarded",
-            "x-real-ip",
-        ] {
-            head.remove_header(name);
-        }
+    let claims = |name: &&HeaderName| may_not_be_claimed(name.as_str(), trusted, internal);
+    let claimed: Vec<HeaderName> = head.headers.keys().filter(claims).cloned().collect();
+    for name in &claimed {
+        head.remove_header(name);
     }
     let peer = peer.to_canonical().to_string();
     let chain = head
@@ -76,7 +67,7 @@ fn request(
         let host = host_with_port(head).unwrap_or_else(|| context.host.clone());
         head.insert_header("x-forwarded-host", host)?;
     }
-    identify(head, context, internal)?;
+    identify(head, context)?;
     head.insert_header(REQUEST_ID, context.request_id.as_str())?;
     head.insert_header("traceparent", context.trace_parent.as_str())?;
     if let Some(path) = rewritten(route, head.uri.path()) {
@@ -103,12 +94,18 @@ fn request(
     change_request(head, &route.request_headers)
 }
 
-/// Tells the service who asks, which no client can claim for itself.
-fn identify(head: &mut RequestHeader, context: &RequestContext, internal: bool) -> Result<()> {
-    if !internal {
-        head.remove_header(SUBJECT);
-        head.remove_header(SCOPES);
+/// Whether a header says what the gateway alone tells services, or proxies that it trusts.
+fn may_not_be_claimed(name: &str, trusted: bool, internal: bool) -> bool {
+    match name {
+        cache::VERSION => true,
+        SUBJECT | SCOPES => !internal,
+        "forwarded" | "x-real-ip" => !trusted,
+        _ => !trusted && name.starts_with("x-forwarded-"),
     }
+}
+
+/// Tells the service who asks.
+fn identify(head: &mut RequestHeader, context: &RequestContext) -> Result<()> {
     if let Some(subject) = context.caller.subject() {
         head.insert_header(SUBJECT, subject)?;
         head.insert_header(SCOPES, context.caller.scopes().join(" "))?;
@@ -254,6 +251,23 @@ pub(crate) fn remove_hop_by_hop(head: &mut ResponseHeader) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_claims_what_the_gateway_tells() {
+        for (name, untrusted, trusted, internal) in [
+            ("x-forwarded-for", true, false, false),
+            ("x-forwarded-client-cert", true, false, false),
+            ("forwarded", true, false, false),
+            ("x-auth-subject", true, true, false),
+            ("x-platform-cache-version", true, true, true),
+            ("x-forward", false, false, false),
+            ("accept", false, false, false),
+        ] {
+            assert_eq!(may_not_be_claimed(name, false, false), untrusted, "{name}");
+            assert_eq!(may_not_be_claimed(name, true, false), trusted, "{name}");
+            assert_eq!(may_not_be_claimed(name, true, true), internal, "{name}");
+        }
+    }
 
     #[test]
     fn paths_are_rewritten() {
