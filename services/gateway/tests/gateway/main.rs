@@ -1,5 +1,6 @@
 //! The gateway over real sockets: requests in, answers out.
 
+mod admission;
 mod balancing;
 mod bench;
 mod cache;
