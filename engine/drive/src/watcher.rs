@@ -11,11 +11,28 @@ use tokio::task::JoinHandle;
 /// How long to wait for the target to say that something changed before looking anyway.
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 
-/// Observes a target for as long as it is kept, once for all who watch.
+/// Observes a target for as long as somebody watches, once for all who do.
 #[derive(Debug)]
 pub struct Watcher {
     latest: watch::Receiver<Latest>,
+    watching: watch::Sender<usize>,
     looking: JoinHandle<()>,
+}
+
+/// Somebody who watches.
+struct Watching<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Watching<'a> {
+    fn begin(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -26,11 +43,19 @@ enum Latest {
 }
 
 impl Watcher {
-    /// Begins to observe.
+    /// Observes a target where somebody watches.
     pub fn over(target: Arc<dyn Target>) -> Self {
         let (tell, latest) = watch::channel(Latest::Nothing);
+        let (watching, mut watched) = watch::channel(0);
         let looking = tokio::spawn(async move {
             loop {
+                if *watched.borrow_and_update() == 0 {
+                    // What was seen before is too old for whoever comes next.
+                    tell.send_replace(Latest::Nothing);
+                    if watched.wait_for(|count| *count > 0).await.is_err() {
+                        return;
+                    }
+                }
                 let now = match target.observe().await {
                     Ok(observed) => Latest::Seen(Arc::new(observed)),
                     Err(error) => Latest::Failed(Arc::new(error)),
@@ -38,10 +63,17 @@ impl Watcher {
                 if tell.send(now).is_err() {
                     return;
                 }
-                target.changed(LOOK_AT_LEAST_EVERY).await;
+                tokio::select! {
+                    () = target.changed(LOOK_AT_LEAST_EVERY) => {}
+                    _ = watched.wait_for(|count| *count == 0) => {}
+                }
             }
         });
-        Self { latest, looking }
+        Self {
+            latest,
+            watching,
+            looking,
+        }
     }
 
     /// Waits until `judge` makes something of what is observed.
@@ -57,6 +89,7 @@ impl Watcher {
         patience: u32,
         mut judge: impl FnMut(&Observed) -> Option<T>,
     ) -> Result<T, Arc<TargetError>> {
+        let _watching = Watching::begin(&self.watching);
         let mut latest = self.latest.clone();
         let mut failures = 0;
         loop {

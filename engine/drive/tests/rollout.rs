@@ -115,8 +115,16 @@ struct Scene {
 
 impl Scene {
     async fn of(rollout: &str) -> Self {
+        Self::with(rollout, 2).await
+    }
+
+    async fn with(rollout: &str, replicas: u32) -> Self {
+        let shop = |log: &str| {
+            let text = shop(rollout, log);
+            text.replace("replicas = 2", &format!("replicas = {replicas}"))
+        };
         let target = Arc::new(FakeTarget::new());
-        let first = desired(&shop(rollout, "info"));
+        let first = desired(&shop("info"));
         let current = planned(&target, &first, None).await.release;
         for group in current.groups() {
             target
@@ -129,7 +137,7 @@ impl Scene {
             .route(&traffic, &SecretValues::new())
             .await
             .expect("a route");
-        let second = desired(&shop(rollout, "debug"));
+        let second = desired(&shop("debug"));
         let plan = planned(&target, &second, Some(&current)).await;
         let rolled = plan.steps.iter().find_map(|step| match &step.action {
             Action::Rollout { members, policy } => Some((members.clone(), *policy.clone())),
@@ -598,4 +606,30 @@ async fn what_happens_is_told_with_numbers() {
         _ => false,
     });
     assert!(numbers);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_batch_starts_while_an_old_instance_ends_and_no_further() {
+    let scene = Scene::with(ROLLING, 3).await;
+    scene.target.linger(true);
+    let did = |act: &str| scene.target.acts().iter().any(|done| done == act);
+    let stop = CancellationToken::new();
+    let outcome = scene.run("one", &stop);
+    tokio::pin!(outcome);
+    let lingering = async {
+        scene
+            .until(|phase| matches!(phase, Phase::Starting { stage: 2 }))
+            .await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    };
+    tokio::select! {
+        ended = &mut outcome => panic!("it ended while an old instance did not: {ended:?}"),
+        () = lingering => {}
+    }
+    assert!(did("ensure orders@r2 x2"), "{:?}", scene.target.acts());
+    // The second old instance is not even on its way out, so a third new one would be one too many.
+    assert!(!did("ensure orders@r2 x3"), "{:?}", scene.target.acts());
+    scene.target.linger(false);
+    assert_eq!(outcome.await.expect("an outcome"), Outcome::Promoted);
+    assert_eq!(scene.groups().await, ["orders@r2×3"]);
 }

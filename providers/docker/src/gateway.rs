@@ -144,9 +144,7 @@ impl Site {
             .as_ref()
             .map_or(&self.published, |traffic| &traffic.ingress.gateway);
         self.gateway_container(&network, &Published::of(settings))
-            .await?;
-        self.sweep_programs().await;
-        Ok(())
+            .await
     }
 
     /// Makes sure that the gateway's container is as asked and runs.
@@ -339,11 +337,13 @@ impl Site {
 
     /// Tells the gateway of instances that came or went. Nothing is to be told while it does not run.
     pub(crate) async fn refresh(&self) -> Result<(), TargetError> {
-        let gateway = self.inspect(&self.names.gateway()).await?;
+        let name = self.names.gateway();
+        let looks = futures::future::try_join(self.inspect(&name), self.network());
+        let (gateway, network) = looks.await?;
         if !gateway.as_ref().is_some_and(is_running) {
             return Ok(());
         }
-        let Some(network) = self.network().await? else {
+        let Some(network) = network else {
             return Ok(());
         };
         let routed = self.routed(Reach::Make).await?;

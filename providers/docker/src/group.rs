@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bollard::models::ContainerStateStatusEnum;
+use bollard::models::{ContainerStateStatusEnum, ContainerSummary};
 use futures::future::{join_all, try_join_all};
+use platform_decide::digest::Digest;
 use platform_decide::group::{GroupId, GroupSpec, Need};
 use platform_port::{SecretValues, TargetError};
 use tokio::time::Instant;
@@ -14,12 +15,12 @@ use crate::container::{self, Instance};
 use crate::engine::fault;
 use crate::gateway::ALIAS;
 use crate::image::Image;
-use crate::inside::HANDED;
+use crate::inside::{HANDED, Handed};
 use crate::names::{Role, alias, instance_name};
 use crate::network::Network;
 use crate::observe::Found;
 use crate::program::FOLDER;
-use crate::site::Site;
+use crate::site::{Site, is_of};
 use crate::surroundings::{Address, Inputs, Surroundings, surroundings};
 
 /// Addresses that are tried where somebody else has the chosen one.
@@ -42,20 +43,20 @@ struct Ready<'a> {
 impl Site {
     /// Instances of every group.
     pub(crate) async fn found(&self, network: &str) -> Result<Vec<Found>, TargetError> {
-        let services = Role::Service.as_str();
-        let looks = self
-            .containers()
-            .await?
-            .into_iter()
-            .filter(|one| {
-                let role = one
-                    .labels
-                    .as_ref()
-                    .and_then(|own| own.get(crate::names::ROLE));
-                role.map(String::as_str) == Some(services)
-            })
-            .filter_map(|one| one.id)
-            .map(|id| async move { self.inspect(&id).await });
+        let listed = self.containers().await?;
+        self.found_among(&listed, network).await
+    }
+
+    /// Instances of every group, among the containers that were listed.
+    pub(crate) async fn found_among(
+        &self,
+        listed: &[ContainerSummary],
+        network: &str,
+    ) -> Result<Vec<Found>, TargetError> {
+        let instances = listed.iter().filter(|one| is_of(one, Role::Service));
+        let looks = instances
+            .filter_map(|one| one.id.as_deref())
+            .map(|id| self.inspect(id));
         let seen = try_join_all(looks).await?;
         Ok(seen
             .into_iter()
@@ -239,9 +240,7 @@ impl Site {
                 address
             };
             if own.is_handed() {
-                let text = serde_json::to_vec(&own.handed).unwrap_or_default();
-                let file = (crate::inside::HANDED_FILE.to_owned(), 0o444, 0, text);
-                self.upload(&name, HANDED, &[file]).await?;
+                self.hand(id, &name, &own.handed).await?;
             }
             match (self.start(&name).await, address) {
                 (Ok(()), _) => return Ok(()),
@@ -260,6 +259,20 @@ impl Site {
             "no free address was found on its network",
         )
         .about(id.clone()))
+    }
+
+    /// Puts what is secret into the group's volume, where it does not lie there already.
+    async fn hand(&self, id: &GroupId, name: &str, handed: &Handed) -> Result<(), TargetError> {
+        let text = serde_json::to_vec(handed).unwrap_or_default();
+        let digest = Digest::of(&text);
+        let mut known = self.handed.lock().await;
+        if known.get(id) == Some(&digest) {
+            return Ok(());
+        }
+        let file = (crate::inside::HANDED_FILE.to_owned(), 0o444, 0, text);
+        self.upload(name, HANDED, &[file]).await?;
+        known.insert(id.clone(), digest);
+        Ok(())
     }
 
     /// Takes instances out of the gateway, waits for their requests, and removes their containers.
@@ -307,6 +320,7 @@ impl Site {
             .collect();
         self.take_down(group, &found.iter().collect::<Vec<_>>())
             .await?;
+        self.handed.lock().await.remove(group);
         self.remove_volume(&self.names.secrets(&group.to_string()))
             .await
     }

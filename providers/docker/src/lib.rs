@@ -19,6 +19,7 @@ mod keeper;
 mod logs;
 mod names;
 mod network;
+mod news;
 mod observe;
 mod preflight;
 mod program;

@@ -12,13 +12,14 @@ use bollard::query_parameters::{
     StopContainerOptions, UploadToContainerOptions,
 };
 use platform_blueprint::{DockerSettings, Gateway};
+use platform_decide::digest::Digest;
 use platform_decide::group::GroupId;
 use platform_port::{SecretValues, TargetError};
 
 use crate::PROVIDER;
 use crate::engine::{Engine, fault, is_conflict, is_missing, unless};
 use crate::keeper::Line;
-use crate::names::{Names, Role};
+use crate::names::{Names, ROLE, Role};
 use crate::program::Program;
 
 /// One environment on one engine.
@@ -44,6 +45,10 @@ pub(crate) struct Site {
     pub(crate) laying: tokio::sync::Mutex<()>,
     /// Instances that take no requests any more, by name, because they are about to stop.
     pub(crate) leaving: Mutex<std::collections::BTreeSet<String>>,
+    /// What happens between looks.
+    pub(crate) news: crate::news::News,
+    /// Digests of what this run put into the volumes of groups, so that it is put there once.
+    pub(crate) handed: tokio::sync::Mutex<BTreeMap<GroupId, Digest>>,
     /// Credentials of resources, asked for once.
     pub(crate) credentials: Mutex<BTreeMap<String, String>>,
     /// The secrets that the gateway was last handed.
@@ -73,6 +78,8 @@ impl Site {
             addressing: tokio::sync::Mutex::default(),
             laying: tokio::sync::Mutex::default(),
             leaving: Mutex::default(),
+            news: crate::news::News::default(),
+            handed: tokio::sync::Mutex::default(),
             credentials: Mutex::default(),
             gateway_secrets: Mutex::default(),
         }
@@ -311,6 +318,12 @@ impl Site {
     pub(crate) fn leaving(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeSet<String>> {
         lock(&self.leaving)
     }
+}
+
+/// Whether a container has a role.
+pub(crate) fn is_of(one: &ContainerSummary, role: Role) -> bool {
+    let labels = one.labels.as_ref();
+    labels.and_then(|own| own.get(ROLE)).map(String::as_str) == Some(role.as_str())
 }
 
 /// A mutex that a panic elsewhere does not take from us.

@@ -1,13 +1,11 @@
 //! The target as the command line holds it.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use bollard::query_parameters::EventsOptions;
-use futures::StreamExt;
+use futures::future::try_join_all;
 use futures::stream::BoxStream;
 use platform_blueprint::{DockerSettings, EnvironmentName, Gateway, ProjectName, ResourceName};
 use platform_decide::desired::{Desired, DesiredResource};
@@ -26,11 +24,8 @@ use crate::keeper::{Reach, unexpected};
 use crate::names::{KEEP, Names, RESOURCE, ROLE, Role};
 use crate::observe;
 use crate::resource::unserved;
-use crate::site::{Site, label, name};
+use crate::site::{Site, is_of, label, name};
 use crate::store::KeeperStore;
-
-/// How often the gateway's word is asked for while nothing happens on the engine.
-const LOOK_EVERY: Duration = Duration::from_millis(150);
 
 /// What a target is made with.
 #[derive(Debug, Clone)]
@@ -100,36 +95,34 @@ impl Site {
     }
 
     async fn look(&self) -> Result<Observed, TargetError> {
-        let listed = self.containers().await?;
-        let role = |one: &bollard::models::ContainerSummary, role: Role| {
-            let labels = one.labels.as_ref();
-            labels.and_then(|own| own.get(ROLE)).map(String::as_str) == Some(role.as_str())
+        self.news.look();
+        let (listed, network, wanted, routed) = futures::future::try_join4(
+            self.containers(),
+            self.network(),
+            self.wanted(Reach::IfRunning),
+            self.routed(Reach::IfRunning),
+        )
+        .await?;
+        let network = network.unwrap_or_else(|| crate::network::Network {
+            name: String::new(),
+            subnet: None,
+        });
+        let of = |wanted: Role| listed.iter().filter(move |one| is_of(one, wanted));
+        let gateway_runs = of(Role::Gateway).next().is_some();
+        let hear = async {
+            if gateway_runs {
+                self.hear().await
+            } else {
+                Ok(None)
+            }
         };
-        let has_keeper = listed.iter().any(|one| role(one, Role::Keeper));
-        let network = self
-            .network()
-            .await?
-            .unwrap_or_else(|| crate::network::Network {
-                name: String::new(),
-                subnet: None,
-            });
-        let found = self.found(&network.name).await?;
-        let gateway_runs = listed.iter().any(|one| role(one, Role::Gateway));
-        let heard = if gateway_runs {
-            self.hear().await?
-        } else {
-            None
-        };
-        let mut resources = BTreeMap::new();
-        let mut routed = crate::gateway::Routed::default();
-        if has_keeper {
-            resources = unserved(&self.wanted(Reach::IfRunning).await?);
-            routed = self.routed(Reach::IfRunning).await?;
-        }
-        for one in listed.iter().filter(|one| role(one, Role::Resource)) {
-            let Some(seen) = self.inspect(one.id.as_deref().unwrap_or_default()).await? else {
-                continue;
-            };
+        let servers = of(Role::Resource).filter_map(|one| one.id.as_deref());
+        let servers = try_join_all(servers.map(|id| self.inspect(id)));
+        let (found, heard, servers) =
+            futures::future::try_join3(self.found_among(&listed, &network.name), hear, servers)
+                .await?;
+        let mut resources = unserved(&wanted);
+        for seen in servers.into_iter().flatten() {
             let engine = label(&seen, KEEP).unwrap_or_default().to_owned();
             let own: Option<ResourceName> =
                 label(&seen, RESOURCE).and_then(|name| name.parse().ok());
@@ -141,6 +134,7 @@ impl Site {
         }
         let leaving = self.leaving().clone();
         let tallies = heard.as_ref().map(|heard| &heard.tallies);
+        self.news.found(tallies);
         Ok(Observed {
             groups: observe::groups(&found, &leaving, tallies, now()),
             resources,
@@ -155,24 +149,18 @@ impl Site {
         // The gateway goes last, so that what is under way is answered.
         let listed = self.containers().await?;
         let of = |wanted: Role| {
-            listed
-                .iter()
-                .filter(move |one| {
-                    let labels = one.labels.as_ref();
-                    labels.and_then(|own| own.get(ROLE)).map(String::as_str)
-                        == Some(wanted.as_str())
-                })
-                .filter_map(|one| one.id.clone())
+            let own = listed.iter().filter(move |one| is_of(one, wanted));
+            own.filter_map(|one| one.id.clone())
         };
         let gateway: Vec<String> = of(Role::Gateway).collect();
         for id in gateway {
             self.remove(&id, Some(30)).await?;
         }
         let services = of(Role::Service).map(|id| async move { self.remove_gently(&id).await });
-        futures::future::try_join_all(services).await?;
+        try_join_all(services).await?;
         let others = of(Role::Resource).chain(of(Role::Plumbing));
         let others = others.map(|id| async move { self.remove(&id, Some(60)).await });
-        futures::future::try_join_all(others).await?;
+        try_join_all(others).await?;
         Ok(())
     }
 
@@ -219,33 +207,6 @@ impl Site {
         crate::site::lock(&self.credentials).clear();
         Ok(())
     }
-
-    /// Returns when something happened on the engine, or after `at_most`.
-    async fn changed(&self, at_most: Duration) {
-        let mut filters = self.names.filter();
-        filters.insert("type".to_owned(), vec!["container".to_owned()]);
-        let options = EventsOptions {
-            filters: Some(filters),
-            ..EventsOptions::default()
-        };
-        let mut events = self.engine.docker.events(Some(options));
-        let heard = async {
-            loop {
-                match events.next().await {
-                    // Health checks and commands of ours come and go all the time.
-                    Some(Ok(event)) => {
-                        let action = event.action.unwrap_or_default();
-                        if !action.starts_with("exec_") {
-                            return;
-                        }
-                    }
-                    Some(Err(_)) | None => std::future::pending::<()>().await,
-                }
-            }
-        };
-        // Readiness is the gateway's word, which makes no event.
-        let _ = tokio::time::timeout(at_most.min(LOOK_EVERY), heard).await;
-    }
 }
 
 #[async_trait]
@@ -291,7 +252,11 @@ impl Target for DockerTarget {
     }
 
     async fn ensure_gateway(&self) -> Result<(), TargetError> {
-        self.site.ensure_gateway().await
+        self.site.ensure_gateway().await?;
+        // Nothing waits for it: what is left is swept by the next deploy.
+        let site = Arc::clone(&self.site);
+        tokio::spawn(async move { site.sweep_programs().await });
+        Ok(())
     }
 
     async fn route(&self, traffic: &Traffic, secrets: &SecretValues) -> Result<(), TargetError> {

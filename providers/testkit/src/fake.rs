@@ -20,7 +20,7 @@ use platform_port::{
     Attachment, ExecRequest, Finding, LaneTally, LogLine, LogQuery, SecretValues, Store, Stream,
     Tallies, Target, TargetError, TargetInfo,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::memory::MemoryStore;
 
@@ -87,6 +87,7 @@ pub struct FakeTarget {
     acts_left: AtomicU64,
     hangs: AtomicBool,
     hung: Notify,
+    lingers: watch::Sender<bool>,
 }
 
 impl FakeTarget {
@@ -129,6 +130,20 @@ impl FakeTarget {
     pub fn recover(&self) {
         self.hangs.store(false, Ordering::SeqCst);
         self.acts_left.store(u64::MAX, Ordering::SeqCst);
+    }
+
+    /// Whether instances that shall go take their time, until this is called with `false`.
+    pub fn linger(&self, lingers: bool) {
+        self.lingers.send_replace(lingers);
+    }
+
+    /// Returns once a group may be brought to so many instances: at once, unless some of it linger.
+    async fn left(&self, group: &GroupId, replicas: u32) {
+        let has = self.lock().groups.get(group).map(|(spec, _)| spec.replicas);
+        if has.is_some_and(|has| has > replicas) {
+            let mut lingers = self.lingers.subscribe();
+            let _ = lingers.wait_for(|lingers| !lingers).await;
+        }
     }
 
     /// What was carried out so far.
@@ -385,6 +400,7 @@ impl Target for FakeTarget {
     }
 
     async fn ensure_group(&self, group: &GroupSpec, _: &SecretValues) -> Result<(), TargetError> {
+        self.left(&group.id, group.replicas).await;
         let act = format!("ensure {} x{}", group.id, group.replicas);
         self.act(act, |world| {
             let looks = world.groups.get(&group.id).map_or(0, |(_, looks)| *looks);
@@ -396,6 +412,7 @@ impl Target for FakeTarget {
     }
 
     async fn remove_group(&self, group: &GroupId) -> Result<(), TargetError> {
+        self.left(group, 0).await;
         self.act(format!("remove {group}"), |world| {
             world.groups.remove(group);
         })

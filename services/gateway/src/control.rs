@@ -111,6 +111,7 @@ impl Control {
         let made = self.make(&config).map_err(Refusal::Invalid)?;
         let snapshot = Snapshot::new(config.clone(), &self.gateway.registry, &made);
         self.gateway.snapshot.store(Arc::new(snapshot));
+        self.gateway.reconfigured.notify_one();
         self.gateway.registry.started();
         listeners
             .switch(&config, prepared, &self.gateway, &self.app)

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use platform_gateway_api::Tallies;
 use platform_gateway_api::admin::Status;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::access_log::{AccessLogWriter, LogTarget};
 use crate::cache::Cache;
@@ -30,6 +30,8 @@ pub(crate) struct Gateway {
     pub(crate) cache: Cache,
     pub(crate) traces: Exporter,
     pub(crate) workers: Workers,
+    /// Told when the configuration in force was replaced.
+    pub(crate) reconfigured: Notify,
     /// Requests under way.
     pub(crate) requests: Gauge,
     /// Counted requests.
@@ -57,6 +59,7 @@ impl Gateway {
             cache: Cache::default(),
             traces: Exporter::new(),
             workers: Workers::start()?,
+            reconfigured: Notify::new(),
             requests: Gauge::default(),
             sequence: Counter::default(),
             epoch: uuid::Uuid::now_v7().to_string(),

@@ -15,10 +15,10 @@ use crate::endpoint::EndpointState;
 use crate::gateway::Gateway;
 use crate::upstream_tls::{self, Trust};
 
-/// How often the list of endpoints is compared with the configuration.
+/// How often the list of endpoints is compared with the configuration, besides when that is replaced.
 const TICK: Duration = Duration::from_millis(100);
-/// How often an endpoint is asked that has not passed yet, at the least.
-const PROVING: Duration = Duration::from_millis(100);
+/// How soon an endpoint is asked again that has not passed yet: at first, and, twice as long each time, at the most.
+const PROVING: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(100)];
 
 struct Watched {
     endpoint: Weak<EndpointState>,
@@ -31,7 +31,10 @@ pub(crate) async fn watch(gateway: Arc<Gateway>) {
     let mut watched: HashMap<usize, Watched> = HashMap::new();
     let mut tick = tokio::time::interval(TICK);
     loop {
-        tick.tick().await;
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = gateway.reconfigured.notified() => {}
+        }
         let snapshot = gateway.snapshot.load_full();
         let mut wanted = HashMap::new();
         for service in snapshot.services.values() {
@@ -77,6 +80,7 @@ pub(crate) async fn watch(gateway: Arc<Gateway>) {
 async fn keep_asking(endpoint: Weak<EndpointState>, check: HealthCheck, trust: Option<Arc<Trust>>) {
     let (mut well, mut unwell) = (0_u32, 0_u32);
     let every = Duration::from_millis(check.every_ms);
+    let mut proving = PROVING[0];
     loop {
         let Some(endpoint) = endpoint.upgrade() else {
             return;
@@ -101,7 +105,9 @@ async fn keep_asking(endpoint: Weak<EndpointState>, check: HealthCheck, trust: O
         let pause = if endpoint.is_proven() {
             every
         } else {
-            every.min(PROVING)
+            let pause = every.min(proving);
+            proving = PROVING[1].min(proving * 2);
+            pause
         };
         drop(endpoint);
         tokio::time::sleep(pause).await;

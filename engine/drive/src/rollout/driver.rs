@@ -1,21 +1,26 @@
 //! The loop: observe, decide, save, act, wait.
 
+mod acts;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use platform_decide::analysis::Tally;
+use platform_decide::group::GroupId;
 use platform_decide::observed::Observed;
 use platform_decide::plan::Plan;
 use platform_decide::rollout::{
-    Counts, GateAnswer, GateKey, Move, Note, Phase, Reading, Seen, State, advance, due, moves,
+    Counts, GateAnswer, GateKey, Move, Note, Phase, Reading, Seen, State, advance, due,
 };
 use platform_port::{Retry, Tallies, TargetError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+
+use acts::Done;
 
 use super::Outcome;
 use super::document::{self, Document};
@@ -49,6 +54,8 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 pub(super) enum Told {
     Gate(GateKey, GateAnswer),
     Reading(Reading),
+    /// A group's instances were taken down, or not.
+    Down(GroupId, Result<(), TargetError>),
 }
 
 pub(super) struct Driver<'a> {
@@ -60,6 +67,12 @@ pub(super) struct Driver<'a> {
     abandon: &'a CancellationToken,
     asked: BTreeMap<GateKey, AbortOnDropHandle<()>>,
     metrics: Vec<AbortOnDropHandle<()>>,
+    /// Groups of which instances are being taken down, with how many shall be left.
+    leaving: BTreeMap<GroupId, (u32, AbortOnDropHandle<()>)>,
+    /// The moves of the last look.
+    made: Vec<Move>,
+    /// The target did not do something that it was not waited for; it is not asked again at once.
+    rests: bool,
     telling: mpsc::UnboundedSender<Told>,
     told: mpsc::UnboundedReceiver<Told>,
     /// What was told and not decided upon yet.
@@ -88,6 +101,9 @@ impl<'a> Driver<'a> {
             abandon,
             asked: BTreeMap::new(),
             metrics: Vec::new(),
+            leaving: BTreeMap::new(),
+            made: Vec::new(),
+            rests: false,
             telling,
             told,
             gates: BTreeMap::new(),
@@ -122,13 +138,14 @@ impl<'a> Driver<'a> {
             self.ask(&observed);
             self.measure();
             self.progress(&observed, tallies.as_ref());
-            let acted = self.act(&observed).await;
+            let done = self.act(&observed).await;
             let stopped =
                 self.abandon.is_cancelled() && self.document.state.phase == Phase::BeforeStart;
-            if acted && (stopped || self.document.state.phase.is_over()) {
+            let over = stopped || self.document.state.phase.is_over();
+            if done != Done::Refused && over && self.leaving.is_empty() {
                 return self.finish().await;
             }
-            self.wait(acted).await;
+            self.wait(done).await;
         }
     }
 
@@ -193,53 +210,27 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Does what the arrangement asks for; whether the target took it all in.
-    async fn act(&mut self, observed: &Observed) -> bool {
-        for one in moves(&self.document.state, observed) {
-            if let Err(error) = self.make(one, observed).await {
-                self.trouble(&error);
-                if error.retry == Retry::Never {
-                    self.refused = Some(in_words(&error));
-                }
-                return false;
-            }
-        }
-        true
-    }
-
-    async fn make(&self, one: Move, observed: &Observed) -> Result<(), TargetError> {
-        let target = self.crew.target.as_ref();
-        match one {
-            Move::Ensure { group, replicas } => match self.specs.group(&group, replicas) {
-                Some(spec) => target.ensure_group(&spec, self.means.secrets).await,
-                None => Err(TargetError::refused(
-                    "the store",
-                    format!("start {group}"),
-                    "no release has a record of what it runs",
-                )
-                .about(group)),
-            },
-            Move::Route { splits } => {
-                let mut traffic = self.plan.early_traffic(observed, self.means.current);
-                traffic.splits.extend(splits);
-                target.route(&traffic, self.means.secrets).await
-            }
-            Move::Remove { group } => target.remove_group(&group).await,
-        }
-    }
-
     /// Waits until there may be something to see or hear.
-    async fn wait(&mut self, acted: bool) {
-        if !acted {
-            tokio::time::sleep(ASK_AGAIN_AFTER).await;
-        }
+    async fn wait(&mut self, done: Done) {
         let earliest = Instant::now() + LOOK_AT_MOST_EVERY;
-        tokio::select! {
-            () = self.crew.target.changed(LOOK_EVERY) => {}
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-            Some(told) = self.told.recv() => self.hear(told),
+        match done {
+            Done::Refused => tokio::time::sleep(ASK_AGAIN_AFTER).await,
+            // What was just done is there to be seen.
+            Done::Fresh => return self.hear_all(),
+            Done::All => tokio::select! {
+                () = self.crew.target.changed(LOOK_EVERY) => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                Some(told) = self.told.recv() => self.hear(told),
+            },
         }
         tokio::time::sleep_until(earliest).await;
+        self.hear_all();
+        if std::mem::take(&mut self.rests) {
+            tokio::time::sleep(ASK_AGAIN_AFTER).await;
+        }
+    }
+
+    fn hear_all(&mut self) {
         while let Ok(told) = self.told.try_recv() {
             self.hear(told);
         }
@@ -251,6 +242,21 @@ impl<'a> Driver<'a> {
                 self.gates.insert(key, answer);
             }
             Told::Reading(reading) => self.readings.push(reading),
+            Told::Down(group, done) => {
+                self.leaving.remove(&group);
+                if let Err(error) = done {
+                    self.refuse(&error);
+                    self.rests = true;
+                }
+            }
+        }
+    }
+
+    /// Tells what the target did not do; what it never will sends the rollout back.
+    fn refuse(&mut self, error: &TargetError) {
+        self.trouble(error);
+        if error.retry == Retry::Never {
+            self.refused = Some(in_words(error));
         }
     }
 
