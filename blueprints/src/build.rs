@@ -253,6 +253,12 @@ impl TryFrom<BuildKeys> for Build {
                 image_with,
             })
         } else if let Some(dockerfile) = keys.dockerfile {
+            if names_a_file(&dockerfile) {
+                return Err(format!(
+                    "`{dockerfile}` is a file, and `dockerfile` is its folder; write the folder that is the build's context, \
+                     such as `dockerfile = \".\"`, and another name than `Dockerfile` as `file`"
+                ));
+            }
             Self::Dockerfile(DockerfileBuild {
                 dockerfile,
                 file: keys.file.unwrap_or_else(|| "Dockerfile".to_owned()),
@@ -272,6 +278,21 @@ impl TryFrom<BuildKeys> for Build {
             })
         })
     }
+}
+
+/// Whether a path is that of a Dockerfile, as files of Compose name it, not of its folder.
+fn names_a_file(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    name == "Dockerfile" || name.starts_with("Dockerfile.") || name.ends_with(".dockerfile")
+}
+
+/// What to write for a key of a build that other tools know.
+pub(crate) fn foreign_key(key: &str, expected: &[&str]) -> Option<&'static str> {
+    let of_build = expected.contains(&"dockerfile") && expected.contains(&"image_with");
+    (of_build && key == "context").then_some(
+        "here `dockerfile` is the folder that is the context, and `file` the Dockerfile in it: \
+         `{ dockerfile = \"app\", file = \"Dockerfile\" }`",
+    )
 }
 
 /// A reference to an OCI image: `[registry/]name[:tag][@sha256:…]`.

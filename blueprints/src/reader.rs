@@ -211,6 +211,9 @@ pub(crate) fn unknown_key(key: &str, expected: &[&str], span: Option<Range<usize
         span,
     )
     .label("not known");
+    if let Some(help) = crate::build::foreign_key(key, expected) {
+        return problem.help(help);
+    }
     match nearest(key, expected.iter().copied()) {
         Some(name) => problem.help(format!("did you mean `{name}`?")),
         None if expected.is_empty() => problem,

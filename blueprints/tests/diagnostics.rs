@@ -1171,3 +1171,20 @@ fn everything_is_reported_at_once_in_the_order_of_the_text() {
         ]
     );
 }
+
+#[test]
+fn a_build_as_compose_writes_it_is_told_how_it_is_written_here() {
+    let shown = check(
+        "[services.web]\nport = 80\nbuild = { dockerfile = 'Dockerfile', context = 'app' }\n",
+    );
+    let told = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        told.contains("`dockerfile` is the folder that is the context"),
+        "{shown}"
+    );
+    let shown = check("[services.web]\nport = 80\nbuild = { dockerfile = 'app/Dockerfile.dev' }\n");
+    assert!(shown.contains("`app/Dockerfile.dev` is a file"), "{shown}");
+    let good =
+        "[services.web]\nport = 80\nbuild = { dockerfile = 'app', file = 'Dockerfile.dev' }\n";
+    assert_eq!(check(good), "valid");
+}
