@@ -13,9 +13,12 @@ use crate::responder::ask;
 use crate::sandbox::eventually;
 
 mod builds;
+mod far_engine;
+mod full_engine;
 mod own_engine;
 mod project;
 mod strategies;
+mod templates;
 
 /// The responder says what it was told to, and which release it is of.
 #[track_caller]

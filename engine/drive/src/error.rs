@@ -109,6 +109,9 @@ pub fn store_code(error: &StoreError) -> &'static str {
     match error {
         StoreError::Conflict { .. } => "state::conflict",
         StoreError::Damaged { .. } => "state::damaged",
+        StoreError::Unavailable { source, .. } if told_by_target(source.as_ref()).is_some() => {
+            told_by_target(source.as_ref()).map_or("state::unavailable", |error| error.code)
+        }
         StoreError::Unavailable { action, source, .. } => match io_kind(source.as_ref()) {
             Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => "state::disk-full",
             Some(ErrorKind::ReadOnlyFilesystem) => "state::read-only",
@@ -127,12 +130,22 @@ fn store_help(error: &StoreError) -> Option<String> {
         ("state::read-only", StoreError::Unavailable { place, .. }) => {
             format!("make `{place}` writable and run the command again")
         }
+        (_, StoreError::Unavailable { source, .. }) => {
+            return told_by_target(source.as_ref())?.help.clone();
+        }
         (_, StoreError::Damaged { place, .. }) => {
             format!("bring `{place}` back from a backup, or move it away; what runs goes on")
         }
         _ => return None,
     };
     Some(help)
+}
+
+/// The target's error behind an error, where that says more than that the target refused.
+fn told_by_target<'error>(error: &'error (dyn Error + 'static)) -> Option<&'error TargetError> {
+    let behind = std::iter::successors(Some(error), |error| error.source());
+    let mut told = behind.filter_map(|error| error.downcast_ref::<TargetError>());
+    told.find(|error| error.code != "target::refused")
 }
 
 /// The kind of the operating system's error behind an error, if there is one.

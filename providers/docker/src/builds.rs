@@ -22,7 +22,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::PROVIDER;
-use crate::engine::{Engine, fault, is_missing};
+use crate::engine::{Engine, fault, is_full, is_missing};
 
 /// A step of a build ended with an error.
 const FAILED: &str = "build::failed";
@@ -219,7 +219,7 @@ impl Heard {
 
     fn failed(&mut self, request: &DockerfileRequest, error: Error) -> TargetError {
         self.rest();
-        let is_step = matches!(error, Error::DockerStreamError { .. });
+        let is_step = matches!(error, Error::DockerStreamError { .. }) && !is_full(&error);
         let mut failed = fault(format!("build `{}`", request.dockerfile), error);
         if is_step {
             failed = failed.with_code(FAILED);

@@ -149,12 +149,9 @@ pub(crate) fn fault(action: impl Into<String>, error: Error) -> TargetError {
             message,
         } => {
             let said: Box<dyn std::error::Error + Send + Sync> = message.trim().into();
-            let full = message.contains("no space left on device");
             let refused = TargetError::refused(PROVIDER, action, said);
-            if full {
-                refused.with_code("target::disk-full").with_help(
-                    "the engine's disk is full; `docker system df` shows what takes the space",
-                )
+            if is_full(&error) {
+                full(refused)
             } else if *status_code >= 500 {
                 // An engine that is restarted answers so for a moment.
                 TargetError {
@@ -165,13 +162,33 @@ pub(crate) fn fault(action: impl Into<String>, error: Error) -> TargetError {
                 refused
             }
         }
-        Error::DockerStreamError { error } => {
-            TargetError::refused(PROVIDER, action, error.trim().to_owned())
+        Error::DockerStreamError { error: said } => {
+            let refused = TargetError::refused(PROVIDER, action, said.trim().to_owned());
+            if is_full(&error) {
+                full(refused)
+            } else {
+                refused
+            }
         }
         other => TargetError::unreachable(PROVIDER, action, innermost(other)).with_help(
             "check that the engine runs and can be reached, or name another with `DOCKER_HOST` or the environment's `host`",
         ),
     }
+}
+
+/// Whether the engine has no space for what was brought to it.
+pub(crate) fn is_full(error: &Error) -> bool {
+    let said = words(error);
+    ["no space left on device", "disk quota exceeded"]
+        .iter()
+        .any(|full| said.to_lowercase().contains(full))
+}
+
+/// The error of an engine without space.
+fn full(error: TargetError) -> TargetError {
+    error.with_code("target::disk-full").with_help(
+        "the engine's disk is full; `docker system df` shows what takes the space, `docker image prune` removes images without a name",
+    )
 }
 
 /// Takes an answer that something is not there, or is so already, for done.

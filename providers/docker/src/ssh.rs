@@ -1,6 +1,8 @@
 //! An engine on another machine, over `ssh`: each connection is `docker system dial-stdio` there, as Docker's own client does it.
 
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -50,8 +52,33 @@ impl AsyncWrite for Pipes {
     }
 }
 
+/// A folder of the user's alone, in which the connection to a machine is kept for the next: each costs a second otherwise.
+fn keeping_folder() -> Option<PathBuf> {
+    let user = nix::unistd::getuid();
+    // It is found by the user's entry, as `ssh` finds it, not by `HOME`.
+    let home = nix::unistd::User::from_uid(user).ok().flatten();
+    let usual = home.map(|own| own.dir.join(".ssh"));
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let made = std::env::temp_dir().join(format!("platform-{user}"));
+    let _ = std::fs::DirBuilder::new().mode(0o700).create(&made);
+    let mut folders = usual.into_iter().chain(runtime).chain([made]);
+    folders.find(|folder| {
+        let plain = folder.to_str().is_some_and(|text| {
+            // A socket's path is short, and `ssh` reads words and signs of its own in it.
+            text.len() < 36 && !text.contains([' ', '%', '"', '$', '\\'])
+        });
+        let seen = std::fs::symlink_metadata(folder);
+        plain
+            && seen.is_ok_and(|seen| {
+                seen.is_dir() && seen.uid() == user.as_raw() && seen.mode() & 0o022 == 0
+            })
+    })
+}
+
 /// The arguments of `ssh` for an address such as `ssh://me@host:2222`.
-fn arguments(place: &str) -> Result<Vec<String>, &'static str> {
+///
+/// - `kept`: where one connection to the machine is kept, which carries all of ours
+fn arguments(place: &str, kept: Option<&Path>) -> Result<Vec<String>, &'static str> {
     let address = place.strip_prefix("ssh://").unwrap_or(place);
     let address = address.split('/').next().unwrap_or_default();
     let (destination, port) = match address.rsplit_once(':') {
@@ -67,15 +94,17 @@ fn arguments(place: &str) -> Result<Vec<String>, &'static str> {
     if let Some(port) = port {
         arguments.extend(["-p".to_owned(), port.to_owned()]);
     }
-    // Nobody is there to be asked, and one connection to the machine carries all of ours.
-    for option in [
-        "BatchMode=yes",
-        "ConnectTimeout=30",
-        "ControlMaster=auto",
-        "ControlPath=~/.ssh/platform-%C",
-        "ControlPersist=30",
-    ] {
-        arguments.extend(["-o".to_owned(), option.to_owned()]);
+    // Nobody is there to be asked.
+    let mut options = vec!["BatchMode=yes".to_owned(), "ConnectTimeout=30".to_owned()];
+    if let Some(folder) = kept {
+        options.extend([
+            "ControlMaster=auto".to_owned(),
+            format!("ControlPath={}/platform-%C", folder.display()),
+            "ControlPersist=30".to_owned(),
+        ]);
+    }
+    for option in options {
+        arguments.extend(["-o".to_owned(), option]);
     }
     let rest = ["--", destination, "docker", "system", "dial-stdio"];
     arguments.extend(rest.map(str::to_owned));
@@ -103,7 +132,7 @@ pub(crate) fn connect(
     place: &str,
     patience_seconds: u64,
 ) -> Result<Docker, Box<dyn std::error::Error + Send + Sync>> {
-    let arguments = Arc::new(arguments(place)?);
+    let arguments = Arc::new(arguments(place, keeping_folder().as_deref())?);
     let transport = move |request: BollardRequest| {
         let arguments = Arc::clone(&arguments);
         async move {
@@ -164,7 +193,8 @@ mod tests {
 
     #[test]
     fn an_address_becomes_arguments_and_never_an_option() {
-        let joined = |place| arguments(place).map(|words| words.join(" "));
+        let joined =
+            |place| arguments(place, Some(Path::new("/home/me/.ssh"))).map(|words| words.join(" "));
         let port = joined("ssh://me@host:2222").unwrap();
         assert!(port.starts_with("-T -p 2222 "), "{port}");
         assert!(
@@ -172,6 +202,10 @@ mod tests {
             "{port}"
         );
         assert!(joined("ssh://host").unwrap().contains("-- host docker"));
+        let kept = "-o ControlPath=/home/me/.ssh/platform-%C ";
+        assert!(port.contains(kept), "{port}");
+        let alone = arguments("ssh://host", None).unwrap().join(" ");
+        assert!(!alone.contains("Control"), "{alone}");
         assert!(joined("ssh://-oProxyCommand=x").is_err());
         assert!(joined("ssh://").is_err());
     }

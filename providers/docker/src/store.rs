@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use platform_port::{Document, Store, StoreError, Version};
+use platform_port::{Document, Store, StoreError, TargetError, Version};
 
 use crate::inside::{Answer, Ask, version_of};
 use crate::keeper::{Reach, Trouble};
@@ -50,7 +50,7 @@ impl KeeperStore {
             Ok(Some(Answer::Failed(said))) => Err(self.fail(action, key, said)),
             Ok(answer) => Ok(answer),
             Err(Trouble::Target(error)) => Err(self.fail(action, key, error)),
-            Err(broken) => Err(self.fail(action, key, broken)),
+            Err(broken) => Err(self.fail(action, key, TargetError::from(broken))),
         }
     }
 
@@ -98,7 +98,7 @@ impl Store for KeeperStore {
         let asked = self.site.ask_again(ask, Reach::Make).await;
         let (answer, tries) = asked.map_err(|error| match error {
             Trouble::Target(error) => self.fail("write", key, error),
-            broken @ Trouble::Broken(_) => self.fail("write", key, broken),
+            broken @ Trouble::Broken(_) => self.fail("write", key, TargetError::from(broken)),
         })?;
         match answer {
             Some(Answer::Written(version)) => Ok(Version(version)),

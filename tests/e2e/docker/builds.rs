@@ -15,7 +15,7 @@ USER 65532:65532
 
 impl Project {
     /// A service made by a Dockerfile, from the responder in its folder.
-    fn dockerfile(&self, text: &str, keys: &str, answer: &str) {
+    pub(super) fn dockerfile(&self, text: &str, keys: &str, answer: &str) {
         let Self {
             name,
             port,

@@ -10,7 +10,7 @@ use super::{Project, has_engine};
 use crate::sandbox::{Sandbox, eventually, free_port, within};
 
 /// A Docker engine that nobody else uses; gone when dropped.
-struct Engine {
+pub(super) struct Engine {
     name: String,
     folder: tempfile::TempDir,
     port: u16,
@@ -25,7 +25,16 @@ fn run(program: &str, words: &[&str]) {
 }
 
 impl Engine {
-    fn new(test: &str) -> Self {
+    pub(super) fn new(test: &str) -> Self {
+        Self::on(test, None)
+    }
+
+    /// One whose images and volumes have so much space, as a mount of memory is told: `800m`.
+    pub(super) fn with_space(test: &str, size: &str) -> Self {
+        Self::on(test, Some(size))
+    }
+
+    fn on(test: &str, size: Option<&str>) -> Self {
         let mut engine = Self {
             name: format!("e{}-{test}", std::process::id()),
             folder: tempfile::Builder::new()
@@ -37,13 +46,19 @@ impl Engine {
         };
         run("ip", &["netns", "add", &engine.name]);
         run("ip", &["-n", &engine.name, "link", "set", "lo", "up"]);
+        if let Some(size) = size {
+            let data = engine.at("data");
+            std::fs::create_dir(&data).expect("a folder");
+            let size = format!("size={size}");
+            run("mount", &["-t", "tmpfs", "-o", &size, "tmpfs", &data]);
+        }
         engine.authority("certs", &["server", "client"]);
         engine.authority("others", &["client"]);
         engine.start();
         engine
     }
 
-    fn at(&self, name: &str) -> String {
+    pub(super) fn at(&self, name: &str) -> String {
         self.folder.path().join(name).display().to_string()
     }
 
@@ -89,7 +104,7 @@ impl Engine {
                 &self.at("exec"),
             ])
             .args(["--pidfile", &self.at("pid"), "--tlsverify"])
-            .args(["--host", &format!("unix://{}", self.at("sock"))])
+            .args(["--host", &self.socket()])
             .args(["--host", &format!("tcp://127.0.0.1:{}", self.port)])
             .args(["--tlscacert", &self.at("certs/ca.pem")])
             .args(["--tlscert", &self.at("certs/server-cert.pem")])
@@ -113,9 +128,9 @@ impl Engine {
     }
 
     /// What Docker's own client is told by it.
-    fn says(&self, words: &[&str]) -> Option<String> {
+    pub(super) fn says(&self, words: &[&str]) -> Option<String> {
         let told = Command::new("docker")
-            .args(["--host", &format!("unix://{}", self.at("sock"))])
+            .args(["--host", &self.socket()])
             .args(words)
             .output()
             .ok()?;
@@ -123,8 +138,13 @@ impl Engine {
         told.status.success().then_some(said)
     }
 
+    /// Its socket, as `DOCKER_HOST` names it.
+    pub(super) fn socket(&self) -> String {
+        format!("unix://{}", self.at("sock"))
+    }
+
     /// What a path of the gateway answers.
-    fn answer(&self, project: &Project) -> String {
+    pub(super) fn answer(&self, project: &Project) -> String {
         let told = within(&self.network(), "curl")
             .args(["--silent", "--fail", "--max-time", "10"])
             .arg(format!("http://127.0.0.1:{}/", project.port))
@@ -158,7 +178,7 @@ impl Drop for Engine {
             .status();
         // What an engine that was killed leaves mounted would keep its folder.
         let unmount = format!(
-            "grep -o '{}/[^ ]*' /proc/mounts | xargs -r umount -l",
+            "grep -o '{}/[^ ]*' /proc/mounts | sort -r | xargs -r umount -l",
             self.folder.path().display()
         );
         let _ = Command::new("sh").args(["-c", &unmount]).status();
@@ -166,7 +186,7 @@ impl Drop for Engine {
 }
 
 #[expect(clippy::print_stderr, reason = "who runs the tests is to know")]
-fn may_start_engines() -> bool {
+pub(super) fn may_start_engines() -> bool {
     let program = Command::new("dockerd").arg("--version").output();
     let root = Command::new("id").arg("-u").output();
     let may = program.is_ok_and(|told| told.status.success())

@@ -256,7 +256,14 @@ impl<'a> Driver<'a> {
     fn refuse(&mut self, error: &TargetError) {
         self.trouble(error);
         if error.retry == Retry::Never {
-            self.refused = Some(in_words(error));
+            // The code and what to do would be lost with the error.
+            let help = error.help.as_ref().map(|help| format!("; {help}"));
+            self.refused = Some(format!(
+                "{} ({}){}",
+                in_words(error),
+                error.code,
+                help.unwrap_or_default()
+            ));
         }
     }
 
