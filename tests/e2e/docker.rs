@@ -15,6 +15,7 @@ use crate::sandbox::eventually;
 mod builds;
 mod far_engine;
 mod full_engine;
+mod objects;
 mod own_engine;
 mod project;
 mod strategies;

@@ -320,6 +320,10 @@ pub(crate) fn server_body(parts: &ServerParts<'_>) -> ContainerCreateBody {
             let asked = ["inside", "reach", address, path].map(str::to_owned);
             ours.iter().cloned().chain(asked).collect()
         }
+        Asked::Answer(address, path) => {
+            let asked = ["inside", "answers", address, path].map(str::to_owned);
+            ours.iter().cloned().chain(asked).collect()
+        }
     };
     let health = Health {
         interval: Period::from_secs(1),

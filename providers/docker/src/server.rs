@@ -41,8 +41,10 @@ pub(crate) struct Server {
 pub(crate) enum Asked {
     /// A command of the image's.
     Command(Vec<String>),
-    /// A request of ours from inside: address and path.
+    /// A request of ours from inside, which is answered well: address and path.
     Http(&'static str, &'static str),
+    /// One to which any answer does but that of a server in trouble, as servers of this kind agree on no path.
+    Answer(&'static str, &'static str),
 }
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -157,7 +159,7 @@ fn nats(resource: &Resource, credential: &str) -> Server {
     }
 }
 
-fn object_store(resource: &Resource, credential: &str) -> Server {
+fn object_store(name: &str, resource: &Resource, credential: &str) -> Server {
     let version = resource.version.as_deref().unwrap_or("latest");
     Server {
         user: Some("65532:65532"),
@@ -165,10 +167,11 @@ fn object_store(resource: &Resource, credential: &str) -> Server {
         variables: table(&[
             ("MINIO_ROOT_USER_FILE", &format!("{SECRETS}/user")),
             ("MINIO_ROOT_PASSWORD_FILE", &format!("{SECRETS}/password")),
+            ("MINIO_DEFAULT_BUCKETS", name),
         ]),
         files: table(&[("user", "platform"), ("password", credential)]),
         arguments: words(&["server", "/data", "--address", ":9000"]),
-        health: Asked::Http("127.0.0.1:9000", "/minio/health/ready"),
+        health: Asked::Answer("127.0.0.1:9000", "/minio/health/ready"),
         ..usual("S3 server", "minio/minio", version, 9000)
     }
 }
@@ -180,7 +183,7 @@ impl Server {
             Engine::Postgres => Some(postgres(name, resource, credential)),
             Engine::Redis | Engine::Valkey => Some(redis(resource, credential)),
             Engine::Nats => Some(nats(resource, credential)),
-            Engine::S3 => Some(object_store(resource, credential)),
+            Engine::S3 => Some(object_store(name, resource, credential)),
             Engine::Auto | Engine::Embedded | Engine::Opensearch => None,
         }
     }

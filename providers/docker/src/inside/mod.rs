@@ -59,7 +59,8 @@ pub fn serve(words: impl Iterator<Item = OsString>) -> ExitCode {
             }
         }
         ("relay", [address]) => runtime.block_on(relay::relay(address)),
-        ("reach", [address, path]) => runtime.block_on(reach::reach(address, path)),
+        ("reach", [address, path]) => runtime.block_on(reach::reach(address, path, b"2")),
+        ("answers", [address, path]) => runtime.block_on(reach::reach(address, path, b"234")),
         ("own", [user, folder]) => reach::own(user, folder),
         _ => return ExitCode::from(64),
     };

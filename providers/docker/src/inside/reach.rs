@@ -5,15 +5,15 @@ use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Asks for `path`, and fails unless the answer is 2xx.
-pub(super) async fn reach(address: &str, path: &str) -> io::Result<()> {
+/// Asks for `path`, and fails unless the first figure of the answer's status is one of these.
+pub(super) async fn reach(address: &str, path: &str, good: &[u8]) -> io::Result<()> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut start = [0; 12];
     stream.read_exact(&mut start).await?;
     // `HTTP/1.1 200`
-    if start.get(9) == Some(&b'2') {
+    if start.get(9).is_some_and(|figure| good.contains(figure)) {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&start);
