@@ -197,6 +197,9 @@ impl Site {
         if let Some(line) = current.as_ref().filter(|line| line.is_open()) {
             return Ok(Some(Arc::clone(line)));
         }
+        if self.destroyed.load(Ordering::SeqCst) {
+            return Ok(None);
+        }
         let keeper = self.names.keeper();
         let mut seen = self.inspect(&keeper).await?;
         if !seen.as_ref().is_some_and(is_running) {
@@ -227,6 +230,9 @@ impl Site {
 
     /// Makes sure that a keeper runs; of this very build where `current` is set.
     pub(crate) async fn ensure_keeper(&self, current: bool) -> Result<(), TargetError> {
+        if current {
+            self.destroyed.store(false, Ordering::SeqCst);
+        }
         Box::pin(self.bring_keeper(current)).await
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bollard::models::{
@@ -45,6 +46,8 @@ pub(crate) struct Site {
     pub(crate) laying: tokio::sync::Mutex<()>,
     /// Instances that take no requests any more, by name, because they are about to stop.
     pub(crate) leaving: Mutex<std::collections::BTreeSet<String>>,
+    /// Everything was taken away, or is about to be: nobody makes the keeper again but who sets something up.
+    pub(crate) destroyed: AtomicBool,
     /// What happens between looks.
     pub(crate) news: crate::news::News,
     /// Digests of what this run put into the volumes of groups, so that it is put there once.
@@ -78,6 +81,7 @@ impl Site {
             addressing: tokio::sync::Mutex::default(),
             laying: tokio::sync::Mutex::default(),
             leaving: Mutex::default(),
+            destroyed: AtomicBool::new(false),
             news: crate::news::News::default(),
             handed: tokio::sync::Mutex::default(),
             credentials: Mutex::default(),

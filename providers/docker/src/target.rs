@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -176,6 +177,9 @@ impl Site {
 
     /// Removes everything that carries the environment's labels.
     async fn destroy(&self, remove_data: bool) -> Result<(), TargetError> {
+        // The lease is renewed meanwhile, and must not bring the keeper back.
+        self.destroyed.store(true, Ordering::SeqCst);
+        drop(self.laying.lock().await);
         self.clear().await?;
         self.hang_up().await;
         for one in self.containers().await? {
