@@ -143,21 +143,21 @@ fn store_help(error: &StoreError) -> Option<String> {
 
 /// The target's error behind an error, where that says more than that the target refused.
 fn told_by_target<'error>(error: &'error (dyn Error + 'static)) -> Option<&'error TargetError> {
-    let behind = std::iter::successors(Some(error), |error| error.source());
-    let mut told = behind.filter_map(|error| error.downcast_ref::<TargetError>());
+    let mut told = causes(error).filter_map(|error| error.downcast_ref::<TargetError>());
     told.find(|error| error.code != "target::refused")
 }
 
 /// The kind of the operating system's error behind an error, if there is one.
 fn io_kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
-    let mut behind = Some(error);
-    while let Some(error) = behind {
-        if let Some(found) = error.downcast_ref::<std::io::Error>() {
-            return Some(found.kind());
-        }
-        behind = error.source();
-    }
-    None
+    let mut found = causes(error).filter_map(|error| error.downcast_ref::<std::io::Error>());
+    found.next().map(std::io::Error::kind)
+}
+
+/// An error, and what is behind it.
+fn causes<'error>(
+    error: &'error (dyn Error + 'static),
+) -> impl Iterator<Item = &'error (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
 }
 
 /// A step that failed, with what its instances last wrote.

@@ -17,7 +17,7 @@ use crate::sandbox::{eventually, free_port};
 struct Way {
     port: u16,
     open: Arc<AtomicBool>,
-    under_way: Arc<Mutex<Vec<TcpStream>>>,
+    carried: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Way {
@@ -26,9 +26,9 @@ impl Way {
         let way = Self {
             port: listener.local_addr().expect("its address").port(),
             open: Arc::new(AtomicBool::new(true)),
-            under_way: Arc::default(),
+            carried: Arc::default(),
         };
-        let (open, under_way) = (Arc::clone(&way.open), Arc::clone(&way.under_way));
+        let (open, carried) = (Arc::clone(&way.open), Arc::clone(&way.carried));
         thread::spawn(move || {
             for here in listener.incoming().flatten() {
                 // Whoever comes while it is cut finds the connection closed.
@@ -42,7 +42,7 @@ impl Way {
                     let (Ok((back, from)), Ok(known)) = (ends, here.try_clone()) else {
                         continue;
                     };
-                    under_way.lock().expect("a lock").push(known);
+                    carried.lock().expect("a lock").push(known);
                     thread::spawn(move || carry(&here, &there, || there.shutdown(Shutdown::Write)));
                     thread::spawn(move || carry(&from, &back, || back.shutdown(Shutdown::Write)));
                 }
@@ -53,7 +53,7 @@ impl Way {
 
     fn cut(&self) {
         self.open.store(false, Ordering::SeqCst);
-        for stream in self.under_way.lock().expect("a lock").drain(..) {
+        for stream in self.carried.lock().expect("a lock").drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }

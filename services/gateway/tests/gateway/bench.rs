@@ -209,6 +209,15 @@ impl<T> Running<T> {
     pub(crate) async fn tallies(&self) -> Tallies {
         self.admin.tallies().await.expect("tallies")
     }
+
+    /// The tallies once no request is under way: a client has its answer before it is counted.
+    pub(crate) async fn counted(&self) -> Tallies {
+        until("no request is under way", async || {
+            self.admin.status().await.expect("a status").requests == 0
+        })
+        .await;
+        self.tallies().await
+    }
 }
 
 impl Running {

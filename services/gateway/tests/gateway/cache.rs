@@ -197,7 +197,7 @@ async fn a_stale_answer_is_given_while_a_fresh_one_is_fetched() {
     })
     .await;
     assert_eq!(upstream.asked(), 2);
-    let tallies = gateway.tallies().await;
+    let tallies = gateway.counted().await;
     assert_eq!(tallies.version("orders", "r1").unwrap().good, 2);
     gateway.drain().await;
 }

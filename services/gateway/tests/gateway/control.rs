@@ -135,7 +135,7 @@ async fn a_hundred_configurations_a_second_cost_no_request() {
     load.goes_on().await;
     let asked = load.end().await;
     assert_eq!(gateway.admin.config().await.unwrap().revision, LAST);
-    let tallies = gateway.tallies().await;
+    let tallies = gateway.counted().await;
     let counts = tallies.services["orders"].versions.values();
     let (good, bad) = counts.fold((0, 0), |(good, bad), tally| {
         (good + tally.good, bad + tally.bad)

@@ -117,7 +117,7 @@ async fn messages_pass_both_ways_and_trailers_end_them() {
     let trailers = tokio::time::timeout(PATIENCE, exchange).await.unwrap();
     assert_eq!(trailers["grpc-status"], "0");
     assert_eq!(trailers["grpc-message"], "done");
-    let tallies = gateway.tallies().await;
+    let tallies = gateway.counted().await;
     assert_eq!(tallies.version("orders", "r1").unwrap().good, 1);
     gateway.drain().await;
 }

@@ -68,7 +68,7 @@ async fn a_service_at_its_limit_sheds_what_is_over_it() {
     for task in held {
         assert_eq!(task.await.unwrap(), 200);
     }
-    assert_eq!(gateway.tallies().await.services["orders"].shed, 1);
+    assert_eq!(gateway.counted().await.services["orders"].shed, 1);
     gateway.drain().await;
 }
 

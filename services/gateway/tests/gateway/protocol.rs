@@ -210,7 +210,7 @@ async fn services_that_lie_about_their_answer_are_found_out() {
         );
         assert!(!found.contains("more"), "{found}");
     }
-    let tallies = gateway.tallies().await;
+    let tallies = gateway.counted().await;
     let tally = tallies.version("orders", "r1").unwrap();
     assert_eq!((tally.good, tally.bad, tally.unreachable), (1, 4, 3));
     gateway.drain().await;

@@ -40,7 +40,7 @@ async fn a_header_a_cookie_and_a_route_ask_for_a_release() {
     assert_eq!(asked(&[("x-release", "other")]).await, "old");
     assert_eq!(asked(&[("cookie", "a=b; release=next")]).await, "new");
     assert_eq!(asked(&[("host", "preview.test")]).await, "new");
-    let tallies = gateway.tallies().await;
+    let tallies = gateway.counted().await;
     assert_eq!(tallies.version("orders", "r6").unwrap().asked_for, 3);
     assert_eq!(tallies.version("orders", "r5").unwrap().asked_for, 0);
     gateway.drain().await;

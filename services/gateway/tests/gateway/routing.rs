@@ -104,7 +104,7 @@ async fn an_internal_listener_leads_to_one_service_and_keeps_the_request_id() {
         .unwrap();
     assert_eq!(answer.json()["headers"]["x-request-id"], "from-web-1");
     assert_eq!(answer.json()["length"], 4);
-    let tallies = gateway.tallies().await;
+    let tallies = gateway.counted().await;
     assert_eq!(tallies.version("orders", "r1").unwrap().good, 1);
     assert_eq!(tallies.routes["internal/orders"].good, 1);
     gateway.drain().await;
@@ -119,7 +119,7 @@ async fn nothing_ready_is_said_and_can_be_retried() {
     let answer = get(&client(), address, "/").await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, "1"));
     assert_eq!(answer.json()["code"], "no-endpoint");
-    assert_eq!(gateway.tallies().await.services["orders"].unserved, 1);
+    assert_eq!(gateway.counted().await.services["orders"].unserved, 1);
     gateway.drain().await;
 }
 

@@ -21,7 +21,7 @@ async fn weights_hold_to_a_tenth_of_a_percent() {
     for (revision, canary) in [(1, 1_u32), (2, 50), (3, 999)] {
         gateway.configure(config(revision, canary)).await;
         let address = gateway.address("public").await;
-        let before = gateway.tallies().await;
+        let before = gateway.counted().await;
         let count = 4_000;
         let mut tasks = Vec::new();
         for _ in 0..8 {
@@ -35,7 +35,7 @@ async fn weights_hold_to_a_tenth_of_a_percent() {
         for task in tasks {
             task.await.unwrap();
         }
-        let after = gateway.tallies().await;
+        let after = gateway.counted().await;
         let empty = platform_gateway_api::Tally::default();
         let taken = after
             .version("orders", "r6")
@@ -66,7 +66,7 @@ async fn a_dead_instance_costs_no_request_and_is_set_aside() {
         let answer = ask(&client, "POST", address, "/", &[], b"x").await.unwrap();
         assert_eq!(answer.status, 200);
     }
-    let tallies = gateway.tallies().await;
+    let tallies = gateway.counted().await;
     let version = tallies.version("orders", "r1").unwrap();
     assert_eq!((version.good, version.bad, version.retried), (50, 0, 3));
     let endpoints = &tallies.services["orders"].endpoints;
@@ -94,7 +94,7 @@ async fn a_version_without_instances_leaves_its_share_to_the_others() {
     for _ in 0..20 {
         assert_eq!(get(&client, address, "/").await.name(), "old");
     }
-    let tallies = gateway.tallies().await;
+    let tallies = gateway.counted().await;
     let dead = tallies.version("orders", "r7").unwrap();
     assert_eq!((dead.bad, dead.unreachable), (20, 20));
     assert_eq!(tallies.version("orders", "r5").unwrap().good, 20);
@@ -117,7 +117,7 @@ async fn bad_and_slow_answers_are_counted() {
     let address = gateway.address("public").await;
     let answer = get(&client(), address, "/").await;
     assert_eq!((answer.status, answer.name().as_str()), (500, "bad"));
-    let tallies = gateway.tallies().await;
+    let tallies = gateway.counted().await;
     let tally = tallies.version("orders", "r1").unwrap();
     assert_eq!(
         (tally.total, tally.bad, tally.slow, tally.unreachable),
@@ -226,7 +226,7 @@ async fn a_service_that_hangs_is_given_up() {
         (504, Some("timeout"))
     );
     assert!(started.elapsed() < Duration::from_secs(5));
-    let tallies = gateway.tallies().await;
+    let tallies = gateway.counted().await;
     let tally = tallies.version("orders", "r1").unwrap();
     assert_eq!((tally.bad, tally.unreachable), (1, 1));
     gateway.drain().await;
@@ -312,7 +312,7 @@ async fn a_fresh_instance_takes_no_requests_before_it_passed() {
     for _ in 0..20 {
         assert_eq!(get(&client, address, "/").await.name(), "bare");
     }
-    let tallies = gateway.tallies().await;
+    let tallies = gateway.counted().await;
     let endpoints = &tallies.services["orders"].endpoints;
     for never in ["sick", "closed"] {
         let tally = &endpoints[never];

@@ -136,7 +136,7 @@ async fn answers_that_are_no_answers_harm_nobody() {
             "{name}"
         );
     }
-    let tallies = gateway.tallies().await;
+    let tallies = gateway.counted().await;
     let bad = tallies.version("orders", "r1").expect("it was asked");
     assert_eq!((bad.good, bad.bad), (0, revision));
     assert_eq!(
@@ -346,7 +346,7 @@ async fn services_that_restart_cost_no_request() {
         both.push(Restarting::start(address));
     }
     assert!(load.end().await > 300);
-    let tallies = gateway.tallies().await;
+    let tallies = gateway.counted().await;
     assert_eq!(tallies.routes["all"].bad, 0);
     gateway.drain().await;
 }
@@ -402,7 +402,7 @@ async fn a_name_that_leads_elsewhere_is_followed_at_once() {
         serving = fresh;
     }
     load.end().await;
-    let tallies = gateway.tallies().await;
+    let tallies = gateway.counted().await;
     assert_eq!(tallies.routes["all"].bad, 0);
     gateway.stopped().await;
 }
