@@ -177,6 +177,13 @@ impl Server {
         }
     }
 
+    /// Ends the connections that are open, also the one that is kept for the next command.
+    fn hang_up(&self) {
+        let own = self.running.id().to_string();
+        let ended = Command::new("pkill").args(["-P", &own]).status();
+        assert!(ended.expect("pkill").success(), "none was open");
+    }
+
     /// Where the way begins that a command takes.
     fn path(&self) -> String {
         let own = self.folder.path().join("bin").display().to_string();
@@ -241,6 +248,7 @@ fn an_engine_is_reached_through_ssh() {
 
     // Whom the machine does not let in is told its words.
     fs::write(server.folder.path().join("own.pub"), "").expect("written");
+    server.hang_up();
     let refused = project.run(&["status"]);
     assert_eq!(refused.code, 69, "{refused:#?}");
     assert!(

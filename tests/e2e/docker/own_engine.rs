@@ -229,7 +229,7 @@ fn an_engine_is_shared_over_tls_and_restarted_mid_deploy() {
     let mut stranger = Sandbox::with(&project.sandbox.read("platform.toml"));
     engine.leads(&mut stranger, "others");
     let refused = stranger.run(&["-e", "docker", "status"]);
-    assert_eq!(refused.code, 1, "{refused:#?}");
+    assert_eq!(refused.code, 69, "{refused:#?}");
     assert!(refused.stderr.contains("ertificate"), "{}", refused.stderr);
 
     // The engine goes away while instances are replaced, and the deploy goes on once it is back.
