@@ -6,10 +6,10 @@
 //! Source: RFC 7515, 7517, 7518, 7519, 8037, 8725.
 
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256,
-    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256,
-    RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters, RsaPublicKeyComponents,
-    UnparsedPublicKey, VerificationAlgorithm,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
+    RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters,
+    RsaPublicKeyComponents, VerificationAlgorithm,
 };
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -52,19 +52,11 @@ pub(crate) struct Claims {
     pub(crate) expires: u64,
 }
 
-#[derive(Debug, Clone)]
-enum Material {
-    Rsa { n: Vec<u8>, e: Vec<u8> },
-    P256(Vec<u8>),
-    P384(Vec<u8>),
-    Ed25519(Vec<u8>),
-}
-
+/// A key, made ready for each algorithm that it is for.
 #[derive(Debug, Clone)]
 struct Key {
     id: Option<String>,
-    algorithm: Option<String>,
-    material: Material,
+    ready: Vec<(&'static str, ParsedPublicKey)>,
 }
 
 /// Public keys, as a JSON Web Key Set holds them. Keys of other kinds are left out.
@@ -174,65 +166,60 @@ impl KeySet {
             .filter_map(|value| serde_json::from_value::<Jwk>(value).ok())
             .filter(|jwk| jwk.r#use.as_deref().is_none_or(|purpose| purpose == "sig"))
             .filter_map(|jwk| {
-                Some(Key {
-                    material: material(&jwk)?,
-                    id: jwk.kid,
-                    algorithm: jwk.alg,
-                })
+                let ready = ready(&jwk)?;
+                (!ready.is_empty()).then_some(Key { id: jwk.kid, ready })
             })
             .collect();
         Ok(Self(keys))
     }
 }
 
-fn material(jwk: &Jwk) -> Option<Material> {
+/// What verifies with a key, by algorithm. `None` for a key of another kind or without its numbers.
+fn ready(jwk: &Jwk) -> Option<Vec<(&'static str, ParsedPublicKey)>> {
     let part = |part: &Option<String>| part.as_deref().and_then(decode);
+    let wanted = |name: &str| jwk.alg.as_deref().is_none_or(|own| own == name);
     let point = |length: usize| {
         let (x, y) = (part(&jwk.x)?, part(&jwk.y)?);
         // Uncompressed, SEC 1, 2.3.3.
         (x.len() == length && y.len() == length).then(|| [&[4][..], &x, &y].concat())
     };
+    let one = |name: &'static str, kind: &'static dyn VerificationAlgorithm, key: Vec<u8>| {
+        let key = wanted(name).then(|| ParsedPublicKey::new(kind, key).ok());
+        key.flatten().map(|key| (name, key)).into_iter().collect()
+    };
     match (jwk.kty.as_str(), jwk.crv.as_deref()) {
-        ("RSA", _) => Some(Material::Rsa {
-            n: part(&jwk.n)?,
-            e: part(&jwk.e)?,
-        }),
-        ("EC", Some("P-256")) => point(32).map(Material::P256),
-        ("EC", Some("P-384")) => point(48).map(Material::P384),
-        ("OKP", Some("Ed25519")) => part(&jwk.x).map(Material::Ed25519),
+        ("RSA", _) => {
+            let key = RsaPublicKeyComponents {
+                n: part(&jwk.n)?,
+                e: part(&jwk.e)?,
+            };
+            let own = RSA.into_iter().filter(|(name, _)| wanted(name));
+            let own =
+                own.filter_map(|(name, kind)| Some((name, key.to_parsed_public_key(kind).ok()?)));
+            Some(own.collect())
+        }
+        ("EC", Some("P-256")) => Some(one("ES256", &ECDSA_P256_SHA256_FIXED, point(32)?)),
+        ("EC", Some("P-384")) => Some(one("ES384", &ECDSA_P384_SHA384_FIXED, point(48)?)),
+        ("OKP", Some("Ed25519")) => Some(one("EdDSA", &ED25519, part(&jwk.x)?)),
         _ => None,
     }
 }
 
+/// What an RSA key may verify.
+const RSA: [(&str, &RsaParameters); 6] = [
+    ("RS256", &RSA_PKCS1_2048_8192_SHA256),
+    ("RS384", &RSA_PKCS1_2048_8192_SHA384),
+    ("RS512", &RSA_PKCS1_2048_8192_SHA512),
+    ("PS256", &RSA_PSS_2048_8192_SHA256),
+    ("PS384", &RSA_PSS_2048_8192_SHA384),
+    ("PS512", &RSA_PSS_2048_8192_SHA512),
+];
+
 impl Key {
+    /// Whether it signed a message; `None` if it is for other algorithms.
     fn verify(&self, algorithm: &str, message: &[u8], signature: &[u8]) -> Option<bool> {
-        if self
-            .algorithm
-            .as_deref()
-            .is_some_and(|own| own != algorithm)
-        {
-            return None;
-        }
-        let rsa = |parameters: &'static RsaParameters, n: &Vec<u8>, e: &Vec<u8>| {
-            let key = RsaPublicKeyComponents { n, e };
-            Some(key.verify(parameters, message, signature).is_ok())
-        };
-        let other = |kind: &'static dyn VerificationAlgorithm, key: &Vec<u8>| {
-            let key = UnparsedPublicKey::new(kind, key);
-            Some(key.verify(message, signature).is_ok())
-        };
-        match (&self.material, algorithm) {
-            (Material::Rsa { n, e }, "RS256") => rsa(&RSA_PKCS1_2048_8192_SHA256, n, e),
-            (Material::Rsa { n, e }, "RS384") => rsa(&RSA_PKCS1_2048_8192_SHA384, n, e),
-            (Material::Rsa { n, e }, "RS512") => rsa(&RSA_PKCS1_2048_8192_SHA512, n, e),
-            (Material::Rsa { n, e }, "PS256") => rsa(&RSA_PSS_2048_8192_SHA256, n, e),
-            (Material::Rsa { n, e }, "PS384") => rsa(&RSA_PSS_2048_8192_SHA384, n, e),
-            (Material::Rsa { n, e }, "PS512") => rsa(&RSA_PSS_2048_8192_SHA512, n, e),
-            (Material::P256(key), "ES256") => other(&ECDSA_P256_SHA256_FIXED, key),
-            (Material::P384(key), "ES384") => other(&ECDSA_P384_SHA384_FIXED, key),
-            (Material::Ed25519(key), "EdDSA") => other(&ED25519, key),
-            _ => None,
-        }
+        let (_, key) = self.ready.iter().find(|(name, _)| *name == algorithm)?;
+        Some(key.verify_sig(message, signature).is_ok())
     }
 }
 
