@@ -11,6 +11,8 @@ use insta::assert_snapshot;
 use platform_compose::File;
 use platform_compose::model::Service;
 
+use platform_testkit::needs;
+
 use crate::docker::{build_responder, has_engine};
 use crate::sandbox::Sandbox;
 
@@ -48,22 +50,8 @@ fn empty() -> Sandbox {
     sandbox
 }
 
-/// Whether a program is there; where nothing may be skipped it must be.
-#[expect(clippy::print_stderr, reason = "who runs the tests is to know")]
 fn has(program: &str) -> bool {
-    let found = Command::new(program)
-        .arg("--version")
-        .output()
-        .is_ok_and(|told| told.status.success());
-    let must = std::env::var("PLATFORM_TEST_NOTHING_SKIPPED").is_ok_and(|value| value == "1");
-    assert!(
-        found || !must,
-        "there is no `{program}`, and nothing may be skipped"
-    );
-    if !found {
-        eprintln!("skipped: there is no `{program}`");
-    }
-    found
+    needs::is_there(needs::answers(program, &["--version"]), program)
 }
 
 /// Holds a Compose file against the schema, and has `docker-compose` read it.

@@ -7,10 +7,11 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
-pub(crate) use self::project::{Project, build_responder, docker, has_engine};
+pub(crate) use self::project::{Project, build_responder, docker};
 use crate::load::Load;
 use crate::responder::ask;
 use crate::sandbox::eventually;
+pub(crate) use platform_testkit::needs::docker_engine as has_engine;
 
 mod builds;
 mod far_engine;

@@ -3,11 +3,12 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+pub(crate) use platform_testkit::scene::free_port;
 
 /// What the shell saw.
 #[derive(Debug)]
@@ -304,12 +305,6 @@ impl Drop for Sandbox {
             }
         }
     }
-}
-
-/// A port that is free now.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
 }
 
 /// Asks until it holds, for half a minute at most.

@@ -1,42 +1,25 @@
 //! What a program is made from, as a `CycloneDX` document, read from `Cargo.lock`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-#[derive(Debug, Deserialize)]
-struct Lock {
-    #[serde(default)]
-    package: Vec<Package>,
-}
+use crate::locked::{LockedPackage, LockedPackages};
 
-#[derive(Debug, Deserialize)]
-struct Package {
-    name: String,
-    version: String,
-    source: Option<String>,
-    checksum: Option<String>,
-    #[serde(default)]
-    dependencies: Vec<String>,
-}
-
-impl Package {
-    /// The package's address in the package-URL scheme, which serves as its name in the document.
-    fn purl(&self) -> String {
-        let plain = format!("pkg:cargo/{}@{}", self.name, self.version);
-        match self.source.as_deref() {
-            Some(source) if source.starts_with("git+") => {
-                format!("{plain}?vcs_url={}", escaped(source))
-            }
-            Some(source) if !source.contains("crates.io") => {
-                let address = source
-                    .split_once('+')
-                    .map_or(source, |(_, address)| address);
-                format!("{plain}?repository_url={}", escaped(address))
-            }
-            _ => plain,
+/// The package's address in the package-URL scheme, which serves as its name in the document.
+fn purl(package: &LockedPackage) -> String {
+    let plain = format!("pkg:cargo/{}@{}", package.name, package.version);
+    match package.source.as_deref() {
+        Some(source) if source.starts_with("git+") => {
+            format!("{plain}?vcs_url={}", escaped(source))
         }
+        Some(source) if !source.contains("crates.io") => {
+            let address = source
+                .split_once('+')
+                .map_or(source, |(_, address)| address);
+            format!("{plain}?repository_url={}", escaped(address))
+        }
+        _ => plain,
     }
 }
 
@@ -55,47 +38,21 @@ impl Package {
 ///
 /// Source: `CycloneDX` 1.5, JSON.
 pub fn cyclonedx(lock: &str, package: &str) -> Result<Option<Vec<u8>>, toml::de::Error> {
-    let Lock { package: packages } = toml::from_str(lock)?;
-    let mut by_name: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (place, package) in packages.iter().enumerate() {
-        by_name.entry(&package.name).or_default().push(place);
-    }
-    let direct = |place: usize| {
-        packages[place].dependencies.iter().flat_map(|dependency| {
-            // "name", "name version" or "name version (source)", as short as is unambiguous.
-            let mut words = dependency.split(' ');
-            let name = words.next().unwrap_or_default();
-            let version = words.next();
-            let source = words.next().map(|word| word.trim_matches(['(', ')']));
-            let candidates = by_name.get(name).into_iter().flatten().copied();
-            let packages = &packages;
-            candidates.filter(move |candidate| {
-                let candidate = &packages[*candidate];
-                version.is_none_or(|version| candidate.version == version)
-                    && source.is_none_or(|source| candidate.source.as_deref() == Some(source))
-            })
-        })
-    };
-    let own = by_name.get(package).into_iter().flatten().copied();
-    let Some(root) = own.min_by_key(|place| packages[*place].source.is_some()) else {
+    let lock = LockedPackages::parse(lock)?;
+    let own = lock.named(package);
+    let Some(root) = own.min_by_key(|place| lock.at(*place).source.is_some()) else {
         return Ok(None);
     };
-    let mut reached = BTreeSet::new();
-    let mut queue = vec![root];
-    while let Some(place) = queue.pop() {
-        if reached.insert(place) {
-            queue.extend(direct(place));
-        }
-    }
     let mut components = Vec::new();
     let mut dependencies = Vec::new();
-    for place in &reached {
-        let needed: BTreeSet<String> = direct(*place)
-            .map(|needed| packages[needed].purl())
+    for place in lock.reached([root]) {
+        let needed: BTreeSet<String> = lock
+            .direct(place)
+            .map(|needed| purl(lock.at(needed)))
             .collect();
-        dependencies.push(json!({ "ref": packages[*place].purl(), "dependsOn": needed }));
-        if *place != root {
-            components.push(component(&packages[*place], "library"));
+        dependencies.push(json!({ "ref": purl(lock.at(place)), "dependsOn": needed }));
+        if place != root {
+            components.push(component(lock.at(place), "library"));
         }
     }
     let document = json!({
@@ -104,7 +61,7 @@ pub fn cyclonedx(lock: &str, package: &str) -> Result<Option<Vec<u8>>, toml::de:
         "specVersion": "1.5",
         "version": 1,
         "metadata": {
-            "component": component(&packages[root], "application"),
+            "component": component(lock.at(root), "application"),
             "tools": { "components": [{
                 "type": "application",
                 "name": "platform",
@@ -117,13 +74,13 @@ pub fn cyclonedx(lock: &str, package: &str) -> Result<Option<Vec<u8>>, toml::de:
     Ok(Some(document.to_string().into_bytes()))
 }
 
-fn component(package: &Package, kind: &str) -> Value {
+fn component(package: &LockedPackage, kind: &str) -> Value {
     let mut component = json!({
         "type": kind,
-        "bom-ref": package.purl(),
+        "bom-ref": purl(package),
         "name": package.name,
         "version": package.version,
-        "purl": package.purl(),
+        "purl": purl(package),
     });
     if let Some(checksum) = &package.checksum {
         component["hashes"] = json!([{ "alg": "SHA-256", "content": checksum }]);

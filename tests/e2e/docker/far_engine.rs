@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use platform_testkit::needs;
+
 use super::own_engine::{Engine, may_start_engines};
 use super::{Project, has_engine};
 use crate::sandbox::{eventually, free_port};
@@ -198,18 +200,8 @@ impl Drop for Server {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "who runs the tests is to know")]
 fn has_sshd() -> bool {
-    let found = std::path::Path::new("/usr/sbin/sshd").is_file();
-    let must = std::env::var("PLATFORM_TEST_NOTHING_SKIPPED").is_ok_and(|value| value == "1");
-    assert!(
-        found || !must,
-        "sshd is missing, and nothing may be skipped"
-    );
-    if !found {
-        eprintln!("skipped: an engine behind ssh needs sshd");
-    }
-    found
+    needs::is_there(std::path::Path::new("/usr/sbin/sshd").is_file(), "sshd")
 }
 
 #[test]

@@ -2,27 +2,12 @@
 
 use std::process::Command;
 
+use platform_testkit::needs;
+
 use super::{Project, docker, has_engine};
 use crate::sandbox::eventually;
 
 const IMAGE: &str = "platform/object-store:2.5";
-
-#[expect(clippy::print_stderr, reason = "who runs the tests is to know")]
-fn has_image() -> bool {
-    let found = Command::new("docker")
-        .args(["image", "inspect", IMAGE])
-        .output()
-        .is_ok_and(|told| told.status.success());
-    let must = std::env::var("PLATFORM_TEST_NOTHING_SKIPPED").is_ok_and(|value| value == "1");
-    assert!(
-        found || !must,
-        "{IMAGE} is missing, and nothing may be skipped"
-    );
-    if !found {
-        eprintln!("skipped: the engine has no {IMAGE}; `.ci/docker` builds it");
-    }
-    found
-}
 
 /// Where a bucket is now.
 fn address(project: &Project, name: &str) -> String {
@@ -108,7 +93,7 @@ provider = "docker"
 
 #[test]
 fn objects_are_kept_by_a_real_server() {
-    if !has_engine() || !has_image() {
+    if !has_engine() || !needs::docker_image(IMAGE) {
         return;
     }
     let project = Project::new("objects");

@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
+use platform_testkit::needs;
+
 use super::{Project, has_engine};
 use crate::sandbox::{Sandbox, eventually, free_port, within};
 
@@ -185,21 +187,11 @@ impl Drop for Engine {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "who runs the tests is to know")]
 pub(super) fn may_start_engines() -> bool {
-    let program = Command::new("dockerd").arg("--version").output();
     let root = Command::new("id").arg("-u").output();
-    let may = program.is_ok_and(|told| told.status.success())
-        && root.is_ok_and(|told| told.stdout == b"0\n");
-    let must = std::env::var("PLATFORM_TEST_NOTHING_SKIPPED").is_ok_and(|value| value == "1");
-    assert!(
-        may || !must,
-        "an engine of one's own needs dockerd and root, and nothing may be skipped"
-    );
-    if !may {
-        eprintln!("skipped: an engine of one's own needs dockerd and root");
-    }
-    may
+    let may =
+        needs::answers("dockerd", &["--version"]) && root.is_ok_and(|told| told.stdout == b"0\n");
+    needs::is_there(may, "dockerd, or no root to start an engine of one's own")
 }
 
 #[test]

@@ -12,21 +12,6 @@ pub(crate) fn docker(words: &[&str]) -> String {
     String::from_utf8_lossy(&told.stdout).trim().to_owned()
 }
 
-#[expect(clippy::print_stderr, reason = "who runs the tests is to know")]
-pub(crate) fn has_engine() -> bool {
-    let asked = Command::new("docker").arg("info").output();
-    let found = asked.is_ok_and(|told| told.status.success());
-    let must = std::env::var("PLATFORM_TEST_NOTHING_SKIPPED").is_ok_and(|value| value == "1");
-    assert!(
-        found || !must,
-        "no Docker engine was found, and nothing may be skipped"
-    );
-    if !found {
-        eprintln!("skipped: no Docker engine answers at DOCKER_HOST or the usual socket");
-    }
-    found
-}
-
 /// Builds the responder as a static program.
 pub(crate) fn build_responder(to: &Path) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/e2e/responder.rs");

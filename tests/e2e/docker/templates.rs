@@ -5,25 +5,10 @@
 
 use std::process::Command;
 
+use platform_testkit::needs;
+
 use super::{docker, has_engine};
 use crate::sandbox::{Sandbox, eventually};
-
-#[expect(clippy::print_stderr, reason = "who runs the tests is to know")]
-fn has_stand_in(image: &str) -> bool {
-    let found = Command::new("docker")
-        .args(["image", "inspect", image])
-        .output()
-        .is_ok_and(|told| told.status.success());
-    let must = std::env::var("PLATFORM_TEST_NOTHING_SKIPPED").is_ok_and(|value| value == "1");
-    assert!(
-        found || !must,
-        "{image} is missing, and nothing may be skipped"
-    );
-    if !found {
-        eprintln!("skipped: the engine has no {image}; `.ci/docker` makes it");
-    }
-    found
-}
 
 /// An image and its container, gone when dropped.
 struct Built(String);
@@ -37,7 +22,7 @@ impl Drop for Built {
 
 /// Makes a service from a template, its image from the service's Dockerfile, and has that answer under a target's restrictions.
 fn check(template: &str, argument: &str, stand_in: &str) {
-    if !has_engine() || !has_stand_in(stand_in) {
+    if !has_engine() || !needs::docker_image(stand_in) {
         return;
     }
     let sandbox = Sandbox::with("[project]\nname = \"shop\"\n");

@@ -9,8 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use platform_blueprint::{CargoBuild, ServiceName};
+use platform_image::LockedPackages;
 
-use self::lock::LockFile;
 use self::manifest::Workspace;
 pub(super) use self::manifest::normal;
 use super::error::BuildError;
@@ -38,7 +38,7 @@ pub(super) struct Workspaces<'a> {
 struct Known {
     workspace: Workspace,
     members: BTreeMap<String, PathBuf>,
-    lock: Option<LockFile>,
+    lock: Option<LockedPackages>,
     settings: BTreeMap<String, String>,
     compiler: Option<String>,
 }
@@ -86,7 +86,7 @@ impl<'a> Workspaces<'a> {
         let closure = known.workspace.closure(home)?;
         let mut parts = BTreeMap::from([("workspace", closure.shared.to_string())]);
         if let Some(lock) = &known.lock {
-            parts.insert("lock", lock.part_for(&closure.packages).join("\n"));
+            parts.insert("lock", lock::part_for(lock, &closure.packages).join("\n"));
         }
         if let Some(compiler) = &known.compiler {
             parts.insert("compiler", compiler.clone());
@@ -110,15 +110,16 @@ impl<'a> Workspaces<'a> {
             return Ok(None);
         };
         let lock_path = workspace.root.join("Cargo.lock");
-        let lock = match fs::read_to_string(&lock_path) {
-            Ok(text) => Some(
-                LockFile::parse(&text).map_err(|source| BuildError::BadManifest {
-                    path: lock_path,
-                    source: Box::new(source),
-                })?,
-            ),
-            Err(_) => None,
-        };
+        let lock =
+            match fs::read_to_string(&lock_path) {
+                Ok(text) => Some(LockedPackages::parse(&text).map_err(|source| {
+                    BuildError::BadManifest {
+                        path: lock_path,
+                        source: Box::new(source),
+                    }
+                })?),
+                Err(_) => None,
+            };
         Ok(Some(Known {
             members: workspace.members()?,
             lock,

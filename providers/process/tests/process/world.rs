@@ -1,6 +1,5 @@
 //! One environment of its own for each test, and nothing left of it after.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,14 +8,15 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use platform_blueprint::{Check, Gateway, Health, Period, Port, Route, Service, Stop};
-use platform_decide::desired::{Ingress, Upstream};
+use platform_blueprint::Service;
 use platform_decide::digest::Digest;
-use platform_decide::group::{Artifact, GroupId, GroupSpec, Place, ServiceSpec};
+use platform_decide::group::{Artifact, GroupSpec, Place};
 use platform_decide::observed::{GroupSeen, InstanceSeen, InstanceState, Observed};
-use platform_decide::traffic::{Split, Traffic};
 use platform_port::{LogQuery, SecretValues, Target};
 use platform_process::{ProcessTarget, TargetOptions};
+use platform_testkit::scene;
+
+pub(crate) use platform_testkit::scene::{ask, ask_with, example, free_port, traffic};
 
 /// How long a test waits for what it waits for.
 pub(crate) const WITHIN: Duration = Duration::from_secs(20);
@@ -24,16 +24,6 @@ pub(crate) const WITHIN: Duration = Duration::from_secs(20);
 pub(crate) struct World {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) target: ProcessTarget,
-}
-
-/// A program that was built beside the tests.
-pub(crate) fn example(name: &str) -> PathBuf {
-    let own = std::env::current_exe().expect("the test's own path");
-    let built = own
-        .parent()
-        .and_then(Path::parent)
-        .expect("a target folder");
-    built.join("examples").join(name)
 }
 
 impl World {
@@ -113,30 +103,11 @@ impl World {
 
     /// Looks until `found` says so.
     pub(crate) async fn until(&self, what: &str, found: impl Fn(&Observed) -> bool) -> Observed {
-        let begun = Instant::now();
-        loop {
-            let seen = self.target.observe().await.expect("it can be observed");
-            if found(&seen) {
-                return seen;
-            }
-            assert!(
-                begun.elapsed() < WITHIN,
-                "waited in vain for {what}: {seen:#?}"
-            );
-            self.target.changed(Duration::from_millis(200)).await;
-        }
+        scene::until(&self.target, WITHIN, what, found).await
     }
 
     pub(crate) async fn until_ready(&self, group: &GroupSpec) -> GroupSeen {
-        let what = format!("{} to be ready", group.id);
-        let seen = self
-            .until(&what, |seen| {
-                seen.groups.get(&group.id).is_some_and(|seen| {
-                    seen.settled() && seen.instances.len() == group.replicas as usize
-                })
-            })
-            .await;
-        seen.groups[&group.id].clone()
+        scene::until_ready(&self.target, WITHIN, group).await
     }
 
     pub(crate) async fn until_state(
@@ -144,17 +115,7 @@ impl World {
         group: &GroupSpec,
         state: InstanceState,
     ) -> InstanceSeen {
-        let what = format!("{} to be {state:?}", group.id);
-        let found = |seen: &Observed| -> Option<InstanceSeen> {
-            let group = seen.groups.get(&group.id)?;
-            group
-                .instances
-                .iter()
-                .find(|one| one.state == state)
-                .cloned()
-        };
-        let seen = self.until(&what, |seen| found(seen).is_some()).await;
-        found(&seen).expect("it was just there")
+        scene::until_state(&self.target, WITHIN, group, state).await
     }
 
     pub(crate) async fn log(&self, service: &str) -> Vec<String> {
@@ -255,100 +216,13 @@ pub(crate) fn kill_9(pid: i32) {
 pub(crate) fn service(words: &[&str]) -> Service {
     let mut command = vec![example("fixture").display().to_string()];
     command.extend(words.iter().map(ToString::to_string));
-    Service {
-        command,
-        port: Port::new(8080),
-        health: Health {
-            ready: Some(Check::Http("/ready".to_owned())),
-            interval: Period::from_millis(200),
-            start_within: Period::from_secs(10),
-            ..Health::default()
-        },
-        stop: Stop {
-            grace: Period::from_secs(2),
-            ..Stop::default()
-        },
-        ..Service::default()
-    }
+    scene::service(command)
 }
 
 pub(crate) fn group(id: &str, replicas: u32, service: impl Into<Arc<Service>>) -> GroupSpec {
-    let spec = ServiceSpec {
-        artifact: Artifact {
-            key: Digest::of(b"fixture"),
-            place: Place::Installed,
-        },
-        needs: Vec::new(),
-        secrets: BTreeMap::new(),
-        service: service.into(),
+    let artifact = Artifact {
+        key: Digest::of(b"fixture"),
+        place: Place::Installed,
     };
-    GroupSpec {
-        id: id.parse().expect("a group"),
-        replicas,
-        digest: spec.digest(),
-        spec,
-    }
-}
-
-pub(crate) fn free_port() -> u16 {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    socket.local_addr().expect("an address").port()
-}
-
-/// All requests to one group, from a gateway on `port`.
-pub(crate) fn traffic(port: u16, id: &GroupId) -> Traffic {
-    let upstream = Upstream {
-        internal: true,
-        protocol: platform_blueprint::Protocol::Http,
-        traffic: platform_blueprint::Traffic::default(),
-        opt_in: platform_blueprint::OptIn::default(),
-        slow_after: 250,
-    };
-    Traffic {
-        ingress: Ingress {
-            gateway: Gateway {
-                port: Port::new(port).expect("a port"),
-                ..Gateway::default()
-            },
-            routes: vec![Route {
-                service: Some(id.service.clone()),
-                ..Route::default()
-            }],
-            services: BTreeMap::from([(id.service.clone(), upstream)]),
-            secrets: BTreeMap::new(),
-        },
-        splits: BTreeMap::from([(id.service.clone(), Split::all(id.clone()))]),
-    }
-}
-
-/// Asks once; status and body.
-pub(crate) async fn ask(port: u16, path: &str) -> std::io::Result<(u16, String)> {
-    ask_with(port, path, "").await
-}
-
-/// Asks once with more header lines, each with its end; status and body.
-pub(crate) async fn ask_with(
-    port: u16,
-    path: &str,
-    headers: &str,
-) -> std::io::Result<(u16, String)> {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let asking = async {
-        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
-        let request =
-            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}connection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let status = answer
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok())
-            .ok_or(std::io::ErrorKind::UnexpectedEof)?;
-        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        Ok((status, body.to_owned()))
-    };
-    tokio::time::timeout(Duration::from_secs(10), asking)
-        .await
-        .unwrap_or(Err(std::io::ErrorKind::TimedOut.into()))
+    scene::group(id, replicas, artifact, service)
 }
