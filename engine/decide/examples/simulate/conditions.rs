@@ -31,7 +31,7 @@ impl<W: Write> Report<W> {
                     weight,
                     looks_per_second,
                     history: HISTORY,
-                    ..Scenario::steady(0.005, canary)
+                    ..Scenario::steady(0.005, canary).with_slow(0.02)
                 };
                 let seen = self.runs(&scenario, &patient(&Policy::default()));
                 table::row(

@@ -15,6 +15,7 @@ pub struct Wald {
     weight: f64,
     upper: f64,
     lower: f64,
+    probabilities: (f64, f64),
 }
 
 impl Wald {
@@ -42,7 +43,24 @@ impl Wald {
             weight,
             upper: ((1.0 - miss) / false_alarm).ln(),
             lower: (miss / (1.0 - false_alarm)).ln(),
+            probabilities: (alpha, beta),
         })
+    }
+
+    /// The same test when it errs on this cell's truth as rarely as this.
+    pub fn erring(self, rarely: f64) -> Self {
+        let (alpha, beta) = self.probabilities;
+        let false_alarm = if self.worse { alpha } else { beta };
+        Self {
+            upper: ((1.0 - rarely) / false_alarm).ln(),
+            lower: (rarely / (1.0 - false_alarm)).ln(),
+            ..self
+        }
+    }
+
+    /// The end that is right on this cell.
+    pub fn right_end(&self) -> End {
+        if self.worse { End::Worse } else { End::Better }
     }
 
     /// Wald's lower bound for the mean number of canary requests of any test with these error probabilities that
@@ -71,20 +89,43 @@ impl Wald {
         (1.0 - miss) * self.upper + miss * self.lower
     }
 
-    /// Runs the test once, request by request: canary requests until the end, and the end.
+    /// Runs the test once, request by request: canary requests until the end, and the end. Requests up to the next bad
+    /// answer are drawn at once.
     pub fn run(&self, draws: &mut Draws) -> (End, u64) {
         let of_baseline = ((1.0 - self.weight) / self.weight).round() as u64;
         let canary = Ratio::new(self.truth.canary, self.other.canary);
         let baseline = Ratio::new(self.truth.baseline, self.other.baseline);
+        let all_good = canary.of(0, 1) + baseline.of(0, of_baseline);
+        let quiet =
+            (-self.truth.canary).ln_1p() + of_baseline as f64 * (-self.truth.baseline).ln_1p();
         let mut log = 0.0;
         let mut requests = 0;
-        while self.lower < log && log < self.upper {
-            requests += 1;
-            log += canary.of(draws.binomial(1, self.truth.canary), 1);
-            log += baseline.of(
-                draws.binomial(of_baseline, self.truth.baseline),
-                of_baseline,
-            );
+        loop {
+            let good = ((1.0 - draws.uniform()).ln() / quiet).floor();
+            let bound = if all_good > 0.0 {
+                self.upper
+            } else {
+                self.lower
+            };
+            let reach = ((bound - log) / all_good).ceil();
+            if reach <= good {
+                requests += reach as u64;
+                log = bound;
+            } else {
+                requests += good as u64 + 1;
+                let some = 1.0 - quiet.exp();
+                let canary_bad = u64::from(draws.uniform() * some < self.truth.canary);
+                let mut baseline_bad = draws.binomial(of_baseline, self.truth.baseline);
+                while canary_bad + baseline_bad == 0 {
+                    baseline_bad = draws.binomial(of_baseline, self.truth.baseline);
+                }
+                log += good * all_good
+                    + canary.of(canary_bad, 1)
+                    + baseline.of(baseline_bad, of_baseline);
+            }
+            if log >= self.upper || log <= self.lower {
+                break;
+            }
         }
         let right = log >= self.upper;
         (

@@ -71,11 +71,11 @@ impl Scenario {
             name: String::new(),
             baseline: Side {
                 bad: base,
-                slow: 0.02,
+                slow: 0.0,
             },
             canary: Side {
                 bad: canary,
-                slow: 0.02,
+                slow: 0.0,
             },
             turns_after: 0,
             weight: 0.5,
@@ -84,6 +84,21 @@ impl Scenario {
             looks_per_second: 2,
             load: Load::Steady,
             weather: Weather::Calm,
+        }
+    }
+
+    /// The same with so many slow answers on both sides; none are drawn otherwise.
+    pub fn with_slow(self, slow: f64) -> Self {
+        Self {
+            baseline: Side {
+                slow,
+                ..self.baseline
+            },
+            canary: Side {
+                slow,
+                ..self.canary
+            },
+            ..self
         }
     }
 
@@ -100,6 +115,11 @@ impl Scenario {
     pub fn look(&self, number: u64, draws: &mut Draws) -> Look {
         let second = number / self.looks_per_second;
         let turn = |period: f64| (std::f64::consts::TAU * second as f64 / period).sin();
+        let weather = if self.weather == Weather::Diurnal {
+            turn(420.0)
+        } else {
+            0.0
+        };
         let load = match self.load {
             Load::Steady => 1.0,
             Load::Diurnal => 1.0 + 0.8 * turn(600.0),
@@ -114,8 +134,8 @@ impl Scenario {
             self.canary
         };
         Look {
-            baseline: self.side(self.baseline, baseline_mean, second, turn(420.0), draws),
-            canary: self.side(canary, canary_mean, second, turn(420.0), draws),
+            baseline: self.side(self.baseline, baseline_mean, second, weather, draws),
+            canary: self.side(canary, canary_mean, second, weather, draws),
         }
     }
 

@@ -13,9 +13,15 @@ use super::tally::{Look, Tally};
 use super::verdict::{self, KEPT_FOR_THE_END, MISSES_KEPT_FOR_THE_END, Measure, Verdict};
 use super::wealth::{Against, Wealth};
 
-/// One look multiplies the evidence by at most this power of what a verdict needs, so a single burst between two looks
-/// is never enough to roll back.
-const MOST_PER_LOOK: f64 = 0.45;
+/// One look multiplies the evidence by at most this power of what a verdict needs, so that a verdict takes at least three
+/// looks: what comes together by one cause falls into one look or two.
+const MOST_PER_LOOK: f64 = 0.34;
+
+/// What came in is taken in once it is this part of all requests so far, or this many. Few requests fall unequally on both
+/// sides by chance, and what is compared within a look is worth less by one part in as many requests as it has; much
+/// larger looks would only make the verdict late.
+const LOOK_PART: u64 = 16;
+const LOOK_ENOUGH: u64 = 20;
 
 /// Evidence of one comparison so far. It is a value: save it, load it, go on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -55,15 +61,18 @@ impl Evidence {
             (Measure::Errors, policy.errors),
             (Measure::Slow, policy.slow),
         ];
+        let alone = number(policy.measures().max(1) as u64);
         let step = |probability: f64| -MOST_PER_LOOK * probability.ln();
+        let for_worse = step(policy.alpha() * (1.0 - KEPT_FOR_THE_END) / alone);
+        let for_better = step(policy.beta() * (1.0 - MISSES_KEPT_FOR_THE_END));
         let measures = margins
             .into_iter()
             .filter_map(|(measure, margin)| Some((measure, margin?.coherent())))
             .map(|(measure, margin)| MeasureEvidence {
                 measure,
                 margin,
-                worse: Wealth::new(Against::WithinMargin, margin, step(policy.alpha())),
-                better: Wealth::new(Against::Regression, margin, step(policy.beta())),
+                worse: Wealth::new(Against::WithinMargin, margin, for_worse),
+                better: Wealth::new(Against::Regression, margin, for_better),
                 beside: None,
                 dispersion: Dispersion::default(),
             })
@@ -120,6 +129,9 @@ impl Evidence {
         }
         if self.pending.baseline.requests == 0 || self.pending.canary.requests == 0 {
             return; // One side alone compares with nothing.
+        }
+        if self.pending.requests() < (self.total.requests() / LOOK_PART).min(LOOK_ENOUGH) {
+            return; // Decided by the number of requests alone, never by what they were answered.
         }
         let look = std::mem::take(&mut self.pending);
         for evidence in &mut self.measures {

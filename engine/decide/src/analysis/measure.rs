@@ -38,7 +38,9 @@ impl MeasureEvidence {
             baseline: number(look.baseline.requests),
         };
         let known = self.dispersion.clump().max(clump);
-        let expected = counts.canary * self.rate(before.canary);
+        // With what the canary shows now: else a much worse one would look like clumps until its rate is learned.
+        let canary = self.rate_near(base, before.canary.plus(look.canary));
+        let expected = counts.canary * canary;
         let share = expected / (expected + counts.baseline * base);
         self.dispersion.observe(
             counts.canary_bad,
@@ -81,6 +83,12 @@ impl MeasureEvidence {
         })
     }
 
+    /// The rate of the canary so far, drawn towards the baseline's while little is known.
+    fn rate_near(&self, base: f64, canary: Tally) -> f64 {
+        let bad = number(self.measure.count(canary));
+        (bad + LIKE_BASELINE * base) / (number(canary.requests) + LIKE_BASELINE)
+    }
+
     /// The rate of a side so far, drawn towards half of the regression while little is known.
     fn rate(&self, tally: Tally) -> f64 {
         let guess = self.margin.regression / 2.0;
@@ -91,3 +99,6 @@ impl MeasureEvidence {
 
 /// Bad answers that the first guess at a rate is worth.
 const GUESSED_BAD: f64 = 0.75;
+
+/// Requests for which the canary is taken to be like the baseline before anything is known of it.
+const LIKE_BASELINE: f64 = 40.0;

@@ -100,6 +100,11 @@ impl Look {
         }
     }
 
+    /// Requests of both sides.
+    pub(crate) fn requests(self) -> u64 {
+        self.baseline.requests.saturating_add(self.canary.requests)
+    }
+
     pub(crate) fn coherent(self) -> Self {
         Self {
             baseline: self.baseline.coherent(),

@@ -13,10 +13,10 @@ use super::tally::Tally;
 use super::wealth::log_sum;
 
 /// Part of the false rollback probability that is kept for the decision when the samples are used up.
-pub(crate) const KEPT_FOR_THE_END: f64 = 0.2;
+pub(crate) const KEPT_FOR_THE_END: f64 = 0.1;
 
 /// The same for the probability of a miss.
-pub(crate) const MISSES_KEPT_FOR_THE_END: f64 = 0.25;
+pub(crate) const MISSES_KEPT_FOR_THE_END: f64 = 0.35;
 
 /// Part of the probability of a miss with which the final test is planned. More than what is kept, since most of the
 /// regressions that it misses would have been missed before: docs/analysis.md has the measured sum.

@@ -28,6 +28,11 @@ const RESERVE: f64 = 0.05;
 /// Canary requests after which half of the reserve is staked.
 const RESERVE_HALF: f64 = 2000.0;
 
+/// So many bad answers of one look are hardly of one cause. A look with fewer of them adds less evidence at the most, down to
+/// this part of what others may.
+const SURELY_MORE_THAN_ONE: f64 = 8.0;
+const AS_ONE: f64 = 0.75;
+
 /// What is bet against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -151,12 +156,29 @@ impl Wealth {
             worth.add(after);
         }
         let log_mixture = worth.log();
-        self.log_evidence += (log_mixture - self.log_mixture).min(self.log_step);
+        let most = match self.against {
+            Against::WithinMargin => {
+                self.log_step * (look.canary_bad / SURELY_MORE_THAN_ONE).clamp(AS_ONE, 1.0)
+            }
+            Against::Regression => self.log_step,
+        };
+        self.log_evidence += (log_mixture - self.log_mixture).min(most);
         self.log_mixture = log_mixture;
     }
 }
 
-/// Bets that the canary is worse: by the stated regression, and by more up to an outage, each on half of what is left.
+/// Share of the wealth that is bet on the stated regression.
+const ON_STATED: f64 = 0.4;
+
+/// The largest regression short of an outage that is bet on, and an outage.
+const LARGEST: f64 = 0.6;
+const OUTAGE: f64 = 0.97;
+
+/// Share of each larger regression's wealth that the one twice as large gets.
+const ON_TWICE: f64 = 0.7;
+
+/// Bets that the canary is worse: by the stated regression, and by twice as much, four times, … up to an outage. So every
+/// size has a bet nearby, and neighbours win together.
 fn stakes_on_worse(margin: Margin) -> Vec<Stake> {
     let stake = |shift: f64, weight: f64| Stake {
         scale: 1.0,
@@ -164,19 +186,21 @@ fn stakes_on_worse(margin: Margin) -> Vec<Stake> {
         weight,
         log_wealth: None,
     };
-    let mut stakes = vec![stake(margin.regression, 0.7)];
-    let mut shift = margin.regression;
-    while shift * 4.0 < 0.35 {
-        shift *= 4.0;
-        stakes.push(stake(shift, 0.0));
-    }
-    stakes.push(stake(0.95, 0.0));
-    let mut left = 1.0 - stakes[0].weight;
-    let last = stakes.len() - 1;
-    for (nth, stake) in stakes.iter_mut().enumerate().skip(1) {
-        stake.weight = if nth == last { left } else { left * 0.5 };
-        left -= stake.weight;
-    }
+    let mut larger: Vec<_> =
+        std::iter::successors(Some((margin.regression * 2.0, 1.0)), |(shift, weight)| {
+            Some((shift * 2.0, weight * ON_TWICE))
+        })
+        .take_while(|(shift, _)| *shift < LARGEST)
+        .collect();
+    let left = larger.last().map_or(1.0, |(_, weight)| weight * ON_TWICE);
+    larger.push((OUTAGE.max(margin.regression), left));
+    let sum: f64 = larger.iter().map(|(_, weight)| weight).sum();
+    let mut stakes = vec![stake(margin.regression, ON_STATED)];
+    stakes.extend(
+        larger
+            .into_iter()
+            .map(|(shift, weight)| stake(shift, weight * (1.0 - ON_STATED) / sum)),
+    );
     stakes
 }
 
