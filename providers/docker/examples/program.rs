@@ -1,6 +1,6 @@
 //! The program without the command line: what runs inside containers, the gateway, and a service that behaves as its words say.
 //!
-//! Words of `service`: `ready-after=MS`, `exit-after=MS:CODE`, `leak=MIB`, `say=TEXT`.
+//! Words of `service`: `ready-after=MS`, `live-for=MS`, `exit-after=MS:CODE`, `leak=MIB`, `say=TEXT`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -51,6 +51,7 @@ fn gateway(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode 
 #[derive(Debug, Clone, Copy, Default)]
 struct Manner {
     ready_after: u64,
+    live_for: Option<u64>,
     exit_after: Option<(u64, u8)>,
     leak: usize,
 }
@@ -64,6 +65,7 @@ fn service(words: &[String]) -> ExitCode {
         let (first, second) = value.split_once(':').unwrap_or((value, "0"));
         match name {
             "ready-after" => manner.ready_after = first.parse().unwrap_or(0),
+            "live-for" => manner.live_for = first.parse().ok(),
             "exit-after" => manner.exit_after = first.parse().ok().zip(second.parse().ok()),
             "leak" => manner.leak = first.parse().unwrap_or(0),
             "say" => println!("{value}"),
@@ -119,6 +121,8 @@ async fn answer(mut stream: TcpStream, manner: Manner, begun: Instant) {
         let elapsed = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (status, body) = if path == "/ready" && elapsed < manner.ready_after {
             ("503 Service Unavailable", "not yet".to_owned())
+        } else if path == "/live" && manner.live_for.is_some_and(|limit| elapsed > limit) {
+            ("500 Internal Server Error", "no more".to_owned())
         } else if let Some(name) = path.strip_prefix("/env/") {
             ("200 OK", std::env::var(name).unwrap_or_default())
         } else if let Some(name) = path.strip_prefix("/file") {

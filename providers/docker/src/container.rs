@@ -12,7 +12,7 @@ use platform_blueprint::{Check, Health, Limits, Logs, RestartOn, ServiceKind};
 use platform_decide::group::GroupSpec;
 
 use crate::facets::Facets;
-use crate::inside::HANDED;
+use crate::inside::{HANDED, Live};
 use crate::names::{KEEP, MADE, Names, Role, alias, instance_labels};
 use crate::observe::Keep;
 use crate::program::{FOLDER, USER};
@@ -151,6 +151,8 @@ pub(crate) struct Instance<'a> {
     pub(crate) init: bool,
     /// The words that start our own program from its volume, and that volume.
     pub(crate) program: (&'a [String], &'a str),
+    /// Whether our program stands beside the service's and asks `health.live`.
+    pub(crate) live: bool,
 }
 
 /// The user that a program runs as: the blueprint's, else the image's, and never root unless somebody says so.
@@ -190,14 +192,27 @@ pub(crate) fn instance(parts: &Instance<'_>) -> ContainerCreateBody {
     let mut host = limited(hardened(), &service.limits);
     host.init = Some(parts.init);
     let mut entrypoint = own.command.clone();
+    let inside = |words: &[&str], then: Vec<String>| {
+        let ours = parts.program.0.iter().map(String::as_str);
+        let words = ours.chain(["inside"]).chain(words.iter().copied());
+        words.map(str::to_owned).chain(then).collect()
+    };
     if own.is_handed() {
         let secrets = parts.names.secrets(&id.to_string());
         mounts.push(bare_volume(&secrets, HANDED, false));
+        entrypoint = inside(&["run"], entrypoint);
+    }
+    if parts.live {
+        let live = Live {
+            health: service.health.clone(),
+            stop: service.stop.clone(),
+            port: service.port,
+        };
+        let live = serde_json::to_string(&live).unwrap_or_default();
+        entrypoint = inside(&["live", &live], entrypoint);
+    }
+    if own.is_handed() || parts.live {
         mounts.push(bare_volume(parts.program.1, FOLDER, true));
-        let mut words = parts.program.0.to_vec();
-        words.extend(["inside", "run"].map(str::to_owned));
-        words.append(&mut entrypoint);
-        entrypoint = words;
     }
     host.mounts = Some(mounts);
     host.network_mode = Some(parts.network.to_owned());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bollard::models::{ContainerStateStatusEnum, ContainerSummary};
 use futures::future::{join_all, try_join_all};
+use platform_blueprint::ServiceKind;
 use platform_decide::digest::Digest;
 use platform_decide::group::{GroupId, GroupSpec, Need};
 use platform_port::{SecretValues, TargetError};
@@ -207,6 +208,7 @@ impl Site {
         let id = &ready.group.id;
         let name = self.names.instance(id, number);
         let own = self.surroundings(ready, number)?;
+        let service = &ready.group.spec.service;
         if own.is_handed() {
             self.plumbing(&self.names.secrets(&id.to_string())).await?;
         }
@@ -233,6 +235,7 @@ impl Site {
                     address,
                     init: ready.init,
                     program: (&ready.program, &ready.program_volume),
+                    live: service.health.live.is_some() && service.kind == ServiceKind::Service,
                 });
                 self.create(&name, body)
                     .await

@@ -51,16 +51,6 @@ impl Site {
                     "give the service `build = …` or `image = \"…\"`",
                 ));
             }
-            if service.spec.service.health.live.is_some() {
-                findings.push(about(
-                    finding(
-                        "docker::no-live-check",
-                        Severity::Note,
-                        format!("`live` of service `{name}` is not asked on Docker: what is not ready gets no requests, and what ends is restarted"),
-                    ),
-                    name.as_str(),
-                ));
-            }
         }
         for (name, wanted) in &desired.resources {
             let resource = &wanted.resource;

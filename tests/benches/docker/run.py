@@ -65,6 +65,7 @@ service = "web"
 
 [rollout]
 strategy = "rolling"
+surge = {surge}
 hold = "0s"
 bake = "0s"
 analysis = false
@@ -116,8 +117,8 @@ def main():
     call("rustc", "--edition", "2024", "--test", "-O", "-C", "target-feature=+crt-static", "--cap-lints", "allow",
          "-o", str(folder / "api"), str(source), cwd=folder)
 
-    def write(answer):
-        text = BLUEPRINT.format(name=NAME, port=PORT, answer=answer)
+    def write(answer, surge=1):
+        text = BLUEPRINT.format(name=NAME, port=PORT, answer=answer, surge=surge)
         (folder / "platform.toml").write_text(text)
 
     def platform(*words):
@@ -135,13 +136,15 @@ def main():
     try:
         print("| what | platform, s | docker-compose or docker build, s | times faster |")
         print("| --- | ---: | ---: | ---: |")
-        first, again, their_first, their_again = [], [], [], []
+        first, again, at_once, their_first, their_again = [], [], [], [], []
         for _ in range(RUNS):
             write("one")
             shutil.rmtree(folder / ".platform", ignore_errors=True)
             first.append(timed(up("one", lambda: platform("deploy", "--yes"))))
             write("two")
             again.append(timed(up("two", lambda: platform("deploy", "--yes"))))
+            write("three", surge=2)
+            at_once.append(timed(up("three", lambda: platform("deploy", "--yes"))))
             platform("destroy", "--yes", "--data")
             write("one")
             platform("export", "compose", "--force")
@@ -151,15 +154,16 @@ def main():
             their_again.append(timed(up("two", lambda: compose("up", "-d"))))
             compose("down", "-v", "-t", "1")
         row("from a built program to the first good answer", first, their_first)
-        row("one of two services changed", again, their_again)
+        row("one of two services changed, its two instances by turns", again, their_again)
+        row("the same, both at once (`surge = 2`)", at_once, their_again)
 
         (folder / "Dockerfile").write_text("FROM debian:bookworm-slim\nCOPY api /app/api\nUSER 65532\nENTRYPOINT [\"/app/api\"]\n")
         (folder / ".dockerignore").write_text("*\n!api\n")
         image, theirs = [], []
         for _ in range(RUNS):
-            image.append(timed(lambda: platform("build", "--again")))
+            image.append(timed(lambda: platform("build", "--service", "api", "--again")))
             theirs.append(timed(lambda: call("docker", "build", "--no-cache", "-q", "-t", f"{NAME}:debian", ".", cwd=folder)))
-        row("images from a built program (two of ours; `docker build` makes one)", image, theirs)
+        row("an image from a built program", image, theirs)
         size = lambda name: int(call("docker", "image", "inspect", "-f", "{{.Size}}", name, cwd=folder))
         ours = call("docker", "images", "-q", f"platform.local/{NAME}-api", cwd=folder).split()[0]
         print(f"\nImage: {size(ours) / 1e6:.1f} MB; on `debian:bookworm-slim`: {size(f'{NAME}:debian') / 1e6:.1f} MB.")

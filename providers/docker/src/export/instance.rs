@@ -74,6 +74,7 @@ impl Draft<'_> {
                 address: None,
                 init: self.around.init,
                 program: (&self.around.program, &self.program_volume()),
+                live: false,
             });
             let mut service = body::service(body, &self.around.names);
             if let Some(arguments) = arguments {

@@ -2,6 +2,7 @@
 
 mod documents;
 mod front;
+mod live;
 mod reach;
 mod relay;
 mod run;
@@ -15,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) use documents::{Change, Documents, version_of};
 pub(crate) use front::CURRENT;
+pub(crate) use live::Live;
 pub(crate) use run::{FILE as HANDED_FILE, Handed};
 pub(crate) use serve::{Answer, Ask, Asked, GatewayAsk, Told, new_credential};
 
@@ -50,6 +52,13 @@ pub fn serve(words: impl Iterator<Item = OsString>) -> ExitCode {
         return ExitCode::FAILURE;
     };
     let done = match (what.as_str(), rest) {
+        ("live", [how, words @ ..]) => match serde_json::from_str::<Live>(how) {
+            Ok(how) => match runtime.block_on(live::live(&how, words)) {
+                Ok(code) => return code,
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error.into()),
+        },
         ("keep", []) => runtime.block_on(keep()),
         ("serve", []) => runtime.block_on(serve::serve()),
         ("front", [folder, own, arguments @ ..]) => {

@@ -47,6 +47,11 @@ pub(super) fn run(words: &[String]) -> ExitCode {
         .args(arguments)
         .envs(&handed.variables)
         .exec();
+    unstarted(program, &error)
+}
+
+/// Says why a program did not start, and ends as a shell does then.
+pub(super) fn unstarted(program: &str, error: &io::Error) -> ExitCode {
     let code = if error.kind() == io::ErrorKind::NotFound {
         127
     } else {

@@ -1,6 +1,6 @@
 //! An instance's life on an engine: hardened, handed its secrets, found again after whatever happens to it.
 
-use platform_blueprint::{ByteSize, Limits, ServiceKind};
+use platform_blueprint::{ByteSize, Check, Limits, Period, ServiceKind};
 use platform_decide::observed::InstanceState;
 use platform_port::{LogQuery, SecretValue, SecretValues, Target};
 
@@ -203,6 +203,52 @@ async fn ends_are_told_as_they_were() {
             })
         })
         .await;
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_longer_lives_is_ended_and_started_anew() {
+    let Some(world) = World::new("live") else {
+        return;
+    };
+    let mut fading = World::service(&["live-for=1500"]);
+    fading.health.live = Some(Check::Http("/live".to_owned()));
+    fading.health.failures = 2;
+    let fading = world.group("orders@r1", 1, fading);
+    world.front(&fading.id).await;
+    world.ensure(&fading).await;
+    let first = world.until_ready(&fading).await;
+    assert_eq!(first.instances[0].restarts, 0);
+    world
+        .until("another life", |seen| {
+            seen.groups.get(&fading.id).is_some_and(|group| {
+                group
+                    .instances
+                    .iter()
+                    .any(|one| one.restarts > 0 && one.state == InstanceState::Ready)
+            })
+        })
+        .await;
+    let query = LogQuery::default();
+    let lines = world.target.logs(&query).await.expect("logs");
+    let lines: Vec<String> = lines.map(|line| line.expect("a line").text).collect().await;
+    let told = "`live` failed 2 times in a row, so the service is ended: /live answered 500";
+    assert!(lines.iter().any(|line| line == told), "{lines:?}");
+    // What lives is told to stop in its own way, through the one that stands beside it.
+    let mut patient = World::service(&["say=up"]);
+    patient.health.live = Some(Check::Command {
+        command: vec!["/bin/true".to_owned()],
+    });
+    patient.stop.grace = Period::from_secs(30);
+    let patient = world.group("orders@r2", 1, patient);
+    world.ensure(&patient).await;
+    world.until_state(&patient, InstanceState::Ready).await;
+    let begun = std::time::Instant::now();
+    let name = world.container("orders-r2-1");
+    docker(&["stop", &name]);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20));
+    let code = docker(&["inspect", "-f", "{{.State.ExitCode}}", &name]);
+    assert_eq!(code, "0");
     world.down().await;
 }
 
