@@ -334,6 +334,36 @@ fn the_shop_can_be_exported() {
     assert_snapshot!("export_shop", plain(services));
 }
 
+#[test]
+fn a_service_called_gateway_keeps_its_name() {
+    if !has_engine() {
+        return;
+    }
+    let sandbox = empty();
+    let service = |name: &str, rest: &str| {
+        let build = "build = { program = \"program\" }\nport = 9000\n";
+        format!("[services.{name}]\n{build}command = [\"program\"]\n{rest}\n")
+    };
+    let text = [
+        "[project]\nname = \"own\"\n".to_owned(),
+        service("gateway", ""),
+        service("shop", "needs = [\"gateway\"]\n"),
+        "[[routes]]\npath = \"/\"\nservice = \"shop\"\n".to_owned(),
+        "[environments.docker]\nprovider = \"docker\"\n".to_owned(),
+    ];
+    sandbox.write("platform.toml", &text.join("\n"));
+    build_responder(&sandbox.project().join("program"));
+    sandbox.run(&["-e", "docker", "export", "compose"]).ok();
+    is_compose(&sandbox.project(), "compose.yaml");
+    let text = sandbox.read("compose.yaml");
+    let url = text.lines().find(|line| line.contains("GATEWAY_URL"));
+    assert!(
+        url.is_some_and(|url| url.contains("http://gateway-2:")),
+        "{text}"
+    );
+    assert!(text.contains("hostname: gateway-2"), "{text}");
+}
+
 /// A Compose file without what differs from build to build.
 fn plain(text: &str) -> String {
     let filters = [

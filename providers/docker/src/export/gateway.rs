@@ -16,7 +16,7 @@ use platform_traffic::{Internal, Parts, ReadyInstance};
 use super::{Draft, ExportedFile, body, endpoint, group, mount};
 use crate::PROVIDER;
 use crate::container::{attached, hardened, log_config, volume};
-use crate::gateway::{ALIAS, CERTIFICATES, certificate_file};
+use crate::gateway::{CERTIFICATES, certificate_file};
 use crate::names::Role;
 use crate::observe::Keep;
 use crate::program::{FOLDER, USER};
@@ -30,7 +30,7 @@ const BRIDGES: &str = "172.16.0.0/12";
 
 impl Draft<'_> {
     /// Puts the gateway into the Compose file.
-    pub(super) fn gateway(&mut self, key: &str) -> Result<(), TargetError> {
+    pub(super) fn gateway(&mut self) -> Result<(), TargetError> {
         let config = self.config();
         let text = serde_json::to_vec_pretty(&config).unwrap_or_default();
         let settings = &self.asked.desired.ingress.gateway;
@@ -49,12 +49,12 @@ impl Draft<'_> {
         let mut labels = self.around.names.labels(Role::Gateway);
         labels.insert(DIGEST.to_owned(), Digest::of(&text).to_string());
         let body = ContainerCreateBody {
-            hostname: Some(ALIAS.to_owned()),
+            hostname: Some(self.gateway.clone()),
             image: Some(self.around.image.clone()),
             entrypoint: Some(entrypoint),
             user: Some(format!("{USER}:{USER}")),
             stop_timeout: i64::try_from(drain + 5).ok(),
-            networking_config: Some(attached(&self.network(), vec![ALIAS.to_owned()], None)),
+            networking_config: Some(attached(&self.network(), vec![self.gateway.clone()], None)),
             labels: Some(labels),
             host_config: Some(HostConfig {
                 // Its own image fills the volume in which the others find our program.
@@ -79,7 +79,8 @@ impl Draft<'_> {
         service.volumes.push(mount(&source, CONFIG, "bind"));
         self.out.files.insert(file, ExportedFile(text));
         self.certificates(&mut service)?;
-        self.put(key, service, None, key);
+        let key = self.gateway.clone();
+        self.put(&key, service, None);
         Ok(())
     }
 

@@ -20,7 +20,6 @@ impl Draft<'_> {
         &mut self,
         name: &ServiceName,
         wanted: &DesiredService,
-        gateway: &str,
     ) -> Result<(), TargetError> {
         let group = group(name, wanted);
         let mut needs = BTreeMap::new();
@@ -85,18 +84,18 @@ impl Draft<'_> {
             if known.is_none() && group.spec.service.user.is_none() {
                 service.user = None;
             }
-            self.needs(&mut service, &group, gateway);
+            self.needs(&mut service, &group);
             let handed = own.is_handed().then_some(&own.handed);
-            self.put(key, service, handed, gateway);
+            self.put(key, service, handed);
         }
         Ok(())
     }
 
     /// Has a service wait for what it needs.
-    fn needs(&self, service: &mut Service, group: &GroupSpec, gateway: &str) {
+    fn needs(&self, service: &mut Service, group: &GroupSpec) {
         if !group.spec.needs.is_empty() {
             let after = condition("service_started");
-            service.depends_on.insert(gateway.to_owned(), after);
+            service.depends_on.insert(self.gateway.clone(), after);
         }
         for need in &group.spec.needs {
             match need {

@@ -135,6 +135,7 @@ fn export(asked: &ExportAsked<'_>, around: &Around<'_>) -> Result<Exported, Targ
         asked,
         around,
         taken: BTreeSet::new(),
+        gateway: String::new(),
         ports: Routed::default(),
         out: Exported {
             credentials: asked.credentials.clone(),
@@ -149,19 +150,19 @@ fn export(asked: &ExportAsked<'_>, around: &Around<'_>) -> Result<Exported, Targ
         .chain(asked.desired.resources.keys().map(ResourceName::as_str))
         .map(str::to_owned)
         .collect();
-    let gateway = draft.free(ALIAS);
+    draft.gateway = draft.free(ALIAS);
     give_ports(&mut draft.ports, asked.desired.ingress.services.keys());
     for (name, service) in &asked.desired.services {
         let keys = draft.instance_keys(name, service.replicas);
         draft.keys.insert(name.clone(), keys);
     }
     for (name, wanted) in &asked.desired.resources {
-        draft.resource(name, wanted, &gateway)?;
+        draft.resource(name, wanted)?;
     }
     for (name, service) in &asked.desired.services {
-        draft.service(name, service, &gateway)?;
+        draft.service(name, service)?;
     }
-    draft.gateway(&gateway)?;
+    draft.gateway()?;
     Ok(draft.out)
 }
 
@@ -171,6 +172,8 @@ struct Draft<'a> {
     around: &'a Around<'a>,
     /// Names in the Compose file that are spoken for.
     taken: BTreeSet<String>,
+    /// What the gateway is called in the Compose file, and on its network.
+    gateway: String,
     /// Ports of the gateway's internal listeners.
     ports: Routed,
     out: Exported,
@@ -183,11 +186,10 @@ struct Draft<'a> {
 impl Draft<'_> {
     /// A name in the Compose file that nobody has.
     fn free(&mut self, wanted: &str) -> String {
-        let mut name = wanted.to_owned();
-        while !self.taken.insert(name.clone()) {
-            name.push('_');
-        }
-        name
+        let others = (2_u32..).map(|number| format!("{wanted}-{number}"));
+        let mut names = std::iter::once(wanted.to_owned()).chain(others);
+        let free = names.find(|name| self.taken.insert(name.clone()));
+        free.unwrap_or_else(|| wanted.to_owned())
     }
 
     /// Instances of a service: `orders`, or `orders-1` and `orders-2`.
@@ -220,7 +222,7 @@ impl Draft<'_> {
     }
 
     /// Puts a container into the Compose file, with what it is handed.
-    fn put(&mut self, key: &str, mut service: Service, handed: Option<&Handed>, gateway: &str) {
+    fn put(&mut self, key: &str, mut service: Service, handed: Option<&Handed>) {
         // What is handed comes as a file and not in a volume.
         service
             .volumes
@@ -230,7 +232,7 @@ impl Draft<'_> {
             let target = format!("{HANDED}/{HANDED_FILE}");
             self.secret_file(&mut service, key, &format!("{key}.json"), &target, text);
             // Its image fills the volume with our program, from which that is taken.
-            let after = service.depends_on.entry(gateway.to_owned());
+            let after = service.depends_on.entry(self.gateway.clone());
             after.or_insert_with(|| condition("service_started"));
         }
         self.volumes(&service);
@@ -273,7 +275,7 @@ impl Draft<'_> {
         Ok(match need {
             Need::Service { name } => {
                 let port = self.ports.ports.get(name).copied().unwrap_or_default();
-                Address::Plain(format!("http://{ALIAS}:{port}"))
+                Address::Plain(format!("http://{}:{port}", self.gateway))
             }
             Need::Resource { name, .. } => {
                 let action = || format!("find the address of resource `{name}`");

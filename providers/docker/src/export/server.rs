@@ -21,7 +21,6 @@ impl Draft<'_> {
         &mut self,
         name: &ResourceName,
         wanted: &DesiredResource,
-        gateway: &str,
     ) -> Result<(), TargetError> {
         let resource = &wanted.resource;
         if !is_server(resource) {
@@ -67,7 +66,7 @@ impl Draft<'_> {
             variables: BTreeMap::new(),
             files: server.files.clone(),
         };
-        self.put(name.as_str(), service, Some(&handed), gateway);
+        self.put(name.as_str(), service, Some(&handed));
         self.resources
             .insert(name.clone(), (name.to_string(), "service_healthy"));
         Ok(())

@@ -1,0 +1,325 @@
+//! Services: what they are built from, need and are told.
+
+use insta::assert_snapshot;
+
+use super::check;
+
+#[test]
+fn builds() {
+    assert_snapshot!(check("[services.a]\nbuild = { cargo = 'a', image = 'b' }\n\n[services.b]\nbuild = { dockerfile = '.', features = ['x'] }\n\n[services.c]\nbuild = {}\n\n[services.d]\nport = 80\n"), @r#"
+      × `platform.toml` is not a valid blueprint: 4 problems
+
+    Error: blueprint::bad-value
+
+      × a build is one of `cargo` and `image`, not all
+       ╭─[platform.toml:4:9]
+     3 │ [services.a]
+     4 │ build = { cargo = 'a', image = 'b' }
+       ·         ──────────────┬─────────────
+       ·                       ╰── not taken
+     5 │
+       ╰────
+      help: keep one
+
+    Error: blueprint::bad-value
+
+      × `features` does not go with a `dockerfile` build
+       ╭─[platform.toml:7:9]
+     6 │ [services.b]
+     7 │ build = { dockerfile = '.', features = ['x'] }
+       ·         ───────────────────┬──────────────────
+       ·                            ╰── not taken
+     8 │
+       ╰────
+      help: remove it
+
+    Error: blueprint::bad-value
+
+      × the build does not say how
+        ╭─[platform.toml:10:9]
+      9 │ [services.c]
+     10 │ build = {}
+        ·         ─┬
+        ·          ╰── not taken
+     11 │
+        ╰────
+      help: write one of `cargo`, `command`, `dockerfile`, `program` or `image`
+
+    Error: blueprint::nothing-to-run
+
+      × `d` does not say what to run
+        ╭─[platform.toml:12:11]
+     11 │
+     12 │ [services.d]
+        ·           ┬
+        ·           ╰── nothing to run
+     13 │ port = 80
+        ╰────
+      help: add `build`, `image` or `command`
+    "#);
+}
+
+#[test]
+fn a_build_as_compose_writes_it_is_told_how_it_is_written_here() {
+    let shown = check(
+        "[services.web]\nport = 80\nbuild = { dockerfile = 'Dockerfile', context = 'app' }\n",
+    );
+    let told = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        told.contains("`dockerfile` is the folder that is the context"),
+        "{shown}"
+    );
+    let shown = check("[services.web]\nport = 80\nbuild = { dockerfile = 'app/Dockerfile.dev' }\n");
+    assert!(shown.contains("`app/Dockerfile.dev` is a file"), "{shown}");
+    let good =
+        "[services.web]\nport = 80\nbuild = { dockerfile = 'app', file = 'Dockerfile.dev' }\n";
+    assert_eq!(check(good), "valid");
+}
+
+#[test]
+fn needs() {
+    assert_snapshot!(check("[services.web]\ncommand = ['web']\nneeds = ['oders', 'worker', 'cache']\n\n[services.orders]\ncommand = ['orders']\nport = 8081\n\n[services.worker]\ncommand = ['worker']\n\n[resources.orders]\nkind = 'postgres'\n"), @r#"
+      × `platform.toml` is not a valid blueprint: 4 problems
+
+    Error: blueprint::dangling-need
+
+      × `web` needs `oders`, which is not there
+       ╭─[platform.toml:5:10]
+     4 │ command = ['web']
+     5 │ needs = ['oders', 'worker', 'cache']
+       ·          ───┬───
+       ·             ╰── neither a service nor a resource
+     6 │
+       ╰────
+      help: did you mean `orders`?
+
+    Error: blueprint::no-port
+
+      × `web` needs `worker`, which has no port to be called at
+        ╭─[platform.toml:5:19]
+      4 │ command = ['web']
+      5 │ needs = ['oders', 'worker', 'cache']
+        ·                   ────┬───
+        ·                       ╰── here
+      6 │
+      7 │ [services.orders]
+      8 │ command = ['orders']
+      9 │ port = 8081
+     10 │
+     11 │ [services.worker]
+        ·           ───┬──
+        ·              ╰── has no port
+     12 │ command = ['worker']
+        ╰────
+      help: add `port` to `[services.worker]`
+
+    Error: blueprint::dangling-need
+
+      × `web` needs `cache`, which is not there
+       ╭─[platform.toml:5:29]
+     4 │ command = ['web']
+     5 │ needs = ['oders', 'worker', 'cache']
+       ·                             ───┬───
+       ·                                ╰── neither a service nor a resource
+     6 │
+       ╰────
+      help: add `[resources.cache]` or `[services.cache]`
+
+    Error: blueprint::name-clash
+
+      × `orders` is both a service and a resource
+        ╭─[platform.toml:14:12]
+      6 │
+      7 │ [services.orders]
+        ·           ───┬──
+        ·              ╰── the service
+      8 │ command = ['orders']
+      9 │ port = 8081
+     10 │
+     11 │ [services.worker]
+     12 │ command = ['worker']
+     13 │
+     14 │ [resources.orders]
+        ·            ───┬──
+        ·               ╰── the resource
+     15 │ kind = 'postgres'
+        ╰────
+      help: rename one, for instance the resource to `orders-db`
+    "#);
+}
+
+#[test]
+fn circles() {
+    assert_snapshot!(check("[services.a]\ncommand = ['a']\nport = 1\nneeds = ['b']\n\n[services.b]\ncommand = ['b']\nport = 2\nneeds = ['c']\n\n[services.c]\ncommand = ['c']\nport = 3\nneeds = ['a', 'c']\n"), @r#"
+    blueprint::cyclic-need
+
+      × `platform.toml` is not a valid blueprint: 1 problem
+
+    Error: blueprint::cyclic-need
+
+      × services need each other in a circle: `a` → `b` → `c` → `a`
+       ╭─[platform.toml:6:10]
+     5 │ port = 1
+     6 │ needs = ['b']
+       ·          ─┬─
+       ·           ╰── the circle begins here
+     7 │
+       ╰────
+        ╭─[platform.toml:16:10]
+     15 │ port = 3
+     16 │ needs = ['a', 'c']
+        ·          ─┬─
+        ·           ╰── and ends here
+        ╰────
+      help: none of them could start first; take one of these needs out
+    "#);
+}
+
+#[test]
+fn ports() {
+    assert_snapshot!(check("[services.web]\ncommand = ['web']\nport = 8080\n\n[services.api]\ncommand = ['api']\nport = 8081\n\n[services.old]\ncommand = ['old']\nport = 8081\n\n[services.told]\ncommand = ['told', '${PORT}']\nport = 8081\n\n[gateway]\nport = 8443\ntls = { local_ca = true }\n"), @r#"
+      × `platform.toml` is not a valid blueprint: 1 problem
+
+    Warning: blueprint::port-clash
+
+      ⚠ `old` and `api` both say port 8081
+        ╭─[platform.toml:13:8]
+      8 │ command = ['api']
+      9 │ port = 8081
+        ·        ──┬─
+        ·          ╰── taken here
+     10 │
+     11 │ [services.old]
+     12 │ command = ['old']
+     13 │ port = 8081
+        ·        ──┬─
+        ·          ╰── also taken
+     14 │
+        ╰────
+      help: they get along if the program listens on the port it is handed as `PORT`; otherwise give
+            each its own
+
+    Error: blueprint::port-clash
+
+      × the gateway's `port` and `tls.port` are both 8443
+        ╭─[platform.toml:20:8]
+     19 │ [gateway]
+     20 │ port = 8443
+        ·        ──┬─
+        ·          ╰── here
+     21 │ tls = { local_ca = true }
+        ╰────
+      help: change one
+    "#);
+}
+
+#[test]
+fn secrets() {
+    assert_snapshot!(check("[services.web]\ncommand = ['web', 'ghp_abcdefghijklmnopqrstuvwx']\n\n[services.web.env]\nSTRIPE_KEY = 'changeme'\nDATABASE_URL = 'postgres://me:hunter2@db/shop'\nSIGNING_KEY = { secret = 'signing-key', as = 'file' }\nPARTITION_KEY = { plain = 'region' }\n9LIVES = 1\nPORT = 80\n"), @r#"
+      × `platform.toml` is not a valid blueprint: 5 problems
+
+    Error: blueprint::literal-secret
+
+      × `command` holds a secret as a literal: it looks like an access token of GitHub or GitLab
+       ╭─[platform.toml:4:19]
+     3 │ [services.web]
+     4 │ command = ['web', 'ghp_abcdefghijklmnopqrstuvwx']
+       ·                   ───────────────┬──────────────
+       ·                                  ╰── readable by everyone
+     5 │
+       ╰────
+      help: hand it over as a variable: `env = { NAME = { secret = "name" } }`
+
+    Error: blueprint::literal-secret
+
+      × `STRIPE_KEY` holds a secret as a literal: its name says that it is a secret
+       ╭─[platform.toml:7:14]
+     6 │ [services.web.env]
+     7 │ STRIPE_KEY = 'changeme'
+       ·              ─────┬────
+       ·                   ╰── readable by everyone
+     8 │ DATABASE_URL = 'postgres://me:hunter2@db/shop'
+       ╰────
+      help: store it with `platform secrets set stripe-key` and write `{ secret = "stripe-key" }`; if
+            it is no secret, write `{ plain = "…" }`
+
+    Error: blueprint::literal-secret
+
+      × `DATABASE_URL` holds a secret as a literal: it is an address with a password
+       ╭─[platform.toml:8:16]
+     7 │ STRIPE_KEY = 'changeme'
+     8 │ DATABASE_URL = 'postgres://me:hunter2@db/shop'
+       ·                ───────────────┬───────────────
+       ·                               ╰── readable by everyone
+     9 │ SIGNING_KEY = { secret = 'signing-key', as = 'file' }
+       ╰────
+      help: store it with `platform secrets set database-url` and write `{ secret = "database-url" }`;
+            if it is no secret, write `{ plain = "…" }`
+
+    Error: blueprint::bad-value
+
+      × `9LIVES` is not the name of a variable
+        ╭─[platform.toml:11:10]
+     10 │ PARTITION_KEY = { plain = 'region' }
+     11 │ 9LIVES = 1
+        ·          ┬
+        ·          ╰── here
+     12 │ PORT = 80
+        ╰────
+      help: write letters, digits and `_`, not beginning with a digit
+
+    Error: blueprint::contradiction
+
+      × `PORT` is handed to every instance and cannot be set
+        ╭─[platform.toml:12:8]
+     11 │ 9LIVES = 1
+     12 │ PORT = 80
+        ·        ─┬
+        ·         ╰── here
+        ╰────
+      help: take it out; a port is set with `port`
+    "#);
+}
+
+#[test]
+fn references() {
+    assert_snapshot!(check("[services.web]\ncommand = ['web', '--port=${PROT}', '$${HOME}', '${LOG} ${ORDERS_DB_URL}']\nport = 8081\nneeds = ['orders-db']\nenv = { LOG = '${HOME}' }\n\n[services.job]\ncommand = ['job', '${PORT}']\nkind = 'job'\n\n[resources.orders-db]\nkind = 'postgres'\n"), @r#"
+      × `platform.toml` is not a valid blueprint: 3 problems
+
+    Error: blueprint::unknown-reference
+
+      × `${PROT}` stands for nothing
+       ╭─[platform.toml:4:19]
+     3 │ [services.web]
+     4 │ command = ['web', '--port=${PROT}', '$${HOME}', '${LOG} ${ORDERS_DB_URL}']
+       ·                   ────────┬───────
+       ·                           ╰── not known
+     5 │ port = 8081
+       ╰────
+      help: did you mean `${PORT}`?
+
+    Error: blueprint::unknown-reference
+
+      × `${HOME}` stands for nothing
+       ╭─[platform.toml:7:15]
+     6 │ needs = ['orders-db']
+     7 │ env = { LOG = '${HOME}' }
+       ·               ────┬────
+       ·                   ╰── not known
+     8 │
+       ╰────
+      help: to leave it for the program, write `$${HOME}`
+
+    Error: blueprint::no-port
+
+      × `${PORT}` is used and `job` has no port
+        ╭─[platform.toml:10:19]
+      9 │ [services.job]
+     10 │ command = ['job', '${PORT}']
+        ·                   ────┬────
+        ·                       ╰── here
+     11 │ kind = 'job'
+        ╰────
+      help: add `port` to `[services.job]`
+    "#);
+}

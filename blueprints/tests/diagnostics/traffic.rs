@@ -1,0 +1,246 @@
+//! Routes and rollouts.
+
+use insta::assert_snapshot;
+
+use super::check;
+
+#[test]
+fn routes() {
+    assert_snapshot!(check("[services.web]\ncommand = ['web']\nport = 8081\n\n[services.job]\ncommand = ['job']\n\n[[routes]]\npath = 'api'\nservice = 'web'\n\n[[routes]]\npath = '/a/{id}'\nservice = 'web'\n\n[[routes]]\npath = '/a/{name}'\nservice = 'web'\n\n[[routes]]\npath = '/b'\nservice = 'wbe'\n\n[[routes]]\npath = '/c'\nservice = 'job'\n\n[[routes]]\npath = '/d'\n\n[[routes]]\npath = '/e'\nservice = 'web'\nauth = { scopes = ['read'] }\nallow = ['10.0.0.0/33']\n"), @r#"
+      × `platform.toml` is not a valid blueprint: 7 problems
+
+    Error: blueprint::bad-value
+
+      × `api` is not a path
+        ╭─[platform.toml:11:8]
+     10 │ [[routes]]
+     11 │ path = 'api'
+        ·        ──┬──
+        ·          ╰── not taken
+     12 │ service = 'web'
+        ╰────
+      help: begin it with `/`
+
+    Error: blueprint::duplicate-route
+
+      × two routes take the same requests, `/a/{name}`
+        ╭─[platform.toml:19:8]
+     14 │ [[routes]]
+     15 │ path = '/a/{id}'
+        ·        ────┬────
+        ·            ╰── taken by this one
+     16 │ service = 'web'
+     17 │
+     18 │ [[routes]]
+     19 │ path = '/a/{name}'
+        ·        ─────┬─────
+        ·             ╰── never reached
+     20 │ service = 'web'
+        ╰────
+      help: take one out, or tell them apart by `host`, `methods`, `headers` or `query`
+
+    Error: blueprint::unknown-service
+
+      × there is no service `wbe`
+        ╭─[platform.toml:24:11]
+     23 │ path = '/b'
+     24 │ service = 'wbe'
+        ·           ──┬──
+        ·             ╰── not there
+     25 │
+        ╰────
+      help: did you mean `web`?
+
+    Error: blueprint::no-port
+
+      × requests are led to `job`, which has no port
+       ╭─[platform.toml:7:11]
+     6 │
+     7 │ [services.job]
+       ·           ─┬─
+       ·            ╰── has no port
+     8 │ command = ['job']
+       ╰────
+        ╭─[platform.toml:28:11]
+     27 │ path = '/c'
+     28 │ service = 'job'
+        ·           ──┬──
+        ·             ╰── here
+     29 │
+        ╰────
+      help: add `port` to `[services.job]`
+
+    Error: blueprint::missing-setting
+
+      × the route `/d` leads nowhere
+        ╭─[platform.toml:30:1]
+     29 │
+     30 │ [[routes]]
+        · ─────┬────
+        ·      ╰── here
+     31 │ path = '/d'
+        ╰────
+      help: add `service = "NAME"` or `redirect = "/elsewhere"`
+
+    Error: blueprint::missing-setting
+
+      × the route asks for tokens, which the gateway is not told how to check
+        ╭─[platform.toml:36:1]
+     35 │ service = 'web'
+     36 │ auth = { scopes = ['read'] }
+        · ──┬─
+        ·   ╰── here
+     37 │ allow = ['10.0.0.0/33']
+        ╰────
+      help: add `jwt = { issuer = "https://…" }` to `[gateway]`
+
+    Error: blueprint::bad-value
+
+      × `10.0.0.0/33` is not an address or network
+        ╭─[platform.toml:37:10]
+     36 │ auth = { scopes = ['read'] }
+     37 │ allow = ['10.0.0.0/33']
+        ·          ──────┬──────
+        ·                ╰── here
+        ╰────
+      help: write one such as `10.0.0.7`, `10.0.0.0/8` or `2001:db8::/32`
+    "#);
+}
+
+#[test]
+fn methods_tell_routes_apart() {
+    assert_snapshot!(check("[services.web]\ncommand = ['web']\nport = 8081\n\n[[routes]]\nmethods = ['GET', 'HEAD']\nservice = 'web'\n\n[[routes]]\nmethods = ['POST']\nservice = 'web'\n\n[[routes]]\nservice = 'web'\n\n[[routes]]\nhost = 'a.example'\nservice = 'web'\n"), @"valid");
+}
+
+#[test]
+fn rollouts() {
+    assert_snapshot!(check("[services.web]\ncommand = ['web']\nrollout = { strategy = 'blue-green', steps = ['5%', '5%'] }\n\n[rollout]\nstrategy = 'canary'\nsteps = ['0%', '10%', '5%', '100%']\norder = ['wbe']\ngates = [{ when = 'per-step' }]\nanalysis = { at_least = '10m', at_most = '1m', metrics = [{ name = 'queue', query = 'x' }] }\n"), @r#"
+      × `platform.toml` is not a valid blueprint: 8 problems
+
+    Warning: blueprint::unused-key
+
+      ⚠ `steps` has no effect on a blue-green rollout
+       ╭─[platform.toml:5:46]
+     4 │ command = ['web']
+     5 │ rollout = { strategy = 'blue-green', steps = ['5%', '5%'] }
+       ·                                              ──────┬─────
+       ·                                                    ╰── only with `canary`
+     6 │
+       ╰────
+      help: take it out, or choose the strategy that it is for
+
+    Error: blueprint::bad-steps
+
+      × the step to 5% comes after one to 5%
+       ╭─[platform.toml:5:53]
+     4 │ command = ['web']
+     5 │ rollout = { strategy = 'blue-green', steps = ['5%', '5%'] }
+       ·                                                     ──┬─
+       ·                                                       ╰── here
+     6 │
+       ╰────
+      help: let each step be larger than the one before
+
+    Error: blueprint::bad-steps
+
+      × a step of 0% shows nothing
+        ╭─[platform.toml:9:10]
+      8 │ strategy = 'canary'
+      9 │ steps = ['0%', '10%', '5%', '100%']
+        ·          ──┬─
+        ·            ╰── here
+     10 │ order = ['wbe']
+        ╰────
+      help: begin with a share above 0%
+
+    Error: blueprint::bad-steps
+
+      × the step to 5% comes after one to 10%
+        ╭─[platform.toml:9:23]
+      8 │ strategy = 'canary'
+      9 │ steps = ['0%', '10%', '5%', '100%']
+        ·                       ──┬─
+        ·                         ╰── here
+     10 │ order = ['wbe']
+        ╰────
+      help: let each step be larger than the one before
+
+    Error: blueprint::bad-steps
+
+      × the step to 100% comes by itself
+        ╭─[platform.toml:9:29]
+      8 │ strategy = 'canary'
+      9 │ steps = ['0%', '10%', '5%', '100%']
+        ·                             ───┬──
+        ·                                ╰── here
+     10 │ order = ['wbe']
+        ╰────
+      help: end with a share below 100%
+
+    Error: blueprint::unknown-service
+
+      × there is no service `wbe`
+        ╭─[platform.toml:10:10]
+      9 │ steps = ['0%', '10%', '5%', '100%']
+     10 │ order = ['wbe']
+        ·          ──┬──
+        ·            ╰── not there
+     11 │ gates = [{ when = 'per-step' }]
+        ╰────
+      help: did you mean `web`?
+
+    Error: blueprint::missing-setting
+
+      × the gate has nobody to ask
+        ╭─[platform.toml:11:10]
+     10 │ order = ['wbe']
+     11 │ gates = [{ when = 'per-step' }]
+        ·          ──────────┬──────────
+        ·                    ╰── here
+     12 │ analysis = { at_least = '10m', at_most = '1m', metrics = [{ name = 'queue', query = 'x' }] }
+        ╰────
+      help: add `command = ["…"]` or `webhook = "https://…"`
+
+    Error: blueprint::contradiction
+
+      × a step is looked at for at least 10m and at most 1m
+        ╭─[platform.toml:12:25]
+     11 │ gates = [{ when = 'per-step' }]
+     12 │ analysis = { at_least = '10m', at_most = '1m', metrics = [{ name = 'queue', query = 'x' }] }
+        ·                         ──┬──
+        ·                           ╰── here
+        ╰────
+      help: make `at_most` the longer one
+
+    Error: blueprint::missing-setting
+
+      × the metric `queue` does not say whom to query
+        ╭─[platform.toml:12:59]
+     11 │ gates = [{ when = 'per-step' }]
+     12 │ analysis = { at_least = '10m', at_most = '1m', metrics = [{ name = 'queue', query = 'x' }] }
+        ·                                                           ───────────────┬───────────────
+        ·                                                                          ╰── here
+        ╰────
+      help: add `prometheus = "http://…"`
+    "#);
+}
+
+#[test]
+fn keys_without_effect() {
+    assert_snapshot!(check("[services.web]\ncommand = ['web']\n\n[rollout]\nstrategy = 'rolling'\nsteps = ['5%']\n"), @r#"
+    blueprint::unused-key
+
+      ⚠ `platform.toml` has something to look at
+
+    Warning: blueprint::unused-key
+
+      ⚠ `steps` has no effect on a rolling rollout
+       ╭─[platform.toml:8:9]
+     7 │ strategy = 'rolling'
+     8 │ steps = ['5%']
+       ·         ───┬──
+       ·            ╰── only with `canary`
+       ╰────
+      help: take it out, or choose the strategy that it is for
+    "#);
+}
