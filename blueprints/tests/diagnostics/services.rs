@@ -71,8 +71,7 @@ fn a_build_as_compose_writes_it_is_told_how_it_is_written_here() {
     );
     let shown = check("[services.web]\nport = 80\nbuild = { dockerfile = 'app/Dockerfile.dev' }\n");
     assert!(shown.contains("`app/Dockerfile.dev` is a file"), "{shown}");
-    let good =
-        "[services.web]\nport = 80\nbuild = { dockerfile = 'app', file = 'Dockerfile.dev' }\n";
+    let good = "[services.web]\nport = 80\nbuild = { dockerfile = 'app', file = 'Dockerfile.dev' }\n\n[environments.local]\nprovider = 'docker'\n";
     assert_eq!(check(good), "valid");
 }
 
