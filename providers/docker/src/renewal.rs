@@ -16,6 +16,8 @@ use crate::site::Site;
 /// The document that says which build a gateway's container runs by now.
 const RENEWED: &str = "docker/gateway-program";
 const LOOK: Duration = Duration::from_millis(30);
+/// How long a gateway that was replaced is waited for.
+const ALONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A container and the build that took over in it.
 type Renewed = Option<(String, String)>;
@@ -59,6 +61,29 @@ impl Site {
         let noted: Renewed = Some((id.to_owned(), program.build.clone()));
         self.change(RENEWED, |renewed: &mut Renewed| renewed.clone_from(&noted))
             .await?;
+        self.alone(id).await;
         Ok(())
     }
+
+    /// Waits until the gateway before has answered what it took and ended, or for a while: it knows the instances of its time
+    /// alone, so these are needed until then.
+    async fn alone(&self, id: &str) {
+        let begun = Instant::now();
+        while begun.elapsed() < ALONE_WITHIN {
+            let processes = self.engine.docker.top_processes(id, None).await;
+            // Without `ps` on the engine's machine nobody tells.
+            let rows = processes.ok().and_then(|seen| seen.processes);
+            let gateways = rows.map(|rows| rows.iter().filter(|row| is_gateway(row)).count());
+            if gateways.is_none_or(|gateways| gateways < 2) {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// Whether a row of `ps` is a gateway, and not what keeps one running.
+fn is_gateway(row: &[String]) -> bool {
+    let command = row.last().map_or("", String::as_str);
+    command.contains(" gateway --") && !command.contains(" inside front ")
 }

@@ -43,6 +43,8 @@ pub(super) struct Gateway {
     /// Why it did not take its last configuration.
     trouble: RefCell<Option<String>>,
     pub(super) wanted: watch::Sender<Wanted>,
+    /// Gateways that have a successor and still answer what they took.
+    pub(super) leaving: Cell<usize>,
 }
 
 /// Why the gateway was not given what is wanted.
@@ -84,6 +86,7 @@ impl Gateway {
             pushing: Mutex::default(),
             trouble: RefCell::default(),
             wanted: watch::Sender::new(Wanted::Nothing),
+            leaving: Cell::new(0),
         }
     }
 
@@ -241,7 +244,8 @@ impl Gateway {
             .with_help("run `platform logs --service gateway`"))
     }
 
-    /// Waits until no request is on its way to an instance any more.
+    /// Waits until no request is on its way to an instance any more, and none can be sent by a gateway that was replaced:
+    /// it knows the instances of its time alone.
     pub(super) async fn drain(
         &self,
         agent: &Agent,
@@ -262,6 +266,7 @@ impl Gateway {
                     .any(|(name, _)| name == instance)
         };
         agent.wait_until(Duration::from_secs(5), taken_out).await;
+        agent.wait_until(within, || self.leaving.get() == 0).await;
         tokio::time::sleep(SETTLE).await;
         while begun.elapsed() < within {
             let Ok(tallies) = self.client.tallies().await else {

@@ -35,6 +35,19 @@ impl Running {
         let _ = fs::remove_dir_all(agent.layout.instance(&self.name));
     }
 
+    /// Lets one that has a successor end by itself, while others go on.
+    fn leave(self, agent: &Rc<Agent>) {
+        let agent = Rc::clone(agent);
+        let leaving = &agent.gateway.leaving;
+        leaving.set(leaving.get() + 1);
+        tokio::task::spawn_local(async move {
+            self.finish(&agent).await;
+            let leaving = &agent.gateway.leaving;
+            leaving.set(leaving.get() - 1);
+            agent.touch();
+        });
+    }
+
     /// Waits for the end of one that has a successor, but not for ever.
     async fn finish(self, agent: &Agent) {
         if tokio::time::timeout(DRAIN_WITHIN, self.child.ended())
@@ -91,8 +104,7 @@ pub(super) async fn supervise(agent: Rc<Agent>) {
     let mut older = found(&agent);
     let mut current = older.pop();
     for before in older {
-        let agent = Rc::clone(&agent);
-        tokio::task::spawn_local(async move { before.finish(&agent).await });
+        before.leave(&agent);
     }
     if let Some(running) = &current {
         tracing::info!(name = running.name, "adopted the gateway");
@@ -211,8 +223,7 @@ async fn replace(
     let answered = answer(agent, &fresh).await;
     match before {
         Some(before) if answered => {
-            let agent = Rc::clone(agent);
-            tokio::task::spawn_local(async move { before.finish(&agent).await });
+            before.leave(agent);
             Some(fresh)
         }
         Some(before) => {
