@@ -1,5 +1,6 @@
 //! With the real gateway before the services: nothing that it accepted is dropped.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -199,22 +200,63 @@ async fn a_gateway_of_another_build_takes_over_without_a_drop() {
     let load = Load::on(port);
     load.asked(20).await;
     newer.ensure_gateway().await.expect("the newer gateway");
-    let runs = || {
-        std::fs::read_dir("/proc")
-            .expect("/proc")
-            .flatten()
-            .any(|entry| {
-                std::fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe == copy)
-                    && std::fs::read_to_string(entry.path().join("cmdline"))
-                        .is_ok_and(|line| line.contains("\0gateway\0"))
-            })
-    };
-    while !runs() {
+    while !runs_gateway(&copy) {
         load.asked(5).await;
     }
     load.asked(60).await;
     let (good, bad) = load.end().await;
     assert_eq!(bad, 0, "of {good}");
+    newer.stop().await.expect("it stops");
+    world.down().await;
+}
+
+/// Whether a gateway of this program file runs.
+fn runs_gateway(program: &Path) -> bool {
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    processes.map(|entry| entry.path()).any(|process| {
+        std::fs::read_link(process.join("exe")).is_ok_and(|exe| exe == program)
+            && std::fs::read_to_string(process.join("cmdline"))
+                .is_ok_and(|line| line.contains("\0gateway\0"))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_stay_while_a_gateway_that_was_replaced_asks_them() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let world = World::new();
+    let port = free_port();
+    let old = serving(&world, port).await;
+    let copy = world.folder.path().join("newer");
+    std::fs::copy(example("agent"), &copy).expect("a copy");
+    let newer = World::target_in(world.folder.path(), copy.clone());
+    let mut kept = tokio::net::TcpStream::connect(("127.0.0.1", port))
+        .await
+        .expect("a connection");
+    // Taken by the gateway that is about to be replaced.
+    kept.write_all(b"GET /slow/1800 HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        .await
+        .expect("a request");
+    newer.ensure_gateway().await.expect("the newer gateway");
+    let begun = std::time::Instant::now();
+    while !runs_gateway(&copy) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it does not run");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let new = group("orders@r2", 1, old.spec.service.clone());
+    world.ensure(&new).await;
+    world.until_ready(&new).await;
+    world
+        .target
+        .route(&traffic(port, &new.id), &SecretValues::new())
+        .await
+        .expect("a route");
+    let removal = world.target.remove_group(&old.id);
+    let mut answer = String::new();
+    let (removed, read) = tokio::join!(removal, kept.read_to_string(&mut answer));
+    removed.expect("it is removed");
+    read.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.ends_with("slow"), "{answer}");
     newer.stop().await.expect("it stops");
     world.down().await;
 }
