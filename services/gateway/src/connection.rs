@@ -1,5 +1,6 @@
 //! Client connections: what requests must know of theirs, and when one is closed.
 
+use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -45,6 +46,9 @@ pub(crate) struct ConnectionState {
     head_since: AtomicU64,
     /// Whether frames may come between requests.
     http2: AtomicBool,
+    /// Bytes that came and belong to no request of HTTP/1 yet; wraps around while a body is still
+    /// to come. Chunks of a body, whose length nobody states, stay in here.
+    ahead: AtomicU64,
     head_ms: u64,
     keep_alive_ms: u64,
     close: Notify,
@@ -68,6 +72,7 @@ impl ConnectionState {
             idle_since: AtomicU64::new(now_ms()),
             head_since: AtomicU64::new(0),
             http2: AtomicBool::new(false),
+            ahead: AtomicU64::new(0),
             head_ms,
             keep_alive_ms,
             close: Notify::new(),
@@ -120,7 +125,13 @@ impl ConnectionState {
         self.close.notified().await;
     }
 
-    fn read_some(&self) {
+    /// A request of HTTP/1 is so many bytes, as far as its head says.
+    pub(crate) fn took(&self, bytes: u64) {
+        self.ahead.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn read_some(&self, bytes: usize) {
+        self.ahead.fetch_add(bytes as u64, Ordering::Relaxed);
         if self.requests.load(Ordering::Relaxed) == 0
             && !self.http2.load(Ordering::Relaxed)
             && self.head_since.load(Ordering::Relaxed) == 0
@@ -154,8 +165,7 @@ pub(crate) struct ClientStream<T> {
     pending: Vec<u8>,
     sent: usize,
     id: UniqueIDType,
-    /// Whether the client began with the preface of HTTP/2 in clear text.
-    preface: bool,
+    http2: bool,
     tls: Option<TlsFacts>,
     socket: Arc<SocketDigest>,
     carried: Arc<ProxyDigest>,
@@ -167,6 +177,36 @@ pub(crate) struct ClientStream<T> {
 pub(crate) struct TlsFacts {
     pub(crate) digest: Arc<SslDigest>,
     pub(crate) protocol: ALPN,
+}
+
+/// What carries a client's bytes.
+pub(crate) trait Transport:
+    AsyncRead + AsyncWrite + Debug + Send + Sync + Unpin + 'static
+{
+    fn socket(&self) -> &TcpStream;
+
+    /// Whether bytes left the socket that nobody has read yet, or an end did.
+    fn holds_some(&self) -> bool;
+}
+
+impl Transport for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+
+    fn holds_some(&self) -> bool {
+        false
+    }
+}
+
+impl Transport for TlsStream<TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+
+    fn holds_some(&self) -> bool {
+        !self.get_ref().1.wants_read()
+    }
 }
 
 /// Most that is gathered into one write.
@@ -191,7 +231,7 @@ pub(crate) async fn plain(
         pending: Vec::new(),
         sent: 0,
         id,
-        preface,
+        http2: preface,
         tls: None,
         socket,
         carried,
@@ -229,12 +269,26 @@ pub(crate) fn secured(
         pending: Vec::new(),
         sent: 0,
         id,
-        preface: false,
+        http2: tls.protocol == ALPN::H2,
         tls: Some(tls),
         socket,
         carried,
         state,
     })
+}
+
+impl<T: Transport> ClientStream<T> {
+    pub(crate) fn speaks_http2(&self) -> bool {
+        self.http2
+    }
+
+    /// Waits until there is something to read, or was before, or the client has left; reads nothing.
+    pub(crate) async fn heard(&self) -> io::Result<()> {
+        if self.state.ahead.load(Ordering::Relaxed) != 0 || self.inner.holds_some() {
+            return Ok(());
+        }
+        self.inner.socket().readable().await
+    }
 }
 
 impl<T: AsyncWrite + Unpin> ClientStream<T> {
@@ -291,8 +345,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for ClientStream<T> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.state.read_some();
+        let count = buffer.filled().len() - before;
+        if count > 0 {
+            self.state.read_some(count);
         }
         polled
     }
@@ -370,7 +425,7 @@ impl<T> GetSocketDigest for ClientStream<T> {
 impl<T: Send + Sync> Peek for ClientStream<T> {
     async fn try_peek(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         // Asked for once, to find the preface; that was looked for before.
-        if self.preface && buffer.len() == PREFACE.len() {
+        if self.http2 && buffer.len() == PREFACE.len() {
             buffer.copy_from_slice(PREFACE);
         }
         Ok(true)
@@ -425,7 +480,7 @@ mod tests {
     #[test]
     fn a_head_that_does_not_end_is_overdue() {
         let state = state();
-        state.read_some();
+        state.read_some(1);
         assert!(!state.is_overdue(now_ms() + 5, None));
         assert!(state.is_overdue(now_ms() + 11, None));
     }

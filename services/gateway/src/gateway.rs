@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
+use pingora_core::server::ShutdownWatch;
 use platform_gateway_api::Tallies;
 use platform_gateway_api::admin::Status;
 use tokio::sync::{Notify, watch};
@@ -43,8 +44,7 @@ pub(crate) struct Gateway {
     pub(crate) unkept: AtomicBool,
     /// How many descriptors this process may have.
     pub(crate) descriptors: u64,
-    /// Tells Pingora's sessions that this process ends.
-    pub(crate) shutdown: watch::Sender<bool>,
+    shutdown: watch::Sender<bool>,
 }
 
 impl Gateway {
@@ -79,6 +79,11 @@ impl Gateway {
     pub(crate) fn begin_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
         self.shutdown.send_replace(true);
+    }
+
+    /// Tells Pingora's sessions that this process ends.
+    pub(crate) fn shutdown(&self) -> ShutdownWatch {
+        self.shutdown.subscribe()
     }
 
     pub(crate) fn tallies(&self) -> Tallies {

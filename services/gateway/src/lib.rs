@@ -42,6 +42,7 @@ mod redaction;
 mod registry;
 mod router;
 mod run;
+mod serve;
 mod shared;
 mod snapshot;
 mod socket;

@@ -6,19 +6,15 @@ use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdTcpStream
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora_core::apps::ServerApp;
-use pingora_core::protocols::Stream;
 use platform_gateway_api::admin::Listening;
 use platform_gateway_api::{Config, Reason};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::clock::limit;
-use crate::connection::{self, ConnectionState};
 use crate::gateway::Gateway;
+use crate::serve::{Accepted, serve};
 use crate::tally::Gauge;
-use crate::tls::Secured;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;
@@ -242,94 +238,4 @@ fn hand_on(
             .workers
             .serve(stream, |stream| serve(accepted, app, stream));
     }
-}
-
-/// A connection that was accepted. Known, and counted, while this lives.
-struct Accepted {
-    gateway: Arc<Gateway>,
-    state: Arc<ConnectionState>,
-    id: u64,
-    head_ms: u64,
-    secured: Option<Arc<Secured>>,
-    open: Arc<Gauge>,
-}
-
-impl Accepted {
-    /// `None` if it is one too many, or its listener was taken away just now.
-    fn new(
-        gateway: &Arc<Gateway>,
-        peer: SocketAddr,
-        listener: &Arc<str>,
-        open: &Arc<Gauge>,
-    ) -> Option<Self> {
-        let snapshot = gateway.snapshot.load();
-        let known = snapshot.listeners.get(&**listener)?;
-        let limits = &known.limits;
-        let most = u64::from(limits.connections);
-        if most > 0 && open.get() >= most {
-            return None;
-        }
-        open.add();
-        let state = Arc::new(ConnectionState::new(
-            listener.clone(),
-            peer,
-            known.secured.is_some(),
-            limits.head_ms,
-            limits.keep_alive_ms,
-        ));
-        Some(Self {
-            gateway: gateway.clone(),
-            id: gateway.connections.add(state.clone()),
-            state,
-            head_ms: limits.head_ms,
-            secured: known.secured.clone(),
-            open: open.clone(),
-        })
-    }
-}
-
-impl Drop for Accepted {
-    fn drop(&mut self) {
-        self.gateway.connections.remove(self.id);
-        self.open.subtract();
-    }
-}
-
-async fn serve(accepted: Accepted, app: Arc<App>, stream: TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set a socket option");
-    }
-    let Accepted { state, gateway, .. } = &accepted;
-    let shutdown = gateway.shutdown.subscribe();
-    let work = async {
-        match greet(stream, accepted.secured.clone(), state, accepted.head_ms).await {
-            Ok(stream) => {
-                app.process_new(stream, &shutdown).await;
-            }
-            Err(error) => tracing::debug!(%error, "a client left before it said anything"),
-        }
-    };
-    tokio::select! {
-        biased;
-        () = work => (),
-        () = state.closing() => (),
-    }
-}
-
-/// Finds out how a client speaks, after its TLS handshake where there is one.
-async fn greet(
-    stream: TcpStream,
-    secured: Option<Arc<Secured>>,
-    state: &Arc<ConnectionState>,
-    head_ms: u64,
-) -> io::Result<Stream> {
-    let Some(secured) = secured else {
-        return Ok(Box::new(connection::plain(stream, state.clone()).await?));
-    };
-    let handshake = secured.acceptor.accept(stream);
-    let stream = match limit(head_ms) {
-        Some(limit) => tokio::time::timeout(limit, handshake).await??,
-        None => handshake.await?,
-    };
-    Ok(Box::new(connection::secured(stream, state.clone())?))
 }

@@ -12,6 +12,7 @@ use pingora_core::modules::http::HttpModules;
 use pingora_core::modules::http::compression::ResponseCompressionBuilder;
 use pingora_core::prelude::HttpPeer;
 use pingora_core::protocols::Digest;
+use pingora_core::protocols::http::v1::server::HttpSession;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -59,6 +60,15 @@ fn stop(context: &mut RequestContext, own: Own) -> Box<Error> {
     error
 }
 
+/// Bytes of a request: its head's, and its body's where that states them.
+fn length(request: &HttpSession) -> u64 {
+    let head = request.get_headers_raw_bytes().len() as u64;
+    let body = request
+        .get_header(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    head.wrapping_add(body.unwrap_or(0))
+}
+
 #[async_trait]
 impl ProxyHttp for Proxy {
     type CTX = RequestContext;
@@ -81,6 +91,9 @@ impl ProxyHttp for Proxy {
         let connection = session.digest().and_then(connection::of_digest);
         if let Some(connection) = &connection {
             connection.begin(http2);
+            if let Some(request) = session.as_http1() {
+                connection.took(length(request));
+            }
         }
         context.connection = connection;
         context.background = session.subrequest_ctx.is_some();

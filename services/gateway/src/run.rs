@@ -16,8 +16,10 @@ use crate::gateway::Gateway;
 use crate::store::{Kept, Store};
 use crate::{admin, handover, health, socket};
 
-/// How often waiting connections are looked after.
-const TICK: Duration = Duration::from_millis(100);
+/// How often it is seen whether something is to be looked after.
+const TICK_MS: u64 = 100;
+/// How often connections are looked at is this part of the shortest time that one may wait.
+const LOOKS: u64 = 20;
 /// How long an idle connection stays open while the gateway drains: a client
 /// that is about to ask again gets its answer and is told to go.
 const GRACE_MS: u64 = 1_000;
@@ -263,14 +265,16 @@ async fn reread(control: &Control, options: &Options) {
 /// Closes connections that wait in vain, until the process ends.
 async fn look_after(control: Arc<Control>) {
     let gateway = &control.gateway;
-    let mut tick = tokio::time::interval(TICK);
+    let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut ticks = 0_u64;
     loop {
         tick.tick().await;
-        let grace = gateway.is_draining().then_some(GRACE_MS);
-        gateway.connections.close_overdue(grace);
         ticks += 1;
+        let grace = gateway.is_draining().then_some(GRACE_MS);
+        if grace.is_some() || ticks.is_multiple_of(ticks_between_looks(gateway)) {
+            gateway.connections.close_overdue(grace);
+        }
         if ticks.is_multiple_of(10) {
             if gateway.unkept.load(Ordering::Relaxed) {
                 let control = control.clone();
@@ -283,6 +287,18 @@ async fn look_after(control: Arc<Control>) {
             }
         }
     }
+}
+
+/// Ticks from one look at the connections to the next, so that none stays much longer than it may:
+/// from 1 to 10.
+fn ticks_between_looks(gateway: &Gateway) -> u64 {
+    let snapshot = gateway.snapshot.load();
+    let waits = snapshot.listeners.values().flat_map(|listener| {
+        let head = Some(listener.limits.head_ms).filter(|ms| *ms > 0);
+        head.into_iter().chain([listener.limits.keep_alive_ms])
+    });
+    let ticks = waits.min().unwrap_or(0) / (LOOKS * TICK_MS);
+    ticks.clamp(1, 10)
 }
 
 /// Finishes what is under way; a second signal or the deadline ends it.

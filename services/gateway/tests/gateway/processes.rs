@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::Child;
 
@@ -62,7 +62,7 @@ async fn a_process_that_is_told_to_end_answers_what_it_took() {
 }
 
 /// Reads one answer whole; its head in lower case, and its status.
-async fn answer(stream: &mut TcpStream) -> (String, u16) {
+pub(crate) async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> (String, u16) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.expect("a head"));

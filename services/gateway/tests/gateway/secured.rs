@@ -11,11 +11,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::bench::{Place, Upstream, ask, client, orders, until};
+use crate::bench::{PATIENCE, Place, Upstream, ask, client, orders, until};
+use crate::processes::answer;
 
 /// A certificate for one name, made by the `openssl` program.
 pub(crate) fn certificate(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
@@ -82,6 +84,64 @@ async fn connect(
     TlsConnector::from(Arc::new(config))
         .connect(name, stream)
         .await
+}
+
+/// Asks on one connection, several requests at once and one after another, of every length.
+async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let sized = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
+    let chunked =
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+    let parts: [(&[&str], usize); 8] = [
+        (&[get], 1),
+        (&[get, sized, get], 3),
+        (&[get], 1),
+        (&[sized], 1),
+        (
+            &["POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"],
+            0,
+        ),
+        (&["abc", get], 2),
+        (&[chunked, sized], 2),
+        (&[get], 1),
+    ];
+    for (written, answers) in parts {
+        let text = written.concat();
+        stream
+            .write_all(text.as_bytes())
+            .await
+            .expect("it is taken");
+        stream.flush().await.expect("it is sent");
+        for _ in 0..answers {
+            let answered = tokio::time::timeout(PATIENCE, answer(&mut stream)).await;
+            let (head, status) = answered.unwrap_or_else(|_| panic!("no answer to {text:?}"));
+            assert_eq!(status, 200, "{head}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_of_every_length_follow_one_another() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let upstream = Upstream::start("orders").await;
+    let files = certificate(place.path(), "one.test");
+    gateway
+        .configure(json!({
+            "services": orders(&[&upstream]),
+            "listeners": [
+                { "name": "public", "address": "127.0.0.1:0" },
+                { "name": "secured", "address": "127.0.0.1:0", "tls": {
+                    "certificates": [entry("one.test", &files)] } },
+            ],
+        }))
+        .await;
+    let plain = TcpStream::connect(gateway.address("public").await).await;
+    talk(plain.expect("a connection")).await;
+    let address = gateway.address("secured").await;
+    let secured = connect(address, "one.test", &files.0, &[b"http/1.1"]).await;
+    talk(secured.expect("a connection")).await;
+    gateway.drain().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
