@@ -81,9 +81,13 @@ impl Gateway {
         self.shutdown.send_replace(true);
     }
 
-    /// Tells Pingora's sessions that this process ends.
+    /// Tells Pingora's sessions that this process ends; those, too, that begin when it already does.
     pub(crate) fn shutdown(&self) -> ShutdownWatch {
-        self.shutdown.subscribe()
+        let mut shutdown = self.shutdown.subscribe();
+        if self.is_draining() {
+            shutdown.mark_changed();
+        }
+        shutdown
     }
 
     pub(crate) fn tallies(&self) -> Tallies {
