@@ -102,14 +102,12 @@ pub(crate) fn in_turn(
     turn: u64,
     fit: impl Fn(&EndpointState) -> bool,
 ) -> Option<usize> {
-    let count = endpoints.len() as u64;
-    if count == 0 {
-        return None;
-    }
-    let start = usize::try_from(turn % count).unwrap_or(0);
-    (0..endpoints.len())
-        .map(|offset| (start + offset) % endpoints.len())
-        .find(|index| fit(&endpoints[*index]))
+    let fits = |(_, endpoint): &(usize, &Arc<EndpointState>)| fit(endpoint);
+    let count = endpoints.iter().enumerate().filter(fits).count();
+    // Each of them alike also when others are left out.
+    let nth = usize::try_from(turn.checked_rem(count as u64)?).unwrap_or(0);
+    let mut fit = endpoints.iter().enumerate().filter(fits);
+    fit.nth(nth).map(|(index, _)| index)
 }
 
 /// The less busy of two endpoints drawn from those that are fit.
