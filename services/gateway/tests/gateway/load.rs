@@ -98,7 +98,7 @@ impl Load {
 
 /// Whether the gateway had just said that it takes no more requests on this connection when hyper
 /// was about to send one. Such a request was not processed (RFC 9113, 6.8).
-fn was_not_sent(error: &(dyn Error + 'static)) -> bool {
+pub(crate) fn was_not_sent(error: &(dyn Error + 'static)) -> bool {
     let mut causes = iter::successors(Some(error), |error| (*error).source());
     causes.any(|cause| {
         let error = cause.downcast_ref::<h2::Error>();
