@@ -4,8 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header;
-use pingora_core::modules::http::compression::ResponseCompression;
-use pingora_core::protocols::http::compression::Algorithm;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use platform_gateway_api::{ListenerLimits, RateKey, Route};
@@ -16,13 +14,11 @@ use crate::balance::{hash, hash_address};
 use crate::clock::limit;
 use crate::context::RequestContext;
 use crate::cors;
+use crate::form;
 use crate::forward;
 use crate::router::{Asked, Found, normalize};
 use crate::snapshot::{RouteState, Snapshot};
 use crate::trace;
-
-/// Level of gzip, br and zstd: most of the gain at a small part of the cost.
-const COMPRESSION: u32 = 4;
 
 /// Notes what is known about a request from its head, and finds its route.
 fn describe(session: &mut Session, context: &mut RequestContext) -> Result<Asker, Own> {
@@ -30,6 +26,8 @@ fn describe(session: &mut Session, context: &mut RequestContext) -> Result<Asker
     let Some(connection) = context.connection.clone() else {
         return Err(nothing_here());
     };
+    form::to_path(session.req_header_mut())
+        .map_err(|_| Own::new(400, "bad-request", "the request is malformed"))?;
     let head = session.req_header();
     let listener = snapshot.listeners.get(&*connection.listener);
     let internal = listener.and_then(|listener| listener.internal.clone());
@@ -47,9 +45,14 @@ fn describe(session: &mut Session, context: &mut RequestContext) -> Result<Asker
         (context.trace_parent, context.parent_span, context.sampled) =
             trace::join_trace(&context.trace_parent, given, traces.sample, client.trusted);
     }
-    context.host = forward::host_with_port(head)
-        .map(|host| without_port(&host).to_ascii_lowercase())
-        .unwrap_or_default();
+    let told = |name: &str| {
+        let value = head.headers.get(name).filter(|_| client.trusted);
+        value.and_then(|value| value.to_str().ok())
+    };
+    let host = forward::host_with_port(head).unwrap_or_default();
+    context.host = without_port(&host).to_ascii_lowercase();
+    context.secure = told("x-forwarded-proto").map_or(connection.tls, |told| told == "https");
+    context.authority = told("x-forwarded-host").map_or(host, String::from);
     context.target = head
         .uri
         .path_and_query()
@@ -57,7 +60,7 @@ fn describe(session: &mut Session, context: &mut RequestContext) -> Result<Asker
     let found = match (listener, internal) {
         (None, _) => return Err(nothing_here()),
         (Some(_), Some(route)) => Ok(route),
-        (Some(_), None) => find(&snapshot, head, &context.host),
+        (Some(_), None) => form::check(head).and_then(|()| find(&snapshot, head, &context.host)),
     };
     let declared = head
         .headers
@@ -139,9 +142,8 @@ pub(crate) async fn admit(session: &mut Session, context: &mut RequestContext) -
         context.cors = cors::headers(cors, origin);
     }
     if route.route.csrf {
-        let host = forward::host_with_port(head).unwrap_or_default();
         let cors = route.route.cors.as_ref();
-        if cors::is_forged(&head.method, &host, &head.headers, cors) {
+        if cors::is_forged(&head.method, &context.authority, &head.headers, cors) {
             let detail = "the request comes from another site";
             return Err(Own::new(403, "cross-site", detail));
         }
@@ -154,25 +156,7 @@ pub(crate) async fn admit(session: &mut Session, context: &mut RequestContext) -
     if most > 0 && declared.is_some_and(|length| length > most) {
         return Err(too_large());
     }
-    if route.route.compress {
-        compress(session, &route.route.encodings);
-    }
     limit_concurrency(&route)
-}
-
-/// Turns compression on; what the client accepts was not looked at while it was off.
-fn compress(session: &mut Session, encodings: &[String]) {
-    let modules = &mut session.downstream_modules_ctx;
-    if let Some(compression) = modules.get_mut::<ResponseCompression>() {
-        if encodings.is_empty() {
-            compression.adjust_level(COMPRESSION);
-        }
-        for encoding in encodings {
-            let algorithm = Algorithm::from(encoding.as_str());
-            compression.adjust_algorithm_level(algorithm, COMPRESSION);
-        }
-        compression.request_filter(session.downstream_session.req_header());
-    }
 }
 
 /// Takes a token from the bucket that the request belongs to.
@@ -246,13 +230,21 @@ fn find(snapshot: &Snapshot, head: &RequestHeader, host: &str) -> Result<Arc<Rou
         let detail = "the path has dot segments, a backslash or a broken escape";
         return Err(Own::new(400, "ambiguous-path", detail));
     };
-    let asked = Asked {
+    let asked = |method| Asked {
         host,
         path: &path,
         query: head.uri.query(),
-        method: head.method.as_str(),
+        method,
         headers: &head.headers,
     };
+    // A preflight is for the route of the request that is to follow.
+    if let Some(method) = cors::method_to_come(&head.method, &head.headers)
+        && let Found::Route(route) = snapshot.router.find(&asked(method))
+        && route.route.cors.is_some()
+    {
+        return Ok(route.clone());
+    }
+    let asked = asked(head.method.as_str());
     match snapshot.router.find(&asked) {
         Found::Route(route) => Ok(route.clone()),
         Found::OtherMethods(methods) => {
@@ -275,14 +267,9 @@ fn to_https(host: &str, target: &str, port: u16) -> Own {
 fn redirect(session: &Session, context: &RequestContext, route: &Route) -> Option<Own> {
     let redirect = route.redirect.as_ref()?;
     let head = session.req_header();
-    let tls = context
-        .connection
-        .as_ref()
-        .is_some_and(|connection| connection.tls);
     let origin = redirect.origin.clone().unwrap_or_else(|| {
-        let scheme = if tls { "https" } else { "http" };
-        let host = forward::host_with_port(head).unwrap_or_else(|| context.host.clone());
-        format!("{scheme}://{host}")
+        let scheme = if context.secure { "https" } else { "http" };
+        format!("{scheme}://{}", context.authority)
     });
     let path = redirect.path.as_deref().unwrap_or(head.uri.path());
     let query = head.uri.query().map(|query| format!("?{query}"));

@@ -124,26 +124,26 @@ pub(crate) fn begin(session: &mut Session, context: &mut RequestContext) {
 }
 
 /// What tells one kept answer from another, before its `Vary`.
-pub(crate) fn key(session: &Session, context: &RequestContext) -> CacheKey {
+pub(crate) fn key(context: &RequestContext) -> CacheKey {
     let route = context.route.as_ref();
     let service = route.and_then(|route| route.service.as_ref());
     let version = service
         .zip(context.version)
         .map_or("", |(service, version)| &*service.versions[version].name);
-    let tls = context.connection.as_ref().is_some_and(|one| one.tls);
+    // With its port: services see it, and may write it into what they answer.
+    let authority = context.authority.to_ascii_lowercase();
     let mut primary = Vec::with_capacity(128 + context.target.len());
     for part in [
         service.map_or("", |service| &*service.name),
         version,
         route.map_or("", |route| &*route.route.name),
-        if tls { "https" } else { "http" },
-        &context.host,
+        if context.secure { "https" } else { "http" },
+        &authority,
         &context.target,
     ] {
         primary.extend_from_slice(&(part.len() as u64).to_be_bytes());
         primary.extend_from_slice(part.as_bytes());
     }
-    let _ = session;
     CacheKey::new(primary, place(&context.host, &context.target))
 }
 

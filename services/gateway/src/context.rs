@@ -27,6 +27,10 @@ pub(crate) struct RequestContext {
     pub(crate) connection: Option<Arc<ConnectionState>>,
     pub(crate) client: Option<IpAddr>,
     pub(crate) host: String,
+    /// The host as the client wrote it, with a port if it did; what a trusted proxy says goes first.
+    pub(crate) authority: String,
+    /// Whether the client asked over TLS, here or at a trusted proxy.
+    pub(crate) secure: bool,
     pub(crate) request_id: String,
     pub(crate) trace_parent: String,
     /// The span that this request's is a part of, where there is one.
@@ -106,6 +110,8 @@ impl RequestContext {
             connection: None,
             client: None,
             host: String::new(),
+            authority: String::new(),
+            secure: false,
             request_id: String::new(),
             trace_parent: String::new(),
             parent_span: None,

@@ -6,7 +6,6 @@ use http::{HeaderMap, Method};
 use platform_gateway_api::Cors;
 
 use crate::answer::Own;
-use crate::router::host_fits;
 
 /// The headers an answer to this origin carries; none if it is not allowed.
 pub(crate) fn headers(cors: &Cors, origin: Option<&str>) -> Vec<(&'static str, String)> {
@@ -39,6 +38,12 @@ fn allows(origins: &[String], origin: &str) -> bool {
         .any(|allowed| allowed.eq_ignore_ascii_case(origin))
 }
 
+/// What a preflight asks leave for: the method of the request that is to follow.
+pub(crate) fn method_to_come<'a>(method: &Method, request: &'a HeaderMap) -> Option<&'a str> {
+    let asked = text(request, "access-control-request-method")?;
+    (*method == Method::OPTIONS && request.contains_key("origin")).then_some(asked)
+}
+
 /// The answer to a preflight, if the request is one.
 pub(crate) fn preflight(
     cors: &Cors,
@@ -46,11 +51,8 @@ pub(crate) fn preflight(
     method: &Method,
     request: &HeaderMap,
 ) -> Option<Own> {
-    let asked = text(request, "access-control-request-method")?;
+    let asked = method_to_come(method, request)?;
     let origin = text(request, "origin")?;
-    if *method != Method::OPTIONS {
-        return None;
-    }
     let mut own = Own::new(204, "preflight", "");
     for (name, value) in headers(cors, Some(origin)) {
         // What scripts may read concerns the actual answer only.
@@ -84,15 +86,14 @@ pub(crate) fn is_forged(
     if method.is_safe() || !request.contains_key(http::header::COOKIE) {
         return false;
     }
-    if matches!(
-        text(request, "sec-fetch-site"),
-        Some("same-origin" | "none")
-    ) {
+    let site = text(request, "sec-fetch-site");
+    if matches!(site, Some("same-origin" | "none")) {
         return false;
     }
     let Some(origin) = text(request, "origin").or_else(|| text(request, "referer")) else {
-        // Browsers send either with every such request; other clients have no ambient cookies.
-        return false;
+        // Browsers send one of the three with every such request; other clients have no ambient
+        // cookies.
+        return site.is_some();
     };
     if cors.is_some_and(|cors| cors.credentials && allows(&cors.origins, origin)) {
         return false;
@@ -103,7 +104,7 @@ pub(crate) fn is_forged(
         .split('/')
         .next()
         .unwrap_or("");
-    !host_fits(from, host)
+    !from.eq_ignore_ascii_case(host)
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -160,6 +161,12 @@ mod tests {
             &[cookie, ("sec-fetch-site", "same-origin")],
             false,
         );
+        check(
+            Method::POST,
+            &[cookie, ("sec-fetch-site", "cross-site")],
+            true,
+        );
+        check(Method::POST, &[cookie, ("origin", "http://*")], true);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{self, HeaderName};
+use http::header::{self, HeaderName, HeaderValue};
 use pingora_core::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use platform_gateway_api::{HeaderChange, PathMatch, Route};
@@ -10,6 +10,7 @@ use platform_gateway_api::{HeaderChange, PathMatch, Route};
 use crate::cache;
 use crate::client::{FORWARDED_FOR, REQUEST_ID};
 use crate::context::RequestContext;
+use crate::mirror;
 use crate::router::{normalize, template_values};
 
 const SUBJECT: &str = "x-auth-subject";
@@ -67,6 +68,12 @@ fn request(
         let host = host_with_port(head).unwrap_or_else(|| context.host.clone());
         head.insert_header("x-forwarded-host", host)?;
     }
+    if context.authority.is_empty() {
+        // HTTP/1.0 may leave it out, HTTP/1.1 may not.
+        let name = route.service.as_deref().unwrap_or("localhost");
+        head.insert_header(header::HOST, name)?;
+    }
+    join_cookies(head)?;
     identify(head, context)?;
     head.insert_header(REQUEST_ID, context.request_id.as_str())?;
     head.insert_header("traceparent", context.trace_parent.as_str())?;
@@ -97,11 +104,23 @@ fn request(
 /// Whether a header says what the gateway alone tells services, or proxies that it trusts.
 fn may_not_be_claimed(name: &str, trusted: bool, internal: bool) -> bool {
     match name {
-        cache::VERSION => true,
+        cache::VERSION | mirror::MARK => true,
         SUBJECT | SCOPES => !internal,
         "forwarded" | "x-real-ip" => !trusted,
         _ => !trusted && name.starts_with("x-forwarded-"),
     }
+}
+
+/// HTTP/2 lets cookies come in several fields, HTTP/1.1 in one (RFC 9113, 8.2.3).
+fn join_cookies(head: &mut RequestHeader) -> Result<()> {
+    let all = head.headers.get_all(header::COOKIE);
+    if all.iter().nth(1).is_some() {
+        let values: Vec<&[u8]> = all.iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(joined) = HeaderValue::from_bytes(&values.join(&b"; "[..])) {
+            head.insert_header(header::COOKIE, joined)?;
+        }
+    }
+    Ok(())
 }
 
 /// Tells the service who asks.
@@ -160,11 +179,7 @@ fn change_request(head: &mut RequestHeader, change: &HeaderChange) -> Result<()>
 }
 
 /// Prepares the head that the client gets.
-pub(crate) fn response(
-    head: &mut ResponseHeader,
-    context: &RequestContext,
-    tls: bool,
-) -> Result<()> {
+pub(crate) fn response(head: &mut ResponseHeader, context: &RequestContext) -> Result<()> {
     head.insert_header(REQUEST_ID, context.request_id.as_str())?;
     let Some(route) = &context.route else {
         return Ok(());
@@ -185,12 +200,14 @@ pub(crate) fn response(
                 head.insert_header(name, value)?;
             }
         }
-        if tls && !head.headers.contains_key("strict-transport-security") {
+        if context.secure && !head.headers.contains_key("strict-transport-security") {
             head.insert_header("strict-transport-security", "max-age=31536000")?;
         }
     }
     for (name, value) in &context.cors {
-        head.remove_header(*name);
+        if *name != "vary" {
+            head.remove_header(*name);
+        }
         head.append_header(*name, value.as_str())?;
     }
     let change = &route.route.response_headers;
@@ -260,6 +277,7 @@ mod tests {
             ("forwarded", true, false, false),
             ("x-auth-subject", true, true, false),
             ("x-platform-cache-version", true, true, true),
+            ("x-platform-mirror", true, true, true),
             ("x-forward", false, false, false),
             ("accept", false, false, false),
         ] {

@@ -27,7 +27,7 @@ const MOST: u64 = 128;
 /// Time a shadow may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Tells a shadow that the request is a copy.
-const MARK: &str = "x-platform-mirror";
+pub(crate) const MARK: &str = "x-platform-mirror";
 
 /// What a shadow version will get.
 pub(crate) struct Copy {

@@ -20,9 +20,10 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use crate::access_log;
 use crate::admit;
 use crate::answer::{self, Own};
-use crate::cache;
+use crate::cache::{self, HIT};
 use crate::choose::choose;
 use crate::clock::limit;
+use crate::compress;
 use crate::connection;
 use crate::context::RequestContext;
 use crate::endpoint::Attempted;
@@ -132,8 +133,8 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    fn cache_key_callback(&self, session: &Session, context: &mut Self::CTX) -> Result<CacheKey> {
-        Ok(cache::key(session, context))
+    fn cache_key_callback(&self, _session: &Session, context: &mut Self::CTX) -> Result<CacheKey> {
+        Ok(cache::key(context))
     }
 
     fn response_cache_filter(
@@ -365,15 +366,22 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         context: &mut Self::CTX,
     ) -> Result<()> {
-        let tls = context
-            .connection
-            .as_ref()
-            .is_some_and(|connection| connection.tls);
         if context.gateway.is_draining() {
             session.set_keepalive(None);
         }
+        if session.req_header().version == http::Version::HTTP_10 {
+            // It knows no chunks: without a length, the connection's end is the body's.
+            response.remove_header(&header::TRANSFER_ENCODING);
+        }
         context.cached = cache::outcome(session, context);
-        forward::response(response, context, tls)
+        forward::response(response, context)?;
+        match &context.route {
+            Some(route) if route.route.compress => {
+                let whole = context.cached == Some(HIT);
+                compress::turn_on(session, response, &route.route.encodings, whole)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn fail_to_connect(

@@ -258,7 +258,10 @@ async fn reread(control: &Control, options: &Options) {
                 Err(refusal) => tracing::error!(?refusal, "the configuration is refused"),
             }
         }
-        Err(error) => tracing::error!(%error, "the configuration stays as it was"),
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::error!(%error, cause, "the configuration stays as it was");
+        }
     }
 }
 

@@ -75,12 +75,8 @@ pub(crate) async fn serve(
         Attempted::Good
     });
     let upgraded = head.status == http::StatusCode::SWITCHING_PROTOCOLS;
-    let tls = context
-        .connection
-        .as_ref()
-        .is_some_and(|connection| connection.tls);
     forward::remove_hop_by_hop(&mut head);
-    forward::response(&mut head, context, tls)?;
+    forward::response(&mut head, context)?;
     if !upgraded {
         // Refused: its body ends with the connection, and so does the client's.
         head.remove_header(&header::TRANSFER_ENCODING);

@@ -112,6 +112,9 @@ async fn keys_addresses_and_other_sites() {
                 { "name": "denied", "service": "orders", "match": { "path": { "prefix": "/denied" } }, "deny": ["127.0.0.0/8"] },
                 { "name": "forms", "service": "orders", "match": { "path": { "prefix": "/forms" } }, "csrf": true,
                   "cors": { "origins": ["https://shop.test"], "headers": ["x-a"] }, "security_headers": true },
+                { "name": "read", "service": "orders", "match": { "path": { "prefix": "/by-method" }, "methods": ["GET"] } },
+                { "name": "write", "service": "orders", "match": { "path": { "prefix": "/by-method" }, "methods": ["PUT"] },
+                  "cors": { "origins": ["https://shop.test"], "headers": ["x-b"] } },
             ],
         }))
         .await;
@@ -163,6 +166,12 @@ async fn keys_addresses_and_other_sites() {
     assert_eq!(
         (answer.status, answer.header("access-control-allow-headers")),
         (204, "x-a")
+    );
+    // A preflight is for the route of the method that is to follow.
+    let answer = asked("OPTIONS", "/by-method", &preflight).await;
+    assert_eq!(
+        (answer.status, answer.header("access-control-allow-headers")),
+        (204, "x-b")
     );
     gateway.drain().await;
 }

@@ -78,6 +78,12 @@ async fn ambiguous_framing_is_refused_or_made_plain() {
         "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
         "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: u@a\r\n\r\n",
+        "GET admin HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET http://u@a/x HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n folded\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n",
     ];
@@ -101,6 +107,30 @@ async fn ambiguous_framing_is_refused_or_made_plain() {
     );
     let answer = raw(address, both.as_bytes()).await;
     assert!(!answer.contains("/smuggled"), "{answer}");
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_get_a_path_and_a_host() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let upstream = Upstream::start("orders").await;
+    gateway
+        .configure(json!({ "services": orders(&[&upstream]) }))
+        .await;
+    let address = gateway.address("public").await;
+    for (text, target, host) in [
+        (
+            "GET http://a.test:81/x?y HTTP/1.1\r\nHost: a.test:81\r\n\r\n",
+            "/x?y",
+            "a.test:81",
+        ),
+        ("GET /x HTTP/1.0\r\n\r\n", "/x", "orders"),
+    ] {
+        let answer = raw(address, text.as_bytes()).await;
+        let told = |part: &str| answer.contains(&format!("\"{part}\""));
+        assert!(told(target) && told(host), "{text:?}: {answer}");
+    }
     gateway.drain().await;
 }
 

@@ -240,6 +240,8 @@ async fn answers_are_compressed_where_asked() {
         ("gzip", "gzip"),
         ("br", "br"),
         ("zstd", "zstd"),
+        ("gzip;q=0.5, br;q=0.9", "br"),
+        ("gzip;q=0", ""),
         ("identity", ""),
     ] {
         let headers = [
