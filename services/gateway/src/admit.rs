@@ -148,10 +148,18 @@ pub(crate) async fn admit(session: &mut Session, context: &mut RequestContext) -
             return Err(Own::new(403, "cross-site", detail));
         }
     }
+    // Who guesses keys and tokens is limited by address, too.
+    let limit = route.route.rate_limit.as_ref();
+    let by_address = limit.is_some_and(|limit| matches!(limit.per, RateKey::Client));
+    if by_address {
+        limit_rate(&route, context, address).await?;
+    }
     if let Some(auth) = &route.route.auth {
         context.caller = auth::check(auth, snapshot.verifier.as_ref(), &head.headers).await?;
     }
-    limit_rate(&route, context, address).await?;
+    if !by_address {
+        limit_rate(&route, context, address).await?;
+    }
     let most = route.route.max_body;
     if most > 0 && declared.is_some_and(|length| length > most) {
         return Err(too_large());

@@ -94,7 +94,10 @@ pub(crate) fn begin(session: &mut Session, context: &mut RequestContext) {
     // A version has its own answers: nobody meets one release by what another one said.
     let told = context
         .background
-        .then(|| head.headers.get(VERSION)?.to_str().ok()?.parse().ok())
+        .then(|| {
+            let service = context.route.as_ref()?.service.as_ref()?;
+            service.position(head.headers.get(VERSION)?.to_str().ok()?)
+        })
         .flatten()
         .map(|version| (version, false));
     let Some((version, asked_for)) = told.or_else(|| choose::wanted(context, &head.headers)) else {
@@ -102,9 +105,15 @@ pub(crate) fn begin(session: &mut Session, context: &mut RequestContext) {
     };
     context.version = Some(version);
     context.asked_for = asked_for;
-    let told = session
-        .req_header_mut()
-        .insert_header(VERSION, version.to_string());
+    // By name, as the configuration may be another when a background request reads it.
+    let service = context
+        .route
+        .as_ref()
+        .and_then(|route| route.service.as_ref());
+    let Some(name) = service.map(|service| service.versions[version].name.to_string()) else {
+        return;
+    };
+    let told = session.req_header_mut().insert_header(VERSION, name);
     if told.is_err() {
         return;
     }

@@ -33,22 +33,25 @@ pub(crate) fn choose(
         .filter(|version| service.versions[*version].role.takes_traffic());
     let mut others: Vec<usize> = others.collect();
     others.sort_by_key(|version| std::cmp::Reverse(service.versions[*version].weight));
-    let order: Vec<usize> = std::iter::once(wanted)
-        .chain(others)
-        .filter(|version| {
-            let rules = service.settings.breaker.as_ref();
-            let breaker = &service.versions[*version].runtime.breaker;
-            // Asked once for each request, as an answer may be its turn to try.
-            rules.is_none_or(|rules| context.attempts > 0 || breaker.admits(rules, now_ms()))
-        })
-        .collect();
-    context.resting = order.is_empty();
+    let mut order: Vec<usize> = std::iter::once(wanted).chain(others).collect();
+    context.resting = false;
     for fit in [true, false] {
-        for version in order.iter().copied() {
+        let mut turn = 0;
+        while let Some(version) = order.get(turn).copied() {
             let found = endpoint(service, &service.versions[version], context, headers, fit);
-            if let Some(endpoint) = found {
+            let Some(endpoint) = found else {
+                turn += 1;
+                continue;
+            };
+            // Asked of no version but the one that is to get the request, as the answer may be its
+            // one chance to show that it is well.
+            let rules = service.settings.breaker.as_ref();
+            let breaker = &service.versions[version].runtime.breaker;
+            if rules.is_none_or(|rules| context.attempts > 0 || breaker.admits(rules, now_ms())) {
                 return Some((version, endpoint));
             }
+            context.resting = true;
+            order.remove(turn);
         }
     }
     None

@@ -83,7 +83,9 @@ pub(crate) fn is_forged(
     request: &HeaderMap,
     cors: Option<&Cors>,
 ) -> bool {
-    if method.is_safe() || !request.contains_key(http::header::COOKIE) {
+    // A web socket is opened by a GET, and carries whatever follows.
+    let changes = !method.is_safe() || request.contains_key(http::header::UPGRADE);
+    if !changes || !request.contains_key(http::header::COOKIE) {
         return false;
     }
     let site = text(request, "sec-fetch-site");
@@ -167,6 +169,10 @@ mod tests {
             true,
         );
         check(Method::POST, &[cookie, ("origin", "http://*")], true);
+        let socket = ("upgrade", "websocket");
+        let evil = ("origin", "https://evil.test");
+        check(Method::GET, &[cookie, socket, evil], true);
+        check(Method::GET, &[cookie, evil], false);
     }
 
     #[test]

@@ -51,11 +51,11 @@ impl Verifier {
     pub(crate) async fn verify(self: &Arc<Self>, token: &str) -> Result<Arc<Claims>, Rejected> {
         let now = unix_ms() / 1000;
         let leeway = self.settings.leeway_seconds;
+        self.refresh_if_old();
         let known = self.lock().get(token).cloned();
         if let Some(claims) = known
             && claims.expires.saturating_add(leeway) > now
         {
-            self.refresh_if_old();
             return Ok(claims);
         }
         let expected = Expected {
@@ -66,7 +66,9 @@ impl Verifier {
         };
         let check = || verify(token, &self.keys.load(), &expected, now);
         let mut found = check();
-        if found == Err(Rejected::UnknownKey) && self.fetch().await {
+        // A key may be another by now, also one that kept its name.
+        let stranger = matches!(found, Err(Rejected::UnknownKey | Rejected::Signature));
+        if stranger && self.fetch().await {
             found = check();
         }
         let claims = Arc::new(found?);
@@ -88,6 +90,7 @@ impl Verifier {
 
     fn refresh_if_old(self: &Arc<Self>) {
         if matches!(self.settings.jwks, Jwks::Url(_))
+            && self.fetched_at.load(Ordering::Relaxed) > 0
             && self.age() > self.settings.refresh_seconds.max(1) * 1000
         {
             let verifier = self.clone();

@@ -45,6 +45,11 @@ impl Copy {
         }
     }
 
+    /// Forgets the body, which comes once more.
+    pub(crate) fn begin_again(&mut self) {
+        self.body.clear();
+    }
+
     /// Keeps a part of the body; one that grows too large is not copied at all.
     pub(crate) fn add(&mut self, part: &[u8]) {
         if self.body.len() + part.len() > LARGEST {

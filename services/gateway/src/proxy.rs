@@ -201,6 +201,11 @@ impl ProxyHttp for Proxy {
     ) -> Result<Box<HttpPeer>> {
         let again = std::mem::take(&mut context.repeat);
         context.attempt = None;
+        // What is sent once more passes the filters once more.
+        context.received = 0;
+        if let Some(copy) = &mut context.copy {
+            copy.begin_again();
+        }
         let Some(route) = context.route.clone() else {
             return Err(stop(context, admit::nothing_here()));
         };
@@ -312,6 +317,7 @@ impl ProxyHttp for Proxy {
                 .as_ref()
                 .map_or(0, |route| route.route.max_body);
             if most > 0 && context.received > most {
+                context.copy = None;
                 return Err(stop(context, admit::too_large()));
             }
         }
@@ -493,7 +499,9 @@ impl ProxyHttp for Proxy {
         let broken = error.is_some() && !client_left && context.head_after.is_some();
         let judged = if broken { Some(502) } else { status };
         context.count(judged, client_left);
-        mirror::send(context);
+        if session.is_body_empty() || session.is_body_done() {
+            mirror::send(context);
+        }
         let method = session.req_header().method.as_str();
         context.gateway.traces.send(context, method, status);
         access_log::write(session, context, status, error);

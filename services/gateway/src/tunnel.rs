@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::header;
 use pingora_core::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::answer::Own;
@@ -103,6 +103,18 @@ pub(crate) async fn serve(
     Ok(Ok(()))
 }
 
+/// Writes some of what is pending, or flushes when nothing is; returns how much was written.
+async fn hand(to: &mut (impl AsyncWrite + Unpin), pending: &[u8]) -> std::io::Result<usize> {
+    if pending.is_empty() {
+        to.flush().await?;
+        return Ok(0);
+    }
+    match to.write(pending).await? {
+        0 => Err(std::io::ErrorKind::WriteZero.into()),
+        count => Ok(count),
+    }
+}
+
 /// Moves bytes until one side ends or nothing moves for too long.
 async fn pump(
     session: &mut Session,
@@ -114,16 +126,24 @@ async fn pump(
     let idle = idle.unwrap_or(Duration::from_secs(u64::from(u32::MAX)));
     let client = session.as_downstream_mut();
     let mut portion = BytesMut::with_capacity(PORTION);
+    // What the service has yet to take. It is read on meanwhile, or two that both wait to be read
+    // would wait for ever.
+    let mut pending = Bytes::new();
+    let mut flushed = true;
     loop {
         portion.reserve(PORTION);
         tokio::select! {
-            sent = client.read_request_body(), if both_ways => match sent {
+            sent = client.read_request_body(), if both_ways && pending.is_empty() => match sent {
                 Ok(Some(bytes)) => {
-                    if to.write_all(&bytes).await.is_err() {
-                        break;
-                    }
+                    pending = bytes;
+                    flushed = false;
                 }
                 Ok(None) | Err(_) => break,
+            },
+            handed = hand(&mut to, &pending), if !flushed => match handed {
+                Ok(0) => flushed = true,
+                Ok(count) => pending.advance(count),
+                Err(_) => break,
             },
             read = from.read_buf(&mut portion) => match read {
                 Ok(0) | Err(_) => break,

@@ -280,7 +280,24 @@ async fn web_sockets_pass() {
         let count = stream.read(&mut part).await.unwrap();
         assert_eq!(&part[..count], text.as_bytes());
     }
-    drop(stream);
+    // More than all buffers hold, in both directions at once.
+    let much = 32 << 20;
+    let (mut from, mut to) = stream.into_split();
+    let sending = tokio::spawn(async move {
+        to.write_all(&vec![b'x'; much]).await.unwrap();
+        to
+    });
+    let mut received = 0;
+    let receiving = async {
+        let mut part = vec![0; 65_536];
+        while received < much {
+            received += from.read(&mut part).await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, receiving)
+        .await
+        .expect("neither waits for the other");
+    drop(sending.await.unwrap());
     gateway.drain().await;
 }
 

@@ -164,6 +164,37 @@ async fn a_status_may_be_repeated_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_sent_twice_counts_once() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let behaviour = Behaviour {
+        status: 503,
+        ..Behaviour::default()
+    };
+    let bad = Upstream::start_with("bad", behaviour).await;
+    let good = Upstream::start("good").await;
+    gateway
+        .configure(json!({
+            "services": orders(&[&bad, &good]),
+            "routes": [{ "name": "all", "service": "orders", "max_body": 50_000,
+                "retries": { "statuses": [503], "attempts": 1, "backoff_ms": 1 } }],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    let client = client();
+    let body = vec![b'x'; 40_000];
+    for _ in 0..4 {
+        let answer = ask(&client, "PUT", address, "/", &[], &body).await.unwrap();
+        assert_eq!(
+            (answer.status, answer.json()["length"].as_u64()),
+            (200, Some(40_000))
+        );
+    }
+    assert!(bad.asked() > 0);
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_whose_connection_broke_is_repeated_if_it_may_be() {
     let place = Place::new();
     let gateway = place.gateway().await;
