@@ -84,7 +84,10 @@ impl Site {
                 && one.changed.is_none()
                 && !matches!(
                     one.status(),
-                    ContainerStateStatusEnum::DEAD | ContainerStateStatusEnum::REMOVING
+                    // What was created and never started may lack its secrets.
+                    ContainerStateStatusEnum::CREATED
+                        | ContainerStateStatusEnum::DEAD
+                        | ContainerStateStatusEnum::REMOVING
                 )
         });
         let wanted = group.replicas as usize;
@@ -119,11 +122,7 @@ impl Site {
                 let woken = self.engine.docker.unpause_container(&name).await;
                 woken.map_err(|error| fault(format!("wake container `{name}`"), error))
             }
-            ContainerStateStatusEnum::CREATED | ContainerStateStatusEnum::EXITED
-                if one.is_down() =>
-            {
-                self.start(&name).await
-            }
+            ContainerStateStatusEnum::EXITED if one.is_down() => self.start(&name).await,
             _ => Ok(()),
         }
     }

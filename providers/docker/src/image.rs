@@ -90,8 +90,12 @@ impl Site {
     }
 
     async fn pull(&self, reference: &str) -> Result<(), TargetError> {
+        // Without a tag, the engine would bring all there are.
+        let whole = reference.contains('@') || reference::name_and_tag(reference).1.is_some();
+        let tag = (!whole).then(|| "latest".to_owned());
         let options = CreateImageOptions {
             from_image: Some(reference.to_owned()),
+            tag,
             platform: self.settings.platform.clone().unwrap_or_default(),
             ..CreateImageOptions::default()
         };

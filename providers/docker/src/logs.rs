@@ -1,20 +1,23 @@
 //! Log lines of containers, past and to come.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bollard::container::LogOutput;
+use bollard::models::ContainerSummaryStateEnum;
 use bollard::query_parameters::LogsOptions;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use platform_decide::group::GroupId;
 use platform_port::{LogLine, LogQuery, Stream as Side, TargetError};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::engine::fault;
 use crate::names::{GROUP, NUMBER, RESOURCE, ROLE, instance_name};
-use crate::site::{Site, label};
+use crate::site::Site;
 
 /// How often new instances are looked for while lines are followed.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -26,6 +29,8 @@ struct Source {
     name: String,
     /// Lines of how many sources make up a service's.
     service: String,
+    /// Whether its process runs.
+    runs: bool,
 }
 
 impl Site {
@@ -33,6 +38,7 @@ impl Site {
     async fn sources(&self, query: &LogQuery) -> Result<Vec<Source>, TargetError> {
         let mut sources = Vec::new();
         for one in self.containers().await? {
+            let runs = one.state == Some(ContainerSummaryStateEnum::RUNNING);
             let labels = one.labels.unwrap_or_default();
             let text = |name: &str| labels.get(name).cloned().unwrap_or_default();
             let group: Option<GroupId> = text(GROUP).parse().ok();
@@ -51,7 +57,12 @@ impl Site {
                 && query.instance.as_ref().is_none_or(|asked| *asked == name)
                 && query.version.is_none_or(|asked| version == Some(asked));
             if let Some(id) = one.id.filter(|_| wanted) {
-                sources.push(Source { id, name, service });
+                sources.push(Source {
+                    id,
+                    name,
+                    service,
+                    runs,
+                });
             }
         }
         Ok(sources)
@@ -64,10 +75,8 @@ impl Site {
     ) -> Result<BoxStream<'static, Result<LogLine, TargetError>>, TargetError> {
         let sources = self.sources(query).await?;
         let mut lines = Vec::new();
-        let mut known = BTreeSet::new();
         let mut read_until: u64 = query.since.unwrap_or(0);
         for source in &sources {
-            known.insert(source.id.clone());
             let mut own = self.read(source, query, false);
             while let Some(line) = own.next().await {
                 lines.push((source.service.clone(), line?));
@@ -133,32 +142,27 @@ impl Site {
         read_until: u64,
         tell: mpsc::Sender<Result<LogLine, TargetError>>,
     ) {
-        let mut known: BTreeSet<String> = BTreeSet::new();
-        let mut fresh = first;
+        let mut known: BTreeMap<String, Reading> = BTreeMap::new();
+        let mut found = first;
         let mut after = read_until;
         loop {
-            for source in fresh
-                .drain(..)
-                .filter(|source| !known.contains(&source.id))
-                .collect::<Vec<_>>()
-            {
-                known.insert(source.id.clone());
+            for source in found.drain(..) {
+                let shown = match known.get(&source.id) {
+                    // A stream ends with its container's process; the engine may have started it anew.
+                    Some(reading) if reading.task.is_finished() && source.runs => {
+                        Arc::clone(&reading.shown)
+                    }
+                    Some(_) => continue,
+                    None => Arc::new(AtomicU64::new(after)),
+                };
                 let query = LogQuery {
-                    since: Some(after),
+                    since: Some(shown.load(Ordering::Relaxed)),
                     tail: None,
                     ..query.clone()
                 };
-                let mut lines = self.read(&source, &query, true);
-                let tell = tell.clone();
-                tokio::spawn(async move {
-                    while let Some(line) = lines.next().await {
-                        // What was shown already is not shown again.
-                        let old = line.as_ref().is_ok_and(|line| line.at <= after);
-                        if !old && tell.send(line).await.is_err() {
-                            return;
-                        }
-                    }
-                });
+                let lines = self.read(&source, &query, true);
+                let task = tokio::spawn(pass_on(lines, Arc::clone(&shown), tell.clone()));
+                known.insert(source.id, Reading { shown, task });
             }
             // Those that come later are read from their beginning.
             after = 0;
@@ -166,23 +170,32 @@ impl Site {
                 () = tell.closed() => return,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
-            known = self.still(known).await;
-            fresh = self.sources(&query).await.unwrap_or_default();
+            found = self.sources(&query).await.unwrap_or_default();
         }
     }
+}
 
-    /// Forgets containers that were restarted or stopped: their stream has ended and begins anew.
-    async fn still(&self, known: BTreeSet<String>) -> BTreeSet<String> {
-        let mut still = BTreeSet::new();
-        for id in known {
-            // A stream ends with its container's process; one that does not run has been read to its end.
-            if let Ok(Some(seen)) = self.inspect(&id).await
-                && label(&seen, ROLE).is_some()
-            {
-                still.insert(id);
-            }
+/// A container that is followed.
+struct Reading {
+    /// Time of the last line that was shown.
+    shown: Arc<AtomicU64>,
+    task: JoinHandle<()>,
+}
+
+/// Passes on the lines that were not shown already, until the stream ends.
+async fn pass_on(
+    mut lines: BoxStream<'static, Result<LogLine, TargetError>>,
+    shown: Arc<AtomicU64>,
+    tell: mpsc::Sender<Result<LogLine, TargetError>>,
+) {
+    let before = shown.load(Ordering::Relaxed);
+    while let Some(line) = lines.next().await {
+        let at = line.as_ref().map_or(0, |line| line.at);
+        let old = line.is_ok() && at <= before;
+        if !old && tell.send(line).await.is_err() {
+            return;
         }
-        still
+        shown.fetch_max(at, Ordering::Relaxed);
     }
 }
 

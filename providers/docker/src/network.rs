@@ -92,7 +92,15 @@ impl Site {
                 if !seen.labels.as_ref().is_some_and(|own| self.names.own(own)) {
                     return Err(taken("network", &name));
                 }
-                let subnet = subnet_of(&seen);
+                // Addresses can be chosen only where a range was asked for; who made another may
+                // have been killed half-way.
+                let blocks = seen.ipam.as_ref().and_then(|ipam| ipam.config.as_ref());
+                let asked = blocks.is_some_and(|all| {
+                    let range = |block: &IpamConfig| block.ip_range.as_deref() != Some("");
+                    all.iter()
+                        .any(|block| block.ip_range.is_some() && range(block))
+                });
+                let subnet = subnet_of(&seen).filter(|_| asked);
                 Ok(Some(Network { name, subnet }))
             }
         }

@@ -53,6 +53,33 @@ impl Site {
             }
         }
         for (name, wanted) in &desired.resources {
+            let container = self.names.resource(name.as_str());
+            if container == self.names.gateway() || container == self.names.keeper() {
+                let told = format!(
+                    "container `{container}` is our own, so no resource is called `{name}` here"
+                );
+                let found = about(
+                    finding("docker::name-taken", Severity::Error, told),
+                    name.as_str(),
+                );
+                findings.push(helped(found, "give the resource another name"));
+            }
+            let volumes = desired
+                .services
+                .values()
+                .flat_map(|service| &service.spec.service.volumes);
+            if volumes
+                .into_iter()
+                .any(|volume| volume.name.as_str() == name.as_str())
+            {
+                let told =
+                    format!("a volume of a service and resource `{name}` would share their data");
+                let found = about(
+                    finding("docker::name-taken", Severity::Error, told),
+                    name.as_str(),
+                );
+                findings.push(helped(found, "give the volume another name"));
+            }
             let resource = &wanted.resource;
             let needs_server = resource.external.is_none()
                 && resource.engine != platform_blueprint::Engine::Embedded;

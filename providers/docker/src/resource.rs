@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use bollard::models::{ContainerCreateBody, HostConfig, RestartPolicy, RestartPolicyNameEnum};
+use bollard::models::{
+    ContainerCreateBody, ContainerStateStatusEnum, HostConfig, RestartPolicy, RestartPolicyNameEnum,
+};
 use bollard::query_parameters::{RemoveVolumeOptions, WaitContainerOptions};
 use futures::StreamExt;
 use platform_blueprint::{Engine, Health, Period, Resource, ResourceKind, ResourceName};
@@ -169,16 +171,18 @@ impl Site {
             if same && is_running(&seen) {
                 return Ok(());
             }
-            if same {
+            // What was created and never started may lack its files.
+            let status = seen.state.as_ref().and_then(|state| state.status);
+            if same && status != Some(ContainerStateStatusEnum::CREATED) {
                 return self.start(&container).await;
             }
             let grace = i32::try_from(server.stop_seconds).unwrap_or(60);
             self.remove(&container, Some(grace)).await?;
         }
         let data = self.names.data(name.as_str());
-        let fresh = !self.has_volume(&data).await?;
         self.volume(&data, self.names.labels(Role::Data)).await?;
-        if server.owned && fresh {
+        // Also of a volume that is there: who made it may have been killed before this.
+        if server.owned {
             self.own(&data, server.user.unwrap_or("0:0")).await?;
         }
         self.plumbing(&self.names.secrets(name.as_str())).await?;
