@@ -96,8 +96,9 @@ fn fill(root: &mut Node, variables: &BTreeMap<String, String>, left: &mut Vec<Le
                     (Code::UnsetVariable, name, why)
                 }
                 Trouble::Malformed(text) => {
-                    let why = format!("`{text}` is no reference to a variable; write `$$` for a `$`");
-                    (Code::BadValue, text, why)
+                    // The value may be a secret, so it is not shown.
+                    let why = "a `$` here is no reference to a variable; write `$$` for a `$`";
+                    (Code::BadValue, text, why.to_owned())
                 }
             };
             if told.insert(name) {

@@ -2,6 +2,7 @@
 
 use toml_edit::Table;
 
+use super::environment::sounds_secret;
 use super::{Draft, inline, name_of, texts};
 use crate::form::Words;
 use crate::left::Code;
@@ -60,6 +61,14 @@ impl Draft<'_> {
                 .as_ref()
                 .or_else(|| self.inputs.variables.get(argument))
             {
+                if sounds_secret(argument, value) {
+                    let why =
+                        "it may well be a secret, and what a build is told stays in the image";
+                    let help = "hand it to the build as one of its `secrets`";
+                    let place = [&place[..], &["args", argument]].concat();
+                    self.leave(Code::SecretToSet, &place, why, Some(help));
+                    continue;
+                }
                 args.push((argument.clone(), value.into()));
             } else {
                 let why = "it is taken from the shell, where it is not set now";

@@ -33,7 +33,7 @@ const ABOUT: [&str; 9] = [
 ];
 
 /// Whether a variable may well hold a secret. What is written down wrongly cannot be taken back, so in doubt it does.
-fn sounds_secret(variable: &str, value: &str) -> bool {
+pub(super) fn sounds_secret(variable: &str, value: &str) -> bool {
     let name = variable.to_ascii_uppercase();
     let said = SECRET_WORDS.iter().any(|word| name.contains(word))
         && !ABOUT.iter().any(|end| name.ends_with(end))

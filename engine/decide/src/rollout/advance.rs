@@ -92,6 +92,9 @@ impl Step<'_> {
         if self.state.clock.looked.is_some() {
             return;
         }
+        // What was said before this rollout began was said of another one of the same release.
+        let earlier = self.seen.word.as_ref().filter(|word| word.at < self.now);
+        self.state.heard = earlier.map(|word| word.id.clone());
         for member in &mut self.state.members {
             let group = self.seen.observed.groups.get(&member.to);
             member.restarts_before = group
@@ -129,6 +132,11 @@ impl Step<'_> {
             Phase::Serving { stage } => Some(stage),
             _ => None,
         };
+        // While the next stage comes up, or a gate or a pause holds it, requests go on as they did.
+        let judged = match self.state.phase {
+            Phase::Starting { .. } => self.state.in_force,
+            _ => serving,
+        };
         let placed = in_place(&self.state, self.seen);
         // Until the shares are in force a stage has not begun, and a pause is no part of it.
         if serving.is_none() || (placed && self.state.paused.is_none()) {
@@ -149,7 +157,7 @@ impl Step<'_> {
                 continue;
             };
             let increment = member.comparison.count(&groups, counts);
-            if let (Some(stage), true) = (serving, placed) {
+            if let (Some(stage), true) = (judged, placed) {
                 let side = stages[stage].sides[index];
                 let times = (self.state.clock.phase, passed);
                 member
@@ -261,6 +269,9 @@ impl Step<'_> {
     }
 
     fn starting(&mut self, stage: usize) {
+        if let Some(why) = self.state.in_force.and_then(|stage| self.turned_bad(stage)) {
+            return self.go_back(why);
+        }
         let wanted = arrangement(&self.state).groups;
         let waits = self
             .state

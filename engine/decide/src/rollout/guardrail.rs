@@ -22,7 +22,11 @@ fn member_tripped(state: &State, member: &MemberState, seen: &Seen<'_>) -> Optio
         .as_ref()
         .map_or(0, |analysis| analysis.restarts);
     let allowed = restarts + member.restarts_before;
-    let was_ready = matches!(state.phase, Phase::Serving { .. });
+    let was_ready = match state.phase {
+        Phase::Serving { .. } => true,
+        Phase::Starting { .. } => state.up && state.in_force.is_some(),
+        _ => false,
+    };
     group.instances.iter().find_map(|instance| {
         let what = what_is_wrong(instance, allowed).or_else(|| {
             (was_ready && !old_is_unready(member, seen)).then(|| lost_readiness(instance))?

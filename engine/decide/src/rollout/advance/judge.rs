@@ -70,6 +70,24 @@ impl Step<'_> {
         Ok(open)
     }
 
+    /// Whether a release whose next stage is not there yet is found to be worse where it serves.
+    pub(super) fn turned_bad(&mut self, stage: usize) -> Option<Why> {
+        let (policy, analysis) = (self.policy()?, self.state.policy.analysis.clone()?);
+        let sides = self.state.stages()[stage].sides.clone();
+        sides.iter().enumerate().find_map(|(index, side)| {
+            let member = &mut self.state.members[index];
+            if !member.routed || side.new == 0 {
+                return None;
+            }
+            // Time says nothing here: the stage's own is over.
+            let verdict = member.comparison.judge(&policy, Duration::ZERO).clone();
+            let worse = matches!(verdict, Verdict::Worse(_));
+            worse
+                .then(|| self.weigh(index, &verdict, false, analysis.dry_run).err())
+                .flatten()
+        })
+    }
+
     fn weigh(
         &mut self,
         index: usize,

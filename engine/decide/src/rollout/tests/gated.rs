@@ -1,6 +1,7 @@
 //! Gates and the preview.
 
 use super::*;
+use crate::observed::InstanceState;
 
 fn gated(strategy: Strategy, when: GateWhen) -> World {
     let mut world = orders(strategy);
@@ -88,6 +89,17 @@ fn going_back_works_while_a_gate_or_a_pause_waits() {
         world.set("orders@r2", Health::OutOfMemory);
         assert!(matches!(rolled_back(&mut world), Why::Guardrail { .. }));
     }
+    // What serves is judged on, whatever the next stage waits for.
+    let mut world = gated(Strategy::Canary, GateWhen::BeforePromote);
+    world.until(|phase| *phase == Phase::Starting { stage: 2 });
+    world.bad("orders@r2", 300);
+    assert!(matches!(rolled_back(&mut world), Why::Worse { .. }));
+    let mut world = gated(Strategy::Canary, GateWhen::BeforePromote);
+    world.until(|phase| *phase == Phase::Starting { stage: 2 });
+    world.turn(None, false);
+    world.turn(None, false);
+    world.set("orders@r2", Health::Is(InstanceState::Unready));
+    assert!(matches!(rolled_back(&mut world), Why::Guardrail { .. }));
     let mut world = orders(Strategy::Canary);
     world.until(serving(0));
     world.say(Order::Pause);
