@@ -95,11 +95,11 @@ impl Site {
                 // Addresses can be chosen only where a range was asked for; who made another may
                 // have been killed half-way.
                 let blocks = seen.ipam.as_ref().and_then(|ipam| ipam.config.as_ref());
-                let asked = blocks.is_some_and(|all| {
-                    let range = |block: &IpamConfig| block.ip_range.as_deref() != Some("");
-                    all.iter()
-                        .any(|block| block.ip_range.is_some() && range(block))
-                });
+                let mut ranges = blocks
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|block| block.ip_range.as_ref());
+                let asked = ranges.any(|range| !range.is_empty());
                 let subnet = subnet_of(&seen).filter(|_| asked);
                 Ok(Some(Network { name, subnet }))
             }

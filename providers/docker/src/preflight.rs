@@ -27,6 +27,12 @@ fn about(mut finding: Finding, subject: &str) -> Finding {
     finding
 }
 
+/// A resource whose name something else of the same environment has.
+fn clash(resource: &str, told: String, help: &str) -> Finding {
+    let found = finding("docker::name-taken", Severity::Error, told);
+    helped(about(found, resource), help)
+}
+
 fn helped(mut finding: Finding, help: &str) -> Finding {
     finding.help = Some(help.to_owned());
     finding
@@ -58,27 +64,14 @@ impl Site {
                 let told = format!(
                     "container `{container}` is our own, so no resource is called `{name}` here"
                 );
-                let found = about(
-                    finding("docker::name-taken", Severity::Error, told),
-                    name.as_str(),
-                );
-                findings.push(helped(found, "give the resource another name"));
+                findings.push(clash(name.as_str(), told, "give the resource another name"));
             }
-            let volumes = desired
-                .services
-                .values()
-                .flat_map(|service| &service.spec.service.volumes);
-            if volumes
-                .into_iter()
-                .any(|volume| volume.name.as_str() == name.as_str())
-            {
+            let services = desired.services.values();
+            let mut volumes = services.flat_map(|service| &service.spec.service.volumes);
+            if volumes.any(|volume| volume.name.as_str() == name.as_str()) {
                 let told =
                     format!("a volume of a service and resource `{name}` would share their data");
-                let found = about(
-                    finding("docker::name-taken", Severity::Error, told),
-                    name.as_str(),
-                );
-                findings.push(helped(found, "give the volume another name"));
+                findings.push(clash(name.as_str(), told, "give the volume another name"));
             }
             let resource = &wanted.resource;
             let needs_server = resource.external.is_none()
