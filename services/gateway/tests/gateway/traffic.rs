@@ -130,16 +130,21 @@ async fn bad_and_slow_answers_are_counted() {
     gateway.drain().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_status_may_be_repeated_elsewhere() {
-    let place = Place::new();
-    let gateway = place.gateway().await;
+/// One that answers 503, and one that is well.
+async fn one_of_two_fails() -> (Upstream, Upstream) {
     let behaviour = Behaviour {
         status: 503,
         ..Behaviour::default()
     };
     let bad = Upstream::start_with("bad", behaviour).await;
-    let good = Upstream::start("good").await;
+    (bad, Upstream::start("good").await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_may_be_repeated_elsewhere() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let (bad, good) = one_of_two_fails().await;
     gateway
         .configure(json!({
             "services": orders(&[&bad, &good]),
@@ -167,12 +172,7 @@ async fn a_status_may_be_repeated_elsewhere() {
 async fn a_body_that_is_sent_twice_counts_once() {
     let place = Place::new();
     let gateway = place.gateway().await;
-    let behaviour = Behaviour {
-        status: 503,
-        ..Behaviour::default()
-    };
-    let bad = Upstream::start_with("bad", behaviour).await;
-    let good = Upstream::start("good").await;
+    let (bad, good) = one_of_two_fails().await;
     gateway
         .configure(json!({
             "services": orders(&[&bad, &good]),
