@@ -194,7 +194,12 @@ pub async fn carry_out(
         current: current.as_ref(),
         parallelism: with.parallelism,
     };
-    let result = match apply(crew, lease, &journal, &plan, means).await {
+    let applied = match apply(crew, lease, &journal, &plan, means).await {
+        // Whoever has it now goes on from here; taking back would undo what that run does.
+        Err(DriveError::Failed { .. }) if !lease.is_held().await => Err(DriveError::LeaseLost),
+        applied => applied,
+    };
+    let result = match applied {
         Ok(times) => {
             history.finish(store, &plan.release).await?;
             crew.events.emit(Event::Released {

@@ -164,6 +164,20 @@ impl Lease {
         }
     }
 
+    /// Whether nobody else has it now, as far as the store tells: a run that was stopped for a while and woke up may have lost it
+    /// without having noticed.
+    pub async fn is_held(&self) -> bool {
+        if *self.lost.borrow() {
+            return false;
+        }
+        match read(self.target.0.store()).await {
+            Ok(Some((holder, _))) => holder.run == self.run,
+            Ok(None) | Err(StoreError::Damaged { .. }) => false,
+            // Nobody can take it from a store that is away, either.
+            Err(_) => true,
+        }
+    }
+
     /// Gives the lease back.
     ///
     /// # Errors

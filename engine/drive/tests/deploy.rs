@@ -473,3 +473,47 @@ async fn a_run_that_is_killed_at_any_act_is_finished_by_the_next() {
     }
     panic!("a deploy takes fewer acts");
 }
+
+/// A run that slept while another took its lock over leaves everything to that one, also what it thinks has failed.
+#[tokio::test]
+async fn a_run_that_lost_its_lock_takes_nothing_back() {
+    let scene = Scene::new();
+    scene.deploy("one", &desired(SHOP)).await.expect("a deploy");
+    let group: GroupId = "orders@r2".parse().expect("a group");
+    scene.target.behave(&group, Behaviour::NeverReady);
+    let changed = desired(&SHOP.replace("LOG = \"info\"", "LOG = \"debug\""));
+    let crew = scene.crew("two");
+    let lease = hold(&crew).await.expect("a lease");
+    let prepared = scene.prepare(&changed, Pace::ByPolicy).await;
+    let secrets = SecretValues::new();
+    let loser = carry_out(&crew, &lease, prepared, with(&secrets));
+    let store = scene.target.store();
+    let winner = async {
+        let under_way = loop {
+            if let Some(key) = store.list("rollouts/00000002/").await.expect("a store").pop() {
+                break key;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        lease::force_release(store).await.expect("a store");
+        let crew = scene.crew("three");
+        let lease = hold(&crew).await.expect("the lease");
+        for key in [under_way.as_str(), journal::KEY] {
+            let found = store.read(key).await.expect("a store").expect(key);
+            store
+                .write(key, &found.bytes, Some(&found.version))
+                .await
+                .expect("a store");
+        }
+        lease
+    };
+    let (lost, winner) = tokio::join!(loser, winner);
+    assert!(matches!(lost, Err(DriveError::LeaseLost)), "{lost:?}");
+    let took_back = |event: &Event| matches!(event, Event::TakingBack { .. });
+    assert!(!scene.heard.0.lock().expect("a lock").iter().any(took_back));
+    let history = History::read(store).await.expect("a store");
+    assert_eq!(history.head.unfinished, Some(ReleaseNumber(2)));
+    let left = journal::left_behind(store).await.expect("a store");
+    assert_eq!(left.map(|entries| entries.run).as_deref(), Some("two"));
+    winner.release().await.expect("the lease back");
+}
