@@ -209,7 +209,7 @@ impl RolloutShown {
             let _ = writeln!(text, "{}", paint.red(why));
         }
         if !self.over && !self.own && self.driver.is_none() {
-            let gone = "nobody drives it: `platform deploy` goes on with it, `platform rollout abort` takes it back";
+            let gone = "nobody drives it: `platform rollout resume` goes on with it, `platform rollout abort` takes it back";
             let _ = writeln!(text, "{}", paint.yellow(gone));
         }
         text.push('\n');

@@ -119,6 +119,26 @@ pub(crate) async fn driven(target: &dyn Target) -> Result<Option<(Status, Holder
     Ok(status.and_then(|status| status.driver.clone().map(|driver| (status, driver))))
 }
 
+/// The same, waited for where a run is between two rollouts, or about to end after the last.
+pub(crate) async fn driven_or_next(
+    world: &World,
+    target: &dyn Target,
+) -> Result<Option<Status>, CliError> {
+    let asked = Instant::now();
+    loop {
+        if let Some((status, _)) = driven(target).await? {
+            return Ok(Some(status));
+        }
+        if !rollout::between(target).await? || asked.elapsed() > ENDED_WITHIN {
+            return Ok(None);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = world.stop.token().cancelled() => return Ok(None),
+        }
+    }
+}
+
 /// A rollout in a few words: `the canary of r7 (5 %, step 2 of 5, serving)`.
 fn described(status: &Status) -> String {
     let progress = &status.progress;
@@ -142,7 +162,7 @@ pub(crate) async fn take_back(
     let text = format!("taking back {}", described(status));
     world.view.tell(&Told::important(text));
     let said = said(world, status.state.release, Order::Abort);
-    rollout::say(target.store(), &said).await?;
+    let said = rollout::say(target.store(), said).await?;
     heard(target, &said).await?;
     match until_over(world, target, &said).await? {
         // A rollout that could not go back any more has come to its end, which is as good to begin from.
@@ -162,7 +182,7 @@ pub(crate) async fn take_back(
 /// A word of this run about a release.
 pub(crate) fn said(world: &World, release: ReleaseNumber, order: Order) -> Word {
     Word {
-        id: world.run().to_owned(),
+        number: 0,
         order,
         release,
         by: Owner::this_process().to_string(),
@@ -177,7 +197,7 @@ pub(crate) async fn heard(target: &dyn Target, said: &Word) -> Result<State, Cli
         let all = rollout::all(target.store(), said.release).await?;
         let over = all.iter().all(|state| state.phase.is_over());
         // Who came too late sees how it ended.
-        let hearing = |state: &State| over || state.heard.as_ref() == Some(&said.id);
+        let hearing = |state: &State| over || state.has_heard(said);
         if let Some(state) = all.into_iter().find(hearing) {
             return Ok(state);
         }
@@ -202,10 +222,10 @@ pub(crate) async fn until_over(
 ) -> Result<Exit, CliError> {
     loop {
         let all = rollout::all(target.store(), said.release).await?;
-        let mine = all
-            .iter()
-            .find(|state| state.heard.as_ref() == Some(&said.id));
-        match mine.map(|state| &state.phase) {
+        // Where nobody heard it, the one that was under way was over before.
+        let mine = all.iter().find(|state| state.has_heard(said));
+        let last = || all.iter().max_by_key(|state| state.began);
+        match mine.or_else(last).map(|state| &state.phase) {
             None | Some(Phase::Promoted) => return Ok(Exit::Done),
             Some(Phase::RolledBack { .. }) => {
                 let asked = said.order == Order::Abort;

@@ -28,7 +28,7 @@ pub(crate) async fn run(args: &RollbackArgs, world: &World) -> Result<Exit, CliE
     let crew = deployment::crew(world, world.target()?, "platform rollback");
     let target = crew.target.as_ref();
     let mut patience = world.globals.lock_timeout();
-    if let Some((driven, _)) = under_way::driven(target).await? {
+    if let Some(driven) = under_way::driven_or_next(world, target).await? {
         // Whoever rolls back does not mean to wait for what is to be taken back.
         under_way::take_back(world, target, &driven).await?;
         if args.release.is_none() {

@@ -1,14 +1,21 @@
 //! `platform rollout`: watch and steer the rollout under way, from any terminal.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::Subcommand;
+use platform_decide::desired::Desired;
+use platform_decide::plan::Pace;
 use platform_decide::rollout::Order;
+use platform_drive::deploy::{Request, prepare};
+use platform_drive::lease::Lease;
+use platform_drive::releases::History;
 use platform_drive::rollout::{self, Progress, RolloutRecord};
 use platform_port::Target;
 use serde_json::Value;
 
-use super::rollback;
+use super::{rollback, status as status_page};
+use crate::deployment;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::paint::Paint;
@@ -36,7 +43,7 @@ enum What {
     },
     /// Stay at this step; what goes wrong still goes back
     Pause(SayArgs),
-    /// Go on after a pause
+    /// Go on after a pause, or where a run that is gone left it
     Resume(SayArgs),
     /// Go to the next step without waiting for its verdict
     Next(SayArgs),
@@ -136,16 +143,23 @@ async fn steer(
     let Some(status) = rollout::status(target).await? else {
         return Err(none());
     };
-    if status.driver.is_none() {
-        let message = format!(
-            "the run that drove the rollout of {} is gone",
-            status.state.release
-        );
-        return Err(CliError::new("rollout::no-driver", message)
-            .help("`platform deploy` goes on with it, `platform rollout abort` takes it back"));
+    let release = status.state.release;
+    if status.driver.is_none() && order != Order::Pause {
+        // Nobody hears, so this run goes on with it itself.
+        if order != Order::Resume || status.state.paused.is_some() {
+            rollout::say(target.store(), under_way::said(world, release, order)).await?;
+        }
+        return go_on(world, order).await;
     }
-    let said = under_way::said(world, status.state.release, order);
-    rollout::say(target.store(), &said).await?;
+    if status.driver.is_none() {
+        let message =
+            format!("the run that drove the rollout of {release} is gone, and it goes nowhere");
+        return Err(CliError::new("rollout::no-driver", message).help(
+            "`platform rollout resume` goes on with it, `platform rollout abort` takes it back",
+        ));
+    }
+    let said = under_way::said(world, release, order);
+    let said = rollout::say(target.store(), said).await?;
     let state = under_way::heard(target, &said).await?;
     let text = state.log.last().map(|entry| entry.note.to_string());
     let text = text.unwrap_or_else(|| order.as_str().to_owned());
@@ -156,6 +170,33 @@ async fn steer(
         return under_way::until_over(world, target, &said).await;
     }
     Ok(Exit::Done)
+}
+
+/// Goes on with a rollout whose run is gone: with the release as that run planned it, whatever the blueprint says now.
+async fn go_on(world: &World, order: Order) -> Result<Exit, CliError> {
+    let command = format!("platform rollout {}", order.as_str());
+    let crew = deployment::crew(world, world.target()?, &command);
+    let work = async |lease: &Lease| {
+        let history = History::read(crew.target.store()).await?;
+        let Some(unfinished) = &history.unfinished else {
+            return Err(none());
+        };
+        let request = Request {
+            desired: &Desired::of_release(unfinished),
+            back_to: None,
+            unbuilt: &BTreeSet::new(),
+            pace: Pace::ByPolicy,
+        };
+        let prepared = prepare(&crew, request).await?;
+        deployment::tell_left(&crew, &prepared);
+        deployment::judge(world, &prepared.findings)?;
+        deployment::carry_out(world, &crew, lease, prepared).await
+    };
+    let exit = Box::pin(deployment::under_lock(world, &crew, work)).await?;
+    if exit == Exit::Done {
+        status_page::show(world, crew.target.as_ref()).await?;
+    }
+    Ok(exit)
 }
 
 struct ReportShown(RolloutRecord);

@@ -28,7 +28,7 @@ mod stage;
 mod state;
 mod words;
 
-pub use advance::advance;
+pub use advance::{advance, watched_for};
 pub use arrangement::{Arrangement, Move, arrangement, moves};
 pub use comparison::{Comparison, Increment, comparison_policy};
 pub use entry::{Entry, Note, StageResult, StageSide};

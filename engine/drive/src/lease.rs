@@ -276,8 +276,17 @@ async fn renew(
             }
             // The store is away, and others do not count the term as over yet.
             Err(_) if renewed.elapsed() < TERM => {}
-            // Somebody took or removed it, or may have: this run must not act any more.
-            Ok(None) | Err(_) => break,
+            // A renewal of which the answer was lost was one all the same.
+            Ok(None) => match read(target.store()).await {
+                Ok(Some((found, now))) if found.run == holder.run => {
+                    holder.renewals = holder.renewals.max(found.renewals);
+                    version = now;
+                    renewed = Instant::now();
+                }
+                // Somebody took or removed it: this run must not act any more.
+                _ => break,
+            },
+            Err(_) => break,
         }
     }
     // Nobody may be listening any more.

@@ -15,11 +15,11 @@ mod smoke;
 mod specs;
 mod status;
 
-pub use document::{WORD, all, last, say, under_way};
+pub use document::{WORDS, all, last, say, under_way};
 pub use event::RolloutEvent;
 pub use progress::{Evidence, Latency, MemberProgress, Progress, SideProgress};
 pub use report::{Report, ReportMember, RolloutRecord, last_record, record_key};
-pub use status::{Status, driver_of, status};
+pub use status::{Status, between, driver_of, status};
 
 use platform_blueprint::Rollout;
 use platform_decide::plan::{Member, Plan};

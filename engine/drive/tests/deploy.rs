@@ -490,7 +490,12 @@ async fn a_run_that_lost_its_lock_takes_nothing_back() {
     let store = scene.target.store();
     let winner = async {
         let under_way = loop {
-            if let Some(key) = store.list("rollouts/00000002/").await.expect("a store").pop() {
+            if let Some(key) = store
+                .list("rollouts/00000002/")
+                .await
+                .expect("a store")
+                .pop()
+            {
                 break key;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -18,7 +18,7 @@ use platform_drive::error::Cause;
 use platform_drive::events::{Event, Events};
 use platform_drive::rollout::{self, Outcome, RolloutEvent, RolloutRecord, record_key};
 use platform_port::{SecretValues, StoreError, Target};
-use platform_testkit::{Behaviour, FakeTarget};
+use platform_testkit::{Behaviour, FakeTarget, Trouble};
 use tokio_util::sync::CancellationToken;
 
 /// A clock on which every look at it takes a while, so that minutes pass in moments.
@@ -233,13 +233,13 @@ impl Scene {
 
     async fn say(&self, order: Order) {
         let said = Word {
-            id: format!("{order:?}"),
+            number: 0,
             order,
             release: self.plan.release.number,
             by: "ada".to_owned(),
             at: 0,
         };
-        rollout::say(self.target.store(), &said)
+        rollout::say(self.target.store(), said)
             .await
             .expect("a word");
     }
@@ -404,33 +404,99 @@ async fn acts_of(rollout: &str, behaviour: Behaviour) -> usize {
     scene.target.acts().len() - before
 }
 
+/// Kills a rollout after each of its acts, and has the next run go on.
+async fn killed_after_any_act(rollout: &str) {
+    for (behaviour, end) in [(GOOD, "orders@r2"), (BAD, "orders@r1")] {
+        for acts in 1..acts_of(rollout, behaviour).await {
+            let scene = Scene::of(rollout).await;
+            scene.behave("orders@r2", behaviour);
+            let outcome = scene.killed_after(acts).await;
+            assert_eq!(outcome, None, "killed after {acts}");
+            let whole: u32 = scene
+                .target
+                .observe()
+                .await
+                .expect("a look")
+                .gateway
+                .expect("a gateway")
+                .splits
+                .values()
+                .flat_map(|split| split.shares.values())
+                .map(|share| u32::from(share.get()))
+                .sum();
+            assert_eq!(whole, 1000, "after {acts} acts traffic goes somewhere");
+            scene.goes().await;
+            scene.stands_on(end).await;
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn killed_after_any_act_the_next_run_comes_to_the_same_end() {
     for rollout in [CANARY, ROLLING] {
-        for (behaviour, end) in [(GOOD, "orders@r2"), (BAD, "orders@r1")] {
-            for acts in 1..acts_of(rollout, behaviour).await {
-                let scene = Scene::of(rollout).await;
-                scene.behave("orders@r2", behaviour);
-                let outcome = scene.killed_after(acts).await;
-                assert_eq!(outcome, None, "killed after {acts}");
-                let whole: u32 = scene
-                    .target
-                    .observe()
-                    .await
-                    .expect("a look")
-                    .gateway
-                    .expect("a gateway")
-                    .splits
-                    .values()
-                    .flat_map(|split| split.shares.values())
-                    .map(|share| u32::from(share.get()))
-                    .sum();
-                assert_eq!(whole, 1000, "after {acts} acts traffic goes somewhere");
-                scene.goes().await;
-                scene.stands_on(end).await;
-            }
-        }
+        killed_after_any_act(rollout).await;
     }
+}
+
+/// With time as it is, since its gate is a program.
+#[tokio::test]
+async fn a_second_colour_killed_after_any_act_comes_to_the_same_end() {
+    killed_after_any_act(BLUE_GREEN).await;
+}
+
+/// The store is away for a while, and some of what it seemed not to take it took: the rollout waits, and goes on.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_for_a_while_is_waited_for() {
+    let scene = Scene::of(CANARY).await;
+    let breaks = async {
+        scene
+            .until(|phase| *phase == Phase::Serving { stage: 0 })
+            .await;
+        let store = scene.target.documents();
+        store.fail([Trouble::Refused, Trouble::Refused, Trouble::AnswerLost]);
+        while store.troubles_left() > 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        store.fail([Trouble::AnswerLost, Trouble::Refused]);
+    };
+    let (outcome, ()) = tokio::join!(scene.goes(), breaks);
+    assert_eq!(outcome, Outcome::Promoted);
+    scene.stands_on("orders@r2").await;
+    let heard = scene.heard.0.lock().expect("a lock");
+    let troubles = heard
+        .iter()
+        .filter(|event| matches!(event, RolloutEvent::Trouble { .. }));
+    assert_eq!(troubles.count(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_metric_of_a_command_takes_back_what_is_worse_and_only_reports_on_a_dry_run() {
+    // A program takes no time of the test's clock, so it is asked through a file that each side has its number in.
+    let figures = tempfile::tempdir().expect("a folder");
+    for (lane, figure) in [("r1", "10"), ("r1-baseline", "10"), ("r2", "30")] {
+        std::fs::write(figures.path().join(lane), figure).expect("a file");
+    }
+    let metric = |more: &str| {
+        format!(
+            "{CANARY}\n[[rollout.analysis.metrics]]\nname = \"heap\"\nevery = \"1s\"\n\
+             command = [\"cat\", \"{}/${{VERSION}}\"]\n{more}",
+            figures.path().display()
+        )
+        .replace("analysis = {", "[rollout.analysis]\n")
+        .replace(
+            "at_least = \"1s\", min_samples = 20 }",
+            "at_least = \"1s\"\nmin_samples = 20",
+        )
+    };
+    let scene = Scene::of(&metric("")).await;
+    let Outcome::RolledBack { why } = scene.goes().await else {
+        panic!("it is worse");
+    };
+    assert!(why.starts_with("orders@r2: metric `heap` is"), "{why}");
+    scene.stands_on("orders@r1").await;
+
+    let scene = Scene::of(&metric("dry_run = true")).await;
+    assert_eq!(scene.goes().await, Outcome::Promoted);
 }
 
 #[tokio::test(start_paused = true)]

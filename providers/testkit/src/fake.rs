@@ -99,6 +99,11 @@ impl FakeTarget {
         }
     }
 
+    /// The documents of its environment.
+    pub fn documents(&self) -> &MemoryStore {
+        &self.store
+    }
+
     /// Tells how the instances of a group behave from now on.
     pub fn behave(&self, group: &GroupId, behaviour: Behaviour) {
         self.lock().behaviours.insert(group.clone(), behaviour);

@@ -7,4 +7,4 @@ pub mod needs;
 pub mod scene;
 
 pub use fake::{Behaviour, FakeTarget};
-pub use memory::MemoryStore;
+pub use memory::{MemoryStore, Trouble};

@@ -1,20 +1,46 @@
 //! A store in memory, with the same promises as the real ones but durability.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
 use platform_port::{Document, Store, StoreError, Version};
 
+/// What becomes of a write to a store that is not quite there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nothing is written.
+    Refused,
+    /// It is written, and the answer is lost.
+    AnswerLost,
+}
+
 /// Documents in memory.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     documents: Mutex<BTreeMap<String, (u64, Vec<u8>)>>,
+    troubles: Mutex<VecDeque<Trouble>>,
 }
 
 impl MemoryStore {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, (u64, Vec<u8>)>> {
         self.documents
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Has the next writes fail, one after the other.
+    pub fn fail(&self, troubles: impl IntoIterator<Item = Trouble>) {
+        self.troubles().extend(troubles);
+    }
+
+    /// Writes that still are to fail.
+    pub fn troubles_left(&self) -> usize {
+        self.troubles().len()
+    }
+
+    fn troubles(&self) -> std::sync::MutexGuard<'_, VecDeque<Trouble>> {
+        self.troubles
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -40,6 +66,16 @@ impl Store for MemoryStore {
         bytes: &[u8],
         expected: Option<&Version>,
     ) -> Result<Version, StoreError> {
+        let trouble = self.troubles().pop_front();
+        let away = || StoreError::Unavailable {
+            action: "write",
+            key: key.to_owned(),
+            place: "memory".to_owned(),
+            source: "the connection broke".into(),
+        };
+        if trouble == Some(Trouble::Refused) {
+            return Err(away());
+        }
         let mut documents = self.lock();
         let found = documents.get(key).map(|(version, _)| *version);
         if found.map(|v| Version(v.to_string())).as_ref() != expected {
@@ -49,6 +85,9 @@ impl Store for MemoryStore {
         }
         let next = found.unwrap_or(0) + 1;
         documents.insert(key.to_owned(), (next, bytes.to_vec()));
+        if trouble.is_some() {
+            return Err(away());
+        }
         Ok(Version(next.to_string()))
     }
 

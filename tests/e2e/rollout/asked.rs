@@ -61,7 +61,13 @@ fn webhooks_are_asked_at_their_moments_and_told_what_it_is_about() {
     project.deploy().ok();
     assert_eq!(
         asked(&listener),
-        ["/before-start", "/per-step", "/per-step", "/before-promote"]
+        [
+            "/before-start",
+            "/per-step",
+            "/per-step",
+            "/per-step",
+            "/before-promote"
+        ]
     );
     let letters = listener.asked();
     let letter: Value = serde_json::from_str(&letters[1].1).expect("JSON");
@@ -102,6 +108,7 @@ fn a_webhook_that_refuses_sends_it_back_and_another_is_told() {
             "/before-promote",
             vec![
                 "/before-start",
+                "/per-step",
                 "/per-step",
                 "/per-step",
                 "/before-promote",

@@ -4,6 +4,8 @@ mod back;
 mod hear;
 mod judge;
 
+pub use judge::watched_for;
+
 use platform_blueprint::Strategy;
 
 use super::arrangement::{arrangement, in_place};
@@ -93,8 +95,9 @@ impl Step<'_> {
             return;
         }
         // What was said before this rollout began was said of another one of the same release.
-        let earlier = self.seen.word.as_ref().filter(|word| word.at < self.now);
-        self.state.heard = earlier.map(|word| word.id.clone());
+        let earlier = self.seen.words.last();
+        self.state.words_from = earlier.map_or(0, |word| word.number.saturating_add(1));
+        self.state.words_to = self.state.words_from;
         for member in &mut self.state.members {
             let group = self.seen.observed.groups.get(&member.to);
             member.restarts_before = group
@@ -165,16 +168,14 @@ impl Step<'_> {
                     .compare(&side, increment, times, policy.as_ref());
             }
         }
-        if serving.is_some() {
-            self.read_metrics();
-        }
+        self.read_metrics(serving.is_some() && placed);
     }
 
-    fn read_metrics(&mut self) {
+    fn read_metrics(&mut self, judged: bool) {
         let Some(analysis) = self.state.policy.analysis.clone() else {
             return;
         };
-        let routed = self.state.members.len().max(1) * analysis.metrics.len().max(1);
+        let comparisons = self.comparisons();
         for reading in &self.seen.readings {
             let metric = analysis
                 .metrics
@@ -187,23 +188,30 @@ impl Step<'_> {
                 .find(|member| *member.service() == reading.service);
             if let (Some(metric), Some(member)) = (metric, member) {
                 #[expect(clippy::cast_precision_loss, reason = "a handful of metrics")]
-                let each = alpha(&analysis) / routed as f64;
-                member
-                    .comparison
-                    .read(metric, reading, each, beta(&analysis));
+                let each = alpha(&analysis) / comparisons as f64;
+                let sure = (each, beta(&analysis));
+                member.comparison.read(metric, reading, sure, judged);
             }
         }
     }
 
-    /// The policy of each comparison.
+    /// The policy of each comparison of answers.
     fn policy(&self) -> Option<Policy> {
-        let routed = self
-            .state
-            .members
-            .iter()
-            .filter(|member| member.routed)
-            .count();
-        comparison_policy(&self.state.policy, routed * self.state.stages().len())
+        comparison_policy(&self.state.policy, self.comparisons())
+    }
+
+    /// How many comparisons may send the rollout back: of each service in each stage its answers, and each metric that judges.
+    fn comparisons(&self) -> usize {
+        let members = &self.state.members;
+        let routed = members.iter().filter(|member| member.routed).count();
+        let metrics = self.state.policy.analysis.as_ref().map_or(0, |analysis| {
+            analysis
+                .metrics
+                .iter()
+                .filter(|metric| !metric.dry_run)
+                .count()
+        });
+        (routed * self.state.stages().len() * (1 + metrics)).max(1)
     }
 
     fn last(&self) -> usize {
@@ -231,13 +239,18 @@ impl Step<'_> {
 
     fn go_back(&mut self, why: Why) {
         self.tell(Note::GoingBack { why: why.clone() });
+        let before = arrangement(&self.state);
         let stage = self.state.phase.stage().min(self.last());
         self.state.paused = None;
         self.state.forced = false;
         self.state.enter(Phase::GoingBack { why, stage });
+        let before = before.groups;
         for member in &mut self.state.members {
-            member.old_serves = self.seen.ready(&member.from) > 0;
+            let kept = before.get(&member.from).copied().unwrap_or(0);
+            member.old_is_short = kept < member.from_replicas;
+            member.old_serves = false;
         }
+        self.see_old();
     }
 
     fn interrupt(&mut self) {

@@ -87,7 +87,8 @@ fn of_member(state: &State, member: &MemberState, stages: &[Stage], index: usize
         Phase::Retiring | Phase::Promoted => {
             part(member.to_replicas, 0, 0, Split::all(member.to.clone()))
         }
-        Phase::GoingBack { .. } if member.old_serves => {
+        // Of several services some may be back already, and stay there if another does not come back.
+        Phase::GoingBack { .. } | Phase::Stuck { .. } if member.old_serves => {
             part(new, member.from_replicas, baseline, all_old())
         }
         Phase::GoingBack { .. } | Phase::Stuck { .. } => {

@@ -58,8 +58,11 @@ pub struct Comparison {
     evidence: Option<Evidence>,
     /// What it showed last.
     pub verdict: Option<Verdict>,
-    /// Evidence of extra metrics, of all stages together.
+    /// Evidence of extra metrics in this stage.
     pub metrics: BTreeMap<String, PairedEvidence>,
+    /// What the old release's values of each were, for when it has no requests any more.
+    #[serde(default)]
+    metric_records: BTreeMap<String, MetricRecord>,
 }
 
 impl Comparison {
@@ -165,11 +168,30 @@ impl Comparison {
     }
 
     /// Takes in one reading of an extra metric.
-    pub(super) fn read(&mut self, metric: &Metric, reading: &Reading, alpha: f64, beta: f64) {
-        self.metrics
-            .entry(metric.name.clone())
-            .or_insert_with(|| PairedEvidence::new(paired_policy(metric, alpha, beta)))
-            .observe(reading.old, reading.new);
+    ///
+    /// A new release that has all requests is compared with what the old one's values were, each used once.
+    ///
+    /// - `judged`: a stage's shares are in force, so that a pair is evidence
+    pub(super) fn read(
+        &mut self,
+        metric: &Metric,
+        reading: &Reading,
+        (alpha, beta): (f64, f64),
+        judged: bool,
+    ) {
+        let record = self.metric_records.entry(metric.name.clone()).or_default();
+        if let Some(old) = reading.old {
+            record.add(old);
+        }
+        let (Some(new), true) = (reading.new, judged) else {
+            return;
+        };
+        if let Some(old) = reading.old.or_else(|| record.next()) {
+            self.metrics
+                .entry(metric.name.clone())
+                .or_insert_with(|| PairedEvidence::new(paired_policy(metric, alpha, beta)))
+                .observe(old, new);
+        }
     }
 
     /// Begins anew for another stage, keeping totals.
@@ -181,6 +203,36 @@ impl Comparison {
         self.waited = 0;
         self.evidence = None;
         self.verdict = None;
+        self.metrics.clear();
+        for record in self.metric_records.values_mut() {
+            record.used = 0;
+        }
+    }
+}
+
+/// Values of a metric that a record keeps: the latest, as the nearest in time to what they are compared with.
+const MOST_VALUES: usize = 128;
+
+/// Values of an extra metric of the old release, oldest first, and how many were laid beside the new one's.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+struct MetricRecord {
+    values: Vec<f64>,
+    used: usize,
+}
+
+impl MetricRecord {
+    fn add(&mut self, value: f64) {
+        if value.is_finite() {
+            self.values.push(value);
+            self.values
+                .drain(..self.values.len().saturating_sub(MOST_VALUES));
+        }
+    }
+
+    fn next(&mut self) -> Option<f64> {
+        let value = self.values.get(self.used).copied()?;
+        self.used += 1;
+        Some(value)
     }
 }
 
@@ -217,7 +269,7 @@ impl Increment {
 ///
 /// The probability of a false rollback holds for the rollout as a whole, so each of its comparisons gets a part of it.
 ///
-/// - `comparisons`: stages that are judged, times services that requests reach
+/// - `comparisons`: stages that are judged, times services that requests reach, times what is compared of each
 pub fn comparison_policy(rollout: &Rollout, comparisons: usize) -> Option<Policy> {
     let analysis = rollout.analysis.as_ref()?;
     let policy = Policy {

@@ -53,9 +53,13 @@ pub fn due(state: &State) -> Vec<GateCall> {
 
 /// Gates that belong to the phase, whether or not they have answered.
 pub(super) fn all(state: &State) -> Vec<GateCall> {
-    let Some((when, at)) = moment(state) else {
-        return Vec::new();
-    };
+    moments(state)
+        .into_iter()
+        .flat_map(|(when, at)| at_moment(state, when, at))
+        .collect()
+}
+
+fn at_moment(state: &State, when: GateWhen, at: usize) -> Vec<GateCall> {
     let mut calls: Vec<GateCall> = state
         .policy
         .gates
@@ -85,19 +89,22 @@ pub(super) fn all(state: &State) -> Vec<GateCall> {
 }
 
 /// Which gates the phase is the moment for, and at which stage.
-fn moment(state: &State) -> Option<(GateWhen, usize)> {
+fn moments(state: &State) -> Vec<(GateWhen, usize)> {
     if state.forced && state.phase.is_forward() {
-        return None; // An operator answered for them.
+        return Vec::new(); // An operator answered for them.
     }
     let last = state.stages().len() - 1;
     match &state.phase {
-        Phase::BeforeStart => Some((GateWhen::BeforeStart, 0)),
-        Phase::Starting { stage } if *stage == last => {
-            state.up.then_some((GateWhen::BeforePromote, *stage))
+        Phase::BeforeStart => vec![(GateWhen::BeforeStart, 0)],
+        Phase::Starting { stage } if *stage == last && state.up => {
+            vec![
+                (GateWhen::PerStep, *stage),
+                (GateWhen::BeforePromote, *stage),
+            ]
         }
-        Phase::Starting { stage } => Some((GateWhen::PerStep, *stage)),
-        Phase::AfterBack { .. } => Some((GateWhen::AfterRollback, 0)),
-        _ => None,
+        Phase::Starting { stage } => vec![(GateWhen::PerStep, *stage)],
+        Phase::AfterBack { .. } => vec![(GateWhen::AfterRollback, 0)],
+        _ => Vec::new(),
     }
 }
 

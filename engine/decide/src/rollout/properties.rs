@@ -196,7 +196,10 @@ impl Watched {
             .iter()
             .filter(|member| member.routed)
         {
-            if ready(seen, &member.from) {
+            let whole = Seen::only(seen).ready(&member.from) >= member.from_replicas;
+            let alone = !ready(seen, &member.to);
+            let able = whole || alone || !member.old_is_short;
+            if ready(seen, &member.from) && able {
                 let split = &arranged.splits[member.service()];
                 assert_eq!(split.share(&member.from), Share::FULL);
             }

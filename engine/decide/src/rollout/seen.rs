@@ -32,17 +32,17 @@ pub enum GateAnswer {
     Refuses(String),
 }
 
-/// Both sides' values of an extra metric, read at the same time.
+/// The values of an extra metric, read at the same time of each side that answers requests.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reading {
     /// The service.
     pub service: ServiceName,
     /// The metric.
     pub metric: String,
-    /// The old release's value.
-    pub old: f64,
-    /// The new release's.
-    pub new: f64,
+    /// The old release's value; `None` while it has no requests.
+    pub old: Option<f64>,
+    /// The new release's, likewise.
+    pub new: Option<f64>,
 }
 
 /// What was seen since the last decision.
@@ -56,8 +56,8 @@ pub struct Seen<'a> {
     pub gates: BTreeMap<GateKey, GateAnswer>,
     /// Extra metrics that were read.
     pub readings: Vec<Reading>,
-    /// An operator's word.
-    pub word: Option<Word>,
+    /// The last of the operators' words, in their order.
+    pub words: &'a [Word],
     /// The run was told to stop.
     pub stop: bool,
     /// The target refused the last move for good, and why.
@@ -72,7 +72,7 @@ impl<'a> Seen<'a> {
             counts: None,
             gates: BTreeMap::new(),
             readings: Vec::new(),
-            word: None,
+            words: &[],
             stop: false,
             refused: None,
         }

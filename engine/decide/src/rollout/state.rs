@@ -11,7 +11,7 @@ use super::entry::{Entry, Note, StageResult};
 use super::gates::GateKey;
 use super::seen::GateAnswer;
 use super::stage::{Stage, stages};
-use super::words::Why;
+use super::words::{Why, Word};
 use crate::group::GroupId;
 use crate::plan::Member;
 use crate::release::{Release, ReleaseNumber};
@@ -159,8 +159,11 @@ pub struct MemberState {
     pub start_within: u64,
     /// Restarts that an instance of the new group already had when it began.
     pub restarts_before: u32,
-    /// The old group was seen ready since it had to serve again.
+    /// The old group was seen able to take all requests since it had to serve again.
     pub old_serves: bool,
+    /// Some of the old group's instances had been taken down when it had to serve again.
+    #[serde(default)]
+    pub old_is_short: bool,
     /// New and old on the same traffic.
     pub comparison: Comparison,
 }
@@ -211,8 +214,12 @@ pub struct State {
     pub paused: Option<Paused>,
     /// An operator asked for the end without waiting.
     pub forced: bool,
-    /// The last word that was heard.
-    pub heard: Option<String>,
+    /// The first of the operators' words that is about this rollout, by its number; those before it were said of earlier ones.
+    #[serde(default)]
+    pub words_from: u64,
+    /// The first word that has not been heard yet.
+    #[serde(default)]
+    pub words_to: u64,
     /// What gates answered.
     pub gates: BTreeMap<GateKey, GateAnswer>,
     /// What was said already and need not be said again in this phase.
@@ -249,6 +256,7 @@ impl State {
                     }),
                     restarts_before: 0,
                     old_serves: false,
+                    old_is_short: false,
                     comparison: Comparison::default(),
                 }
             })
@@ -275,7 +283,8 @@ impl State {
             up: false,
             paused: None,
             forced: false,
-            heard: None,
+            words_from: 0,
+            words_to: 0,
             gates: BTreeMap::new(),
             said: BTreeSet::new(),
             results: Vec::new(),
@@ -295,6 +304,11 @@ impl State {
     /// What the documents of all rollouts of a release begin with.
     pub fn prefix(release: ReleaseNumber) -> String {
         format!("rollouts/{:08}/", release.0)
+    }
+
+    /// Whether it was this rollout that heard a word.
+    pub fn has_heard(&self, word: &Word) -> bool {
+        (self.words_from..self.words_to).contains(&word.number)
     }
 
     /// The stages, first to last.

@@ -6,7 +6,9 @@ mod steered;
 
 use std::collections::BTreeMap;
 
-use platform_blueprint::{Analysis, Gate, GateWhen, Percent, Period, Rollout, Strategy, WhenQuiet};
+use platform_blueprint::{
+    Analysis, Gate, GateWhen, Percent, Period, Rollout, ServiceName, Strategy, WhenQuiet,
+};
 
 use super::*;
 use crate::analysis::Tally;
@@ -27,6 +29,7 @@ pub(super) fn member(service: &str, from: u32, to: u32) -> MemberState {
         start_within: 20_000,
         restarts_before: 0,
         old_serves: false,
+        old_is_short: false,
         comparison: Comparison::default(),
     }
 }
@@ -70,8 +73,10 @@ pub(super) struct World {
     pub(super) bad: BTreeMap<GroupId, u64>,
     pub(super) health: BTreeMap<GroupId, Health>,
     pub(super) answers: std::collections::HashMap<GateWhen, GateAnswer>,
+    /// Values of an extra metric named `heap`, of the old release and the new one, read in each look while they have requests.
+    pub(super) heap: Option<(f64, f64)>,
     pub(super) notes: Vec<Note>,
-    pub(super) words: u32,
+    pub(super) words: u64,
 }
 
 impl World {
@@ -104,6 +109,7 @@ impl World {
             bad: BTreeMap::new(),
             health: BTreeMap::new(),
             answers: std::collections::HashMap::new(),
+            heap: None,
             notes: Vec::new(),
             words: 0,
         };
@@ -211,6 +217,25 @@ impl World {
             .collect()
     }
 
+    fn readings(&self) -> Vec<Reading> {
+        let Some((old, new)) = self.heap else {
+            return Vec::new();
+        };
+        let reading = |(service, split): (&ServiceName, &Split)| {
+            let has = |lane: &str| {
+                let group = format!("{service}@{lane}").parse().unwrap();
+                split.share(&group) > Share::NONE
+            };
+            Reading {
+                service: service.clone(),
+                metric: "heap".to_owned(),
+                old: (has("r1") || has("r1-baseline")).then_some(old),
+                new: has("r2").then_some(new),
+            }
+        };
+        self.splits().iter().map(reading).collect()
+    }
+
     /// Looks, decides and acts once, hearing a word.
     pub(super) fn turn(&mut self, order: Option<Order>, stop: bool) {
         self.decide(order, stop);
@@ -220,10 +245,10 @@ impl World {
     /// Looks and decides once, hearing a word.
     pub(super) fn decide(&mut self, order: Option<Order>, stop: bool) {
         self.second();
-        let word = order.map(|order| {
+        let words = order.map(|order| {
             self.words += 1;
             Word {
-                id: self.words.to_string(),
+                number: self.words,
                 order,
                 release: ReleaseNumber(2),
                 by: "ada".to_owned(),
@@ -235,7 +260,8 @@ impl World {
         let seen = Seen {
             counts: Some(&counts),
             gates: self.answered(),
-            word,
+            readings: self.readings(),
+            words: words.as_slice(),
             stop,
             ..Seen::only(&observed)
         };
@@ -244,7 +270,11 @@ impl World {
         self.notes.extend(notes);
     }
 
+    /// Says something to a rollout that has begun.
     pub(super) fn say(&mut self, order: Order) {
+        if self.state.clock.looked.is_none() {
+            self.turn(None, false);
+        }
         self.turn(Some(order), false);
     }
 

@@ -40,8 +40,8 @@ impl Order {
 /// An operator's word, as it is left in the store for the driver to find.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Word {
-    /// Names this word; the same one is heard once.
-    pub id: String,
+    /// Its place among all words said in the environment; each is heard once, in this order.
+    pub number: u64,
     /// What is asked.
     pub order: Order,
     /// The release it is about.

@@ -9,8 +9,11 @@ use tokio::time::Instant;
 
 use crate::releases::{read_json, to_json};
 
-/// The key of the last word an operator said.
-pub const WORD: &str = "rollouts/word";
+/// The key of the words that operators said last.
+pub const WORDS: &str = "rollouts/word";
+
+/// Words that are kept; a run that drives hears them within a second or so.
+const WORDS_KEPT: usize = 32;
 
 /// A state that did not move on is saved this often, so that others see how it is getting on.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -22,6 +25,8 @@ pub(super) struct Document {
     key: String,
     version: Option<Version>,
     saved: Option<Instant>,
+    /// What a write that failed meant to write: it may have been written nevertheless.
+    unsure: Option<Vec<u8>>,
 }
 
 impl Document {
@@ -55,6 +60,7 @@ impl Document {
                 key,
                 version: Some(version),
                 saved: None,
+                unsure: None,
             });
         }
         let key = fresh.key();
@@ -64,6 +70,7 @@ impl Document {
             key,
             version,
             saved: None,
+            unsure: None,
         })
     }
 
@@ -78,12 +85,21 @@ impl Document {
             self.state = next;
             return Ok(());
         }
+        if let Some(meant) = &self.unsure {
+            let found = store.read(&self.key).await?;
+            if let Some(written) = found.filter(|found| found.bytes == *meant) {
+                self.version = Some(written.version);
+            }
+            self.unsure = None;
+        }
         let bytes = to_json(&next);
-        self.version = Some(
-            store
-                .write(&self.key, &bytes, self.version.as_ref())
-                .await?,
-        );
+        match store.write(&self.key, &bytes, self.version.as_ref()).await {
+            Ok(version) => self.version = Some(version),
+            Err(error) => {
+                self.unsure = Some(bytes);
+                return Err(error);
+            }
+        }
         self.saved = Some(Instant::now());
         self.state = next;
         Ok(())
@@ -94,7 +110,7 @@ impl Document {
 fn moved(before: &State, next: &State) -> bool {
     before.phase != next.phase
         || before.up != next.up
-        || before.heard != next.heard
+        || before.words_to != next.words_to
         || before.gates != next.gates
         || before.log.len() != next.log.len()
         || before
@@ -108,8 +124,7 @@ fn moved(before: &State, next: &State) -> bool {
 async fn read_state(store: &dyn Store, key: &str) -> Result<Option<(State, Version)>, StoreError> {
     match read_json(store, key).await {
         Err(StoreError::Damaged { .. }) => {
-            tracing::warn!(key, "a rollout's state is damaged and is begun anew");
-            store.delete(key).await?;
+            tracing::warn!(key, "a rollout's state is damaged and counts as none");
             Ok(None)
         }
         other => other,
@@ -155,7 +170,7 @@ pub async fn under_way(
 pub async fn last(store: &dyn Store) -> Result<Option<State>, StoreError> {
     let mut found: Option<State> = None;
     let keys = store.list("rollouts/").await?;
-    let newest = keys.iter().rev().find(|key| *key != WORD);
+    let newest = keys.iter().rev().find(|key| *key != WORDS);
     // Rollouts of the newest release; which of several was the last their beginnings tell.
     let Some(prefix) = newest.and_then(|key| Some(&key[..=key.rfind('/')?])) else {
         return Ok(None);
@@ -172,28 +187,37 @@ pub async fn last(store: &dyn Store) -> Result<Option<State>, StoreError> {
     Ok(found)
 }
 
-/// Leaves a word for the run that drives a rollout.
+/// Leaves a word for the run that drives a rollout, after those that were said before; returns it with its number.
 ///
 /// # Errors
 ///
 /// If the store fails.
-pub async fn say(store: &dyn Store, word: &Word) -> Result<(), StoreError> {
+pub async fn say(store: &dyn Store, mut word: Word) -> Result<Word, StoreError> {
     loop {
-        let before = store.read(WORD).await?.map(|document| document.version);
-        match store.write(WORD, &to_json(word), before.as_ref()).await {
-            Ok(_) => return Ok(()),
-            // Two said something at the same time; the later one holds.
+        let before = store.read(WORDS).await?;
+        let mut words = before.as_ref().map_or(Vec::new(), read_words);
+        // No less than the time, so that numbers go on rising should the words before be lost.
+        let next = words.last().map_or(0, |last| last.number.saturating_add(1));
+        word.number = next.max(word.at);
+        words.push(word.clone());
+        words.drain(..words.len().saturating_sub(WORDS_KEPT));
+        let version = before.map(|document| document.version);
+        match store.write(WORDS, &to_json(&words), version.as_ref()).await {
+            Ok(_) => return Ok(word),
+            // Somebody said something at the same time.
             Err(StoreError::Conflict { .. }) => {}
             Err(other) => return Err(other),
         }
     }
 }
 
-/// The last word that was said.
-pub(super) async fn word(store: &dyn Store) -> Result<Option<Word>, StoreError> {
-    match read_json(store, WORD).await {
-        Ok(found) => Ok(found.map(|(word, _)| word)),
-        Err(StoreError::Damaged { .. }) => Ok(None),
-        Err(other) => Err(other),
-    }
+/// The words that were said last, in their order.
+pub(super) async fn words(store: &dyn Store) -> Result<Vec<Word>, StoreError> {
+    let found = store.read(WORDS).await?;
+    Ok(found.as_ref().map_or(Vec::new(), read_words))
+}
+
+/// Words that cannot be made out are none: who said them is told that nobody heard.
+fn read_words(document: &platform_port::Document) -> Vec<Word> {
+    serde_json::from_slice(&document.bytes).unwrap_or_default()
 }

@@ -14,7 +14,7 @@ use platform_decide::plan::Plan;
 use platform_decide::rollout::{
     Counts, GateAnswer, GateKey, Move, Note, Phase, Reading, Seen, State, advance, due,
 };
-use platform_port::{Retry, Tallies, TargetError};
+use platform_port::{Retry, StoreError, Tallies, TargetError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -67,6 +67,8 @@ pub(super) struct Driver<'a> {
     abandon: &'a CancellationToken,
     asked: BTreeMap<GateKey, AbortOnDropHandle<()>>,
     metrics: Vec<AbortOnDropHandle<()>>,
+    /// The sides that they are read of.
+    measured: Vec<metric::Answering>,
     /// Groups of which instances are being taken down, with how many shall be left.
     leaving: BTreeMap<GroupId, (u32, AbortOnDropHandle<()>)>,
     /// The moves of the last look.
@@ -101,6 +103,7 @@ impl<'a> Driver<'a> {
             abandon,
             asked: BTreeMap::new(),
             metrics: Vec::new(),
+            measured: Vec::new(),
             leaving: BTreeMap::new(),
             made: Vec::new(),
             rests: false,
@@ -132,9 +135,18 @@ impl<'a> Driver<'a> {
                 }
                 Err(error) => return Err(Cause::Unseen(Arc::new(error))),
             };
-            failed = 0;
             let tallies = self.crew.target.tallies().await.ok();
-            self.decide(&observed, tallies.as_ref()).await?;
+            match self.decide(&observed, tallies.as_ref()).await {
+                Ok(()) => failed = 0,
+                // What cannot be saved is not acted upon; traffic stays as it is meanwhile.
+                Err(error @ StoreError::Unavailable { .. }) if failed < PATIENCE => {
+                    failed += 1;
+                    self.trouble(&error);
+                    tokio::time::sleep(ASK_AGAIN_AFTER).await;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
             self.ask(&observed);
             self.measure();
             self.progress(&observed, tallies.as_ref());
@@ -154,20 +166,24 @@ impl<'a> Driver<'a> {
         &mut self,
         observed: &Observed,
         tallies: Option<&Tallies>,
-    ) -> Result<(), Cause> {
+    ) -> Result<(), StoreError> {
         let store = self.crew.target.store();
         let counts = tallies.map(counts);
+        let words = document::words(store).await?;
         let seen = Seen {
             observed,
             counts: counts.as_ref(),
-            gates: std::mem::take(&mut self.gates),
-            readings: std::mem::take(&mut self.readings),
-            word: document::word(store).await?,
+            gates: self.gates.clone(),
+            readings: self.readings.clone(),
+            words: &words,
             stop: self.abandon.is_cancelled(),
-            refused: self.refused.take(),
+            refused: self.refused.clone(),
         };
         let (next, notes) = advance(&self.document.state, &seen, self.crew.clock.millis());
         self.document.take(store, next).await?;
+        self.gates.clear();
+        self.readings.clear();
+        self.refused = None;
         for note in notes {
             self.tell(note);
         }
@@ -197,16 +213,17 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Reads extra metrics while both sides serve.
+    /// Reads extra metrics of the sides that have requests.
     fn measure(&mut self) {
-        let serving = matches!(self.document.state.phase, Phase::Serving { .. });
-        if !serving {
-            self.metrics.clear();
-        } else if self.metrics.is_empty() {
-            self.metrics = metric::readers(&self.document.state, &self.telling)
+        let state = &self.document.state;
+        let answering = metric::answering(state);
+        if answering != self.measured {
+            let readers = metric::readers(state, &answering, &self.telling);
+            self.metrics = readers
                 .into_iter()
                 .map(|reader| AbortOnDropHandle::new(tokio::spawn(reader)))
                 .collect();
+            self.measured = answering;
         }
     }
 
@@ -276,7 +293,7 @@ impl<'a> Driver<'a> {
         }));
     }
 
-    fn trouble(&self, error: &TargetError) {
+    fn trouble(&self, error: &dyn Error) {
         self.crew.events.emit(Event::Rollout(RolloutEvent::Trouble {
             release: self.document.state.release,
             text: in_words(error),

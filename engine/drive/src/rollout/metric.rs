@@ -7,7 +7,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use platform_blueprint::{Metric, ServiceName};
 use platform_decide::group::GroupId;
-use platform_decide::rollout::{Phase, Reading, State};
+use platform_decide::rollout::{Phase, Reading, State, arrangement};
+use platform_decide::traffic::Share;
 use serde::Deserialize;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -17,56 +18,64 @@ use super::program;
 /// How long one number may take.
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// A task for each metric of each service, which reads both sides for as long as it is kept.
-pub(super) fn readers(
-    state: &State,
-    telling: &UnboundedSender<Told>,
-) -> Vec<BoxFuture<'static, ()>> {
-    let Some(analysis) = &state.policy.analysis else {
-        return Vec::new();
-    };
-    let Phase::Serving { stage } = state.phase else {
-        return Vec::new();
-    };
-    let stages = state.stages();
-    let sides = stages
-        .get(stage)
-        .map(|stage| stage.sides.as_slice())
-        .unwrap_or_default();
-    let mut readers = Vec::new();
-    for (member, side) in state.members.iter().zip(sides) {
-        let old = if side.baseline > 0 {
-            member.baseline()
-        } else {
-            member.from.clone()
-        };
-        for metric in &analysis.metrics {
-            let reader = read(
-                metric.clone(),
-                old.clone(),
-                member.to.clone(),
-                telling.clone(),
-            );
-            readers.push(reader.boxed());
-        }
-    }
-    readers
+/// The groups of one service that have requests, of which numbers can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Answering {
+    service: ServiceName,
+    old: Option<GroupId>,
+    new: Option<GroupId>,
 }
 
-async fn read(metric: Metric, old: GroupId, new: GroupId, telling: UnboundedSender<Told>) {
+/// Which groups have requests; nothing before anything is begun, and nothing once the rollout is on its last way.
+pub(super) fn answering(state: &State) -> Vec<Answering> {
+    let watched = matches!(state.phase, Phase::Starting { .. } | Phase::Serving { .. });
+    let metrics = state.policy.analysis.as_ref();
+    if !watched || metrics.is_none_or(|analysis| analysis.metrics.is_empty()) {
+        return Vec::new();
+    }
+    let splits = arrangement(state).splits;
+    let routed = state.members.iter().filter_map(|member| {
+        let split = splits.get(member.service())?;
+        let has = |group: GroupId| (split.share(&group) > Share::NONE).then_some(group);
+        Some(Answering {
+            service: member.service().clone(),
+            // The fresh one where there is one, as it is as warm as the new one.
+            old: has(member.baseline()).or_else(|| has(member.from.clone())),
+            new: has(member.to.clone()),
+        })
+    });
+    routed.collect()
+}
+
+/// A task for each metric of each service, which reads its sides for as long as it is kept.
+pub(super) fn readers(
+    state: &State,
+    answering: &[Answering],
+    telling: &UnboundedSender<Told>,
+) -> Vec<BoxFuture<'static, ()>> {
+    let metrics = state.policy.analysis.iter().flat_map(|a| &a.metrics);
+    let each = metrics.flat_map(|metric| answering.iter().map(move |sides| (metric, sides)));
+    each.map(|(metric, sides)| read(metric.clone(), sides.clone(), telling.clone()).boxed())
+        .collect()
+}
+
+async fn read(metric: Metric, sides: Answering, telling: UnboundedSender<Told>) {
     let every = metric.every.duration().max(Duration::from_millis(100));
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let (old_value, new_value) = tokio::join!(value(&metric, &old), value(&metric, &new));
-        match (old_value, new_value) {
-            (Ok(old_value), Ok(new_value)) => {
+        let of = async |side: &Option<GroupId>| match side {
+            Some(group) => value(&metric, group).await.map(Some),
+            None => Ok(None),
+        };
+        match tokio::join!(of(&sides.old), of(&sides.new)) {
+            (Ok(old), Ok(new)) => {
                 let reading = Reading {
-                    service: new.service.clone(),
+                    service: sides.service.clone(),
                     metric: metric.name.clone(),
-                    old: old_value,
-                    new: new_value,
+                    old,
+                    new,
                 };
                 if telling.send(Told::Reading(reading)).is_err() {
                     return;

@@ -6,7 +6,7 @@ use platform_decide::analysis::{Tally, Verdict};
 use platform_decide::group::GroupId;
 use platform_decide::observed::{InstanceState, Observed};
 use platform_decide::release::ReleaseNumber;
-use platform_decide::rollout::{MemberState, Phase, State, arrangement, due};
+use platform_decide::rollout::{MemberState, Phase, State, arrangement, due, watched_for};
 use platform_port::Tallies;
 use serde::Serialize;
 
@@ -244,9 +244,7 @@ fn at_least(state: &State, last: bool) -> Option<u64> {
     let Phase::Serving { .. } = state.phase else {
         return None;
     };
-    let policy = &state.policy;
-    let watched = if last { policy.bake } else { policy.hold };
-    u64::try_from(watched.duration().as_millis()).ok()
+    Some(watched_for(&state.policy, last))
 }
 
 /// The phase in one word.

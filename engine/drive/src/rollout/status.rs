@@ -44,6 +44,20 @@ pub async fn status(target: &dyn Target) -> Result<Option<Status>, DriveError> {
     }))
 }
 
+/// Whether a living run has rollouts of its release behind it and none under way: the next is about to begin, or the run to end.
+///
+/// # Errors
+///
+/// If the store cannot be read.
+pub async fn between(target: &dyn Target) -> Result<bool, DriveError> {
+    let store = target.store();
+    let (Some(release), Some(_)) = (unfinished(target).await?, driver_of(target).await?) else {
+        return Ok(false);
+    };
+    let all = document::all(store, release).await?;
+    Ok(!all.is_empty() && document::under_way(store, release).await?.is_none())
+}
+
 /// The release that a run is deploying, or was stopped while deploying.
 async fn unfinished(target: &dyn Target) -> Result<Option<ReleaseNumber>, DriveError> {
     let history = History::read(target.store()).await?;

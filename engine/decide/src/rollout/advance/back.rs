@@ -43,10 +43,23 @@ impl Step<'_> {
         }
     }
 
-    pub(super) fn going_back(&mut self, why: Why, stage: usize) {
+    /// Notes which old groups can take all requests.
+    ///
+    /// Where instances had been taken down, those that are left would have to carry the load of all, so the others are waited
+    /// for: but not longer than one may take to start, and not while nothing else serves.
+    pub(super) fn see_old(&mut self) {
         for member in &mut self.state.members {
-            member.old_serves |= self.seen.ready(&member.from) > 0;
+            let ready = self.seen.ready(&member.from);
+            let waits = member.old_is_short
+                && ready < member.from_replicas
+                && self.seen.ready(&member.to) > 0
+                && self.state.clock.phase <= member.start_within + START_SLACK;
+            member.old_serves |= ready > 0 && !waits;
         }
+    }
+
+    pub(super) fn going_back(&mut self, why: Why, stage: usize) {
+        self.see_old();
         // Nothing new was started, so the old release serves whether or not it is well.
         let untouched = self.state.in_force.is_none()
             && self.state.members.iter().all(|m| !self.seen.has(&m.to));

@@ -6,7 +6,7 @@ use super::super::entry::Note;
 use super::super::gates;
 use super::super::seen::GateAnswer;
 use super::super::state::{Paused, Phase};
-use super::super::words::{Order, Why};
+use super::super::words::{Order, Why, Word};
 use super::Step;
 
 impl Step<'_> {
@@ -40,14 +40,14 @@ impl Step<'_> {
         }
     }
 
+    /// Hears the next word; one at a look, as each may enter a phase.
     pub(super) fn hear_word(&mut self) {
-        let Some(word) = self.seen.word.clone() else {
+        let ours =
+            |word: &&Word| word.number >= self.state.words_to && word.release == self.state.release;
+        let Some(word) = self.seen.words.iter().find(ours).cloned() else {
             return;
         };
-        if word.release != self.state.release || self.state.heard.as_ref() == Some(&word.id) {
-            return;
-        }
-        self.state.heard = Some(word.id);
+        self.state.words_to = word.number.saturating_add(1);
         let by = word.by;
         let not_now = |because: &str| Note::NotNow {
             word: word.order.as_str().to_owned(),
@@ -83,6 +83,9 @@ impl Step<'_> {
                         to_the_end: false,
                     });
                     self.leave(stage);
+                }
+                Phase::Starting { .. } if self.state.up => {
+                    self.tell(not_now("a gate or the preview's time is waited for"));
                 }
                 _ => self.tell(not_now("instances are still coming up")),
             },

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use platform_blueprint::{Strategy, WhenQuiet};
+use platform_blueprint::{Rollout, Strategy, WhenQuiet};
 
 use super::super::entry::Note;
 use super::super::state::millis;
@@ -19,24 +19,31 @@ const LEANS: f64 = 0.1;
 /// A rolling update without any request has nothing to watch after this long.
 const QUIET_BATCH: u64 = 3_000;
 
+/// For how long a stage is watched at the least, in milliseconds.
+///
+/// - `last`: it is the stage with all traffic
+pub fn watched_for(policy: &Rollout, last: bool) -> u64 {
+    match (policy.strategy, last) {
+        // A batch's old instances are gone when the next begins, so nothing would be warm during a bake.
+        (Strategy::Rolling, _) => {
+            let at_least = policy
+                .analysis
+                .as_ref()
+                .map_or(0, |a| millis(a.at_least.duration()));
+            let hold = millis(policy.hold.duration());
+            at_least.min(hold).min(LONGEST_BATCH_WATCH)
+        }
+        (Strategy::Canary | Strategy::BlueGreen, true) => millis(policy.bake.duration()),
+        (Strategy::Canary | Strategy::BlueGreen, false) => millis(policy.hold.duration()),
+    }
+}
+
 impl Step<'_> {
     /// Whether the stage has been watched long enough, whatever was seen.
     pub(super) fn watched(&self, last: bool) -> bool {
         let policy = &self.state.policy;
         let passed = self.state.clock.phase;
-        let wanted = match (policy.strategy, last) {
-            // A batch's old instances are gone when the next begins, so nothing would be warm during a bake.
-            (Strategy::Rolling, _) => {
-                let at_least = policy
-                    .analysis
-                    .as_ref()
-                    .map_or(0, |a| millis(a.at_least.duration()));
-                let hold = millis(policy.hold.duration());
-                at_least.min(hold).min(LONGEST_BATCH_WATCH)
-            }
-            (Strategy::Canary | Strategy::BlueGreen, true) => millis(policy.bake.duration()),
-            (Strategy::Canary | Strategy::BlueGreen, false) => millis(policy.hold.duration()),
-        };
+        let wanted = watched_for(policy, last);
         let mut routed = self.state.members.iter().filter(|member| member.routed);
         let quiet = policy.strategy == Strategy::Rolling
             && passed >= QUIET_BATCH

@@ -39,6 +39,11 @@ fn each_gate_holds_until_it_agrees() {
             GateWhen::PerStep,
             Phase::Starting { stage: 0 },
         ),
+        (
+            Strategy::BlueGreen,
+            GateWhen::PerStep,
+            Phase::Starting { stage: 0 },
+        ),
     ];
     for (strategy, when, held) in table {
         let mut world = gated(strategy, when);
@@ -49,6 +54,20 @@ fn each_gate_holds_until_it_agrees() {
         world.answers.insert(when, GateAnswer::Agrees);
         promoted(&mut world);
     }
+}
+
+#[test]
+fn a_gate_per_step_is_asked_before_the_last_step_too() {
+    let mut world = gated(Strategy::Canary, GateWhen::PerStep);
+    let mut asked = std::collections::BTreeSet::new();
+    world.answers.insert(GateWhen::PerStep, GateAnswer::Agrees);
+    while !world.state.phase.is_over() {
+        asked.extend(due(&world.state).into_iter().map(|call| call.key.0));
+        world.turn(None, false);
+    }
+    let asked: Vec<&str> = asked.iter().map(String::as_str).collect();
+    assert_eq!(asked, ["per-step/0/0", "per-step/1/0", "per-step/2/0"]);
+    promoted(&mut world);
 }
 
 #[test]

@@ -163,3 +163,64 @@ fn what_does_not_become_ready_goes_back_after_its_time() {
         "0 of 1 instances of orders@r2 were ready within 26 s: 503 from /health/ready"
     );
 }
+
+/// A rollout whose analysis compares a metric of the user's, too.
+fn with_heap(strategy: Strategy, heap: (f64, f64), more: &str) -> World {
+    let mut world = orders(strategy);
+    let metric = format!(r#"{{ "name": "heap", "command": ["heap"] {more} }}"#);
+    let analysis = world.state.policy.analysis.as_mut().unwrap();
+    analysis.metrics = vec![serde_json::from_str(&metric).unwrap()];
+    world.state.policy.hold = Period::from_secs(20);
+    world.state.policy.bake = Period::from_secs(20);
+    world.heap = Some(heap);
+    world
+}
+
+#[test]
+fn a_metric_that_is_worse_goes_back_by_every_strategy() {
+    for strategy in [Strategy::Canary, Strategy::BlueGreen] {
+        promoted(&mut with_heap(strategy, (100.0, 105.0), ""));
+        let mut world = with_heap(strategy, (100.0, 200.0), "");
+        let why = rolled_back(&mut world);
+        assert!(
+            matches!(why, Why::Metric { ref metric, .. } if metric == "heap"),
+            "{strategy:?}: {why}"
+        );
+    }
+}
+
+#[test]
+fn a_metric_that_gets_worse_with_all_requests_is_compared_with_what_the_old_release_had() {
+    let mut world = with_heap(Strategy::Canary, (100.0, 100.0), "");
+    world.until(serving(2));
+    world.heap = Some((100.0, 300.0));
+    let why = rolled_back(&mut world);
+    assert!(matches!(why, Why::Metric { .. }), "{why}");
+}
+
+#[test]
+fn a_metric_on_a_dry_run_reports_and_does_not_judge() {
+    let mut world = with_heap(Strategy::Canary, (100.0, 200.0), r#", "dry_run": true"#);
+    promoted(&mut world);
+    let told = |note: &Note| {
+        matches!(
+            note,
+            Note::WouldGoBack {
+                why: Why::Metric { .. }
+            }
+        )
+    };
+    assert!(world.notes.iter().any(told), "{:?}", world.notes);
+}
+
+#[test]
+fn a_metric_nobody_can_read_holds_a_canary_until_its_time_is_over() {
+    let mut world = with_heap(Strategy::Canary, (1.0, 1.0), "");
+    world.heap = None;
+    world.state.policy.analysis.as_mut().unwrap().when_quiet = WhenQuiet::RollBack;
+    let why = rolled_back(&mut world);
+    assert!(
+        why.to_string().contains("`heap` is without any reading"),
+        "{why}"
+    );
+}

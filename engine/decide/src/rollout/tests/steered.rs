@@ -146,8 +146,8 @@ fn a_word_is_heard_once_and_only_for_its_release() {
     let mut world = orders(Strategy::Canary);
     world.until(serving(0));
     let observed = world.observed.clone();
-    let from_ada = |id: &str, release: u32| Word {
-        id: id.to_owned(),
+    let from_ada = |number: u64, release: u32| Word {
+        number,
         order: Order::Abort,
         release: ReleaseNumber(release),
         by: "ada".to_owned(),
@@ -155,23 +155,118 @@ fn a_word_is_heard_once_and_only_for_its_release() {
     };
     let hear = |state: &State, word: Word| {
         let seen = Seen {
-            word: Some(word),
+            words: &[word],
             ..Seen::only(&observed)
         };
         advance(state, &seen, world.now).0
     };
     assert_eq!(
-        hear(&world.state, from_ada("a", 3)).phase,
+        hear(&world.state, from_ada(7, 3)).phase,
         Phase::Serving { stage: 0 }
     );
-    let back = hear(&world.state, from_ada("a", 2));
+    let back = hear(&world.state, from_ada(7, 2));
     assert!(matches!(back.phase, Phase::GoingBack { .. }));
+    assert!(back.has_heard(&from_ada(7, 2)));
     let heard = State {
-        heard: Some("a".to_owned()),
+        words_to: 8,
         ..world.state.clone()
     };
     assert_eq!(
-        hear(&heard, from_ada("a", 2)).phase,
+        hear(&heard, from_ada(7, 2)).phase,
         Phase::Serving { stage: 0 }
     );
+}
+
+#[test]
+fn words_said_between_two_looks_are_all_heard_in_their_order() {
+    let mut world = orders(Strategy::Canary);
+    world.until(serving(0));
+    let words = [(4, Order::Pause), (5, Order::Promote)].map(|(number, order)| Word {
+        number,
+        order,
+        release: ReleaseNumber(2),
+        by: "ada".to_owned(),
+        at: 0,
+    });
+    let observed = world.observed.clone();
+    for _ in 0..3 {
+        let seen = Seen {
+            words: &words,
+            ..Seen::only(&observed)
+        };
+        world.state = advance(&world.state, &seen, world.now).0;
+    }
+    assert!(world.state.forced, "the second was heard, too");
+    let paused = |entry: &Entry| matches!(entry.note, Note::Paused { .. });
+    assert!(world.state.log.iter().any(paused), "so was the first");
+    assert!(words.iter().all(|word| world.state.has_heard(word)));
+}
+
+#[test]
+fn what_was_said_of_an_earlier_rollout_is_not_heard_by_the_next() {
+    let mut world = orders(Strategy::Canary);
+    let said = Word {
+        number: 3,
+        order: Order::Abort,
+        release: ReleaseNumber(2),
+        by: "ada".to_owned(),
+        at: 0,
+    };
+    let observed = world.observed.clone();
+    for _ in 0..3 {
+        let seen = Seen {
+            words: std::slice::from_ref(&said),
+            ..Seen::only(&observed)
+        };
+        world.state = advance(&world.state, &seen, world.now).0;
+    }
+    assert_eq!(world.state.phase, Phase::Starting { stage: 0 });
+    assert!(!world.state.has_heard(&said));
+}
+
+#[test]
+fn going_back_waits_for_instances_that_were_taken_down() {
+    let mut world = World::of(&policy(Strategy::Rolling), vec![member("orders", 3, 3)]);
+    world.until(serving(1));
+    assert_eq!(world.groups(), ["orders@r1×1", "orders@r2×2"]);
+    world.decide(Some(Order::Abort), false);
+    let old: GroupId = "orders@r1".parse().unwrap();
+    let all_old = Split::all(old.clone());
+    let asked_for = |world: &World| arrangement(&world.state).splits["orders"] == all_old;
+    assert_eq!(arrangement(&world.state).groups[&old], 3);
+    assert!(
+        !asked_for(&world),
+        "one instance is not to carry the load of three"
+    );
+    // Unless nothing else serves.
+    let mut alone = world.clone();
+    alone.set("orders@r2", Health::Is(InstanceState::CrashLooping));
+    alone.decide(None, false);
+    assert!(asked_for(&alone));
+    // Or those that are waited for do not come.
+    let mut late = world.clone();
+    for _ in 0..26 {
+        late.decide(None, false);
+    }
+    assert!(asked_for(&late));
+    world.ensure(&old, 3);
+    world.decide(None, false);
+    assert!(asked_for(&world));
+    world.act();
+    assert_eq!(why(world.end()).to_string(), "ada asked for it");
+}
+
+#[test]
+fn a_service_that_is_back_stays_back_when_another_is_not() {
+    let mut world = World::of(
+        &policy(Strategy::Rolling),
+        vec![member("orders", 2, 2), member("web", 2, 2)],
+    );
+    world.until(serving(1));
+    world.set("web@r1", Health::NeverReady);
+    world.say(Order::Abort);
+    assert!(matches!(world.end(), Phase::Stuck { .. }));
+    world.act();
+    world.serves("orders", "orders@r1");
+    world.serves("web", "web@r2");
 }
