@@ -236,6 +236,16 @@ impl Chassis {
             if injector.floods() {
                 tokio::spawn(injector.clone().flood());
             }
+            let patience = Arc::clone(&injector);
+            self.require("patience", move || {
+                let enough = patience.has_had_enough();
+                async move {
+                    if enough {
+                        return Err("unready on purpose".to_owned());
+                    }
+                    Ok(())
+                }
+            });
             routes = routes.layer(from_fn_with_state(injector, inject));
         }
         let observer = Observer::new(&self.settings.identity, self.health.clone());

@@ -31,6 +31,8 @@ pub struct Faults {
     pub exit: Option<u8>,
     /// It never becomes ready (`unready`).
     pub unready: bool,
+    /// It is ready no more after so many requests (`unready_after=100`).
+    pub unready_after: Option<u64>,
     /// It listens one port further (`wrong_port`).
     pub wrong_port: bool,
     /// It takes no notice of stop signals (`ignore_stop`).
@@ -57,6 +59,9 @@ impl Setting for Faults {
                 }
                 "crash_after" => {
                     faults.crash_after = Some(value.parse().map_err(|_| number())?);
+                }
+                "unready_after" => {
+                    faults.unready_after = Some(value.parse().map_err(|_| number())?);
                 }
                 "leak" => faults.leak = quantity::bytes(value)?,
                 "flood" => faults.flood = quantity::bytes(value)?,
@@ -86,6 +91,12 @@ impl Injector {
             seen: AtomicU64::new(0),
             leaked: Mutex::default(),
         })
+    }
+
+    /// Whether it was to be ready no more by now.
+    pub(crate) fn has_had_enough(&self) -> bool {
+        let seen = self.seen.load(Ordering::Relaxed);
+        self.faults.unready_after.is_some_and(|last| last <= seen)
     }
 
     pub(crate) fn floods(&self) -> bool {

@@ -104,6 +104,11 @@ fn a_crash_is_taken_back_at_once() {
 }
 
 #[test]
+fn instances_that_are_ready_no_more_are_taken_back() {
+    is_taken_back(CANARY, "unready_after=100", "is ready no more");
+}
+
+#[test]
 fn a_leak_is_taken_back_at_its_limit() {
     is_taken_back(CANARY, "leak=1MiB", "memory");
 }

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use super::users::{Answers, Users};
+use super::users::{Answers, Users, answer_with};
 use crate::sandbox::{Sandbox, Seen, free_port};
 
 /// Users of `orders` in a second.
@@ -85,6 +85,7 @@ kind = "postgres"
 
 [gateway]
 port = {port}
+trust = ["127.0.0.1"]
 
 [[routes]]
 path = "/api/v1/orders"
@@ -100,6 +101,15 @@ service = "orders"
     /// Users who ask from now on.
     pub(crate) fn users(&self) -> Users {
         Users::ask(self.port, "/api/v1/orders", LOAD)
+    }
+
+    /// The version that answers one request.
+    ///
+    /// - `headers`: each with its end of line
+    pub(crate) fn answered_by(&self, headers: &str) -> String {
+        let answer = answer_with(self.port, "/api/v1/orders", headers).expect("an answer");
+        assert_eq!(answer.1, 200, "{answer:?}");
+        answer.0
     }
 
     /// Deploys a release with a fault under load.

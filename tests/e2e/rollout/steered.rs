@@ -1,5 +1,7 @@
 //! A rollout under way: steered from another terminal, met by another deploy, gone on with after a kill.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::shop::{CANARY, Shop, harm};
@@ -118,6 +120,82 @@ fn killed_half_way_it_is_gone_on_with_or_taken_back() {
         shop.sandbox.run(next).ok();
         shop.stands_on(end);
         assert_eq!(harm(&users.end(), ""), Answers::new(), "{next:?}");
+    }
+}
+
+/// A canary that stays at its steps until it is sent on.
+const SLOWLY: &str = r#"strategy = "canary"
+steps = ["25%", "50%"]
+hold = "10m"
+at_most = "1h"
+"#;
+
+/// The version that answers each of many clients behind a proxy.
+fn met(shop: &Shop) -> BTreeMap<u8, String> {
+    let client = |number: u8| {
+        let version = shop.answered_by(&format!("x-forwarded-for: 10.7.0.{number}\r\n"));
+        (number, version)
+    };
+    (1..=80).map(client).collect()
+}
+
+#[test]
+fn users_stay_with_the_release_they_met_and_may_choose() {
+    let shop = Shop::with(SLOWLY);
+    shop.wants("", "second");
+    let users = shop.users();
+    let deploy = shop.sandbox.start(&["deploy", "--yes"]);
+    let serving = |stage: u64| {
+        let status = shop.status();
+        status["phase"] == "serving" && status["stage_number"] == stage
+    };
+    eventually("both serve", || serving(1));
+    for (chooses, version) in [
+        ("x-platform-release: new\r\n", "r2"),
+        ("x-platform-release: old\r\n", "r1"),
+        ("cookie: a=b; platform-release=new\r\n", "r2"),
+        ("cookie: platform-release=old\r\n", "r1"),
+    ] {
+        for _ in 0..5 {
+            assert_eq!(shop.answered_by(chooses), version, "{chooses}");
+        }
+    }
+    let first = met(&shop);
+    assert_eq!(met(&shop), first, "each stays where it was");
+    let new = |met: &BTreeMap<u8, String>| met.values().filter(|one| *one == "r2").count();
+    assert!(
+        (5..40).contains(&new(&first)),
+        "{} of 80 at 25 %",
+        new(&first)
+    );
+    shop.sandbox.run(&["rollout", "next"]).ok();
+    eventually("half of them are on either side", || serving(2));
+    let second = met(&shop);
+    assert!(new(&second) > new(&first), "{first:?} {second:?}");
+    for (client, version) in &first {
+        if version == "r2" {
+            assert_eq!(second[client], "r2", "client {client} went back and forth");
+        }
+    }
+    shop.sandbox.run(&["rollout", "abort", "--wait"]).ok();
+    assert_eq!(deploy.end("-0").code, 10);
+    shop.stands_on("r1");
+    assert_eq!(harm(&users.end(), ""), Answers::new());
+    report_for_people_and_ci(&shop);
+}
+
+#[track_caller]
+fn report_for_people_and_ci(shop: &Shop) {
+    let seen = shop
+        .sandbox
+        .run(&["rollout", "report", "--junit", "rollout.xml"])
+        .ok();
+    for said in ["# ", "rolled back", "asked for it", "| orders"] {
+        assert!(seen.stdout.contains(said), "`{said}` in {seen:#?}");
+    }
+    let junit = shop.sandbox.read("rollout.xml");
+    for said in ["<testsuites", "<failure", "asked for it"] {
+        assert!(junit.contains(said), "`{said}` in {junit}");
     }
 }
 

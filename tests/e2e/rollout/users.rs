@@ -81,9 +81,17 @@ impl Drop for Users {
 }
 
 fn answer(port: u16, path: &str) -> Option<(String, u16)> {
+    answer_with(port, path, "")
+}
+
+/// The version that answers one request, and its status.
+///
+/// - `headers`: each with its end of line
+pub(crate) fn answer_with(port: u16, path: &str, headers: &str) -> Option<(String, u16)> {
     let mut connection = TcpStream::connect(("127.0.0.1", port)).ok()?;
     connection.set_read_timeout(Some(PATIENCE)).ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    let request =
+        format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n");
     connection.write_all(request.as_bytes()).ok()?;
     let mut reader = BufReader::new(connection);
     let mut line = String::new();
