@@ -40,6 +40,10 @@ enum What {
         /// Go on showing it until it is over
         #[arg(short, long)]
         watch: bool,
+
+        /// Go on with it if nobody drives it any more, as its run was killed
+        #[arg(long)]
+        resume: bool,
     },
     /// Stay at this step; what goes wrong still goes back
     Pause(SayArgs),
@@ -65,7 +69,13 @@ struct SayArgs {
 pub(crate) async fn run(args: &RolloutArgs, world: &World) -> Result<Exit, CliError> {
     let target = world.target()?;
     match &args.what {
-        What::Status { watch } => status(world, target.as_ref(), *watch).await,
+        What::Status { watch, resume } => {
+            let under_way = rollout::status(target.as_ref()).await?;
+            if *resume && under_way.is_some_and(|status| status.driver.is_none()) {
+                return go_on(world, "platform rollout status --resume").await;
+            }
+            status(world, target.as_ref(), *watch).await
+        }
         What::Report => report(world, target.as_ref()).await,
         What::Pause(say) => steer(world, target.as_ref(), Order::Pause, say).await,
         What::Resume(say) => steer(world, target.as_ref(), Order::Resume, say).await,
@@ -149,7 +159,7 @@ async fn steer(
         if order != Order::Resume || status.state.paused.is_some() {
             rollout::say(target.store(), under_way::said(world, release, order)).await?;
         }
-        return go_on(world, order).await;
+        return go_on(world, &format!("platform rollout {}", order.as_str())).await;
     }
     if status.driver.is_none() {
         let message =
@@ -173,9 +183,8 @@ async fn steer(
 }
 
 /// Goes on with a rollout whose run is gone: with the release as that run planned it, whatever the blueprint says now.
-async fn go_on(world: &World, order: Order) -> Result<Exit, CliError> {
-    let command = format!("platform rollout {}", order.as_str());
-    let crew = deployment::crew(world, world.target()?, &command);
+async fn go_on(world: &World, command: &str) -> Result<Exit, CliError> {
+    let crew = deployment::crew(world, world.target()?, command);
     let work = async |lease: &Lease| {
         let history = History::read(crew.target.store()).await?;
         let Some(unfinished) = &history.unfinished else {

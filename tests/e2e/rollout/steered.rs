@@ -102,6 +102,7 @@ fn killed_half_way_it_is_gone_on_with_or_taken_back() {
     for (next, end) in [
         (["deploy", "--yes"].as_slice(), "r2"),
         (&["rollout", "resume"], "r2"),
+        (&["rollout", "status", "--resume"], "r2"),
         (&["rollout", "promote"], "r2"),
         (&["rollout", "abort", "--yes"], "r1"),
         (&["rollback", "--yes"], "r1"),
