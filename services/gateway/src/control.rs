@@ -109,15 +109,12 @@ impl Control {
             .prepare(&config, &mut inherited, before)
             .map_err(Refusal::Invalid)?;
         let made = self.make(&config).map_err(Refusal::Invalid)?;
+        // From here on nothing can fail.
         let snapshot = Snapshot::new(config.clone(), &self.gateway.registry, &made);
         self.gateway.snapshot.store(Arc::new(snapshot));
         self.gateway.reconfigured.notify_one();
         self.gateway.registry.started();
-        listeners
-            .switch(&config, prepared, &self.gateway, &self.app)
-            .map_err(|error| {
-                Refusal::Invalid(reason("listeners", format!("cannot be served: {error}")))
-            })?;
+        listeners.switch(&config, prepared, &self.gateway, &self.app);
         let revision = config.revision;
         self.keep(&listeners).await;
         Ok(revision)

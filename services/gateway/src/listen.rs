@@ -49,16 +49,21 @@ pub(crate) struct Listeners {
     served: BTreeMap<String, Served>,
 }
 
-/// Sockets made ready for a configuration that is not in force yet.
+/// Sockets made ready for a configuration that is not in force yet: to serve them cannot fail.
 pub(crate) struct Prepared {
-    fresh: Vec<Socket>,
+    fresh: Vec<(Socket, TcpListener)>,
 }
 
 impl Listeners {
-    /// Binds what a configuration needs beyond what is served now.
+    /// Binds what a configuration needs beyond what is served now, and does all else that the system
+    /// may refuse.
     ///
     /// - `inherited`: sockets of a predecessor, used where they fit
     /// - `before`: addresses that listeners with port 0 had in an earlier process
+    ///
+    /// # Errors
+    ///
+    /// A reason for each listener that cannot be served; what was bound is closed again.
     pub(crate) fn prepare(
         &self,
         config: &Config,
@@ -74,29 +79,31 @@ impl Listeners {
             }
             let fits =
                 |socket: &Socket| socket.name == listener.name && socket.wanted == listener.address;
-            if let Some(position) = inherited.iter().position(fits) {
-                fresh.push(inherited.swap_remove(position));
-                continue;
-            }
-            let earlier = before
-                .get(&listener.name)
-                .filter(|_| listener.address.ends_with(":0"))
-                .and_then(|address| bind(address).ok());
-            // Two names may trade addresses: the old holder's socket is taken over.
-            let traded = self.served.values().find(|served| {
-                served.socket.wanted == listener.address && !listener.address.ends_with(":0")
-            });
-            let bound = match (earlier, traded) {
-                (Some(bound), _) => Ok(bound),
-                (None, Some(served)) => served.socket.listener.try_clone(),
-                (None, None) => bind(&listener.address),
+            let inherited = inherited
+                .iter()
+                .position(fits)
+                .map(|position| inherited.swap_remove(position).listener);
+            let free = listener.address.ends_with(":0");
+            let earlier = || before.get(&listener.name).filter(|_| free);
+            let bound = match inherited.or_else(|| earlier().and_then(|it| bind(it).ok())) {
+                Some(bound) => Ok(bound),
+                // Two names may trade addresses: the old holder's socket is taken over.
+                None => match self.holder(&listener.address).filter(|_| !free) {
+                    Some(holder) => holder.listener.try_clone(),
+                    None => bind(&listener.address),
+                },
             };
-            match bound {
-                Ok(bound) => fresh.push(Socket {
-                    name: listener.name.clone(),
-                    wanted: listener.address.clone(),
-                    listener: bound,
-                }),
+            let ready =
+                bound.and_then(|bound| Ok((TcpListener::from_std(bound.try_clone()?)?, bound)));
+            match ready {
+                Ok((accepting, bound)) => fresh.push((
+                    Socket {
+                        name: listener.name.clone(),
+                        wanted: listener.address.clone(),
+                        listener: bound,
+                    },
+                    accepting,
+                )),
                 Err(error) => reasons.push(Reason {
                     path: format!("listeners.{index}.address"),
                     message: format!("cannot listen on {}: {error}", listener.address),
@@ -117,7 +124,7 @@ impl Listeners {
         prepared: Prepared,
         gateway: &Arc<Gateway>,
         app: &Arc<App>,
-    ) -> io::Result<()> {
+    ) {
         let wanted: HashMap<&str, &str> = config
             .listeners
             .iter()
@@ -130,8 +137,7 @@ impl Listeners {
             }
             stays
         });
-        for socket in prepared.fresh {
-            let listener = TcpListener::from_std(socket.listener.try_clone()?)?;
+        for (socket, listener) in prepared.fresh {
             let stop = CancellationToken::new();
             tokio::spawn(accept(
                 gateway.clone(),
@@ -143,7 +149,11 @@ impl Listeners {
             let served = Served { socket, stop };
             self.served.insert(served.socket.name.clone(), served);
         }
-        Ok(())
+    }
+
+    /// The socket that serves an address now.
+    fn holder(&self, address: &str) -> Option<&Socket> {
+        self.sockets().find(|socket| socket.wanted == address)
     }
 
     /// Stops accepting. What was handed over goes on elsewhere.

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use platform_gateway_api::client::ClientError;
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 use crate::bench::{Place, Upstream, client, configuration, get, orders};
 use crate::load::Load;
+use crate::process::program;
 use crate::secured::certificate;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,6 +47,46 @@ async fn a_wrong_configuration_is_refused_whole() {
     let address = gateway.address("public").await;
     assert_eq!(get(&client(), address, "/").await.name(), "orders");
     gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_that_descriptors_run_out_for_changes_nothing() {
+    let place = Place::new();
+    // The gateway takes all that it may have, so both limits are set.
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", "ulimit -n 256 && exec \"$0\" \"$@\""])
+        .arg(program());
+    let gateway = place.process_by(limited).await;
+    let upstream = Upstream::start("orders").await;
+    gateway
+        .configure(json!({ "revision": 5, "services": orders(&[&upstream]) }))
+        .await;
+    let address = gateway.address("public").await;
+    let many = |count: usize| {
+        let listeners: Vec<_> = (0..count)
+            .map(|number| json!({ "name": format!("l{number}"), "address": "127.0.0.1:0" }))
+            .collect();
+        configuration(json!({ "revision": 6, "services": {}, "listeners": listeners }))
+    };
+    // Each takes two: all can be bound and not all be served, or not even that.
+    for count in [120, 150, 300] {
+        match gateway.admin.put_config(&many(count)).await {
+            Err(ClientError::Refused(reasons)) => {
+                let told = reasons[0].to_string();
+                assert!(told.contains("cannot listen on 127.0.0.1:0"), "{told}");
+            }
+            other => panic!("not refused: {other:?}"),
+        }
+        let status = gateway.admin.status().await.unwrap();
+        assert_eq!((status.revision, status.listeners.len()), (5, 1), "{count}");
+        assert_eq!(gateway.address("public").await, address);
+        // On a connection of its own, which takes a descriptor, too.
+        assert_eq!(get(&client(), address, "/").await.name(), "orders");
+    }
+    let applied = gateway.admin.put_config(&many(10)).await;
+    assert_eq!(applied.unwrap(), 6);
+    gateway.stopped().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
