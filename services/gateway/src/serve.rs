@@ -102,7 +102,7 @@ async fn over_tls(
     secured: &Secured,
 ) -> io::Result<()> {
     let stream = {
-        let handshake = secured.acceptor.accept(stream);
+        let handshake = secured.acceptor().accept(stream);
         match limit(accepted.head_ms) {
             Some(limit) => tokio::time::timeout(limit, handshake).await??,
             None => handshake.await?,

@@ -1,4 +1,5 @@
-//! Certificates of TLS listeners: chosen by name, reread when their files change.
+//! Certificates of TLS listeners: chosen by name; they and whom clients must be signed by are reread
+//! when their files change.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,15 +21,22 @@ use crate::router::host_fits;
 
 /// Certificates with the names they are for.
 type Shown = Vec<(Vec<String>, Arc<CertifiedKey>)>;
-/// When each file was changed.
-type Stamps = Vec<Option<SystemTime>>;
+/// When a file was changed; `None` if it cannot be told.
+type Stamp = Option<SystemTime>;
+
+/// When the files in use were changed.
+#[derive(Debug, PartialEq)]
+struct Stamps {
+    certificates: Vec<Stamp>,
+    client_ca: Option<Stamp>,
+}
 
 /// What a TLS listener shows its clients.
 pub(crate) struct Secured {
     settings: Tls,
     chosen: Arc<Certificates>,
     stamps: Mutex<Stamps>,
-    pub(crate) acceptor: TlsAcceptor,
+    acceptor: ArcSwap<ServerConfig>,
 }
 
 impl std::fmt::Debug for Secured {
@@ -76,28 +84,17 @@ impl Secured {
             shown: ArcSwap::from_pointee(load(settings)?),
             authority: folder.map(Authority::open).transpose()?,
         });
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let versions: &[&rustls::SupportedProtocolVersion] = match settings.minimum {
-            TlsVersion::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
-            TlsVersion::V13 => &[&rustls::version::TLS13],
-        };
-        let builder = ServerConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(versions)
-            .map_err(|error| format!("cannot set TLS up: {error}"))?;
-        let builder = match &settings.client_ca {
-            None => builder.with_no_client_auth(),
-            Some(path) => builder.with_client_cert_verifier(clients(path, provider)?),
-        };
-        let mut config = builder.with_cert_resolver(chosen.clone());
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        config.ticketer =
-            aws_lc_rs::Ticketer::new().map_err(|error| format!("cannot set TLS up: {error}"))?;
         Ok(Self {
+            acceptor: ArcSwap::from_pointee(server(settings, chosen.clone())?),
             settings: settings.clone(),
             chosen,
             stamps: Mutex::new(stamps),
-            acceptor: TlsAcceptor::from(Arc::new(config)),
         })
+    }
+
+    /// What shakes hands with the next client.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.acceptor.load_full())
     }
 
     pub(crate) fn is_for(&self, settings: &Tls) -> bool {
@@ -105,22 +102,56 @@ impl Secured {
     }
 
     /// Reads the files again if one has changed. Files that do not fit together,
-    /// as in the middle of a renewal, leave the old certificates in use.
+    /// as in the middle of a renewal, leave what they were in use.
     pub(crate) fn reload_if_changed(&self) {
         let now = stamps(&self.settings);
         let mut known = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
         if *known == now {
             return;
         }
-        match load(&self.settings) {
-            Ok(certificates) => {
-                self.chosen.shown.store(Arc::new(certificates));
-                *known = now;
-                tracing::info!("certificates were read again");
+        if known.certificates != now.certificates {
+            match load(&self.settings) {
+                Ok(certificates) => {
+                    self.chosen.shown.store(Arc::new(certificates));
+                    known.certificates = now.certificates;
+                    tracing::info!("certificates were read again");
+                }
+                Err(error) => tracing::warn!(error, "the old certificates stay in use"),
             }
-            Err(error) => tracing::warn!(error, "the old certificates stay in use"),
+        }
+        if known.client_ca != now.client_ca {
+            match server(&self.settings, self.chosen.clone()) {
+                Ok(fresh) => {
+                    self.acceptor.store(Arc::new(fresh));
+                    known.client_ca = now.client_ca;
+                    tracing::info!("the authorities of clients were read again");
+                }
+                Err(error) => tracing::warn!(error, "the old authorities of clients stay in use"),
+            }
         }
     }
+}
+
+/// How TLS is spoken. Sessions of one made before are not taken up: whoever resumes one shows no
+/// certificate again, and its authority may be gone.
+fn server(settings: &Tls, chosen: Arc<Certificates>) -> Result<ServerConfig, String> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let versions: &[&rustls::SupportedProtocolVersion] = match settings.minimum {
+        TlsVersion::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+        TlsVersion::V13 => &[&rustls::version::TLS13],
+    };
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(versions)
+        .map_err(|error| format!("cannot set TLS up: {error}"))?;
+    let builder = match &settings.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => builder.with_client_cert_verifier(clients(path, provider)?),
+    };
+    let mut config = builder.with_cert_resolver(chosen);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.ticketer =
+        aws_lc_rs::Ticketer::new().map_err(|error| format!("cannot set TLS up: {error}"))?;
+    Ok(config)
 }
 
 /// Takes clients only whose certificate one of the authorities in a file has signed.
@@ -141,16 +172,19 @@ fn clients(
 }
 
 fn stamps(settings: &Tls) -> Stamps {
-    settings
-        .certificates
-        .iter()
-        .flat_map(|one| [&one.certificate, &one.key])
-        .map(|path| {
-            std::fs::metadata(path)
-                .and_then(|found| found.modified())
-                .ok()
-        })
-        .collect()
+    let stamp = |path: &String| {
+        std::fs::metadata(path)
+            .and_then(|found| found.modified())
+            .ok()
+    };
+    let certificates = settings.certificates.iter();
+    Stamps {
+        certificates: certificates
+            .flat_map(|one| [&one.certificate, &one.key])
+            .map(stamp)
+            .collect(),
+        client_ca: settings.client_ca.as_ref().map(stamp),
+    }
 }
 
 fn load(settings: &Tls) -> Result<Shown, String> {

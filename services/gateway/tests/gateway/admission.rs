@@ -193,13 +193,12 @@ async fn good_answers_may_be_left_out_of_the_log() {
     gateway.drain().await;
 }
 
-/// Asks over TLS, showing a certificate or none; the first line of the answer.
-async fn asked_over_tls(
-    address: SocketAddr,
+/// A client of TLS that shows a certificate or none, and takes its sessions up again.
+fn tls_client(
     trusted: &PathBuf,
     own: Option<&(PathBuf, PathBuf)>,
     version: &'static rustls::SupportedProtocolVersion,
-) -> std::io::Result<String> {
+) -> TlsConnector {
     let mut roots = rustls::RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_file(trusted).expect("a certificate"))
@@ -217,11 +216,14 @@ async fn asked_over_tls(
             builder.with_client_auth_cert(chain, key).expect("a pair")
         }
     };
+    TlsConnector::from(Arc::new(config))
+}
+
+/// Asks over TLS; the first line of the answer.
+async fn asked_over_tls(address: SocketAddr, client: &TlsConnector) -> std::io::Result<String> {
     let stream = TcpStream::connect(address).await?;
     let name = ServerName::try_from("shop.test").expect("a name");
-    let mut stream = TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await?;
+    let mut stream = client.connect(name, stream).await?;
     stream
         .write_all(b"GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n")
         .await?;
@@ -257,10 +259,58 @@ async fn clients_show_certificates_and_speak_no_older_tls_where_asked() {
         (Some(&foreign), new, false),
         (None, new, false),
     ] {
-        let answer = asked_over_tls(address, &own.0, shown, version).await;
+        let client = tls_client(&own.0, shown, version);
+        let answer = asked_over_tls(address, &client).await;
         let good = answer.as_ref().is_ok_and(|line| line == "HTTP/1.1 200 OK");
         assert_eq!(good, expected, "{shown:?} {version:?}: {answer:?}");
     }
     assert_eq!(upstream.asked(), 1);
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn authorities_of_clients_come_and_go_with_their_file() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let upstream = Upstream::start("orders").await;
+    let own = certificate(place.path(), "shop.test");
+    let (first, second) = (
+        certificate(place.path(), "first.test"),
+        certificate(place.path(), "second.test"),
+    );
+    let authorities = place.path().join("clients.pem");
+    std::fs::copy(&first.0, &authorities).unwrap();
+    gateway
+        .configure(json!({
+            "services": orders(&[&upstream]),
+            "listeners": [{ "name": "public", "address": "127.0.0.1:0", "tls": {
+                "certificates": [{ "certificate": own.0, "key": own.1 }], "client_ca": authorities } }],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let client = |trusted, shown| tls_client(trusted, Some(shown), version);
+        let (old, new) = (client(&own.0, &first), client(&own.0, &second));
+        let asked = async |client| {
+            let answer = asked_over_tls(address, client).await;
+            answer.is_ok_and(|line| line == "HTTP/1.1 200 OK")
+        };
+        until("the first is let in", async || asked(&old).await).await;
+        assert!(!asked(&new).await);
+        std::fs::copy(&second.0, &authorities).unwrap();
+        until("the second is let in", async || asked(&new).await).await;
+        // Not by the session that it had, either.
+        assert!(!asked(&old).await);
+        // A file that holds no authority changes nothing; what is read with it shows that it was seen.
+        let fresh = certificate(place.path(), "shop.test");
+        std::fs::write(&authorities, "nothing").unwrap();
+        let trusting = client(&fresh.0, &second);
+        until("the renewed certificate is shown", async || {
+            asked(&trusting).await
+        })
+        .await;
+        assert!(!asked(&client(&fresh.0, &first)).await);
+        std::fs::copy(&first.0, &authorities).unwrap();
+    }
     gateway.drain().await;
 }
