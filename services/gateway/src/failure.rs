@@ -52,6 +52,14 @@ pub(crate) fn has_moved(context: &RequestContext, peer: &HttpPeer) -> bool {
         .is_some_and(|(endpoint, used)| endpoint.doubt(*used))
 }
 
+/// Whether the time for the answer's head is over while the request's body still comes: each part
+/// that comes begins every other time anew.
+pub(crate) fn has_no_time_left(context: &RequestContext) -> bool {
+    let route = context.route.as_ref();
+    let total = route.and_then(|route| limit(route.route.timeouts.total_ms));
+    context.head_after.is_none() && total.is_some_and(|total| total < context.started.elapsed())
+}
+
 /// Whether the same request may be sent twice without harm.
 pub(crate) fn is_repeatable(session: &Session) -> bool {
     session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated()

@@ -28,8 +28,8 @@ use crate::connection;
 use crate::context::RequestContext;
 use crate::endpoint::Attempted;
 use crate::failure::{
-    MOST_ATTEMPTS, announced, has_moved, is_repeatable, may_repeat, none_left_answer, own_for,
-    slow_request, timed_out, too_late,
+    MOST_ATTEMPTS, announced, has_moved, has_no_time_left, is_repeatable, may_repeat,
+    none_left_answer, own_for, slow_request, timed_out, too_late,
 };
 use crate::forward;
 use crate::gateway::Gateway;
@@ -256,7 +256,11 @@ impl ProxyHttp for Proxy {
         } else {
             smaller(limit(timeouts.first_byte_ms), left)
         };
-        options.write_timeout = limit(timeouts.idle_ms);
+        options.write_timeout = if streams(session.req_header()) {
+            limit(timeouts.idle_ms)
+        } else {
+            smaller(limit(timeouts.idle_ms), left)
+        };
         options.idle_timeout = Some(POOLED);
         let service = route.service.as_ref();
         if service.is_some_and(|service| service.settings.http2) {
@@ -302,11 +306,15 @@ impl ProxyHttp for Proxy {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         context: &mut Self::CTX,
     ) -> Result<()> {
+        if !end && has_no_time_left(context) && !streams(session.req_header()) {
+            context.copy = None;
+            return Err(stop(context, slow_request()).into_down());
+        }
         if let Some(body) = body {
             context.received += body.len() as u64;
             if let Some(copy) = &mut context.copy {
@@ -318,7 +326,7 @@ impl ProxyHttp for Proxy {
                 .map_or(0, |route| route.route.max_body);
             if most > 0 && context.received > most {
                 context.copy = None;
-                return Err(stop(context, admit::too_large()));
+                return Err(stop(context, admit::too_large()).into_down());
             }
         }
         Ok(())

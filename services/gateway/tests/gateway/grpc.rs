@@ -18,7 +18,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::bench::{PATIENCE, Place};
 
 /// A body that is written while it is read.
-struct Written(UnboundedReceiver<Frame<Bytes>>);
+pub(crate) struct Written(UnboundedReceiver<Frame<Bytes>>);
 
 impl Body for Written {
     type Data = Bytes;
@@ -32,7 +32,7 @@ impl Body for Written {
     }
 }
 
-fn channel() -> (UnboundedSender<Frame<Bytes>>, Written) {
+pub(crate) fn channel() -> (UnboundedSender<Frame<Bytes>>, Written) {
     let (sender, receiver) = unbounded_channel();
     (sender, Written(receiver))
 }

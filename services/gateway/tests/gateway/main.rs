@@ -3,6 +3,7 @@
 mod admission;
 mod balancing;
 mod bench;
+mod bodies;
 mod cache;
 mod control;
 mod crowds;

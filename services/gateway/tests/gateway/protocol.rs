@@ -18,16 +18,13 @@ async fn raw(address: SocketAddr, text: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.expect("a connection");
     stream.write_all(text).await.expect("it is sent");
     let mut all = Vec::new();
-    let read = async {
-        let mut part = [0; 4096];
-        while let Ok(count) = stream.read(&mut part).await {
-            if count == 0 {
-                break;
-            }
-            all.extend_from_slice(&part[..count]);
-        }
-    };
-    let _ = tokio::time::timeout(Duration::from_millis(400), read).await;
+    let mut part = [0; 4096];
+    // However busy the machine is, something comes; only after that a pause is an end.
+    let mut patience = PATIENCE;
+    while let Ok(Ok(count @ 1..)) = tokio::time::timeout(patience, stream.read(&mut part)).await {
+        all.extend_from_slice(&part[..count]);
+        patience = Duration::from_millis(400);
+    }
     String::from_utf8_lossy(&all).into_owned()
 }
 
