@@ -5,14 +5,16 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use http_body_util::Empty;
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use platform_gateway_api::HealthCheck;
 use tokio::task::JoinHandle;
 
 use crate::endpoint::EndpointState;
 use crate::gateway::Gateway;
+use crate::snapshot::ServiceState;
 use crate::upstream_tls::{self, Trust};
 
 /// How often the list of endpoints is compared with the configuration, besides when that is replaced.
@@ -20,9 +22,33 @@ const TICK: Duration = Duration::from_millis(100);
 /// How soon an endpoint is asked again that has not passed yet: at first, and, twice as long each time, at the most.
 const PROVING: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(100)];
 
+/// How an endpoint is asked.
+#[derive(Clone)]
+struct Manner {
+    check: HealthCheck,
+    http2: bool,
+    trust: Option<Arc<Trust>>,
+}
+
+impl Manner {
+    /// `None` for a service whose endpoints are not asked.
+    fn of(service: &ServiceState) -> Option<Self> {
+        Some(Self {
+            check: service.settings.health.clone()?,
+            http2: service.settings.http2,
+            trust: service.trust.clone(),
+        })
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        let key = |manner: &Self| manner.trust.as_ref().map(|trust| trust.key());
+        self.check == other.check && self.http2 == other.http2 && key(self) == key(other)
+    }
+}
+
 struct Watched {
     endpoint: Weak<EndpointState>,
-    check: HealthCheck,
+    manner: Manner,
     task: JoinHandle<()>,
 }
 
@@ -38,7 +64,7 @@ pub(crate) async fn watch(gateway: Arc<Gateway>) {
         let snapshot = gateway.snapshot.load_full();
         let mut wanted = HashMap::new();
         for service in snapshot.services.values() {
-            let Some(check) = &service.settings.health else {
+            let Some(manner) = Manner::of(service) else {
                 continue;
             };
             for endpoint in service
@@ -47,14 +73,14 @@ pub(crate) async fn watch(gateway: Arc<Gateway>) {
                 .flat_map(|version| &version.endpoints)
             {
                 let key = Arc::as_ptr(endpoint) as usize;
-                wanted.insert(key, (endpoint, check, &service.trust));
+                wanted.insert(key, (endpoint, manner.clone()));
             }
         }
         watched.retain(|key, known| {
             let stays = known.endpoint.strong_count() > 0
                 && wanted
                     .get(key)
-                    .is_some_and(|(_, check, _)| **check == known.check);
+                    .is_some_and(|(_, manner)| manner.is_like(&known.manner));
             if !stays {
                 known.task.abort();
                 if let Some(endpoint) = known.endpoint.upgrade() {
@@ -63,21 +89,18 @@ pub(crate) async fn watch(gateway: Arc<Gateway>) {
             }
             stays
         });
-        for (key, (endpoint, check, trust)) in wanted {
+        for (key, (endpoint, manner)) in wanted {
             watched.entry(key).or_insert_with(|| Watched {
                 endpoint: Arc::downgrade(endpoint),
-                check: check.clone(),
-                task: tokio::spawn(keep_asking(
-                    Arc::downgrade(endpoint),
-                    check.clone(),
-                    trust.clone(),
-                )),
+                manner: manner.clone(),
+                task: tokio::spawn(keep_asking(Arc::downgrade(endpoint), manner)),
             });
         }
     }
 }
 
-async fn keep_asking(endpoint: Weak<EndpointState>, check: HealthCheck, trust: Option<Arc<Trust>>) {
+async fn keep_asking(endpoint: Weak<EndpointState>, manner: Manner) {
+    let check = &manner.check;
     let (mut well, mut unwell) = (0_u32, 0_u32);
     let every = Duration::from_millis(check.every_ms);
     let mut proving = PROVING[0];
@@ -86,7 +109,7 @@ async fn keep_asking(endpoint: Weak<EndpointState>, check: HealthCheck, trust: O
             return;
         };
         let limit = Duration::from_millis(check.timeout_ms);
-        let answered = tokio::time::timeout(limit, ask(&endpoint, &check, trust.as_ref())).await;
+        let answered = tokio::time::timeout(limit, ask(&endpoint, &manner)).await;
         if matches!(answered, Ok(Ok(true))) {
             (well, unwell) = (well.saturating_add(1), 0);
         } else {
@@ -116,22 +139,38 @@ async fn keep_asking(endpoint: Weak<EndpointState>, check: HealthCheck, trust: O
 
 async fn ask(
     endpoint: &Arc<EndpointState>,
-    check: &HealthCheck,
-    trust: Option<&Arc<Trust>>,
+    manner: &Manner,
 ) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+    let check = &manner.check;
     let path = check.paths.get(&*endpoint.version).unwrap_or(&check.path);
-    let stream = upstream_tls::connect(endpoint, trust).await?;
+    let stream = upstream_tls::connect(endpoint, manner.trust.as_ref(), manner.http2).await?;
     if path.is_empty() {
         return Ok(true);
     }
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(path)
+    let stream = TokioIo::new(stream);
+    let request = Request::get(path).header("user-agent", "platform-gateway");
+    if manner.http2 {
+        let scheme = manner.trust.as_ref().map_or("http", |_| "https");
+        let request = request
+            .uri(format!("{scheme}://{}{path}", endpoint.address))
+            .body(Empty::<Bytes>::new())?;
+        let made = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream);
+        let (mut sender, connection) = made.await?;
+        return answered(connection, sender.send_request(request)).await;
+    }
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
+    let request = request
         .header("host", &endpoint.address)
         .header("connection", "close")
-        .header("user-agent", "platform-gateway")
         .body(Empty::<Bytes>::new())?;
-    let answer = sender.send_request(request);
+    answered(connection, sender.send_request(request)).await
+}
+
+/// Whether the answer that comes over a connection is a good one.
+async fn answered(
+    connection: impl Future<Output = hyper::Result<()>>,
+    answer: impl Future<Output = hyper::Result<Response<Incoming>>>,
+) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
     tokio::pin!(answer, connection);
     let answer = tokio::select! {
         answer = &mut answer => answer?,

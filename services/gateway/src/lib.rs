@@ -45,6 +45,7 @@ mod registry;
 mod router;
 mod run;
 mod serve;
+mod shadows;
 mod shared;
 mod snapshot;
 mod socket;

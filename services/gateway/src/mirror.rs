@@ -4,12 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use http::{Request, Uri};
-use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use bytes::BytesMut;
+use http_body_util::BodyExt;
 use pingora_http::RequestHeader;
 use platform_gateway_api::Route;
 
@@ -17,6 +13,8 @@ use crate::balance::{by_weight, in_turn, spread};
 use crate::clock::now_ms;
 use crate::context::RequestContext;
 use crate::endpoint::Attempted;
+use crate::fetch::Failure;
+use crate::shadows::Shadows;
 use crate::snapshot::ServiceState;
 use crate::tally::Gauge;
 
@@ -31,8 +29,8 @@ pub(crate) const MARK: &str = "x-platform-mirror";
 
 /// What a shadow version will get.
 pub(crate) struct Copy {
-    head: RequestHeader,
-    body: BytesMut,
+    pub(crate) head: RequestHeader,
+    pub(crate) body: BytesMut,
     whole: bool,
 }
 
@@ -64,7 +62,7 @@ impl Copy {
 
 /// Sends copies.
 pub(crate) struct Mirror {
-    client: Client<HttpConnector, Full<Bytes>>,
+    shadows: Arc<Shadows>,
     under_way: Arc<Gauge>,
     turn: AtomicU64,
 }
@@ -72,7 +70,7 @@ pub(crate) struct Mirror {
 impl Mirror {
     pub(crate) fn new() -> Self {
         Self {
-            client: Client::builder(TokioExecutor::new()).build_http(),
+            shadows: Arc::new(Shadows::new()),
             under_way: Arc::default(),
             turn: AtomicU64::new(0),
         }
@@ -105,28 +103,20 @@ pub(crate) fn send(context: &mut RequestContext) {
     let Some(version) = service.position(version) else {
         return;
     };
-    if service.trust.is_some() {
-        return; // Copies go in clear text alone.
-    }
     let mirror = &context.gateway.mirror;
     if mirror.under_way.get() >= MOST {
         return;
     }
     mirror.under_way.add();
-    let (client, under_way) = (mirror.client.clone(), mirror.under_way.clone());
+    let (shadows, under_way) = (mirror.shadows.clone(), mirror.under_way.clone());
     let service = service.clone();
     tokio::spawn(async move {
-        deliver(&client, &service, version, copy).await;
+        deliver(&shadows, &service, version, copy).await;
         under_way.subtract();
     });
 }
 
-async fn deliver(
-    client: &Client<HttpConnector, Full<Bytes>>,
-    service: &ServiceState,
-    version: usize,
-    copy: Copy,
-) {
+async fn deliver(shadows: &Shadows, service: &ServiceState, version: usize, copy: Copy) {
     let version = &service.versions[version];
     let now = now_ms();
     let turn = version.runtime.turn();
@@ -138,15 +128,13 @@ async fn deliver(
     counts.in_flight.add();
     let started = Instant::now();
     let answered = tokio::time::timeout(PATIENCE, async {
-        let address = endpoint.resolve().await?;
-        let request = request(&copy, &address.to_string())?;
-        let answer = client.request(request).await?;
+        let answer = shadows.ask(service, endpoint, &copy).await?;
         let status = answer.status().as_u16();
         let took = started.elapsed();
         // Read to its end, so that the shadow does its whole work.
         let mut body = answer.into_body();
         while body.frame().await.transpose()?.is_some() {}
-        Ok::<_, Box<dyn std::error::Error + Send + Sync>>((status, took))
+        Ok::<_, Failure>((status, took))
     });
     let outcome = if let Ok(Ok((status, took))) = answered.await {
         counts.latency.record(took);
@@ -167,32 +155,6 @@ async fn deliver(
     };
     endpoint.record(outcome, &service.settings.outliers, &version.endpoints);
     counts.in_flight.subtract();
-}
-
-fn request(copy: &Copy, address: &str) -> Result<Request<Full<Bytes>>, http::Error> {
-    let target = copy
-        .head
-        .uri
-        .path_and_query()
-        .map_or("/", |target| target.as_str());
-    let uri = Uri::builder()
-        .scheme("http")
-        .authority(address)
-        .path_and_query(target)
-        .build()?;
-    let mut request = Request::builder()
-        .method(copy.head.method.clone())
-        .uri(uri)
-        .body(Full::new(copy.body.clone().freeze()))?;
-    let headers = request.headers_mut();
-    for (name, value) in &copy.head.headers {
-        // The body is framed anew.
-        if *name != http::header::CONTENT_LENGTH && *name != http::header::TRANSFER_ENCODING {
-            headers.append(name, value.clone());
-        }
-    }
-    headers.insert(MARK, http::HeaderValue::from_static("1"));
-    Ok(request)
 }
 
 #[cfg(test)]

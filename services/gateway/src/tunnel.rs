@@ -174,7 +174,7 @@ async fn open(session: &mut Session, context: &mut RequestContext) -> Result<Ope
             .service
             .as_ref()
             .and_then(|service| service.trust.as_ref());
-        let connected = timeout(connect, upstream_tls::connect(&endpoint, trust));
+        let connected = timeout(connect, upstream_tls::connect(&endpoint, trust, false));
         let Ok(Ok(mut stream)) = connected.await else {
             context.settle(Attempted::Unreachable);
             continue;

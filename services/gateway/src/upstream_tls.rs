@@ -26,6 +26,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Channel for T {}
 /// What is believed of endpoints, and what is shown to them.
 pub(crate) struct Trust {
     connector: TlsConnector,
+    /// As the other, but it asks for HTTP/2.
+    connector_http2: TlsConnector,
     authorities: Option<Arc<CaType>>,
     own: Option<Arc<CertKey>>,
     name: Option<String>,
@@ -52,8 +54,12 @@ impl Trust {
     pub(crate) fn new(settings: &UpstreamTls) -> Result<Self, String> {
         let authorities = settings.ca.as_deref().map(authorities).transpose()?;
         let own = settings.certificate.as_deref().zip(settings.key.as_deref());
+        let mut config = client(settings)?;
+        let connector = TlsConnector::from(Arc::new(config.clone()));
+        config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(Self {
-            connector: connector(settings)?,
+            connector,
+            connector_http2: TlsConnector::from(Arc::new(config)),
             authorities,
             own: own.map(|(chain, key)| pair(chain, key)).transpose()?,
             name: settings.name.clone(),
@@ -79,15 +85,26 @@ impl Trust {
             .unwrap_or(host.trim_matches(['[', ']']))
     }
 
+    /// Tells settings, with what their files held, from others.
+    pub(crate) fn key(&self) -> u64 {
+        self.key
+    }
+
     /// Secures a connection that Pingora does not make.
-    pub(crate) async fn connect(
+    async fn connect(
         &self,
         address: &str,
         stream: TcpStream,
+        http2: bool,
     ) -> std::io::Result<Box<dyn Channel>> {
         let name = ServerName::try_from(self.name_of(address).to_owned())
             .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error))?;
-        Ok(Box::new(self.connector.connect(name, stream).await?))
+        let connector = if http2 {
+            &self.connector_http2
+        } else {
+            &self.connector
+        };
+        Ok(Box::new(connector.connect(name, stream).await?))
     }
 }
 
@@ -104,19 +121,22 @@ fn key_of(settings: &UpstreamTls) -> u64 {
 }
 
 /// Connects to an endpoint, over TLS where its service speaks it.
+///
+/// - `http2`: whether HTTP/2 is going to be spoken
 pub(crate) async fn connect(
     endpoint: &Arc<EndpointState>,
     trust: Option<&Arc<Trust>>,
+    http2: bool,
 ) -> std::io::Result<Box<dyn Channel>> {
     let stream = TcpStream::connect(endpoint.resolve().await?).await?;
     stream.set_nodelay(true)?;
     match trust {
-        Some(trust) => trust.connect(&endpoint.address, stream).await,
+        Some(trust) => trust.connect(&endpoint.address, stream, http2).await,
         None => Ok(Box::new(stream)),
     }
 }
 
-fn connector(settings: &UpstreamTls) -> Result<TlsConnector, String> {
+fn client(settings: &UpstreamTls) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     match &settings.ca {
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
@@ -133,17 +153,16 @@ fn connector(settings: &UpstreamTls) -> Result<TlsConnector, String> {
         .with_safe_default_protocol_versions()
         .map_err(unusable)?
         .with_root_certificates(roots);
-    let config = match (&settings.certificate, &settings.key) {
+    match (&settings.certificate, &settings.key) {
         (Some(certificate), Some(key)) => {
             let own = PrivateKeyDer::from_pem_file(Path::new(key))
                 .map_err(|error| format!("cannot read the key in `{key}`: {error}"))?;
             builder
                 .with_client_auth_cert(chain(certificate)?, own)
-                .map_err(unusable)?
+                .map_err(unusable)
         }
-        _ => builder.with_no_client_auth(),
-    };
-    Ok(TlsConnector::from(Arc::new(config)))
+        _ => Ok(builder.with_no_client_auth()),
+    }
 }
 
 fn chain(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -35,6 +35,8 @@ pub(crate) struct Behaviour {
     pub(crate) delay: Duration,
     /// Reads the request and closes the connection without an answer.
     pub(crate) breaks: bool,
+    /// Speaks HTTP/2 alone.
+    pub(crate) http2: bool,
     pub(crate) script: Option<Script>,
 }
 
@@ -59,12 +61,18 @@ impl Upstream {
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (count, own, behaviour) = (count.clone(), own.clone(), behaviour.clone());
+                let http2 = behaviour.http2;
                 tokio::spawn(async move {
                     let service = service_fn(move |request| {
                         let number = count.fetch_add(1, Ordering::Relaxed) + 1;
                         echo(request, own.clone(), behaviour.clone(), number)
                     });
-                    let _ = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
+                    let mut builder =
+                        hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                    if http2 {
+                        builder = builder.http2_only();
+                    }
+                    let _ = builder
                         .serve_connection_with_upgrades(TokioIo::new(stream), service)
                         .await;
                 });
@@ -120,6 +128,7 @@ async fn echo(
         "name": name,
         "method": head.method.as_str(),
         "target": head.uri.path_and_query().map(ToString::to_string),
+        "authority": head.uri.authority().map(ToString::to_string),
         "headers": headers,
         "length": length,
     });

@@ -20,6 +20,7 @@ mod protection;
 mod protocol;
 mod release;
 mod routing;
+mod second;
 mod secured;
 mod shaping;
 mod traffic;

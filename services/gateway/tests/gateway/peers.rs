@@ -177,6 +177,61 @@ async fn a_service_behind_tls_is_believed_and_believes_by_certificates_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn services_behind_tls_are_asked_how_they_are_and_get_copies() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let ours = Authority::new(place.path(), "ours");
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let noted = seen.clone();
+    let shown = ours.signs("orders.test");
+    let real = secure_server(&shown, Some(&ours), |_| "real".to_owned()).await;
+    let tell = move |request: &Request<Incoming>| {
+        let copy = request.headers().contains_key("x-platform-mirror");
+        let told = format!("{:?} {} {copy}", request.version(), request.uri().path());
+        noted.lock().expect("nobody panicked").push(told);
+        "shadow".to_owned()
+    };
+    let shadow = secure_server(&shown, Some(&ours), tell).await;
+    let own = ours.signs("gateway.test");
+    let endpoint =
+        |id: &str, address: SocketAddr| json!([{ "id": id, "address": address.to_string() }]);
+    for (revision, version) in [(1_u64, "HTTP/1.1"), (2, "HTTP/2.0")] {
+        gateway
+            .configure(json!({
+                "revision": revision,
+                "services": { "orders": {
+                    "http2": version == "HTTP/2.0",
+                    "tls": { "ca": ours.file(), "name": "orders.test", "certificate": own.0, "key": own.1 },
+                    "health": { "path": "/health", "every_ms": 20, "prove": true },
+                    "versions": {
+                        "r5": { "weight": 1000, "endpoints": endpoint("real", real) },
+                        "r6": { "weight": 0, "role": "shadow", "endpoints": endpoint("shadow", shadow) },
+                    },
+                } },
+                "routes": [{ "name": "all", "service": "orders", "mirror": "r6" }],
+            }))
+            .await;
+        let has = |told: String| seen.lock().expect("nobody panicked").contains(&told);
+        until("it is asked how it is", async || {
+            has(format!("{version} /health false"))
+        })
+        .await;
+        let tallies = async || gateway.tallies().await.services["orders"].endpoints.clone();
+        until("both are well", async || {
+            tallies().await.values().all(|endpoint| endpoint.serving)
+        })
+        .await;
+        let answer = get(&client(), gateway.address("public").await, "/x").await;
+        assert_eq!((answer.status, &*answer.body), (200, &b"real"[..]));
+        until("the copy arrives", async || {
+            has(format!("{version} /x true"))
+        })
+        .await;
+    }
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_of_tokens_are_fetched_from_whom_we_believe() {
     let place = Place::new();
     let gateway = place.gateway().await;
