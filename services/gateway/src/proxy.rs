@@ -106,14 +106,7 @@ impl ProxyHttp for Proxy {
     async fn request_filter(&self, session: &mut Session, context: &mut Self::CTX) -> Result<bool> {
         match admit::admit(session, context).await {
             Ok(()) if tunnel::is_asked_for(session) => {
-                let served = match tunnel::serve(session, context).await {
-                    Ok(served) => served,
-                    Err(mut error) => {
-                        error.as_down();
-                        return Err(error);
-                    }
-                };
-                if let Err(own) = served {
+                if let Err(own) = tunnel::serve(session, context).await? {
                     answer::send(session, &own, context).await?;
                     context.own = Some(own);
                 }

@@ -7,8 +7,12 @@
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header;
-use pingora_core::Result;
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Body, Incoming};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use pingora_core::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -20,6 +24,7 @@ use crate::clock::limit;
 use crate::context::RequestContext;
 use crate::endpoint::Attempted;
 use crate::failure::{MOST_ATTEMPTS, none_left_answer};
+use crate::fetch::Failure;
 use crate::forward;
 use crate::upstream_tls::{self, Channel};
 
@@ -29,6 +34,8 @@ const LARGEST_HEAD: usize = 64 * 1024;
 const MOST_HEADERS: usize = 128;
 /// Bytes moved at a time.
 const PORTION: usize = 16 * 1024;
+/// A pause that nobody waits to the end of.
+const NO_LIMIT: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// Whether a request asks for a web socket (RFC 6455, 4.2.1).
 pub(crate) fn is_asked_for(session: &Session) -> bool {
@@ -40,67 +47,99 @@ pub(crate) fn is_asked_for(session: &Session) -> bool {
         && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
-/// What came back from a service.
-struct Opened {
-    stream: Box<dyn Channel>,
-    head: ResponseHeader,
-    /// What followed the head already.
-    rest: BytesMut,
-}
-
 /// Answers an upgrade request.
 ///
-/// - returns: as error, what the client is told instead
+/// - returns: as error inside, what the client is told instead
 pub(crate) async fn serve(
     session: &mut Session,
     context: &mut RequestContext,
 ) -> Result<Result<(), Own>> {
-    let opened = match open(session, context).await {
-        Ok(opened) => opened,
+    let answer = match open(session, context).await {
+        Ok(answer) => answer,
         Err(own) => return Ok(Err(own)),
     };
-    let Opened {
-        mut stream,
-        mut head,
-        rest,
-    } = opened;
+    let status = answer.status();
     context.head_after = Some(context.started.elapsed());
     context.attempt_took = context
         .attempt
         .as_ref()
         .map(|attempt| attempt.started.elapsed());
-    context.settle(if head.status.is_server_error() {
+    context.settle(if status.is_server_error() {
         Attempted::Bad
     } else {
         Attempted::Good
     });
-    let upgraded = head.status == http::StatusCode::SWITCHING_PROTOCOLS;
-    forward::remove_hop_by_hop(&mut head);
-    forward::response(&mut head, context)?;
-    if !upgraded {
-        // Refused: its body ends with the connection, and so does the client's.
-        head.remove_header(&header::TRANSFER_ENCODING);
-        head.remove_header(&header::CONTENT_LENGTH);
+    let mut head = ResponseHeader::build(status, Some(answer.headers().len()))?;
+    for (name, value) in answer.headers() {
+        head.append_header(name, value)?;
     }
+    forward::remove_hop_by_hop(&mut head);
+    if status != StatusCode::SWITCHING_PROTOCOLS {
+        frame(&mut head, &answer, session.req_header().version)?;
+    }
+    forward::response(&mut head, context)?;
     session.set_keepalive(None);
     session.set_read_timeout(None);
     session
         .as_downstream_mut()
         .write_response_header(Box::new(head))
-        .await?;
+        .await
+        .map_err(Error::into_down)?;
     let idle = context
         .route
         .as_ref()
-        .and_then(|route| limit(route.route.timeouts.idle_ms));
-    if !rest.is_empty() {
-        let rest = rest.freeze();
-        session
-            .as_downstream_mut()
-            .write_response_body(rest, false)
-            .await?;
+        .and_then(|route| limit(route.route.timeouts.idle_ms))
+        .unwrap_or(NO_LIMIT);
+    if status != StatusCode::SWITCHING_PROTOCOLS {
+        refuse(session, answer.into_body(), idle).await?;
+    } else if let Ok(upgraded) = hyper::upgrade::on(answer).await {
+        pump(session, TokioIo::new(upgraded), idle)
+            .await
+            .map_err(Error::into_down)?;
     }
-    pump(session, &mut stream, upgraded, idle).await?;
     Ok(Ok(()))
+}
+
+/// Says how long the body of a refusal is.
+fn frame(head: &mut ResponseHeader, answer: &Response<Incoming>, version: Version) -> Result<()> {
+    head.remove_header(&header::TRANSFER_ENCODING);
+    if matches!(
+        head.status,
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+    ) {
+        return Ok(());
+    }
+    match answer.body().size_hint().exact() {
+        Some(length) => head.insert_header(header::CONTENT_LENGTH, length),
+        // HTTP/1.0 knows no chunks: the connection's end is the body's.
+        None if version == Version::HTTP_10 => Ok(()),
+        None => head.insert_header(header::TRANSFER_ENCODING, "chunked"),
+    }
+}
+
+/// Passes on what a service says that does not take the handshake.
+async fn refuse(session: &mut Session, mut body: Incoming, idle: Duration) -> Result<()> {
+    let client = session.as_downstream_mut();
+    loop {
+        let failed = match timeout(idle, body.frame()).await {
+            Ok(Some(Ok(frame))) => {
+                if let Ok(part) = frame.into_data() {
+                    let written = client.write_response_body(part, false).await;
+                    written.map_err(Error::into_down)?;
+                }
+                continue;
+            }
+            Ok(None) => {
+                let ended = client.write_response_body(Bytes::new(), true).await;
+                return ended.map_err(Error::into_down);
+            }
+            Ok(Some(Err(error))) => {
+                Error::because(ErrorType::ReadError, "reading a refusal", error)
+            }
+            Err(_) => Error::explain(ErrorType::ReadTimedout, "a refusal pauses for too long"),
+        };
+        return Err(failed.into_up());
+    }
 }
 
 /// Writes some of what is pending, or flushes when nothing is; returns how much was written.
@@ -116,14 +155,8 @@ async fn hand(to: &mut (impl AsyncWrite + Unpin), pending: &[u8]) -> std::io::Re
 }
 
 /// Moves bytes until one side ends or nothing moves for too long.
-async fn pump(
-    session: &mut Session,
-    stream: &mut Box<dyn Channel>,
-    both_ways: bool,
-    idle: Option<Duration>,
-) -> Result<()> {
+async fn pump(session: &mut Session, stream: TokioIo<Upgraded>, idle: Duration) -> Result<()> {
     let (mut from, mut to) = tokio::io::split(stream);
-    let idle = idle.unwrap_or(Duration::from_secs(u64::from(u32::MAX)));
     let client = session.as_downstream_mut();
     let mut portion = BytesMut::with_capacity(PORTION);
     // What the service has yet to take. It is read on meanwhile, or two that both wait to be read
@@ -133,7 +166,7 @@ async fn pump(
     loop {
         portion.reserve(PORTION);
         tokio::select! {
-            sent = client.read_request_body(), if both_ways && pending.is_empty() => match sent {
+            sent = client.read_request_body(), if pending.is_empty() => match sent {
                 Ok(Some(bytes)) => {
                     pending = bytes;
                     flushed = false;
@@ -156,7 +189,10 @@ async fn pump(
 }
 
 /// Asks endpoints until one answers.
-async fn open(session: &mut Session, context: &mut RequestContext) -> Result<Opened, Own> {
+async fn open(
+    session: &mut Session,
+    context: &mut RequestContext,
+) -> Result<Response<Incoming>, Own> {
     let Some(route) = context.route.clone() else {
         return Err(crate::admit::nothing_here());
     };
@@ -175,19 +211,15 @@ async fn open(session: &mut Session, context: &mut RequestContext) -> Result<Ope
             .as_ref()
             .and_then(|service| service.trust.as_ref());
         let connected = timeout(connect, upstream_tls::connect(&endpoint, trust, false));
-        let Ok(Ok(mut stream)) = connected.await else {
+        let Ok(Ok(stream)) = connected.await else {
             context.settle(Attempted::Unreachable);
             continue;
         };
         // Once sent, it is not repeated: a handshake may have an effect.
-        let text = head_for(session, context)
+        let request = request_for(session, context)
             .map_err(|_| Own::new(400, "bad-request", "the request is malformed"))?;
-        let answered = timeout(first_byte, async {
-            stream.write_all(&text).await?;
-            read_head(&mut stream).await
-        });
-        return match answered.await {
-            Ok(Ok((head, rest))) => Ok(Opened { stream, head, rest }),
+        return match timeout(first_byte, answered(stream, request)).await {
+            Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => {
                 context.settle(Attempted::Unreachable);
                 Err(Own::new(
@@ -209,8 +241,23 @@ async fn open(session: &mut Session, context: &mut RequestContext) -> Result<Ope
     Err(none_left_answer(context))
 }
 
-/// The head that the service gets, as text.
-fn head_for(session: &Session, context: &RequestContext) -> Result<Vec<u8>> {
+/// The answer of a service; interim ones (1xx) are none.
+async fn answered(
+    stream: Box<dyn Channel>,
+    request: Request<Empty<Bytes>>,
+) -> std::result::Result<Response<Incoming>, Failure> {
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(LARGEST_HEAD)
+        .max_headers(MOST_HEADERS)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    // It ends with the answer's body, or gives the stream away.
+    tokio::spawn(connection.with_upgrades());
+    Ok(sender.send_request(request).await?)
+}
+
+/// The request that the service gets.
+fn request_for(session: &Session, context: &RequestContext) -> Result<Request<Empty<Bytes>>> {
     let mut head: RequestHeader = session.req_header().clone();
     for name in [
         "connection",
@@ -223,44 +270,14 @@ fn head_for(session: &Session, context: &RequestContext) -> Result<Vec<u8>> {
         head.remove_header(name);
     }
     forward::request_from(&mut head, context)?;
-    head.insert_header(header::CONNECTION, "upgrade")?;
-    let target = head
-        .uri
-        .path_and_query()
-        .map_or("/", |target| target.as_str());
-    let mut text = format!("{} {target} HTTP/1.1\r\n", head.method).into_bytes();
-    for (name, value) in &head.headers {
-        text.extend_from_slice(name.as_str().as_bytes());
-        text.extend_from_slice(b": ");
-        text.extend_from_slice(value.as_bytes());
-        text.extend_from_slice(b"\r\n");
-    }
-    text.extend_from_slice(b"\r\n");
-    Ok(text)
-}
-
-async fn read_head(stream: &mut Box<dyn Channel>) -> std::io::Result<(ResponseHeader, BytesMut)> {
-    let broken =
-        |what: &str| std::io::Error::new(std::io::ErrorKind::InvalidData, what.to_string());
-    let mut buffer = BytesMut::with_capacity(4 * 1024);
-    loop {
-        if stream.read_buf(&mut buffer).await? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        let mut fields = [httparse::EMPTY_HEADER; MOST_HEADERS];
-        let mut parsed = httparse::Response::new(&mut fields);
-        let length = match parsed.parse(&buffer) {
-            Ok(httparse::Status::Complete(length)) => length,
-            Ok(httparse::Status::Partial) if buffer.len() < LARGEST_HEAD => continue,
-            _ => return Err(broken("the answer is malformed")),
-        };
-        let mut head = ResponseHeader::build(parsed.code.unwrap_or(0), Some(parsed.headers.len()))
-            .map_err(|error| broken(error.etype().as_str()))?;
-        for field in parsed.headers.iter() {
-            head.append_header(field.name.to_string(), field.value)
-                .map_err(|error| broken(error.etype().as_str()))?;
-        }
-        let rest = buffer.split_off(length);
-        return Ok((head, rest));
-    }
+    let mut request = Request::new(Empty::new());
+    let target = head.uri.path_and_query();
+    let target = target.map_or("/", |target| target.as_str());
+    *request.uri_mut() = target.parse().map_err(|error| {
+        Error::because(ErrorType::InvalidHTTPHeader, "a target of a request", error)
+    })?;
+    request.headers_mut().clone_from(&head.headers);
+    let upgrade = HeaderValue::from_static("upgrade");
+    request.headers_mut().insert(header::CONNECTION, upgrade);
+    Ok(request)
 }

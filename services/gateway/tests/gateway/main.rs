@@ -24,4 +24,5 @@ mod second;
 mod secured;
 mod shaping;
 mod traffic;
+mod tunnels;
 mod upstreams;

@@ -22,7 +22,7 @@ use crate::process::program;
 
 /// What a service does after what it says.
 #[derive(Clone, Copy)]
-enum Then {
+pub(crate) enum Then {
     /// Nothing more, ever.
     Waits,
     /// Ends the connection as it should be ended.
@@ -36,7 +36,7 @@ enum Then {
 }
 
 /// A service that says the same on each connection, once a request's head came.
-async fn saying(text: &'static [u8], then: Then) -> SocketAddr {
+pub(crate) async fn saying(text: &'static [u8], then: Then) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
@@ -81,7 +81,7 @@ async fn exchange(address: SocketAddr, name: &str) -> String {
     String::from_utf8_lossy(&all).into_owned()
 }
 
-fn at(address: &str) -> Value {
+pub(crate) fn at(address: &str) -> Value {
     json!({ "orders": { "versions": { "r1": { "weight": 1000, "endpoints": [
         { "id": "one", "address": address }] } } } })
 }
