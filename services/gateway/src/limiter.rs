@@ -17,6 +17,11 @@ use crate::clock::saturating_micros;
 const SHARDS: usize = 16;
 /// Buckets in a shard beyond which full ones are forgotten.
 const MANY: usize = 4_096;
+/// Most buckets in a shard.
+const MOST: usize = 16 * MANY;
+/// Buckets that a request looks at, at the most, to make room for one more: as many as let a
+/// shard shrink while ever new clients come.
+const LOOKS: usize = 8;
 
 /// A rate as the algorithm has it, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,11 +48,75 @@ impl Rate {
     }
 }
 
+/// One client's bucket.
+#[derive(Debug)]
+struct Bucket {
+    key: u64,
+    full_at: u64,
+}
+
+/// Some of a route's buckets.
+#[derive(Debug, Default)]
+struct Shard {
+    buckets: Vec<Bucket>,
+    /// Where each key's bucket is.
+    places: HashMap<u64, usize>,
+    /// Which bucket is looked at next for one to forget.
+    hand: usize,
+}
+
+impl Shard {
+    /// When the bucket of `key` is full again; one that is full where there was none.
+    fn full_at(&mut self, key: u64, now: u64) -> &mut u64 {
+        if let Some(place) = self.places.get(&key) {
+            return &mut self.buckets[*place].full_at;
+        }
+        self.make_room(now);
+        let place = self.buckets.len();
+        self.places.insert(key, place);
+        self.buckets.push(Bucket { key, full_at: now });
+        &mut self.buckets[place].full_at
+    }
+
+    /// Forgets a few full buckets where there are many; where there are as many as may be and none
+    /// of those looked at is full, the fullest, whose client loses the least by it.
+    fn make_room(&mut self, now: u64) {
+        if self.buckets.len() < MANY {
+            return;
+        }
+        let mut fullest = None;
+        for _ in 0..LOOKS {
+            let place = self.hand % self.buckets.len().max(1);
+            let Some(bucket) = self.buckets.get(place) else {
+                return;
+            };
+            if bucket.full_at <= now {
+                self.forget(place);
+                continue; // Another has come to its place.
+            }
+            self.hand = place + 1;
+            let known = fullest.get_or_insert((bucket.full_at, place));
+            *known = (*known).min((bucket.full_at, place));
+        }
+        if let Some((_, place)) = fullest.filter(|_| self.buckets.len() >= MOST) {
+            self.forget(place);
+        }
+    }
+
+    fn forget(&mut self, place: usize) {
+        let gone = self.buckets.swap_remove(place);
+        self.places.remove(&gone.key);
+        if let Some(moved) = self.buckets.get(place) {
+            self.places.insert(moved.key, place);
+        }
+    }
+}
+
 /// The buckets of one route.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     start: Instant,
-    shards: [Mutex<HashMap<u64, u64>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
 }
 
 impl Default for Limiter {
@@ -71,15 +140,8 @@ impl Limiter {
         let Rate { one, room } = Rate::of(limit);
         let index = usize::try_from(mix(key) % SHARDS as u64).unwrap_or(0);
         let shard = &self.shards[index];
-        let mut buckets = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= MANY && !buckets.contains_key(&key) {
-            buckets.retain(|_, full_at| *full_at > now);
-            if buckets.len() >= MANY * 16 {
-                // Under an attack from very many addresses: forget rather than grow.
-                buckets.clear();
-            }
-        }
-        let full_at = buckets.entry(key).or_insert(now);
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let full_at = shard.full_at(key, now);
         let next = (*full_at).max(now) + one;
         if next - now > room {
             return Err(next - now - room);
@@ -112,5 +174,44 @@ mod tests {
         assert_eq!(limiter.take_at(7, &limit, 1_000_000), Err(100_000));
         assert_eq!(passed(60_000_000), 20);
         assert!(limiter.take_at(8, &limit, 1_000_000).is_ok());
+    }
+
+    fn count(limiter: &Limiter) -> usize {
+        let shards = limiter.shards.iter();
+        shards
+            .map(|shard| {
+                let shard = shard.lock().unwrap();
+                assert_eq!(shard.buckets.len(), shard.places.len());
+                for (place, bucket) in shard.buckets.iter().enumerate() {
+                    assert_eq!(shard.places[&bucket.key], place);
+                }
+                shard.buckets.len()
+            })
+            .sum()
+    }
+
+    #[test]
+    fn who_has_nothing_left_stays_so_however_many_others_come() {
+        let limiter = Limiter::default();
+        let limit = RateLimit {
+            requests: 10,
+            every_ms: 3_600_000,
+            ..RateLimit::default()
+        };
+        let takes = |key: u64, now: u64| limiter.take_at(key, &limit, now).is_ok();
+        let greedy = 0..50_u64;
+        for key in greedy.clone() {
+            assert_eq!((0..20).filter(|_| takes(key, 0)).count(), 10);
+        }
+        // Twice as many as there is room for, none of whose buckets is full meanwhile.
+        let others = 1_000..1_000 + 2 * (SHARDS * MOST) as u64;
+        assert!(others.clone().all(|key| takes(key, 1_000)));
+        assert!(count(&limiter) <= SHARDS * MOST);
+        assert!(greedy.clone().all(|key| !takes(key, 2_000)));
+        // Once their buckets are full, they make room, a few for each who comes.
+        let later = 3_600_000_000 + 10_000;
+        assert!((0..SHARDS * MOST / 4).all(|key| takes(u64::MAX - key as u64, later)));
+        assert!(count(&limiter) < SHARDS * MOST / 3);
+        assert!(greedy.clone().all(|key| takes(key, later)));
     }
 }
