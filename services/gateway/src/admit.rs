@@ -45,14 +45,11 @@ fn describe(session: &mut Session, context: &mut RequestContext) -> Result<Asker
         (context.trace_parent, context.parent_span, context.sampled) =
             trace::join_trace(&context.trace_parent, given, traces.sample, client.trusted);
     }
-    let told = |name: &str| {
-        let value = head.headers.get(name).filter(|_| client.trusted);
-        value.and_then(|value| value.to_str().ok())
-    };
     let host = forward::host_with_port(head).unwrap_or_default();
     context.host = without_port(&host).to_ascii_lowercase();
-    context.secure = told("x-forwarded-proto").map_or(connection.tls, |told| told == "https");
-    context.authority = told("x-forwarded-host").map_or(host, String::from);
+    context.secure = client.secure.unwrap_or(connection.tls);
+    context.authority = client.host.unwrap_or(host);
+    context.forwarded = client.forwarded;
     context.target = head
         .uri
         .path_and_query()

@@ -4,23 +4,36 @@ use std::net::IpAddr;
 
 use http::HeaderMap;
 
+use crate::forwarded::{self, Hop};
 use crate::network::Networks;
 
 /// Name of the header that carries the request id.
 pub(crate) const REQUEST_ID: &str = "x-request-id";
 /// Name of the header that carries the addresses a request came by.
 pub(crate) const FORWARDED_FOR: &str = "x-forwarded-for";
+/// Name of the header that carries the scheme a client asked by.
+pub(crate) const FORWARDED_PROTO: &str = "x-forwarded-proto";
+/// Name of the header that carries the host a client asked for.
+pub(crate) const FORWARDED_HOST: &str = "x-forwarded-host";
 
 /// Who sends what a client may not claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Client {
     pub(crate) address: IpAddr,
     /// Whether the connection's peer may speak for others.
     pub(crate) trusted: bool,
+    /// Whether it asked over TLS, if the peer says so.
+    pub(crate) secure: Option<bool>,
+    /// The host that it asked for, if the peer says so.
+    pub(crate) host: Option<String>,
+    /// The addresses that `Forwarded` named and that are believed, the client's first.
+    pub(crate) forwarded: Vec<IpAddr>,
 }
 
-/// Finds the client's address: the last one in `X-Forwarded-For` that no
-/// trusted proxy has, read from the right, or the peer itself.
+/// Finds out who a client is: by what trusted proxies say, read from the right, or the peer itself.
+///
+/// `Forwarded` counts where there is no `X-Forwarded-*` of ours: a proxy that writes one kind of them
+/// may pass the other on as the client wrote it.
 pub(crate) fn client(
     trusted_proxies: &Networks,
     peer: IpAddr,
@@ -29,25 +42,66 @@ pub(crate) fn client(
 ) -> Client {
     let peer = peer.to_canonical();
     let trusted = internal || trusted_proxies.contains(peer);
-    let mut address = peer;
-    if trusted {
-        let listed: Vec<&str> = headers
-            .get_all(FORWARDED_FOR)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .collect();
-        for text in listed.iter().rev() {
-            let Ok(next) = text.trim().parse::<IpAddr>() else {
-                break;
-            };
-            address = next.to_canonical();
-            if !internal && !trusted_proxies.contains(address) {
-                break;
-            }
+    let mut client = Client {
+        address: peer,
+        trusted,
+        secure: None,
+        host: None,
+        forwarded: Vec::new(),
+    };
+    if !trusted {
+        return client;
+    }
+    let speaks_for_others = |address| internal || trusted_proxies.contains(address);
+    let known = [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST];
+    if known.iter().any(|name| headers.contains_key(*name)) {
+        by_x_forwarded(&mut client, headers, speaks_for_others);
+    } else {
+        by_forwarded(&mut client, forwarded::hops(headers), speaks_for_others);
+    }
+    client
+}
+
+fn by_x_forwarded(
+    client: &mut Client,
+    headers: &HeaderMap,
+    speaks_for_others: impl Fn(IpAddr) -> bool,
+) {
+    let listed: Vec<&str> = headers
+        .get_all(FORWARDED_FOR)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .collect();
+    for text in listed.iter().rev() {
+        let Ok(next) = text.trim().parse::<IpAddr>() else {
+            break;
+        };
+        client.address = next.to_canonical();
+        if !speaks_for_others(client.address) {
+            break;
         }
     }
-    Client { address, trusted }
+    let told = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    client.secure = told(FORWARDED_PROTO).map(|told| told == "https");
+    let host = told(FORWARDED_HOST).filter(|host| !host.is_empty());
+    client.host = host.map(String::from);
+}
+
+fn by_forwarded(client: &mut Client, hops: Vec<Hop>, speaks_for_others: impl Fn(IpAddr) -> bool) {
+    for hop in hops.into_iter().rev() {
+        client.secure = hop.secure.or(client.secure);
+        client.host = hop.host.or(client.host.take());
+        let Some(next) = hop.client else {
+            break;
+        };
+        client.address = next.to_canonical();
+        client.forwarded.push(client.address);
+        if !speaks_for_others(client.address) {
+            break;
+        }
+    }
+    client.forwarded.reverse();
 }
 
 /// A request id is kept from those who may give one, and made otherwise.
@@ -99,6 +153,49 @@ mod tests {
             let (address, trusted) = expected;
             assert_eq!(found(said, peer), (address.to_owned(), trusted), "{said:?}");
         }
+    }
+
+    #[test]
+    fn what_forwarded_says_counts_as_far_as_it_is_trusted() {
+        let trusted = Networks::parse(&["10.0.0.0/8".into()]);
+        let found = |said: &str, other: &[(&'static str, &str)], peer: &str| {
+            let mut headers = HeaderMap::new();
+            headers.append("forwarded", said.parse().unwrap());
+            for (name, value) in other {
+                headers.append(*name, value.parse().unwrap());
+            }
+            let client = client(&trusted, peer.parse().unwrap(), false, &headers);
+            let through: Vec<String> = client.forwarded.iter().map(IpAddr::to_string).collect();
+            let host = client.host.unwrap_or_default();
+            (client.secure, host, through.join(" "))
+        };
+        let check = |said, peer, secure, host: &str, through: &str| {
+            let expected = (secure, host.to_owned(), through.to_owned());
+            assert_eq!(found(said, &[], peer), expected, "{said} {peer}");
+        };
+        let one = "for=\"[2001:db8::7]:1\";proto=https;host=a.test";
+        check(one, "10.0.0.1", Some(true), "a.test", "2001:db8::7");
+        check(one, "2.2.2.2", None, "", "");
+        // Each proxy says who asked it; what the outermost says counts.
+        check(
+            "for=9.9.9.9;proto=https, for=1.1.1.1;proto=https;host=a.test, for=10.0.0.2;proto=http;host=b",
+            "10.0.0.1",
+            Some(true),
+            "a.test",
+            "1.1.1.1 10.0.0.2",
+        );
+        check(
+            "for=1.1.1.1;proto=https, for=unknown",
+            "10.0.0.1",
+            None,
+            "",
+            "",
+        );
+        check("for=1.1.1.1;proto=https, for=\"1", "10.0.0.1", None, "", "");
+        // Who writes the other kind may not have written this one.
+        let other = [(FORWARDED_FOR, "1.1.1.1")];
+        let nothing = (None, String::new(), String::new());
+        assert_eq!(found(one, &other, "10.0.0.1"), nothing);
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub(crate) struct RequestContext {
     pub(crate) authority: String,
     /// Whether the client asked over TLS, here or at a trusted proxy.
     pub(crate) secure: bool,
+    /// Addresses that it came by as `Forwarded` says, the client's first.
+    pub(crate) forwarded: Vec<IpAddr>,
     pub(crate) request_id: String,
     pub(crate) trace_parent: String,
     /// The span that this request's is a part of, where there is one.
@@ -112,6 +114,7 @@ impl RequestContext {
             host: String::new(),
             authority: String::new(),
             secure: false,
+            forwarded: Vec::new(),
             request_id: String::new(),
             trace_parent: String::new(),
             parent_span: None,

@@ -8,8 +8,9 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use platform_gateway_api::{HeaderChange, PathMatch, Route};
 
 use crate::cache;
-use crate::client::{FORWARDED_FOR, REQUEST_ID};
+use crate::client::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID};
 use crate::context::RequestContext;
+use crate::forwarded;
 use crate::mirror;
 use crate::router::{normalize, template_values};
 
@@ -51,22 +52,33 @@ fn request(
     for name in &claimed {
         head.remove_header(name);
     }
-    let peer = peer.to_canonical().to_string();
+    let peer = peer.to_canonical();
+    let came_by: Vec<String> = context
+        .forwarded
+        .iter()
+        .chain([&peer])
+        .map(ToString::to_string)
+        .collect();
     let chain = head
         .headers
         .get_all(FORWARDED_FOR)
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .chain(std::iter::once(peer.as_str()))
+        .chain(came_by.iter().map(String::as_str))
         .collect::<Vec<_>>()
         .join(", ");
     head.insert_header(FORWARDED_FOR, chain)?;
-    if !head.headers.contains_key("x-forwarded-proto") {
-        head.insert_header("x-forwarded-proto", if tls { "https" } else { "http" })?;
+    if head.headers.contains_key(header::FORWARDED) {
+        let asked_for = host_with_port(head).unwrap_or_default();
+        let own = forwarded::element(peer, tls, &asked_for);
+        head.append_header(header::FORWARDED, own)?;
     }
-    if !head.headers.contains_key("x-forwarded-host") && !context.host.is_empty() {
-        let host = host_with_port(head).unwrap_or_else(|| context.host.clone());
-        head.insert_header("x-forwarded-host", host)?;
+    if !head.headers.contains_key(FORWARDED_PROTO) {
+        let scheme = if context.secure { "https" } else { "http" };
+        head.insert_header(FORWARDED_PROTO, scheme)?;
+    }
+    if !head.headers.contains_key(FORWARDED_HOST) && !context.host.is_empty() {
+        head.insert_header(FORWARDED_HOST, context.authority.as_str())?;
     }
     if context.authority.is_empty() {
         // HTTP/1.0 may leave it out, HTTP/1.1 may not.

@@ -28,6 +28,7 @@ mod failure;
 mod fetch;
 mod form;
 mod forward;
+mod forwarded;
 mod freshness;
 mod gateway;
 mod handover;

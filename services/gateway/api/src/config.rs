@@ -24,7 +24,7 @@ pub struct Config {
     pub services: BTreeMap<String, Service>,
     /// How bearer tokens are verified, where a route asks for one.
     pub identity: Option<Identity>,
-    /// Peers whose `X-Forwarded-*` headers and request ids are believed:
+    /// Peers whose `X-Forwarded-*`, `Forwarded` and request ids are believed:
     /// addresses or CIDR blocks. Empty believes nobody.
     pub trusted_proxies: Vec<String>,
     /// Networks whose addresses tell no client from another, such as that of a bridge or a NAT: what is kept per client

@@ -18,6 +18,8 @@ use platform_gateway_api::Match;
 
 #[path = "../../src/client.rs"]
 mod client;
+#[path = "../../src/forwarded.rs"]
+mod forwarded;
 #[path = "../../src/network.rs"]
 mod network;
 #[path = "../../src/redaction.rs"]
@@ -58,6 +60,7 @@ fuzz_target!(|data: &[u8]| {
         let (name, value) = (parts.next().unwrap_or(b""), parts.next().unwrap_or(b""));
         let name = match name {
             b"f" => Ok(HeaderName::from_static(client::FORWARDED_FOR)),
+            b"F" => Ok(http::header::FORWARDED),
             b"t" => Ok(HeaderName::from_static("traceparent")),
             b"i" => Ok(HeaderName::from_static(client::REQUEST_ID)),
             name => HeaderName::from_bytes(name),

@@ -144,3 +144,56 @@ async fn only_addresses_that_are_allowed_may_ask() {
     }
     gateway.drain().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_trusted_proxy_says_in_forwarded_counts() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let upstream = Upstream::start("orders").await;
+    let said = "for=\"[2001:db8::7]:4711\";proto=https;host=\"shop.test\"";
+    for (revision, trusted) in [(1_u64, vec!["127.0.0.1"]), (2, vec![])] {
+        gateway
+            .configure(json!({
+                "revision": revision,
+                "services": orders(&[&upstream]),
+                "trusted_proxies": trusted,
+                "routes": [
+                    { "name": "all", "service": "orders", "security_headers": true },
+                    { "name": "denied", "service": "orders", "deny": ["2001:db8::/32"], "match": { "path": { "prefix": "/denied" } } },
+                    { "name": "old", "redirect": { "path": "/new" }, "match": { "path": { "exact": "/old" } } },
+                ],
+            }))
+            .await;
+        let address = gateway.address("public").await;
+        let client = client();
+        let asked = async |target: &str| {
+            let headers = [("forwarded", said)];
+            let answer = ask(&client, "GET", address, target, &headers, b"").await;
+            answer.unwrap()
+        };
+        let (host, denied) = (address.to_string(), asked("/denied").await.status);
+        let answer = asked("/").await;
+        let seen = &answer.json()["headers"];
+        let moved = asked("/old").await.header("location").to_owned();
+        if trusted.is_empty() {
+            assert_eq!(denied, 200);
+            assert_eq!(seen["x-forwarded-for"], "127.0.0.1");
+            assert_eq!(seen["x-forwarded-proto"], "http");
+            assert_eq!(seen["x-forwarded-host"], host);
+            assert!(seen.get("forwarded").is_none());
+            assert_eq!(answer.header("strict-transport-security"), "");
+            assert_eq!(moved, format!("http://{host}/new"));
+        } else {
+            assert_eq!(denied, 403);
+            assert_eq!(seen["x-forwarded-for"], "2001:db8::7, 127.0.0.1");
+            assert_eq!(seen["x-forwarded-proto"], "https");
+            assert_eq!(seen["x-forwarded-host"], "shop.test");
+            // The service of these tests shows the last of several: what the gateway adds.
+            let own = format!("for=127.0.0.1;proto=http;host=\"{host}\"");
+            assert_eq!(seen["forwarded"], own);
+            assert_ne!(answer.header("strict-transport-security"), "");
+            assert_eq!(moved, "https://shop.test/new");
+        }
+    }
+    gateway.drain().await;
+}
