@@ -17,7 +17,10 @@ use crate::journal::{self, Entries, Journal};
 use crate::lease::Lease;
 use crate::preflight::preflight;
 use crate::record::{Ending, RunRecord};
-use crate::releases::History;
+use crate::releases::{self, History};
+
+/// How many releases keep what is needed to go back to them without building anew.
+const KEPT: usize = 10;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -177,10 +180,16 @@ pub async fn carry_out(
     let Prepared {
         mut plan,
         mut history,
+        left,
         ..
     } = prepared;
     if plan.is_empty() {
         let release = plan.from;
+        if left.is_some() {
+            // It had done all that it was to do, but for this.
+            journal::put_away(crew.target.store()).await?;
+            tidy(crew).await;
+        }
         return Ok(Outcome::Unchanged { release });
     }
     sign(crew, &mut plan.release, with.commit);
@@ -247,7 +256,25 @@ pub async fn carry_out(
     if !matches!(result, Err(DriveError::LeaseLost)) {
         record.save(store).await?;
     }
+    if !matches!(
+        result,
+        Err(DriveError::Stopped { .. } | DriveError::LeaseLost)
+    ) {
+        tidy(crew).await;
+    }
     result
+}
+
+/// Has the target remove what nobody asks for any more. The run has ended as it has, whatever comes of this.
+async fn tidy(crew: &Crew) {
+    let store = crew.target.store();
+    let done = async {
+        let kept = releases::newest(store, KEPT).await?;
+        crew.target.tidy(&kept).await.map_err(DriveError::from)
+    };
+    if let Err(error) = done.await {
+        tracing::warn!(%error, "what nobody asks for any more was not removed; the next run tries again");
+    }
 }
 
 /// Writes into a fresh release who made it and when.

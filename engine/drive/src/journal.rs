@@ -136,6 +136,15 @@ impl Journal {
     }
 }
 
+/// Puts away the journal of a run that was stopped, where nothing of it is left to do.
+///
+/// # Errors
+///
+/// If the store fails.
+pub async fn put_away(store: &dyn Store) -> Result<(), StoreError> {
+    store.delete(KEY).await
+}
+
 /// What a run that was stopped left behind; `None` where no run was.
 ///
 /// A damaged journal is set aside: the plan does not depend on it.

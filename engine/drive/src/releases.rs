@@ -1,5 +1,7 @@
 //! The releases of an environment, as its store has them.
 
+use std::collections::BTreeSet;
+
 use platform_decide::release::{Release, ReleaseNumber, ReleaseStatus};
 use platform_port::{Store, StoreError, Version};
 use serde::de::DeserializeOwned;
@@ -150,6 +152,23 @@ pub async fn all(store: &dyn Store) -> Result<Vec<Release>, StoreError> {
         }
     }
     Ok(found)
+}
+
+/// Reads the newest releases, so many at the most, and the one that serves, oldest first.
+///
+/// # Errors
+///
+/// If the store fails or a document is damaged.
+pub async fn newest(store: &dyn Store, count: usize) -> Result<Vec<Release>, StoreError> {
+    let mut keys: BTreeSet<String> = store.list("releases/").await?.into_iter().collect();
+    while keys.len() > count {
+        keys.pop_first();
+    }
+    let head = read_json::<Head>(store, HEAD).await?;
+    keys.extend(head.and_then(|(head, _)| head.current).map(Release::key));
+    let reads = keys.iter().map(|key| read_json::<Release>(store, key));
+    let found = futures::future::try_join_all(reads).await?;
+    Ok(found.into_iter().flatten().map(|(own, _)| own).collect())
 }
 
 async fn read_some(

@@ -15,9 +15,10 @@ use platform_drive::clock::SystemClock;
 use platform_drive::deploy::{Outcome, Prepared, Request, With, carry_out, prepare, prepare_saved};
 use platform_drive::error::DriveError;
 use platform_drive::events::{Event, Events};
+use platform_drive::journal::{self, Journal};
 use platform_drive::lease::{self, Lease, LeaseError};
+use platform_drive::record;
 use platform_drive::releases::{self, History};
-use platform_drive::{journal, record};
 use platform_port::{SecretValues, Severity, Target};
 use platform_testkit::{Behaviour, FakeTarget};
 use tokio_util::sync::CancellationToken;
@@ -428,6 +429,29 @@ async fn a_deploy_that_goes_on_waits_for_what_is_not_up_yet() {
     scene.target.behave(&group, Behaviour::HEALTHY);
     scene.deploy("three", &wanted).await.expect("a deploy");
     assert_eq!(scene.statuses().await, [(1, ReleaseStatus::Active)]);
+}
+
+/// A run that was killed after its last act is put away by the next, which finds nothing to do.
+#[tokio::test]
+async fn a_run_that_had_done_all_is_put_away_and_what_it_left_is_removed() {
+    let scene = Scene::new();
+    let shop = desired(SHOP);
+    let plan = scene.prepare(&shop, Pace::ByPolicy).await.plan;
+    scene.deploy("one", &shop).await.expect("a deploy");
+    assert_eq!(scene.target.tidied(), "r1");
+    let store = scene.target.store();
+    let changed = desired(&SHOP.replace("LOG = \"info\"", "LOG = \"debug\""));
+    scene.deploy("two", &changed).await.expect("a deploy");
+    assert_eq!(scene.target.tidied(), "r1 r2");
+    Journal::open(store, "killed", "platform deploy", String::new(), &plan)
+        .await
+        .expect("a journal");
+    scene.target.tidy(&[]).await.expect("a fake");
+    let outcome = scene.deploy("three", &changed).await.expect("a deploy");
+    assert!(matches!(outcome, Outcome::Unchanged { .. }), "{outcome:?}");
+    assert_eq!(scene.target.tidied(), "r1 r2");
+    let left = journal::left_behind(store).await.expect("a store");
+    assert_eq!(left, None);
 }
 
 /// A run that is killed at any act is finished by the next one, and what served before serves all the while.

@@ -300,29 +300,6 @@ impl Site {
             ..ContainerCreateBody::default()
         }
     }
-
-    /// Removes volumes with programs of other builds that nobody uses any more.
-    pub(crate) async fn sweep_programs(&self) {
-        let Ok(program) = self.program() else { return };
-        let own = self.program_volume(&program.build);
-        let begin = self.names.plumbing("program-");
-        let options = bollard::query_parameters::ListVolumesOptions {
-            filters: Some(self.names.filter()),
-        };
-        let listed = self.engine.docker.list_volumes(Some(options)).await;
-        let volumes = listed
-            .ok()
-            .and_then(|found| found.volumes)
-            .unwrap_or_default();
-        for old in volumes {
-            if old.name.starts_with(&begin) && old.name != own {
-                // The engine refuses while one is in use.
-                let options = None::<bollard::query_parameters::RemoveVolumeOptions>;
-                let _ = self.engine.docker.remove_volume(&old.name, options).await;
-            }
-        }
-        program.sweep(&self.engine).await;
-    }
 }
 
 /// An answer that is none to what was asked, as an error.

@@ -32,6 +32,7 @@ mod ssh;
 mod store;
 mod surroundings;
 mod target;
+mod tidy;
 
 pub use builds::DockerImages;
 pub use export::{ExportAsked, Exported, ExportedFile};

@@ -12,7 +12,7 @@ use platform_decide::digest::Digest;
 use platform_port::TargetError;
 
 use crate::PROVIDER;
-use crate::engine::{fault, is_missing};
+use crate::engine::{fault, is_missing, unless};
 use crate::names::Role;
 use crate::site::{Site, taken};
 
@@ -121,7 +121,13 @@ impl Site {
     pub(crate) async fn ensure_network(&self) -> Result<Network, TargetError> {
         let _one_at_a_time = self.laying.lock().await;
         if let Some(found) = self.network().await? {
-            return Ok(found);
+            if found.subnet.is_some() || self.settings.network.is_some() {
+                return Ok(found);
+            }
+            if !self.is_half_made(&found.name).await? {
+                return Ok(found);
+            }
+            self.remove_network(&found.name).await?;
         }
         if let Some(given) = &self.settings.network {
             let missing = format!("the engine has no network `{given}`");
@@ -137,11 +143,29 @@ impl Site {
         let found = self.look_at_network(&name).await?;
         let subnet = found.as_ref().and_then(subnet_of);
         if let Some(subnet) = subnet {
-            let removed = self.engine.docker.remove_network(&name).await;
-            removed.map_err(|error| fault(format!("create network `{name}`"), error))?;
+            self.remove_network(&name).await?;
             self.create_network(&name, Some(subnet)).await?;
         }
         Ok(Network { name, subnet })
+    }
+
+    /// Whether a network of ours without a range is on its way to get one: nobody is on it, and its block has room.
+    async fn is_half_made(&self, name: &str) -> Result<bool, TargetError> {
+        let seen = self.look_at_network(name).await?;
+        if seen.as_ref().and_then(subnet_of).is_none() {
+            return Ok(false);
+        }
+        let containers = self.containers().await?;
+        Ok(!containers.into_iter().any(|one| {
+            let networks = one.network_settings.and_then(|own| own.networks);
+            networks.is_some_and(|all| all.contains_key(name))
+        }))
+    }
+
+    async fn remove_network(&self, name: &str) -> Result<(), TargetError> {
+        let removed = self.engine.docker.remove_network(name).await;
+        unless(is_missing, removed)
+            .map_err(|error| fault(format!("create network `{name}`"), error))
     }
 
     async fn create_network(&self, name: &str, subnet: Option<Subnet>) -> Result<(), TargetError> {

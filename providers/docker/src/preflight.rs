@@ -86,7 +86,7 @@ impl Site {
                         ),
                         name.as_str(),
                     ),
-                    "write `engine = \"embedded\"`, or `external = { secret = \"…\" }` for one that runs elsewhere",
+                    "name one that runs elsewhere with `external = { secret = \"…\" }`",
                 ));
             }
             if resource.standbys > 0 {

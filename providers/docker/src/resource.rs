@@ -104,8 +104,15 @@ impl Site {
     ) -> Result<(), TargetError> {
         self.ensure_keeper(true).await?;
         let resource = &wanted.resource;
+        let note = || {
+            self.change(WANTED, |all: &mut Wanted| {
+                all.resources.insert(name.clone(), wanted.clone());
+            })
+        };
         if is_server(resource) {
-            Box::pin(self.serve(name, wanted)).await?;
+            // Its container says that it is there, so whoever is killed after that must have noted it before.
+            note().await?;
+            Box::pin(self.serve(name, wanted)).await
         } else {
             // It may have had a server before.
             self.remove(&self.names.resource(name.as_str()), Some(60))
@@ -116,12 +123,9 @@ impl Site {
                 let user = format!("{0}:{0}", crate::program::USER);
                 self.own(&data, &user).await?;
             }
+            // Here it is the note that says so.
+            note().await.map(drop)
         }
-        self.change(WANTED, |all: &mut Wanted| {
-            all.resources.insert(name.clone(), wanted.clone());
-        })
-        .await?;
-        Ok(())
     }
 
     async fn serve(
@@ -408,5 +412,5 @@ pub(crate) fn no_server(name: &ResourceName, resource: &Resource) -> TargetError
     );
     TargetError::refused(PROVIDER, format!("create resource `{name}`"), why)
         .with_code("resource::engine-missing")
-        .with_help("write `engine = \"embedded\"`, or `external = { secret = \"…\" }` for one that runs elsewhere")
+        .with_help("name one that runs elsewhere with `external = { secret = \"…\" }`")
 }

@@ -6,11 +6,11 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, ContainerSummary, VolumeCreateRequest,
+    ContainerCreateBody, ContainerInspectResponse, ContainerSummary, Volume, VolumeCreateRequest,
 };
 use bollard::query_parameters::{
-    CreateContainerOptions, InspectContainerOptions, ListContainersOptions, RemoveContainerOptions,
-    StopContainerOptions, UploadToContainerOptions,
+    CreateContainerOptions, InspectContainerOptions, ListContainersOptions, ListVolumesOptions,
+    RemoveContainerOptions, StopContainerOptions, UploadToContainerOptions,
 };
 use platform_blueprint::{DockerSettings, Gateway};
 use platform_decide::digest::Digest;
@@ -270,6 +270,16 @@ impl Site {
         } else {
             Err(taken("volume", name))
         }
+    }
+
+    /// Volumes of the environment.
+    pub(crate) async fn volumes(&self) -> Result<Vec<Volume>, TargetError> {
+        let options = ListVolumesOptions {
+            filters: Some(self.names.filter()),
+        };
+        let listed = self.engine.docker.list_volumes(Some(options)).await;
+        let listed = listed.map_err(|error| fault("look at the volumes", error))?;
+        Ok(listed.volumes.unwrap_or_default())
     }
 
     /// A volume that holds nothing of the user's.

@@ -12,6 +12,7 @@ use platform_blueprint::{DockerSettings, EnvironmentName, Gateway, ProjectName, 
 use platform_decide::desired::{Desired, DesiredResource};
 use platform_decide::group::{GroupId, GroupSpec};
 use platform_decide::observed::Observed;
+use platform_decide::release::Release;
 use platform_decide::traffic::Traffic;
 use platform_port::{
     Attachment, ExecRequest, Finding, LogLine, LogQuery, SecretValues, Store, Tallies, Target,
@@ -187,12 +188,7 @@ impl Site {
                 .await?;
         }
         let docker = &self.engine.docker;
-        let options = bollard::query_parameters::ListVolumesOptions {
-            filters: Some(self.names.filter()),
-        };
-        let listed = docker.list_volumes(Some(options)).await;
-        let listed = listed.map_err(|error| fault("look at the volumes", error))?;
-        for volume in listed.volumes.unwrap_or_default() {
+        for volume in self.volumes().await? {
             let is_data = volume.labels.get(ROLE).map(String::as_str) == Some(Role::Data.as_str());
             if remove_data || !is_data {
                 self.remove_volume(&volume.name).await?;
@@ -256,11 +252,7 @@ impl Target for DockerTarget {
     }
 
     async fn ensure_gateway(&self) -> Result<(), TargetError> {
-        self.site.ensure_gateway().await?;
-        // Nothing waits for it: what is left is swept by the next deploy.
-        let site = Arc::clone(&self.site);
-        tokio::spawn(async move { site.sweep_programs().await });
-        Ok(())
+        self.site.ensure_gateway().await
     }
 
     async fn route(&self, traffic: &Traffic, secrets: &SecretValues) -> Result<(), TargetError> {
@@ -283,6 +275,10 @@ impl Target for DockerTarget {
             .remove_group(group)
             .await
             .map_err(|error| error.about(group.clone()))
+    }
+
+    async fn tidy(&self, _releases: &[Release]) -> Result<(), TargetError> {
+        self.site.tidy().await
     }
 
     async fn stop(&self) -> Result<(), TargetError> {

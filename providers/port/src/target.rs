@@ -9,6 +9,7 @@ use platform_blueprint::{ResourceName, ServiceName};
 use platform_decide::desired::{Desired, DesiredResource};
 use platform_decide::group::{GroupId, GroupSpec};
 use platform_decide::observed::Observed;
+use platform_decide::release::Release;
 use platform_decide::traffic::Traffic;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -176,6 +177,16 @@ pub trait Target: Send + Sync {
 
     /// Drains a group's instances, stops them within their grace period and removes them.
     async fn remove_group(&self, group: &GroupId) -> Result<(), TargetError>;
+
+    /// Removes what nobody asks for any more: what runs that were killed left behind, and images of releases that are long gone.
+    ///
+    /// Called at the end of a run, under its lock.
+    ///
+    /// - `releases`: those that may still be asked for, the one that serves among them
+    async fn tidy(&self, releases: &[Release]) -> Result<(), TargetError> {
+        let _ = releases;
+        Ok(())
+    }
 
     /// Stops every instance and the gateway, keeping data, state and what is needed to come up again.
     async fn stop(&self) -> Result<(), TargetError>;

@@ -15,6 +15,7 @@ use platform_decide::group::{GroupId, GroupSpec};
 use platform_decide::observed::{
     GatewaySeen, GroupSeen, InstanceSeen, InstanceState, Observed, ResourceSeen,
 };
+use platform_decide::release::Release;
 use platform_decide::traffic::Traffic;
 use platform_port::{
     Attachment, ExecRequest, Finding, LaneTally, LogLine, LogQuery, SecretValues, Store, Stream,
@@ -74,6 +75,7 @@ struct World {
     tallies: BTreeMap<GroupId, LaneTally>,
     carried: BTreeMap<GroupId, u64>,
     acts: Vec<Act>,
+    tidied: String,
     requests_per_look: u64,
     seed: u64,
 }
@@ -124,6 +126,11 @@ impl FakeTarget {
     pub fn hang_after(&self, acts: u64) {
         self.hangs.store(true, Ordering::SeqCst);
         self.acts_left.store(acts, Ordering::SeqCst);
+    }
+
+    /// The releases that may still be asked for, as the last run told it at its end: `r1 r2`.
+    pub fn tidied(&self) -> String {
+        self.lock().tidied.clone()
     }
 
     /// Returns when an act hangs.
@@ -422,6 +429,12 @@ impl Target for FakeTarget {
             world.groups.remove(group);
         })
         .await
+    }
+
+    async fn tidy(&self, releases: &[Release]) -> Result<(), TargetError> {
+        let numbers: Vec<String> = releases.iter().map(|own| own.number.to_string()).collect();
+        self.lock().tidied = numbers.join(" ");
+        Ok(())
     }
 
     async fn stop(&self) -> Result<(), TargetError> {

@@ -113,6 +113,11 @@ provider = "docker"
 
     /// Everything down; nothing of it may be left.
     pub(crate) fn down(self) {
+        self.gone();
+    }
+
+    /// The same for who goes on.
+    pub(crate) fn gone(&self) {
         self.run(&["destroy", "--yes", "--data"]).ok();
         let own = format!("label=platform.project={}", self.name);
         for what in [
