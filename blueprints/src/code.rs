@@ -185,6 +185,14 @@ codes! {
      service's own variables. To leave it for the program or its shell, write `$${…}`."
     "[project]\nname = \"shop\"\n\n[services.web]\ncommand = [\"web\", \"--port=${PROT}\"]\nport = 8081\n"
 
+    SecretInCommand "secret-in-command"
+    "A command or an argument names a secret."
+    "Whoever may list processes reads their arguments, so on Docker, Kubernetes and clouds no secret is put there: neither one \
+     of `env`, nor the address of a resource, which holds its password. All of them are variables of the program. A shell that \
+     is to read one is told with `$${…}`; a secret with `as = \"file\"` may be named, as its variable holds the file's path."
+    "[project]\nname = \"shop\"\n\n[services.web]\nimage = \"web:1\"\nargs = [\"--token=${TOKEN}\"]\n\
+     env = { TOKEN = { secret = \"token\" } }\n\n[environments.live]\nprovider = \"docker\"\n"
+
     NothingToRun "nothing-to-run"
     "A service does not say what to run."
     "A service has a `build`, an `image`, or a `command` that is installed where it runs."

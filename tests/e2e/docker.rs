@@ -16,6 +16,7 @@ pub(crate) use platform_testkit::needs::docker_engine as has_engine;
 mod builds;
 mod far_engine;
 mod full_engine;
+mod inside;
 mod killed;
 mod objects;
 mod own_engine;

@@ -57,6 +57,7 @@ pub(crate) fn check_whole(
     check.names(scene);
     check.needs(scene);
     check.something_to_run(scene);
+    check.secret_words(scene);
     check.ports(scene);
     check.engines(scene);
     check.routes(scene);

@@ -8,7 +8,8 @@ use crate::reader::nearest;
 use crate::reference::{INSTANCE_VARIABLES, address_variable, folder_variable, references};
 use crate::secret_literal::{looks_like_key, looks_secret};
 use crate::{
-    Build, Code, EnvValue, Problem, Provider, ProviderKind, Service, ServiceKind, ServiceName,
+    Build, Code, EnvValue, Problem, Provider, ProviderKind, SecretForm, Service, ServiceKind,
+    ServiceName,
 };
 
 impl Check<'_, '_> {
@@ -220,6 +221,49 @@ impl Check<'_, '_> {
                     None => format!("to leave it for the program, write `$${{{reference}}}`"),
                 };
                 self.report(problem.help(help));
+            }
+        }
+    }
+
+    /// Checks that no command shows a secret, where commands are seen by others than who runs them.
+    pub(super) fn secret_words(&mut self, scene: &Scene<'_>) {
+        if scene.environment.provider.kind() == ProviderKind::Process {
+            return;
+        }
+        for (name, service) in &scene.services {
+            let addresses: Vec<String> = service
+                .needs
+                .iter()
+                .filter(|need| matches!(scene.need(need), Some(crate::Need::Resource(..))))
+                .map(|need| address_variable(need.as_str()))
+                .collect();
+            let is_secret = |variable: &str| match service.env.get(variable) {
+                Some(EnvValue::Text(text)) => {
+                    references(text).any(|named| addresses.iter().any(|own| own == named))
+                }
+                Some(value) => value
+                    .secret()
+                    .is_some_and(|asked| asked.handed_as == SecretForm::Env),
+                None => addresses.iter().any(|own| own == variable),
+            };
+            let words = [("command", &service.command), ("args", &service.args)];
+            for (key, words) in words {
+                for (number, word) in words.iter().enumerate() {
+                    let Some(secret) = references(word).find(|named| is_secret(named)) else {
+                        continue;
+                    };
+                    let place = self.at(steps!["services", name.as_str(), key, number]);
+                    let problem = Problem::new(
+                        Code::SecretInCommand,
+                        format!("`${{{secret}}}` is secret, and a command is not"),
+                        place,
+                    )
+                    .label("shown by `ps` and `docker top`")
+                    .help(format!(
+                        "have the program read the variable `{secret}`; for a shell, write `$${{{secret}}}`; a secret with `as = \"file\"` is named by its file"
+                    ));
+                    self.report(problem);
+                }
             }
         }
     }

@@ -71,7 +71,9 @@ impl Site {
         let found = self
             .instance(request.service.as_str(), request.instance.as_deref())
             .await?;
-        let mut words = handing_over(&found);
+        let config = found.container.config.as_ref();
+        let entrypoint = config.and_then(|config| config.entrypoint.as_deref());
+        let mut words = handing_over(entrypoint.unwrap_or_default()).to_vec();
         words.extend(request.command.iter().cloned());
         let command = Command {
             container: self.names.instance(&found.group, found.number),
@@ -140,16 +142,25 @@ impl Site {
     }
 }
 
-/// The words with which an instance takes what is handed to it, so that a command beside it finds the same.
-fn handing_over(found: &Found) -> Vec<String> {
-    let config = found.container.config.as_ref();
-    let words = config.and_then(|config| config.entrypoint.as_deref());
-    let words = words.unwrap_or_default();
-    let ours = words
-        .windows(2)
-        .position(|two| two == ["inside", "run"])
-        .map_or(0, |at| at + 2);
-    words[..ours].to_vec()
+/// The words with which an instance takes what is handed to it, so that a command beside it finds the same. Who asks whether
+/// it lives stands beside the service alone.
+fn handing_over(entrypoint: &[String]) -> &[String] {
+    let inside = |what: &str| {
+        entrypoint
+            .windows(2)
+            .position(|two| two == ["inside", what])
+    };
+    let ours = entrypoint
+        .first()
+        .is_some_and(|own| own.starts_with(FOLDER));
+    let Some(run) = inside("run").filter(|_| ours) else {
+        return &[];
+    };
+    // `live` is followed by what it is told, and then by the program itself.
+    let begin = inside("live")
+        .filter(|live| *live < run)
+        .map_or(0, |live| live + 3);
+    &entrypoint[begin..run + 2]
 }
 
 async fn attach(
@@ -277,4 +288,23 @@ fn resizing(engine: &Engine, id: String) -> mpsc::UnboundedSender<(u16, u16)> {
         }
     });
     tell
+}
+
+#[cfg(test)]
+mod tests {
+    use super::handing_over;
+
+    #[test]
+    fn a_command_takes_the_secrets_and_asks_nobody_whether_it_lives() {
+        let check = |entrypoint: &str, wanted: &str| {
+            let words: Vec<String> = entrypoint.split(' ').map(str::to_owned).collect();
+            assert_eq!(handing_over(&words).join(" "), wanted, "{entrypoint}");
+        };
+        let own = "/platform/lib/ld.so --library-path /platform/lib /platform/platform";
+        let run = format!("{own} inside run");
+        check(&format!("{run} orders --port 80"), &run);
+        check(&format!("{own} inside live {{}} {run} orders"), &run);
+        check(&format!("{own} inside live {{}} orders"), "");
+        check("orders inside run", "");
+    }
 }

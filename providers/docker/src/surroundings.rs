@@ -36,7 +36,7 @@ pub(crate) struct Inputs<'a> {
 /// What an instance runs and finds. Holds secrets; never printed.
 #[derive(Default)]
 pub(crate) struct Surroundings {
-    /// Program and arguments. References to what is secret are replaced inside.
+    /// Program and arguments. Whoever may list processes sees them, so nothing secret is among them.
     pub(crate) command: Vec<String>,
     /// Variables that anybody may see.
     pub(crate) variables: BTreeMap<String, String>,
@@ -59,7 +59,7 @@ impl Surroundings {
 ///
 /// # Errors
 ///
-/// The reason in words, such as a secret whose value is not known.
+/// The reason in words, such as a secret whose value is not known, or one that the command names.
 pub(crate) fn surroundings(inputs: &Inputs<'_>) -> Result<Surroundings, String> {
     let service = &inputs.group.spec.service;
     let id = &inputs.group.id;
@@ -137,6 +137,14 @@ pub(crate) fn surroundings(inputs: &Inputs<'_>) -> Result<Surroundings, String> 
             own.variables.insert(name, value);
         }
     }
+    let mut written = service.command.iter().chain(&service.args);
+    let secret = written
+        .find_map(|word| references(word).find(|name| own.handed.variables.contains_key(*name)));
+    if let Some(name) = secret {
+        return Err(format!(
+            "its command names `${{{name}}}`, which is secret, and commands are shown to whoever may list processes"
+        ));
+    }
     let command = if service.command.is_empty() {
         inputs.image_command
     } else {
@@ -165,19 +173,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn what_is_secret_is_seen_by_the_instance_alone() {
-        let service: Service = serde_json::from_value(serde_json::json!({
-            "port": 8080,
-            "command": ["orders", "--port=${PORT}", "--database=${DB_URL}"],
-            "env": {
-                "LOG": "info",
-                "TOKEN": { "secret": "token" },
-                "KEY": { "secret": "token", "as": "file" },
-                "POOL": "${DB_URL}?pool=2",
-            },
-        }))
-        .unwrap();
+    fn made_of(service: serde_json::Value) -> Result<Surroundings, String> {
+        let service: Service = serde_json::from_value(service).unwrap();
         let spec = ServiceSpec {
             service: std::sync::Arc::new(service),
             artifact: Artifact {
@@ -199,7 +196,7 @@ mod tests {
         };
         let secrets = SecretValues::from([("token".parse().unwrap(), SecretValue::new("hunter2"))]);
         let url = "postgres://app:hunter2@db/app".to_owned();
-        let made = surroundings(&Inputs {
+        surroundings(&Inputs {
             names: &names,
             group: &group,
             instance: "orders@r1.1",
@@ -207,11 +204,29 @@ mod tests {
             secrets: &secrets,
             image_command: &[],
         })
-        .map_err(|_| "refused")
-        .unwrap();
+    }
+
+    #[test]
+    fn what_is_secret_is_seen_by_the_instance_alone() {
+        let written = serde_json::json!({
+            "port": 8080,
+            "command": ["orders", "--port=${PORT}", "--key=${KEY}", "$${DB_URL}"],
+            "env": {
+                "LOG": "info",
+                "TOKEN": { "secret": "token" },
+                "KEY": { "secret": "token", "as": "file" },
+                "POOL": "${DB_URL}?pool=2",
+            },
+        });
+        let made = made_of(written.clone()).unwrap();
         assert_eq!(
             made.command,
-            ["orders", "--port=8080", "--database=${DB_URL}"]
+            [
+                "orders",
+                "--port=8080",
+                "--key=/dev/shm/secrets/KEY",
+                "${DB_URL}"
+            ]
         );
         let shown = format!("{:?} {:?}", made.variables, made.command);
         assert!(!shown.contains("hunter2"), "{shown}");
@@ -219,5 +234,11 @@ mod tests {
         let handed: Vec<&str> = made.handed.variables.keys().map(String::as_str).collect();
         assert_eq!(handed, ["DB_URL", "POOL", "TOKEN"]);
         assert_eq!(made.handed.files["KEY"], "hunter2");
+        for named in ["${DB_URL}", "--pool=${POOL}", "${TOKEN}"] {
+            let mut written = written.clone();
+            written["args"] = serde_json::json!([named]);
+            let refused = made_of(written).err().unwrap();
+            assert!(refused.contains("which is secret"), "{refused}");
+        }
     }
 }

@@ -8,7 +8,6 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use platform_blueprint::expand;
 use serde::{Deserialize, Serialize};
 
 use super::{HANDED, SECRETS};
@@ -37,11 +36,6 @@ pub(super) fn run(words: &[String]) -> ExitCode {
     if let Err(error) = write(Path::new(SECRETS), &handed) {
         return fail(&format!("cannot keep the secrets: {SECRETS}: {error}"), 1);
     }
-    // What was asked for by name before its value was known.
-    let known = |name: &str| handed.variables.get(name).cloned();
-    let arguments = arguments
-        .iter()
-        .map(|word| expand(word, known).into_owned());
     // It returns only where it fails.
     let error = Command::new(program)
         .args(arguments)
