@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use platform_blueprint::{Resolved, SecretName, ServiceName, Services};
+use platform_blueprint::{Resolved, ResourceName, SecretName, ServiceName, Services};
 use platform_decide::desired::{Desired, Missing};
 use platform_decide::group::{Artifact, ServiceSpec};
 use platform_decide::release::Release;
@@ -36,6 +36,8 @@ pub(crate) struct Asked<'a> {
     resolved: &'a Resolved,
     artifacts: BTreeMap<ServiceName, Artifact>,
     secrets: BTreeMap<SecretName, u32>,
+    /// Images of resources that can be pinned.
+    images: BTreeMap<ResourceName, String>,
     builder: Builder,
 }
 
@@ -49,7 +51,9 @@ impl<'a> Asked<'a> {
             .keys(&resolved.services)
             .map_err(|errors| build_failed(&errors))?;
         let secrets = world.secrets()?.versions()?;
-        let desired = Desired::new(resolved, &artifacts, &secrets).map_err(|m| missing(&m))?;
+        let mut desired = Desired::new(resolved, &artifacts, &secrets).map_err(|m| missing(&m))?;
+        let images = crate::images::of_resources(resolved);
+        crate::images::pin(&mut desired, &builder.image_lock(), &images);
         let unbuilt = artifacts
             .iter()
             .filter(|(name, artifact)| !builder.is_built(name, &resolved.services[*name], artifact))
@@ -61,6 +65,7 @@ impl<'a> Asked<'a> {
             resolved,
             artifacts,
             secrets,
+            images,
             builder,
         })
     }
@@ -94,11 +99,12 @@ impl<'a> Asked<'a> {
         self.builder.is_built(name, &spec.service, &spec.artifact)
     }
 
-    /// Builds what `wanted` names; tells what of the plan that changes.
+    /// Builds what `wanted` names, and pins the images of `resources`; tells what of the plan that changes.
     pub(crate) async fn build(
         &mut self,
         world: &World,
         wanted: &BTreeSet<ServiceName>,
+        resources: &BTreeSet<ResourceName>,
     ) -> Result<Change, CliError> {
         let options = BuildOptions {
             stop: world.stop.token().clone(),
@@ -111,7 +117,11 @@ impl<'a> Asked<'a> {
             .build(&self.resolved.services, Some(wanted), &options, &sink)
             .await
             .map_err(|errors| build_failed(&errors))?;
-        let change = built
+        let mut images = self.images.clone();
+        images.retain(|name, _| resources.contains(name));
+        let pinned = self.builder.pin(&images, &options, &sink).await;
+        let pinned = pinned.map_err(|errors| build_failed(&errors))?;
+        let changes = built
             .iter()
             .map(|(name, artifact)| match self.artifacts.get(name) {
                 Some(before) if before == artifact => Change::None,
@@ -119,13 +129,14 @@ impl<'a> Asked<'a> {
                 // What a reference stands for was not known, and nothing of ours has changed.
                 _ if is_given(&self.resolved.services, name) => Change::Named,
                 _ => Change::Sources,
-            })
-            .max()
-            .unwrap_or_default();
+            });
+        let named = pinned.then_some(Change::Named);
+        let change = changes.chain(named).max().unwrap_or_default();
         if change > Change::None {
             self.artifacts.extend(built);
             self.desired = Desired::new(self.resolved, &self.artifacts, &self.secrets)
                 .map_err(|m| missing(&m))?;
+            crate::images::pin(&mut self.desired, &self.builder.image_lock(), &self.images);
         }
         self.unbuilt.clear();
         Ok(change)

@@ -1,10 +1,13 @@
 //! Images: which environments run them, and how their artifacts are made.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use platform_blueprint::{Build, Provider, Resolved, SecretName};
+use platform_blueprint::{Build, Provider, Resolved, ResourceName, SecretName};
+use platform_decide::desired::Desired;
+use platform_decide::digest::Digest;
 use platform_drive::build::{Builder, ImageTarget};
-use platform_image::ImageError;
+use platform_image::{ImageError, ImageLock};
 use platform_secrets::Keyring;
 
 use crate::diagnostic::Diagnostic;
@@ -76,12 +79,42 @@ pub(crate) fn builder(
     })
 }
 
+/// The images of an environment's resources, where it runs their servers and they are given without a digest.
+pub(crate) fn of_resources(resolved: &Resolved) -> BTreeMap<ResourceName, String> {
+    let Provider::Docker(_) = &resolved.environment.provider else {
+        return BTreeMap::new();
+    };
+    let images = resolved.resources.iter().filter_map(|(name, resource)| {
+        let image = platform_docker::resource_image(name, resource)?;
+        (!image.contains('@')).then(|| (name.clone(), image))
+    });
+    images.collect()
+}
+
+/// Has the resources run the images that they are pinned to.
+pub(crate) fn pin(
+    desired: &mut Desired,
+    lock: &ImageLock,
+    images: &BTreeMap<ResourceName, String>,
+) {
+    for (name, image) in images {
+        if let Some(wanted) = desired.resources.get_mut(name)
+            && lock.digest(image).is_some()
+            && let Ok(pinned) = lock.pinned(image).parse()
+        {
+            wanted.resource.image = Some(pinned);
+            wanted.digest = Digest::of_value(&wanted.resource);
+        }
+    }
+}
+
 /// Whether an engine is asked for: to build, or for images that it alone has.
 fn builds_dockerfiles(resolved: &Resolved) -> bool {
     resolved
         .services
         .values()
         .any(|service| matches!(service.build, Some(Build::Dockerfile(_) | Build::Image(_))))
+        || !of_resources(resolved).is_empty()
 }
 
 fn secrets_of_builds(resolved: &Resolved) -> Vec<SecretName> {

@@ -141,9 +141,9 @@ fn built(event: &BuildEvent) -> Line {
         BuildEvent::Pinned {
             reference, digest, ..
         } => Line::Note(format!("pinned {reference} to {digest}")),
-        BuildEvent::Unpinned { reference, why, .. } => Line::Important(format!(
-            "`{reference}` is on the engine alone and cannot be pinned: {why}"
-        )),
+        BuildEvent::Unpinned { reference, why, .. } => {
+            Line::Important(format!("`{reference}` is not pinned to a digest: {why}"))
+        }
         BuildEvent::Uncovered { service, files } => {
             let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
             Line::Important(format!(

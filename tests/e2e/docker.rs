@@ -21,6 +21,7 @@ mod killed;
 mod objects;
 mod own_engine;
 mod project;
+mod registry;
 mod strategies;
 mod templates;
 

@@ -165,7 +165,13 @@ pub(crate) async fn run(args: &BuildArgs, world: &World) -> Result<Exit, CliErro
             ..BuildOptions::default()
         };
         let built = builder.build(services, Some(&wanted), &options, &sink);
-        built.await.map_err(|errors| build_failed(&errors))?
+        let built = built.await.map_err(|errors| build_failed(&errors))?;
+        if args.service.is_empty() {
+            let resources = images::of_resources(resolved);
+            let pinned = builder.pin(&resources, &options, &sink).await;
+            pinned.map_err(|errors| build_failed(&errors))?;
+        }
+        built
     };
     let rows = artifacts.into_iter().map(|(service, artifact)| {
         let was = states[&service];

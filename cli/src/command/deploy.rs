@@ -1,11 +1,12 @@
 //! `platform deploy`: from the blueprint to a release that serves.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use platform_blueprint::{Percent, ServiceName};
 use platform_decide::desired::Desired;
-use platform_decide::plan::{Pace, Plan};
+use platform_decide::plan::{Pace, Plan, Subject};
 use platform_drive::apply::Crew;
 use platform_drive::deploy::{Prepared, Request, prepare, prepare_saved};
 use platform_drive::lease::Lease;
@@ -151,7 +152,14 @@ async fn asked(
         .filter(|name| asked.unbuilt.contains(*name))
         .cloned()
         .collect();
-    let change = asked.build(world, &wanted).await?;
+    let changes = prepared.plan.changes.iter();
+    let resources = changes
+        .filter_map(|change| match &change.subject {
+            Subject::Resource(name) => Some(name.clone()),
+            _ => None,
+        })
+        .collect();
+    let change = asked.build(world, &wanted, &resources).await?;
     if change > Change::None {
         if change == Change::Sources {
             world.view.tell(&Told::note(
@@ -200,7 +208,7 @@ fn request<'a>(asked: &'a Asked<'_>) -> Request<'a> {
 async fn saved(world: &World, crew: &Crew, saved: Plan) -> Result<Prepared, CliError> {
     let mut asked = Asked::of(world)?;
     let wanted = asked.unbuilt.clone();
-    asked.build(world, &wanted).await?;
+    asked.build(world, &wanted, &BTreeSet::new()).await?;
     let key = |desired: &Desired, name: &ServiceName| {
         let service = desired.services.get(name)?;
         Some(service.spec.artifact.key.clone())

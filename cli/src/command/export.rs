@@ -87,7 +87,7 @@ async fn compose(args: &ComposeArgs, world: &World) -> Result<Exit, CliError> {
         .filter(|(_, service)| !given(service));
     let built: BTreeSet<_> = built.map(|(name, _)| name.clone()).collect();
     if !built.is_empty() {
-        asked.build(world, &built).await?;
+        asked.build(world, &built, &BTreeSet::new()).await?;
     }
     let secrets = secrets(world, &asked.desired)?;
     let credentials = place.credentials()?;

@@ -98,14 +98,7 @@ impl ImageStore {
         self.whole(&self.archive_path(image.id()), |out| {
             image.write_archive(Some(name), out)
         })?;
-        let mut attached = Vec::new();
-        for attachment in attachments {
-            self.whole(&self.document_path(attachment.digest()), |out| {
-                out.write_all(attachment.document())
-                    .map_err(ImageError::file("write", &self.folder))
-            })?;
-            attached.push((attachment.kind().to_owned(), attachment.digest().to_owned()));
-        }
+        let attached = self.attach(attachments)?;
         let built = Built {
             id: image.id().to_owned(),
             digest: Some(image.digest().to_owned()),
@@ -116,6 +109,23 @@ impl ImageStore {
         };
         self.record(key, &built)?;
         Ok(built)
+    }
+
+    /// Keeps documents that are attached to an image; returns them as [`Built`] has them.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps one from being written.
+    pub fn attach(&self, attachments: &[Attachment]) -> Result<Vec<(String, String)>, ImageError> {
+        let mut attached = Vec::new();
+        for attachment in attachments {
+            self.whole(&self.document_path(attachment.digest()), |out| {
+                out.write_all(attachment.document())
+                    .map_err(ImageError::file("write", &self.folder))
+            })?;
+            attached.push((attachment.kind().to_owned(), attachment.digest().to_owned()));
+        }
+        Ok(attached)
     }
 
     /// Notes what the image of a build key is.

@@ -36,6 +36,7 @@ mod tidy;
 
 pub use builds::DockerImages;
 pub use export::{ExportAsked, Exported, ExportedFile};
+pub use resource::resource_image;
 pub use target::{DockerTarget, TargetOptions, engine_place};
 
 /// The provider's name as written in the blueprint.

@@ -43,6 +43,15 @@ pub(crate) fn is_server(resource: &Resource) -> bool {
     resource.external.is_none() && !matches!(resource.engine, Engine::Embedded | Engine::Auto)
 }
 
+/// The image that a resource's server is made from; `None` where this provider runs none for it.
+pub fn resource_image(name: &ResourceName, resource: &Resource) -> Option<String> {
+    if !is_server(resource) {
+        return None;
+    }
+    let given = resource.image.as_ref().map(ToString::to_string);
+    given.or_else(|| Some(Server::of(name.as_str(), resource, "")?.image))
+}
+
 impl Site {
     /// The resources as they were asked for.
     pub(crate) async fn wanted(&self, reach: Reach) -> Result<Wanted, TargetError> {

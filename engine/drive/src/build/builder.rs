@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use chrono::{SecondsFormat, Utc};
-use platform_blueprint::{Build, Service, ServiceName, Services};
+use platform_blueprint::{Build, ResourceName, Service, ServiceName, Services};
 use platform_decide::digest::Digest;
 use platform_decide::group::{Artifact, Place};
 use platform_image::{ImageLock, ImageStore};
@@ -88,7 +88,7 @@ impl Builder {
     }
 
     /// What references are pinned to. What is wrong with the file is told when it is written.
-    fn image_lock(&self) -> ImageLock {
+    pub fn image_lock(&self) -> ImageLock {
         ImageLock::read(&self.project).unwrap_or_default()
     }
 
@@ -261,24 +261,53 @@ impl Builder {
             return Ok(());
         };
         let inputs = self.inputs_apart(services.clone()).await?;
-        let keys = inputs
-            .into_iter()
-            .map(|(name, inputs)| (name, inputs.key()))
-            .collect();
-        let work = ImageWork {
-            project: &self.project,
-            cache: &self.cache(),
-            images,
-            artifacts: &self.store,
-            options,
-            sink,
-        };
-        let errors = work.all(services, &keys).await;
+        let cache = self.cache();
+        let work = self.image_work(images, &cache, options, sink);
+        let errors = work.all(services, &inputs).await;
         if errors.is_empty() {
             Ok(())
         } else {
             Err(BuildErrors(errors))
         }
+    }
+
+    fn image_work<'a>(
+        &'a self,
+        images: &'a Images,
+        cache: &'a Path,
+        options: &'a BuildOptions,
+        sink: &'a dyn BuildSink,
+    ) -> ImageWork<'a> {
+        ImageWork {
+            project: &self.project,
+            cache,
+            images,
+            artifacts: &self.store,
+            options,
+            sink,
+        }
+    }
+
+    /// Pins what the images of resources stand for, where that is not done yet; whether any was.
+    ///
+    /// - `resources`: references without digests
+    ///
+    /// # Errors
+    ///
+    /// If the lock file cannot be read or written.
+    pub async fn pin(
+        &self,
+        resources: &BTreeMap<ResourceName, String>,
+        options: &BuildOptions,
+        sink: &dyn BuildSink,
+    ) -> Result<bool, BuildErrors> {
+        let Some(images) = self.images.as_ref().filter(|_| !resources.is_empty()) else {
+            return Ok(false);
+        };
+        let _lock = self.lock(options, sink).await?;
+        let cache = self.cache();
+        let work = self.image_work(images, &cache, options, sink);
+        Ok(work.resources(resources).await?)
     }
 
     /// The services that are not built, those with one key together; and the inputs of all.
@@ -510,18 +539,7 @@ impl Builder {
         let manifest = Manifest {
             key,
             built_by: yielded.command.clone(),
-            inputs: inputs
-                .parts
-                .iter()
-                .map(|(part, text)| {
-                    let text = if text.len() > 200 {
-                        Digest::of(text.as_bytes()).to_string()
-                    } else {
-                        text.clone()
-                    };
-                    ((*part).to_owned(), text)
-                })
-                .collect(),
+            inputs: inputs.described(),
             built_at: Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
             took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             files: BTreeMap::new(),

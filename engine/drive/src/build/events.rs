@@ -75,17 +75,17 @@ pub enum BuildEvent {
     },
     /// A reference was pinned to the digest it stands for now.
     Pinned {
-        /// The service.
-        service: ServiceName,
+        /// The service, or the resource.
+        service: String,
         /// The reference.
         reference: String,
         /// The digest.
         digest: String,
     },
-    /// An image is on the engine alone, so that its reference cannot be pinned.
+    /// No digest of an image can be had, so that its reference is not pinned.
     Unpinned {
-        /// The service.
-        service: ServiceName,
+        /// The service, or the resource.
+        service: String,
         /// The reference.
         reference: String,
         /// Why the registry did not tell.

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use platform_blueprint::{Build, DockerfileBuild, Service, ServiceName, Services};
+use platform_blueprint::{Build, DockerfileBuild, ResourceName, Service, ServiceName, Services};
 use platform_decide::digest::Digest;
 use platform_image::{
-    Attachment, Built, CYCLONEDX, Compression, HOME, IN_TOTO, Image, ImageLock, ImageSpec,
-    Provenance, Registry, SourceFile, cyclonedx, pack, reference, static_program,
+    Attachment, Built, CYCLONEDX, Compression, HOME, IN_TOTO, Image, ImageError, ImageLock,
+    ImageSpec, LockedPackages, Provenance, Registry, SourceFile, cyclonedx, pack, reference,
+    static_program,
 };
 use platform_port::DockerfileRequest;
 
@@ -18,8 +19,14 @@ use super::cargo::normal;
 use super::error::BuildError;
 use super::events::{BuildEvent, BuildSink};
 use super::images::{Images, contents};
+use super::inputs::Inputs;
 use super::jobs::program_of;
 use super::store::{ArtifactStore, Manifest, ManifestFile};
+
+/// What the labels of every image begin with.
+///
+/// Source: OCI image-spec, annotations.
+const LABELS: &str = "org.opencontainers.image";
 
 /// Where and how images are made.
 pub(super) struct ImageWork<'a> {
@@ -36,7 +43,7 @@ impl ImageWork<'_> {
     pub(super) async fn all(
         &self,
         services: &Services,
-        keys: &BTreeMap<ServiceName, Digest>,
+        inputs: &BTreeMap<ServiceName, Inputs>,
     ) -> Vec<BuildError> {
         let mut errors = Vec::new();
         let mut lock = match ImageLock::read(self.project) {
@@ -48,8 +55,10 @@ impl ImageWork<'_> {
             if self.options.stop.is_cancelled() {
                 return vec![BuildError::Interrupted];
             }
-            let Some(key) = keys.get(name) else { continue };
-            if self.images.is_made(name, service, key, &lock) && !self.is_again(service) {
+            let Some(inputs) = inputs.get(name) else {
+                continue;
+            };
+            if self.images.is_made(name, service, &inputs.key(), &lock) && !self.is_again(service) {
                 continue;
             }
             let done = match &service.build {
@@ -62,7 +71,7 @@ impl ImageWork<'_> {
                         }
                     })
                 }
-                Some(build) => self.make(name, build, key).await,
+                Some(build) => self.make(name, build, inputs).await,
             };
             if let Err(error) = done {
                 self.sink.event(BuildEvent::Failed {
@@ -87,8 +96,9 @@ impl ImageWork<'_> {
         &self,
         name: &ServiceName,
         build: &Build,
-        key: &Digest,
+        inputs: &Inputs,
     ) -> Result<(), BuildError> {
+        let key = &inputs.key();
         let known = self
             .images
             .store
@@ -98,7 +108,7 @@ impl ImageWork<'_> {
         let made = match (known, build) {
             (Some(made), Build::Dockerfile(_)) if self.is_packed(&made) => made,
             (Some(made), _) if self.images.store.holds(&made.id) && self.is_packed(&made) => made,
-            (_, Build::Dockerfile(build)) => self.dockerfile(name, build, key).await?,
+            (_, Build::Dockerfile(build)) => self.dockerfile(name, build, inputs).await?,
             (_, build) => self.assemble(name, build, key).await?,
         };
         let made = match &self.images.target.registry {
@@ -135,18 +145,16 @@ impl ImageWork<'_> {
         let place = self.artifacts.place(key);
         let failed = BuildError::image(name);
         let mut spec = spec_of(build, &manifest, &place).map_err(&failed)?;
+        spec.labels.extend(self.labels(build));
         spec.compression = match self.images.target.registry {
             Some(_) => Compression::Gzip,
             None => Compression::None,
         };
         let provenance = Provenance {
-            name: self.images.repository(name),
             build: serde_json::to_value(build).unwrap_or_default(),
             inputs: manifest.inputs.clone(),
-            key: key.to_string(),
             command: manifest.built_by.clone(),
-            commit: self.images.target.commit.clone(),
-            repository: self.images.target.repository.clone(),
+            ..self.provenance(name, key)
         };
         let bill = bill_of(self.project, build);
         let repository = self.images.repository(name);
@@ -172,12 +180,42 @@ impl ImageWork<'_> {
             .map_err(&failed)
     }
 
+    /// What is known of how any image was made.
+    fn provenance(&self, name: &ServiceName, key: &Digest) -> Provenance {
+        Provenance {
+            name: self.images.repository(name),
+            key: key.to_string(),
+            commit: self.images.target.commit.clone(),
+            repository: self.images.target.repository.clone(),
+            ..Provenance::default()
+        }
+    }
+
+    /// What an image says of where it is from. Nothing of time and machine: who builds the same commit makes the same image.
+    fn labels(&self, build: &Build) -> BTreeMap<String, String> {
+        let target = &self.images.target;
+        let version = version_of(self.project, build);
+        let known = [
+            ("version", version.as_ref()),
+            ("revision", target.commit.as_ref()),
+            ("source", target.repository.as_ref()),
+        ];
+        let known = known
+            .into_iter()
+            .filter_map(|(what, text)| Some((what, text?)));
+        known
+            .map(|(what, text)| (format!("{LABELS}.{what}"), text.clone()))
+            .collect()
+    }
+
     async fn dockerfile(
         &self,
         name: &ServiceName,
         build: &DockerfileBuild,
-        key: &Digest,
+        inputs: &Inputs,
     ) -> Result<Built, BuildError> {
+        let key = &inputs.key();
+        let whole = Build::Dockerfile(build.clone());
         let Some(engine) = &self.images.target.engine else {
             return Err(BuildError::NoEngine {
                 service: name.clone(),
@@ -187,7 +225,7 @@ impl ImageWork<'_> {
         let command = format!("docker build {}", build.dockerfile);
         self.sink.event(BuildEvent::Started {
             service: name.clone(),
-            command,
+            command: command.clone(),
         });
         let context = self.cache.join("contexts").join(format!("{name}.tar"));
         let packed = self.context(build, &context).map_err(&failed)?;
@@ -200,6 +238,9 @@ impl ImageWork<'_> {
             })
             .collect();
         let repository = self.images.repository(name);
+        let mut labels = self.labels(&whole);
+        labels.insert("platform.key".to_owned(), key.to_string());
+        labels.insert(format!("{LABELS}.title"), name.to_string());
         let request = DockerfileRequest {
             context: context.clone(),
             dockerfile: packed,
@@ -207,7 +248,7 @@ impl ImageWork<'_> {
             target: build.target.clone(),
             secrets,
             platform: self.images.target.platform.clone(),
-            labels: BTreeMap::from([("platform.key".to_owned(), key.to_string())]),
+            labels,
             name: reference::unbuilt(&repository, key.as_str()),
             again: self.options.again,
         };
@@ -247,6 +288,14 @@ impl ImageWork<'_> {
             let image = Image::read_archive(&path)
                 .and_then(Image::packed)
                 .map_err(&failed)?;
+            let provenance = Provenance {
+                build: serde_json::to_value(&whole).unwrap_or_default(),
+                inputs: inputs.described(),
+                command,
+                ..self.provenance(name, key)
+            };
+            let statement = Attachment::new(&image, IN_TOTO, provenance.statement(&image));
+            made.attached = self.images.store.attach(&[statement]).map_err(&failed)?;
             made.digest = Some(image.digest().to_owned());
             made.size = image.size();
             made.packed = true;
@@ -325,23 +374,75 @@ impl ImageWork<'_> {
         Ok(built)
     }
 
+    /// Pins the images of resources. What has no digest that can be had is left to the engine, which is told.
+    pub(super) async fn resources(
+        &self,
+        images: &BTreeMap<ResourceName, String>,
+    ) -> Result<bool, BuildError> {
+        let damaged = |error| BuildError::Lock(Box::new(error));
+        let mut lock = ImageLock::read(self.project).map_err(damaged)?;
+        let mut pinned = false;
+        for (name, image) in images {
+            if lock.digest(image).is_some() && !self.images.target.look_anew {
+                continue;
+            }
+            if self.options.stop.is_cancelled() {
+                return Err(BuildError::Interrupted);
+            }
+            let found = match self.had(image).await {
+                Had::As(digest) => Ok(digest),
+                Had::Alone => Err("it is on the engine alone".to_owned()),
+                Had::Not => asked(image).await.map_err(|error| error.to_string()),
+            };
+            match found {
+                Ok(digest) => {
+                    pinned |= lock.pin(image, &digest);
+                    self.sink.event(BuildEvent::Pinned {
+                        service: name.to_string(),
+                        reference: image.clone(),
+                        digest,
+                    });
+                }
+                Err(why) => self.sink.event(BuildEvent::Unpinned {
+                    service: name.to_string(),
+                    reference: image.clone(),
+                    why,
+                }),
+            }
+        }
+        if pinned {
+            lock.write(self.project).map_err(damaged)?;
+        }
+        Ok(pinned)
+    }
+
+    /// What the engine has is what runs there, and nobody need be asked for it.
+    async fn had(&self, image: &str) -> Had {
+        let Some(engine) = &self.images.target.engine else {
+            return Had::Not;
+        };
+        let digest = engine.digest(image).await;
+        match digest {
+            Ok(Some(digest)) if !self.images.target.look_anew => Had::As(digest),
+            Ok(None) if matches!(engine.find(image).await, Ok(Some(_))) => Had::Alone,
+            _ => Had::Not,
+        }
+    }
+
     /// Finds the digest that a reference stands for: on its registry, or as the engine knows it.
     ///
     /// An image that is on the engine alone has none, which is told.
     async fn pin(&self, name: &ServiceName, image: &str) -> Result<Option<String>, BuildError> {
-        let asked = match Registry::of(image).await {
-            Ok(registry) => registry.digest(image).await,
-            Err(error) => Err(error),
+        let pinned = |digest: String| {
+            self.sink.event(BuildEvent::Pinned {
+                service: name.to_string(),
+                reference: image.to_owned(),
+                digest: digest.clone(),
+            });
+            Ok(Some(digest))
         };
-        let error = match asked {
-            Ok(digest) => {
-                self.sink.event(BuildEvent::Pinned {
-                    service: name.clone(),
-                    reference: image.to_owned(),
-                    digest: digest.clone(),
-                });
-                return Ok(Some(digest));
-            }
+        let error = match asked(image).await {
+            Ok(digest) => return pinned(digest),
             Err(error) => error,
         };
         let Some(engine) = &self.images.target.engine else {
@@ -352,16 +453,11 @@ impl ImageWork<'_> {
             source: Box::new(source),
         };
         if let Some(digest) = engine.digest(image).await.map_err(failed)? {
-            self.sink.event(BuildEvent::Pinned {
-                service: name.clone(),
-                reference: image.to_owned(),
-                digest: digest.clone(),
-            });
-            return Ok(Some(digest));
+            return pinned(digest);
         }
         if engine.find(image).await.map_err(failed)?.is_some() {
             self.sink.event(BuildEvent::Unpinned {
-                service: name.clone(),
+                service: name.to_string(),
                 reference: image.to_owned(),
                 why: error.to_string(),
             });
@@ -369,6 +465,21 @@ impl ImageWork<'_> {
         }
         Err(BuildError::image(name)(error))
     }
+}
+
+/// Whether an engine has an image.
+enum Had {
+    /// Not, or not as it is now.
+    Not,
+    /// With the digest that a registry has it under.
+    As(String),
+    /// From no registry.
+    Alone,
+}
+
+/// The digest that a registry says a reference stands for.
+async fn asked(image: &str) -> Result<String, ImageError> {
+    Registry::of(image).await?.digest(image).await
 }
 
 /// What an image is made from: an artifact's files, and its program.
@@ -402,7 +513,7 @@ fn spec_of(
         .or_else(|| programs.first().filter(|_| programs.len() == 1));
     let (certificates, time_zones) = contents(build);
     let title = named.clone().or_else(|| entry.map(ToString::to_string));
-    let labels = title.map(|title| ("org.opencontainers.image.title".to_owned(), title));
+    let labels = title.map(|title| (format!("{LABELS}.title"), title));
     Ok(ImageSpec {
         files: manifest
             .files
@@ -434,6 +545,21 @@ fn spec_of(
 
 /// The bill of materials of a cargo build, where there is a lock file.
 fn bill_of(project: &Path, build: &Build) -> Option<Vec<u8>> {
+    let (lock, package) = locked(project, build)?;
+    cyclonedx(&lock, package).ok().flatten()
+}
+
+/// The version of a cargo build's package, where there is a lock file.
+fn version_of(project: &Path, build: &Build) -> Option<String> {
+    let (lock, package) = locked(project, build)?;
+    let lock = LockedPackages::parse(&lock).ok()?;
+    let mut own = lock.named(package).map(|place| lock.at(place));
+    own.find(|own| own.source.is_none())
+        .map(|own| own.version.clone())
+}
+
+/// The text of a cargo build's lock file, and its package.
+fn locked<'build>(project: &Path, build: &'build Build) -> Option<(String, &'build str)> {
     let Build::Cargo(build) = build else {
         return None;
     };
@@ -442,6 +568,25 @@ fn bill_of(project: &Path, build: &Build) -> Option<Vec<u8>> {
         .ancestors()
         .map(|up| up.join("Cargo.lock"))
         .find(|path| path.is_file())?;
-    let text = fs::read_to_string(lock).ok()?;
-    cyclonedx(&text, &build.cargo).ok().flatten()
+    Some((fs::read_to_string(lock).ok()?, &build.cargo))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_an_image_is_that_of_its_package() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = "version = 4\n\n[[package]]\nname = \"orders\"\nversion = \"9.0.0\"\nsource = \"registry+https://x\"\n\n\
+                    [[package]]\nname = \"orders\"\nversion = \"1.2.3\"\n";
+        std::fs::write(folder.path().join("Cargo.lock"), lock).unwrap();
+        let check = |build: serde_json::Value, wanted: Option<&str>| {
+            let build: Build = serde_json::from_value(build).unwrap();
+            assert_eq!(version_of(folder.path(), &build).as_deref(), wanted);
+        };
+        check(serde_json::json!({ "cargo": "orders" }), Some("1.2.3"));
+        check(serde_json::json!({ "cargo": "web" }), None);
+        check(serde_json::json!({ "program": "orders" }), None);
+    }
 }

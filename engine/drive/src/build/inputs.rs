@@ -32,6 +32,18 @@ impl Inputs {
         Digest::of_value(&(FORMAT, &self.parts))
     }
 
+    /// What the key is made of, for people: long texts as digests.
+    pub(super) fn described(&self) -> BTreeMap<String, String> {
+        let text = |text: &String| match text.len() {
+            0..=200 => text.clone(),
+            _ => Digest::of(text.as_bytes()).to_string(),
+        };
+        let parts = self.parts.iter();
+        parts
+            .map(|(part, own)| ((*part).to_owned(), text(own)))
+            .collect()
+    }
+
     /// Some of the files that differ, for people.
     pub(super) fn differing(&self, other: &Self) -> Vec<String> {
         let mine: BTreeMap<_, _> = self
