@@ -72,6 +72,8 @@ pub struct Route {
     pub sticky: bool,
     /// The largest body of a request; the gateway's if not given.
     pub max_body: Option<ByteSize>,
+    /// The largest body of an answer; any if not given.
+    pub max_answer: Option<ByteSize>,
     /// Addresses and networks that may come in; any if empty.
     pub allow: Vec<String>,
     /// Addresses and networks that may not.
@@ -107,6 +109,7 @@ impl Default for Route {
             balance: None,
             sticky: true,
             max_body: None,
+            max_answer: None,
             allow: Vec::new(),
             deny: Vec::new(),
             csrf: false,

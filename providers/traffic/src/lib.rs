@@ -517,6 +517,7 @@ mod tests {
             route.csrf = true;
             route.csp = Some("default-src 'self'".to_owned());
             route.sticky = false;
+            route.max_answer = Some(blueprint::ByteSize::from_mib(1));
             route.mirror = Some(blueprint::Mirror {
                 service: "audit".parse().unwrap(),
                 share: blueprint::Percent::whole(10),
@@ -525,6 +526,7 @@ mod tests {
         });
         let route = &config.routes[0];
         assert!(route.csrf && route.by_weight && route.security_headers);
+        assert_eq!(route.max_answer, 1 << 20);
         assert_eq!(
             text(&route.response_headers),
             r#"{"remove":[],"set":{"content-security-policy":"default-src 'self'"},"add":{}}"#

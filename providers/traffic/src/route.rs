@@ -89,6 +89,7 @@ pub(super) fn route(
         mirror_share: mirrored(written).map_or(0, |mirror| u32::from(mirror.share.tenths())),
         by_weight: !written.sticky,
         max_body: written.max_body.unwrap_or(gateway.limits.body).bytes(),
+        max_answer: written.max_answer.map_or(0, blueprint::ByteSize::bytes),
         allow: written.allow.clone(),
         deny: written.deny.clone(),
         compress: !written.compression.0.is_empty(),

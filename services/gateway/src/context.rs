@@ -65,7 +65,10 @@ pub(crate) struct RequestContext {
     pub(crate) head_after: Option<Duration>,
     pub(crate) attempt_took: Option<Duration>,
     pub(crate) own: Option<Own>,
+    /// Bytes of the request's body that came.
     pub(crate) received: u64,
+    /// Bytes of the answer's body that came.
+    pub(crate) answered: u64,
     pub(crate) caller: Caller,
     /// Headers for scripts of other origins, on every answer.
     pub(crate) cors: Vec<(&'static str, String)>,
@@ -137,6 +140,7 @@ impl RequestContext {
             attempt_took: None,
             own: None,
             received: 0,
+            answered: 0,
             caller: Caller::Unknown,
             cors: Vec::new(),
             copy: None,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use pingora_core::prelude::HttpPeer;
 use pingora_core::upstreams::peer::Peer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use crate::answer::Own;
@@ -60,6 +61,26 @@ pub(crate) fn has_no_time_left(context: &RequestContext) -> bool {
     context.head_after.is_none() && total.is_some_and(|total| total < context.started.elapsed())
 }
 
+/// Whether an answer says that its body is larger than its route lets through.
+pub(crate) fn states_too_much(
+    session: &Session,
+    answer: &ResponseHeader,
+    context: &RequestContext,
+) -> bool {
+    let stated = || {
+        let length = answer.headers.get(http::header::CONTENT_LENGTH)?;
+        length.to_str().ok()?.parse::<u64>().ok()
+    };
+    let bodiless = session.req_header().method == http::Method::HEAD
+        || answer.status == http::StatusCode::NOT_MODIFIED;
+    match &context.route {
+        Some(route) if route.route.max_answer > 0 && !bodiless => {
+            stated().is_some_and(|length| length > route.route.max_answer)
+        }
+        _ => false,
+    }
+}
+
 /// Whether the same request may be sent twice without harm.
 pub(crate) fn is_repeatable(session: &Session) -> bool {
     session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated()
@@ -110,6 +131,11 @@ pub(crate) fn none_left_answer(context: &RequestContext) -> Own {
 
 pub(crate) fn too_late() -> Own {
     Own::new(504, "timeout", "the service did not answer in time")
+}
+
+pub(crate) fn too_large_answer() -> Own {
+    let detail = "the service's answer is larger than this route lets through";
+    Own::new(502, "answer-too-large", detail)
 }
 
 pub(crate) fn slow_request() -> Own {

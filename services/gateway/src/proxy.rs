@@ -29,7 +29,8 @@ use crate::context::RequestContext;
 use crate::endpoint::Attempted;
 use crate::failure::{
     MOST_ATTEMPTS, announced, has_moved, has_no_time_left, is_repeatable, may_repeat,
-    none_left_answer, own_for, slow_request, timed_out, too_late,
+    none_left_answer, own_for, slow_request, states_too_much, timed_out, too_large_answer,
+    too_late,
 };
 use crate::forward;
 use crate::gateway::Gateway;
@@ -196,6 +197,7 @@ impl ProxyHttp for Proxy {
         context.attempt = None;
         // What is sent once more passes the filters once more.
         context.received = 0;
+        context.answered = 0;
         if let Some(copy) = &mut context.copy {
             copy.begin_again();
         }
@@ -353,11 +355,14 @@ impl ProxyHttp for Proxy {
             ));
         }
         context.settle(outcome);
-        context.head_after = Some(context.started.elapsed());
         context.attempt_took = context
             .attempt
             .as_ref()
             .map(|attempt| attempt.started.elapsed());
+        if states_too_much(session, response, context) {
+            return Err(stop(context, too_large_answer()).into_up());
+        }
+        context.head_after = Some(context.started.elapsed());
         forward::remove_hop_by_hop(response);
         forward::date(response)?;
         if status == http::StatusCode::NOT_MODIFIED && session.cache.enabled() {
@@ -365,6 +370,25 @@ impl ProxyHttp for Proxy {
         }
         cache::forget_if_changed(session, response, context);
         Ok(())
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        context: &mut Self::CTX,
+    ) -> Result<Option<Duration>> {
+        let Some(body) = body else {
+            return Ok(None);
+        };
+        context.answered += body.len() as u64;
+        let route = context.route.as_ref();
+        let most = route.map_or(0, |route| route.route.max_answer);
+        if most > 0 && context.answered > most {
+            return Err(stop(context, too_large_answer()).into_up());
+        }
+        Ok(None)
     }
 
     async fn response_filter(

@@ -49,6 +49,9 @@ pub struct Route {
     pub csrf: bool,
     /// Largest request body in bytes; 0 is unlimited.
     pub max_body: u64,
+    /// Largest body of an answer in bytes; 0 is unlimited. A longer one is answered 502, or breaks off
+    /// where its length was not stated.
+    pub max_answer: u64,
     /// Addresses or CIDR blocks that may ask. Empty allows everyone.
     pub allow: Vec<String>,
     /// Addresses or CIDR blocks that may not ask; wins over `allow`.
