@@ -181,12 +181,24 @@ impl Control {
         }
         let mut trust = HashMap::new();
         for (name, service) in &config.services {
-            match service.tls.as_ref().map(Trust::new).transpose() {
-                Ok(found) => trust.extend(found.map(|found| (name.clone(), Arc::new(found)))),
-                Err(message) => reasons.push(Reason {
-                    path: format!("services.{name}.tls"),
-                    message,
-                }),
+            let shared = service.tls.iter().map(|tls| (tls, String::new()));
+            let versions = service.versions.iter();
+            let own = versions.filter_map(|(version, settings)| {
+                Some((settings.tls.as_ref()?, format!(".versions.{version}")))
+            });
+            for (settings, place) in shared.chain(own) {
+                if trust.contains_key(settings) {
+                    continue;
+                }
+                match Trust::new(settings) {
+                    Ok(found) => {
+                        trust.insert(settings.clone(), Arc::new(found));
+                    }
+                    Err(message) => reasons.push(Reason {
+                        path: format!("services.{name}{place}.tls"),
+                        message,
+                    }),
+                }
             }
         }
         let known = current.shared.as_ref();

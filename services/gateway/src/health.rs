@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::endpoint::EndpointState;
 use crate::gateway::Gateway;
-use crate::snapshot::ServiceState;
+use crate::snapshot::{ServiceState, VersionState};
 use crate::upstream_tls::{self, Trust};
 
 /// How often the list of endpoints is compared with the configuration, besides when that is replaced.
@@ -32,11 +32,11 @@ struct Manner {
 
 impl Manner {
     /// `None` for a service whose endpoints are not asked.
-    fn of(service: &ServiceState) -> Option<Self> {
+    fn of(service: &ServiceState, version: &VersionState) -> Option<Self> {
         Some(Self {
             check: service.settings.health.clone()?,
             http2: service.settings.http2,
-            trust: service.trust.clone(),
+            trust: version.trust.clone(),
         })
     }
 
@@ -63,15 +63,14 @@ pub(crate) async fn watch(gateway: Arc<Gateway>) {
         }
         let snapshot = gateway.snapshot.load_full();
         let mut wanted = HashMap::new();
-        for service in snapshot.services.values() {
-            let Some(manner) = Manner::of(service) else {
+        let services = snapshot.services.values();
+        let versions =
+            services.flat_map(|service| service.versions.iter().map(move |one| (service, one)));
+        for (service, version) in versions {
+            let Some(manner) = Manner::of(service, version) else {
                 continue;
             };
-            for endpoint in service
-                .versions
-                .iter()
-                .flat_map(|version| &version.endpoints)
-            {
+            for endpoint in &version.endpoints {
                 let key = Arc::as_ptr(endpoint) as usize;
                 wanted.insert(key, (endpoint, manner.clone()));
             }

@@ -118,6 +118,7 @@ pub(crate) fn send(context: &mut RequestContext) {
 
 async fn deliver(shadows: &Shadows, service: &ServiceState, version: usize, copy: Copy) {
     let version = &service.versions[version];
+    let manner = (service.settings.http2, version.trust.as_ref());
     let now = now_ms();
     let turn = version.runtime.turn();
     let Some(index) = in_turn(&version.endpoints, turn, |endpoint| endpoint.is_fit(now)) else {
@@ -128,7 +129,7 @@ async fn deliver(shadows: &Shadows, service: &ServiceState, version: usize, copy
     counts.in_flight.add();
     let started = Instant::now();
     let answered = tokio::time::timeout(PATIENCE, async {
-        let answer = shadows.ask(service, endpoint, &copy).await?;
+        let answer = shadows.ask(manner, endpoint, &copy).await?;
         let status = answer.status().as_u16();
         let took = started.elapsed();
         // Read to its end, so that the shadow does its whole work.

@@ -262,7 +262,8 @@ impl ProxyHttp for Proxy {
             options.set_http_version(2, 2);
             options.max_h2_streams = 100;
         }
-        if let Some(trust) = service.and_then(|service| service.trust.as_ref()) {
+        let chosen = service.map(|service| &service.versions[version]);
+        if let Some(trust) = chosen.and_then(|version| version.trust.as_ref()) {
             trust.secure(&mut peer, &endpoint.address);
         }
         Ok(peer)

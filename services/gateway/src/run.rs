@@ -216,13 +216,33 @@ async fn start(
         config.revision = config.revision.max(first.config.revision);
         first.config = config;
     }
-    control
+    let kept_alone = confirm.is_none() && options.config.is_none();
+    let revision = first.config.revision;
+    let applied = control
         .apply_with(first.config, sockets, &first.addresses)
-        .await
-        .map_err(|refusal| match refusal {
-            Refusal::Invalid(reasons) | Refusal::Stale(reasons) => Error::Refused(reasons),
-        })?;
+        .await;
+    match applied.map_err(refused) {
+        Ok(_) => {}
+        // Keys that lay in memory are gone after a restart of the machine. Whoever pushes brings them with the next
+        // configuration, and can do so only if there is a gateway.
+        Err(error) if kept_alone => {
+            tracing::error!(%error, "the kept configuration cannot be used and is left out");
+            let nothing = Config {
+                revision,
+                ..Config::default()
+            };
+            let applied = control.apply_with(nothing, Vec::new(), &first.addresses);
+            applied.await.map_err(refused)?;
+        }
+        Err(error) => return Err(error),
+    }
     Ok(confirm)
+}
+
+fn refused(refusal: Refusal) -> Error {
+    match refusal {
+        Refusal::Invalid(reasons) | Refusal::Stale(reasons) => Error::Refused(reasons),
+    }
 }
 
 async fn read(path: &Path) -> Result<Config, Error> {

@@ -17,8 +17,8 @@ use crate::endpoint::EndpointState;
 use crate::fetch::Failure;
 use crate::forward::host_with_port;
 use crate::mirror::{Copy, MARK};
-use crate::snapshot::ServiceState;
-use crate::upstream_tls;
+
+use crate::upstream_tls::{self, Trust};
 
 type Sender = http2::SendRequest<Full<Bytes>>;
 
@@ -38,23 +38,25 @@ impl Shadows {
     }
 
     /// Sends a copy and returns the answer's head with what is to come.
+    ///
+    /// - `http2`, `trust`: how the shadow is spoken to
     pub(crate) async fn ask(
         &self,
-        service: &ServiceState,
+        (http2, trust): (bool, Option<&Arc<Trust>>),
         endpoint: &Arc<EndpointState>,
         copy: &Copy,
     ) -> Result<Response<Incoming>, Failure> {
-        let secure = service.trust.is_some();
+        let secure = trust.is_some();
         let address = endpoint.resolve().await?;
-        if service.settings.http2 {
-            let mut sender = self.shared(service, endpoint, address).await?;
+        if http2 {
+            let mut sender = self.shared(trust, endpoint, address).await?;
             return Ok(sender.send_request(request_http2(copy, secure)?).await?);
         }
         let request = request(copy, address, secure)?;
         if !secure {
             return Ok(self.plain.request(request).await?);
         }
-        let stream = upstream_tls::connect(endpoint, service.trust.as_ref(), false).await?;
+        let stream = upstream_tls::connect(endpoint, trust, false).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         Ok(sender.send_request(request).await?)
@@ -63,16 +65,16 @@ impl Shadows {
     /// The connection of HTTP/2 to an endpoint, made where there is none that still holds.
     async fn shared(
         &self,
-        service: &ServiceState,
+        trust: Option<&Arc<Trust>>,
         endpoint: &Arc<EndpointState>,
         address: SocketAddr,
     ) -> Result<Sender, Failure> {
-        let key = (address, service.trust.as_ref().map(|trust| trust.key()));
+        let key = (address, trust.map(|trust| trust.key()));
         let known = self.lock().get(&key).cloned();
         if let Some(sender) = known.filter(|sender| !sender.is_closed()) {
             return Ok(sender);
         }
-        let stream = upstream_tls::connect(endpoint, service.trust.as_ref(), true).await?;
+        let stream = upstream_tls::connect(endpoint, trust, true).await?;
         let (sender, connection) =
             http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
         tokio::spawn(connection);

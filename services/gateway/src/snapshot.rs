@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use platform_gateway_api::{
     AccessLog, Config, ListenerKind, ListenerLimits, Match, Role, Route, Service, Traces,
+    UpstreamTls,
 };
 
 use crate::endpoint::EndpointState;
@@ -39,8 +40,8 @@ pub(crate) struct Snapshot {
 pub(crate) struct Made {
     /// Certificates of TLS listeners, by name.
     pub(crate) secured: HashMap<String, Arc<Secured>>,
-    /// What is believed of endpoints, by service.
-    pub(crate) trust: HashMap<String, Arc<Trust>>,
+    /// What is believed of endpoints.
+    pub(crate) trust: HashMap<UpstreamTls, Arc<Trust>>,
     /// Where several gateways count together.
     pub(crate) shared: Option<Arc<Shared>>,
 }
@@ -73,8 +74,6 @@ pub(crate) struct ServiceState {
     pub(crate) settings: Service,
     pub(crate) versions: Vec<VersionState>,
     pub(crate) runtime: Arc<ServiceRuntime>,
-    /// Set where the endpoints are spoken to over TLS.
-    pub(crate) trust: Option<Arc<Trust>>,
 }
 
 /// One version with its endpoints.
@@ -85,6 +84,8 @@ pub(crate) struct VersionState {
     pub(crate) role: Role,
     pub(crate) endpoints: Vec<Arc<EndpointState>>,
     pub(crate) runtime: Arc<VersionRuntime>,
+    /// Set where the endpoints are spoken to over TLS.
+    pub(crate) trust: Option<Arc<Trust>>,
 }
 
 impl ServiceState {
@@ -110,8 +111,7 @@ impl Snapshot {
             .services
             .iter()
             .map(|(name, service)| {
-                let trust = made.trust.get(name).cloned();
-                let state = compile_service(name, service, registry, trust);
+                let state = compile_service(name, service, registry, made);
                 (name.clone(), Arc::new(state))
             })
             .collect();
@@ -174,7 +174,7 @@ fn compile_service(
     name: &str,
     service: &Service,
     registry: &Registry,
-    trust: Option<Arc<Trust>>,
+    made: &Made,
 ) -> ServiceState {
     let prove = service.health.as_ref().is_some_and(|health| health.prove);
     let versions = service
@@ -191,6 +191,12 @@ fn compile_service(
                     .map(|endpoint| registry.endpoint(name, &version, endpoint, prove))
                     .collect(),
                 runtime: registry.version(name, &version),
+                trust: settings
+                    .tls
+                    .as_ref()
+                    .or(service.tls.as_ref())
+                    .and_then(|tls| made.trust.get(tls))
+                    .cloned(),
                 name: version,
             }
         })
@@ -200,6 +206,5 @@ fn compile_service(
         settings: service.clone(),
         versions,
         runtime: registry.service(name),
-        trust,
     }
 }

@@ -209,7 +209,7 @@ async fn open(
         let trust = route
             .service
             .as_ref()
-            .and_then(|service| service.trust.as_ref());
+            .and_then(|service| service.versions[version].trust.as_ref());
         let connected = timeout(connect, upstream_tls::connect(&endpoint, trust, false));
         let Ok(Ok(stream)) = connected.await else {
             context.settle(Attempted::Unreachable);

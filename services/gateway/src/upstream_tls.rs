@@ -72,7 +72,7 @@ impl Trust {
     /// - `address`: the endpoint's, as configured
     pub(crate) fn secure(&self, peer: &mut HttpPeer, address: &str) {
         peer.scheme = pingora_core::upstreams::peer::Scheme::HTTPS;
-        peer.group_key = self.key;
+        peer.group_key ^= self.key;
         self.name_of(address).clone_into(&mut peer.sni);
         peer.options.ca.clone_from(&self.authorities);
         peer.client_cert_key.clone_from(&self.own);

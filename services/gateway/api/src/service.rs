@@ -29,7 +29,7 @@ pub struct Service {
     pub slow_after_ms: u64,
     /// Speaks HTTP/2 to the endpoints (gRPC needs it).
     pub http2: bool,
-    /// Speaks TLS to the endpoints.
+    /// Speaks TLS to the endpoints of each version that says nothing itself.
     pub tls: Option<UpstreamTls>,
     /// An endpoint in this zone is preferred while one there is fit.
     pub zone: Option<String>,
@@ -58,7 +58,7 @@ impl Default for Service {
 }
 
 /// TLS to the endpoints of a service. Files are reread with each configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct UpstreamTls {
     /// PEM file of the authorities that may have signed the endpoints' certificates; the public ones if absent.
@@ -82,6 +82,9 @@ pub struct Version {
     pub endpoints: Vec<Endpoint>,
     /// What the version is here for. `preview` and `shadow` have weight 0.
     pub role: Role,
+    /// Speaks TLS to these endpoints, in place of what the service says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<UpstreamTls>,
 }
 
 /// One instance that takes requests.

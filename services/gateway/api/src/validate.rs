@@ -251,6 +251,7 @@ mod tests {
                             address: "host".into(),
                             zone: None,
                         }],
+                        ..Version::default()
                     },
                 );
                 service.overrides.push(Override {

@@ -232,6 +232,67 @@ async fn services_behind_tls_are_asked_how_they_are_and_get_copies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn versions_of_one_service_are_asked_over_tls_and_in_the_clear() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let ours = Authority::new(place.path(), "ours");
+    let tell = |_: &Request<Incoming>| "secured".to_owned();
+    let server = secure_server(&ours.signs("orders"), Some(&ours), tell).await;
+    let plain = Upstream::start("plain").await;
+    let own = ours.signs("gateway");
+    let versions = json!({
+        "r1": { "weight": 1000, "endpoints": [plain.endpoint()] },
+        "r2": {
+            "weight": 0,
+            "role": "preview",
+            "endpoints": [{ "id": "secured", "address": server.to_string() }],
+            "tls": { "ca": ours.file(), "name": "orders", "certificate": own.0, "key": own.1 },
+        },
+    });
+    let overrides = json!([{ "header": "x-release", "value": "new", "version": "r2" }]);
+    gateway
+        .configure(json!({
+            "services": { "orders": { "versions": versions, "overrides": overrides } },
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    let client = client();
+    assert_eq!(get(&client, address, "/").await.name(), "plain");
+    let asked = [("x-release", "new")];
+    let answer = ask(&client, "GET", address, "/", &asked, b"").await;
+    let answer = answer.expect("an answer");
+    assert_eq!((answer.status, &*answer.body), (200, &b"secured"[..]));
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_configuration_whose_keys_are_gone_does_not_keep_a_gateway_down() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let upstream = Upstream::start("orders").await;
+    let ours = Authority::new(place.path(), "ours");
+    let own = ours.signs("gateway");
+    let config = |revision: u64, tls: Option<Value>| {
+        let versions = json!({ "r1": { "weight": 1000, "endpoints": [upstream.endpoint()] } });
+        json!({
+            "revision": revision,
+            "services": { "orders": { "versions": versions, "tls": tls } },
+        })
+    };
+    let tls = json!({ "ca": ours.file(), "certificate": own.0, "key": own.1 });
+    gateway.configure(config(7, Some(tls))).await;
+    gateway.drain().await;
+    std::fs::remove_file(&own.1).expect("the key");
+    let gateway = place.gateway().await;
+    let status = gateway.admin.status().await.expect("a status");
+    assert_eq!((status.revision, status.listeners.len()), (7, 0));
+    gateway.configure(config(8, None)).await;
+    let address = gateway.address("public").await;
+    assert_eq!(get(&client(), address, "/").await.status, 200);
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_of_tokens_are_fetched_from_whom_we_believe() {
     let place = Place::new();
     let gateway = place.gateway().await;
