@@ -29,6 +29,7 @@ use crate::fault::{Injector, inject};
 use crate::health::{Health, Phase};
 use crate::listener::{self, Ending, Limits};
 use crate::request::{Observer, observe};
+use crate::secured::Secured;
 use crate::settings::{About, Identity, Settings};
 use crate::variables::Variables;
 use crate::{limits, log, measure};
@@ -47,6 +48,9 @@ pub enum ServiceError {
         /// The system's answer.
         source: io::Error,
     },
+    /// The certificates could not be used.
+    #[error("cannot speak TLS: {0}")]
+    Certificates(String),
     /// Stop signals could not be received.
     #[error("cannot receive stop signals")]
     Signals(#[source] io::Error),
@@ -301,13 +305,16 @@ impl Chassis {
         let address = SocketAddr::new(settings.host, port);
         // Signals first: from the moment the port answers, a stop must be graceful.
         let mut stop = StopSignals::new().map_err(ServiceError::Signals)?;
+        let secured = settings.certificates.as_ref().map(Secured::open);
+        let secured = secured.transpose().map_err(ServiceError::Certificates)?;
         let listener = TcpListener::bind(address)
             .await
             .map_err(|source| ServiceError::Listen { address, source })?;
         let address = listener.local_addr().unwrap_or(address);
         let app = self.router(routes);
         let identity = &settings.identity;
-        tracing::info!(%address, version = identity.version, "listening");
+        let tls = secured.is_some();
+        tracing::info!(%address, tls, version = identity.version, "listening");
         tokio::spawn(measure::keep_up());
         let health = self.health.clone();
         let delay = settings.drain_delay;
@@ -332,7 +339,7 @@ impl Chassis {
             max_connections: settings.max_connections,
             shutdown_deadline: settings.shutdown_deadline,
         };
-        match listener::serve(listener, app, self.health.clone(), limits).await {
+        match listener::serve(listener, secured, app, self.health.clone(), limits).await {
             Ending::Complete => Ok(()),
             Ending::CutOff(connections) => Err(ServiceError::CutOff { connections }),
         }

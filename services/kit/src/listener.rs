@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::health::{Health, Phase};
+use crate::secured::Secured;
 
 /// Limits of a listener.
 #[derive(Debug, Clone, Copy)]
@@ -32,13 +33,15 @@ pub(crate) enum Ending {
     CutOff(usize),
 }
 
-/// Serves `app` until the health's phase is closing, then finishes what was accepted.
+/// Serves `app`, over TLS where it is `secured`, until the health's phase is closing, then finishes what was accepted.
 pub(crate) async fn serve(
     listener: TcpListener,
+    secured: Option<Secured>,
     app: Router,
     health: Arc<Health>,
     limits: Limits,
 ) -> Ending {
+    let secured = secured.map(Arc::new);
     let graceful = GracefulShutdown::new();
     let room = Arc::new(Semaphore::new(limits.max_connections));
     let mut builder = http1::Builder::new();
@@ -50,11 +53,33 @@ pub(crate) async fn serve(
         // Small answers must not wait for more data.
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(app.clone());
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
+        // Taken before the handshake, so that a shutdown waits for who is in the middle of one.
+        let (builder, watcher) = (builder.clone(), graceful.watcher());
+        let secured = secured.clone();
         tokio::spawn(async move {
+            let ended = match secured {
+                None => {
+                    let connection = builder.serve_connection(TokioIo::new(stream), service);
+                    watcher.watch(connection).await
+                }
+                Some(secured) => {
+                    let shaken = secured.accept(stream);
+                    match tokio::time::timeout(limits.header_timeout, shaken).await {
+                        Ok(Ok(stream)) => {
+                            let connection =
+                                builder.serve_connection(TokioIo::new(stream), service);
+                            watcher.watch(connection).await
+                        }
+                        Ok(Err(error)) => {
+                            tracing::debug!(%error, "a client was not believed");
+                            Ok(())
+                        }
+                        Err(_) => Ok(()),
+                    }
+                }
+            };
             // An error here is a client that went away or sent nonsense.
-            if let Err(error) = connection.await {
+            if let Err(error) = ended {
                 tracing::debug!(%error, "connection ended early");
             }
             drop(permit);

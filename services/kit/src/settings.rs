@@ -1,9 +1,11 @@
 //! What every service can be told through its environment.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::fault::Faults;
+use crate::secured::Certificates;
 use crate::variables::{ByteSize, Variables};
 
 /// Who a program is, as it knows at compile time.
@@ -50,6 +52,9 @@ pub struct Settings {
     pub host: IpAddr,
     /// Port to listen on (`PORT`); 0 takes a free one and logs it.
     pub port: u16,
+    /// Certificates (`TLS_CERTIFICATE_FILE`, `TLS_KEY_FILE`, `TLS_CLIENT_CA_FILE`); with them it speaks TLS, and only with
+    /// clients that show one.
+    pub certificates: Option<Certificates>,
     /// Threads that run requests (`WORKERS`, default 2); 1 runs everything on the main thread.
     pub workers: usize,
     /// Log filter (`LOG`, default `info`), such as `info,orders=debug`.
@@ -104,6 +109,7 @@ impl Settings {
                 format!("`{endpoint}` is not an http or https address"),
             );
         }
+        let certificates = certificates(variables);
         let settings = Self {
             identity: Identity {
                 service: variables.or("PLATFORM_SERVICE", about.name.to_owned()),
@@ -115,6 +121,7 @@ impl Settings {
             },
             host: variables.or("HOST", IpAddr::V4(Ipv4Addr::LOCALHOST)),
             port: port.unwrap_or_default(),
+            certificates,
             workers,
             log,
             log_format,
@@ -129,6 +136,25 @@ impl Settings {
         };
         port.map(|_| settings)
     }
+}
+
+/// All three files or none: what speaks TLS without knowing whom to believe would answer anybody.
+fn certificates(variables: &mut Variables) -> Option<Certificates> {
+    let names = ["TLS_CERTIFICATE_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE"];
+    let given = names.map(|name| (name, variables.optional::<PathBuf>(name)));
+    if given.iter().any(|(_, path)| path.is_some()) {
+        for (name, path) in &given {
+            if path.is_none() {
+                variables.problem(name, format!("not set; {} go together", names.join(", ")));
+            }
+        }
+    }
+    let [certificate, key, client_ca] = given.map(|(_, path)| path);
+    Some(Certificates {
+        certificate: certificate?,
+        key: key?,
+        client_ca: client_ca?,
+    })
 }
 
 #[cfg(test)]
@@ -156,9 +182,10 @@ mod tests {
             ("LOG_FORMAT", "xml"),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
             ("WORKERS", "0"),
+            ("TLS_KEY_FILE", "/run/key"),
         ]);
         let settings = Settings::read(ABOUT, &mut variables);
         let error = variables.finish(settings).unwrap_err().to_string();
-        assert!(error.starts_with("5 problems"), "{error}");
+        assert!(error.starts_with("7 problems"), "{error}");
     }
 }
