@@ -48,6 +48,8 @@ pub struct Gateway {
     pub trace: Percent,
     /// The redis resource through which several gateways count together.
     pub shared: Option<crate::ResourceName>,
+    /// Certificates that services with `protocol = "mtls"` and the gateway show each other.
+    pub mtls: Mtls,
 }
 
 impl Default for Gateway {
@@ -70,6 +72,23 @@ impl Default for Gateway {
             otlp: None,
             trace: Percent::whole(10),
             shared: None,
+            mtls: Mtls::default(),
+        }
+    }
+}
+
+/// Certificates that services with `protocol = "mtls"` and the gateway show each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mtls {
+    /// How long one is valid, ten seconds to a year; with a third of that left another one takes its place.
+    pub lasts: Period,
+}
+
+impl Default for Mtls {
+    fn default() -> Self {
+        Self {
+            lasts: Period::from_secs(90 * 24 * 3600),
         }
     }
 }

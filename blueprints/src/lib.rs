@@ -43,7 +43,7 @@ pub use environment::{
 };
 pub use format::format;
 pub use gateway::{
-    AccessLog, ApiKeys, Breaker, Certificate, Gateway, GatewayLimits, Jwt, Outliers, Tls,
+    AccessLog, ApiKeys, Breaker, Certificate, Gateway, GatewayLimits, Jwt, Mtls, Outliers, Tls,
     TlsVersion,
 };
 pub use health::{Check, Health};
@@ -53,7 +53,10 @@ pub use name::{
 };
 pub use problem::{Position, Problem, Problems, Severity};
 pub use quantity::{BadQuantity, ByteSize, Cores, Percent, Period, Port, Probability};
-pub use reference::{INSTANCE_VARIABLES, address_variable, expand, folder_variable, references};
+pub use reference::{
+    CERTIFICATE_VARIABLES, INSTANCE_VARIABLES, address_variable, expand, folder_variable,
+    references,
+};
 pub use resolved::{Need, Project, Resolved, Services};
 pub use resource::{Backup, Engine, External, Objectives, Resource, ResourceKind};
 pub use rollout::{

@@ -13,6 +13,11 @@ pub const INSTANCE_VARIABLES: [&str; 7] = [
     "PLATFORM_INSTANCE",
 ];
 
+/// The variables that every instance of a service with `protocol = "mtls"` is handed: the paths of its certificate, of the
+/// key of that, and of the authority that must have signed what clients show. PEM.
+pub const CERTIFICATE_VARIABLES: [&str; 3] =
+    ["TLS_CERTIFICATE_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE"];
+
 /// The variable that holds the address of a need: `ORDERS_DB_URL` for `orders-db`.
 pub fn address_variable(need: &str) -> String {
     let mut name = need.to_ascii_uppercase().replace('-', "_");

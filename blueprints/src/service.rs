@@ -114,7 +114,7 @@ pub enum Protocol {
     Http,
     /// HTTP/2 without TLS, as gRPC servers speak it.
     H2c,
-    /// HTTP over TLS with the project's own certificates on both sides.
+    /// HTTP/1.1 over TLS, with certificates of the environment's own authority on both sides.
     Mtls,
 }
 

@@ -14,4 +14,5 @@ mod running;
 mod sandbox;
 mod scaffold;
 mod secrets;
+mod secured;
 mod withstand;

@@ -7,10 +7,10 @@ mod judged;
 mod listener;
 mod ordered;
 mod prometheus;
-mod shop;
+pub(crate) mod shop;
 mod site;
 mod steered;
-mod users;
+pub(crate) mod users;
 
 /// Whether a test takes the time that its whole proof needs, instead of a short one.
 fn long() -> bool {

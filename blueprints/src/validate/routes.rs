@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{Check, Scene, steps};
 use crate::node::Step;
-use crate::{AuthBy, Code, Method, PathMatch, Problem, Route, ServiceName};
+use crate::{AuthBy, Code, Method, PathMatch, Period, Problem, Protocol, Route, ServiceName};
 
 impl Check<'_, '_> {
     pub(super) fn routes(&mut self, scene: &Scene<'_>) {
@@ -19,6 +19,7 @@ impl Check<'_, '_> {
                 ];
                 if self.known_service(scene, &mirror.service, &place) {
                     self.callable(scene, &mirror.service, &place);
+                    self.takes_copies(scene, &mirror.service, &place);
                 }
             }
             self.proof(scene, number, route);
@@ -117,6 +118,23 @@ impl Check<'_, '_> {
             )
             .also(self.at(steps!["services", name.as_str()]), "has no port")
             .help(format!("add `port` to `[services.{name}]`"));
+            self.report(problem);
+        }
+    }
+
+    fn takes_copies(&mut self, scene: &Scene<'_>, name: &ServiceName, place: &[Step<'_>]) {
+        let service = scene.services.get(name);
+        if service.is_some_and(|service| service.protocol == Protocol::Mtls) {
+            let problem = Problem::new(
+                Code::Contradiction,
+                format!("copies of requests go in the clear, and `{name}` speaks mtls"),
+                self.at(place),
+            )
+            .also(
+                self.at(steps!["services", name.as_str(), "protocol"]),
+                "speaks mtls",
+            )
+            .help("mirror to a service with `protocol = \"http\"`");
             self.report(problem);
         }
     }
@@ -239,6 +257,16 @@ impl Check<'_, '_> {
         let gateway = &scene.gateway;
         for (number, network) in gateway.trust.iter().enumerate() {
             self.network(network, steps!["gateway", "trust", number]);
+        }
+        let lasts = gateway.mtls.lasts;
+        if lasts < Period::from_secs(10) || lasts > Period::from_secs(365 * 24 * 3600) {
+            let problem = Problem::new(
+                Code::BadValue,
+                format!("a certificate between services cannot last {lasts}"),
+                self.at(steps!["gateway", "mtls", "lasts"]),
+            )
+            .help("write ten seconds to a year, such as `\"90d\"`");
+            self.report(problem);
         }
         if let Some(tls) = &gateway.tls
             && tls.certificates.is_empty()

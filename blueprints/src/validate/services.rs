@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use super::{Check, Scene, steps};
 use crate::node::Step;
 use crate::reader::nearest;
-use crate::reference::{INSTANCE_VARIABLES, address_variable, folder_variable, references};
+use crate::reference::{
+    CERTIFICATE_VARIABLES, INSTANCE_VARIABLES, address_variable, folder_variable, references,
+};
 use crate::secret_literal::{looks_like_key, looks_secret};
 use crate::{
-    Build, Code, EnvValue, Problem, Provider, ProviderKind, SecretForm, Service, ServiceKind,
+    Build, Code, EnvValue, Problem, Protocol, Provider, ProviderKind, SecretForm, Service, ServiceKind,
     ServiceName,
 };
 
@@ -124,6 +126,16 @@ impl Check<'_, '_> {
                 )
                 .help("take it out; a port is set with `port`");
                 self.report(problem);
+            } else if service.protocol == Protocol::Mtls
+                && CERTIFICATE_VARIABLES.contains(&variable.as_str())
+            {
+                let problem = Problem::new(
+                    Code::Contradiction,
+                    format!("`{variable}` is handed to every instance that speaks mtls and cannot be set"),
+                    self.at(place),
+                )
+                .help("take it out");
+                self.report(problem);
             }
             if let EnvValue::Text(text) = value
                 && let Some(why) = looks_secret(variable, text)
@@ -189,9 +201,13 @@ impl Check<'_, '_> {
                 let handed: Vec<_> = needs.chain(volumes).collect();
                 // Variables stand for themselves in commands, not in each other.
                 let variables = service.env.keys().filter(|_| key != "env");
+                let certificates = CERTIFICATE_VARIABLES
+                    .into_iter()
+                    .filter(|_| service.protocol == Protocol::Mtls);
                 let known = || {
                     INSTANCE_VARIABLES
                         .into_iter()
+                        .chain(certificates.clone())
                         .chain(handed.iter().map(String::as_str))
                         .chain(variables.clone().map(String::as_str))
                 };

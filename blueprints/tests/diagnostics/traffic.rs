@@ -244,3 +244,67 @@ fn keys_without_effect() {
       help: take it out, or choose the strategy that it is for
     "#);
 }
+
+#[test]
+fn certificates_between_services() {
+    assert_snapshot!(check("[services.web]\ncommand = ['web', '${TLS_KEY_FILE}']\nport = 8081\n\n[services.audit]\ncommand = ['audit', '--key=${TLS_KEY_FILE}']\nport = 8082\nprotocol = 'mtls'\nenv = { TLS_CLIENT_CA_FILE = '/etc/ca' }\n\n[gateway]\nmtls = { lasts = '2s' }\n\n[[routes]]\nservice = 'web'\nmirror = 'audit'\n"), @r#"
+      × `platform.toml` is not a valid blueprint: 4 problems
+
+    Error: blueprint::unknown-reference
+
+      × `${TLS_KEY_FILE}` stands for nothing
+       ╭─[platform.toml:4:19]
+     3 │ [services.web]
+     4 │ command = ['web', '${TLS_KEY_FILE}']
+       ·                   ────────┬────────
+       ·                           ╰── not known
+     5 │ port = 8081
+       ╰────
+      help: to leave it for the program, write `$${TLS_KEY_FILE}`
+
+    Error: blueprint::contradiction
+
+      × `TLS_CLIENT_CA_FILE` is handed to every instance that speaks mtls and cannot be set
+        ╭─[platform.toml:11:30]
+     10 │ protocol = 'mtls'
+     11 │ env = { TLS_CLIENT_CA_FILE = '/etc/ca' }
+        ·                              ────┬────
+        ·                                  ╰── here
+     12 │
+        ╰────
+      help: take it out
+
+    Error: blueprint::bad-value
+
+      × a certificate between services cannot last 2s
+        ╭─[platform.toml:14:18]
+     13 │ [gateway]
+     14 │ mtls = { lasts = '2s' }
+        ·                  ──┬─
+        ·                    ╰── here
+     15 │
+        ╰────
+      help: write ten seconds to a year, such as `"90d"`
+
+    Error: blueprint::contradiction
+
+      × copies of requests go in the clear, and `audit` speaks mtls
+        ╭─[platform.toml:18:10]
+      9 │ port = 8082
+     10 │ protocol = 'mtls'
+        ·            ───┬──
+        ·               ╰── speaks mtls
+     11 │ env = { TLS_CLIENT_CA_FILE = '/etc/ca' }
+     12 │
+     13 │ [gateway]
+     14 │ mtls = { lasts = '2s' }
+     15 │
+     16 │ [[routes]]
+     17 │ service = 'web'
+     18 │ mirror = 'audit'
+        ·          ───┬───
+        ·             ╰── here
+        ╰────
+      help: mirror to a service with `protocol = "http"`
+    "#);
+}

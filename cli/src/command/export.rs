@@ -10,7 +10,6 @@ use clap::Subcommand;
 use platform_blueprint::{Build, ProviderKind, SecretName, Service};
 use platform_decide::desired::Desired;
 use platform_docker::{ExportAsked, Exported};
-use platform_drive::preflight;
 use platform_port::SecretValues;
 use platform_secrets::Keyring;
 use serde_json::{Value, json};
@@ -78,7 +77,7 @@ async fn compose(args: &ComposeArgs, world: &World) -> Result<Exit, CliError> {
         is_ours(file, world)?;
     }
     let mut asked = Asked::of(world)?;
-    deployment::judge(world, &preflight::refused(&asked.desired.ingress))?;
+    deployment::judge(world, &platform_docker::refused(&asked.desired))?;
     // What is given by reference is had by whoever starts it.
     let given = |service: &Service| matches!(service.build, Some(Build::Image(_)));
     let built = resolved

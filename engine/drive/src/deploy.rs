@@ -15,7 +15,6 @@ use crate::error::{DriveError, Failure};
 use crate::events::Event;
 use crate::journal::{self, Entries, Journal};
 use crate::lease::Lease;
-use crate::preflight::preflight;
 use crate::record::{Ending, RunRecord};
 use crate::releases::{self, History};
 
@@ -118,7 +117,7 @@ pub async fn prepare(crew: &Crew, request: Request<'_>) -> Result<Prepared, Driv
     let findings = if plan.is_empty() {
         Vec::new()
     } else {
-        preflight(crew.target.as_ref(), request.desired).await?
+        crew.target.preflight(request.desired).await?
     };
     Ok(Prepared {
         plan,
@@ -144,7 +143,7 @@ pub async fn prepare_saved(crew: &Crew, saved: Plan) -> Result<Prepared, DriveEr
         return Err(DriveError::Stale);
     }
     let desired = Desired::of_release(&saved.release);
-    let findings = preflight(crew.target.as_ref(), &desired).await?;
+    let findings = crew.target.preflight(&desired).await?;
     Ok(Prepared {
         plan: saved,
         findings,

@@ -12,7 +12,6 @@ pub mod events;
 pub mod journal;
 pub mod lease;
 pub mod owner;
-pub mod preflight;
 pub mod record;
 pub mod releases;
 pub mod rollout;

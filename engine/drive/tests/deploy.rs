@@ -19,7 +19,7 @@ use platform_drive::journal::{self, Journal};
 use platform_drive::lease::{self, Lease, LeaseError};
 use platform_drive::record;
 use platform_drive::releases::{self, History};
-use platform_port::{SecretValues, Severity, Target};
+use platform_port::{SecretValues, Target};
 use platform_testkit::{Behaviour, FakeTarget};
 use tokio_util::sync::CancellationToken;
 
@@ -157,28 +157,6 @@ fn with(secrets: &SecretValues) -> With<'_> {
         parallelism: 8,
         commit: None,
     }
-}
-
-#[tokio::test]
-async fn a_service_that_wants_tls_is_asked_in_the_clear_on_no_target() {
-    let scene = Scene::new();
-    let text = SHOP.replacen("port = 8080", "port = 8080\nprotocol = \"mtls\"", 1);
-    let prepared = scene.prepare(&desired(&text), Pace::ByPolicy).await;
-    let found: Vec<_> = prepared
-        .findings
-        .iter()
-        .map(|found| {
-            (
-                found.code.as_str(),
-                found.severity,
-                found.subject.as_deref(),
-            )
-        })
-        .collect();
-    assert_eq!(
-        found,
-        [("preflight::mtls", Severity::Error, Some("orders"))]
-    );
 }
 
 #[tokio::test]

@@ -36,6 +36,7 @@ mod tidy;
 
 pub use builds::DockerImages;
 pub use export::{ExportAsked, Exported, ExportedFile};
+pub use preflight::refused;
 pub use resource::resource_image;
 pub use target::{DockerTarget, TargetOptions, engine_place};
 

@@ -1,6 +1,7 @@
 //! What would make a deploy fail, looked for ahead; and how the engine itself is doing.
 
 use bollard::models::{SystemInfo, SystemVersion};
+use platform_blueprint::Protocol;
 use platform_decide::desired::Desired;
 use platform_decide::group::Place;
 use platform_port::{Finding, Severity, TargetError};
@@ -38,11 +39,32 @@ fn helped(mut finding: Finding, help: &str) -> Finding {
     finding
 }
 
+/// What containers cannot do, wherever the engine is.
+pub fn refused(desired: &Desired) -> Vec<Finding> {
+    let services = desired.services.iter();
+    let secured = services.filter(|(_, one)| one.spec.service.protocol == Protocol::Mtls);
+    secured
+        .map(|(name, _)| {
+            let told = format!(
+                "`{name}` speaks mtls, and nobody issues and replaces certificates for containers"
+            );
+            helped(
+                about(
+                    finding("preflight::mtls", Severity::Error, told),
+                    name.as_str(),
+                ),
+                "write `protocol = \"http\"` for this environment: the environment's own network is all that reaches the service",
+            )
+        })
+        .collect()
+}
+
 impl Site {
     /// Looks for what would make a deploy of `desired` fail.
     pub(crate) async fn preflight(&self, desired: &Desired) -> Result<Vec<Finding>, TargetError> {
         let (version, info) = self.engine_seen().await?;
         let mut findings = judge(&version, &info);
+        findings.extend(refused(desired));
         for (name, service) in &desired.services {
             if matches!(service.spec.artifact.place, Place::Installed) {
                 findings.push(helped(
@@ -263,6 +285,31 @@ fn judge(version: &SystemVersion, info: &SystemInfo) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_service_that_speaks_mtls_is_refused_before_anything_is_touched() {
+        let check = |protocol: &str, expected: &[(&str, Severity, Option<&str>)]| {
+            let text = format!(
+                "[project]\nname = 'shop'\n[services.web]\ncommand = ['web']\nport = 8080\nprotocol = '{protocol}'\n"
+            );
+            let read = platform_blueprint::Blueprint::parse(&text, "platform.toml");
+            let resolved = read.unwrap().blueprint.resolve(None).unwrap();
+            let artifact = platform_decide::group::Artifact {
+                key: platform_decide::digest::Digest::of(b"web"),
+                place: Place::Installed,
+            };
+            let artifacts = [("web".parse().unwrap(), artifact)].into();
+            let desired = Desired::new(&resolved, &artifacts, &[].into()).unwrap();
+            let found = refused(&desired);
+            let found: Vec<_> = found
+                .iter()
+                .map(|one| (one.code.as_str(), one.severity, one.subject.as_deref()))
+                .collect();
+            assert_eq!(found, expected);
+        };
+        check("http", &[]);
+        check("mtls", &[("preflight::mtls", Severity::Error, Some("web"))]);
+    }
 
     #[test]
     fn an_engine_that_is_too_old_is_told() {

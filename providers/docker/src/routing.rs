@@ -72,6 +72,7 @@ pub(crate) fn join(
         internal: &internal,
         public: Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         checks: &checks,
+        mutual: None,
         secrets,
         secret_files: Path::new(CERTIFICATES),
         root: Path::new(CERTIFICATES),

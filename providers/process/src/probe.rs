@@ -13,7 +13,10 @@ use hyper::client::conn::http1::{Connection, SendRequest, handshake};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use platform_blueprint::Check;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::health_watch::Round;
 
@@ -32,13 +35,40 @@ pub(crate) struct Probe {
     pub(crate) timeout: Duration,
 }
 
+/// How an instance is asked over TLS.
+#[derive(Clone)]
+pub(crate) struct Secured {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+}
+
+impl Secured {
+    /// Asks for a certificate of this name.
+    ///
+    /// # Errors
+    ///
+    /// If no certificate is for such a name, in words.
+    pub(crate) fn new(connector: TlsConnector, name: &str) -> Result<Self, String> {
+        let name = ServerName::try_from(name.to_owned())
+            .map_err(|error| format!("no certificate is for `{name}`: {error}"))?;
+        Ok(Self { connector, name })
+    }
+}
+
 impl Probe {
     /// Runs the checks that are due, both over one connection where the server keeps it: most of what a check costs is
     /// the making of a connection.
-    pub(crate) async fn round(&self, ready: Option<Check>, live: Option<Check>) -> Round {
+    ///
+    /// - `secured`: how HTTP is spoken over TLS, where it is
+    pub(crate) async fn round(
+        &self,
+        secured: Option<&Secured>,
+        ready: Option<Check>,
+        live: Option<Check>,
+    ) -> Round {
         let mut kept = None;
         let mut run = async |check: Option<Check>, goes_on: bool| match check {
-            Some(check) => Some(self.run(&check, &mut kept, goes_on).await),
+            Some(check) => Some(self.run(&check, secured, &mut kept, goes_on).await),
             None => None,
         };
         let both_http = matches!(
@@ -57,12 +87,13 @@ impl Probe {
     async fn run(
         &self,
         check: &Check,
+        secured: Option<&Secured>,
         kept: &mut Option<Line>,
         goes_on: bool,
     ) -> Result<(), String> {
         let passed = tokio::time::timeout(self.timeout, async {
             match check {
-                Check::Http(path) => self.http(path, kept, goes_on).await,
+                Check::Http(path) => self.http(path, secured, kept, goes_on).await,
                 Check::Tcp { .. } => self.connect().await.map(drop),
                 Check::Command { command } => self.command(command).await,
             }
@@ -88,7 +119,26 @@ impl Probe {
             })
     }
 
-    async fn http(&self, path: &str, kept: &mut Option<Line>, goes_on: bool) -> Result<(), String> {
+    async fn channel(&self, secured: Option<&Secured>) -> Result<Box<dyn Channel>, String> {
+        let stream = self.connect().await?;
+        let Some(Secured { connector, name }) = secured else {
+            return Ok(Box::new(stream));
+        };
+        match connector.connect(name.clone(), stream).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(error) => Err(format!(
+                "it does not speak TLS with the certificate it was handed in TLS_CERTIFICATE_FILE: {error}"
+            )),
+        }
+    }
+
+    async fn http(
+        &self,
+        path: &str,
+        secured: Option<&Secured>,
+        kept: &mut Option<Line>,
+        goes_on: bool,
+    ) -> Result<(), String> {
         let answered = match kept.take() {
             Some(line) => line.get(path, goes_on).await.ok(),
             None => None,
@@ -97,7 +147,7 @@ impl Probe {
             answered
         } else {
             // A server may close what it kept at any time, and that says nothing of its health.
-            let fresh = Line::over(self.connect().await?).await?;
+            let fresh = Line::over(self.channel(secured).await?).await?;
             fresh.get(path, goes_on).await?
         };
         *kept = left;
@@ -134,14 +184,22 @@ impl Probe {
     }
 }
 
+/// What a connection is made of: a socket, secured or not.
+trait Channel: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Channel for T {}
+
+/// What goes on over a connection.
+type Talk = Connection<TokioIo<Box<dyn Channel>>, Empty<Bytes>>;
+
 /// A connection to an instance.
 struct Line {
     sender: SendRequest<Empty<Bytes>>,
-    connection: Pin<Box<Connection<TokioIo<TcpStream>, Empty<Bytes>>>>,
+    connection: Pin<Box<Talk>>,
 }
 
 impl Line {
-    async fn over(stream: TcpStream) -> Result<Self, String> {
+    async fn over(stream: Box<dyn Channel>) -> Result<Self, String> {
         let (sender, connection) = handshake(TokioIo::new(stream))
             .await
             .map_err(|error| error.to_string())?;

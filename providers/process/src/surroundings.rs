@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use platform_blueprint::{SecretForm, SecretName};
+use platform_blueprint::{CERTIFICATE_VARIABLES, SecretForm, SecretName};
 use platform_decide::group::{GroupSpec, Place};
 use platform_port::SecretValue;
 
@@ -36,6 +36,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) inherited: &'a BTreeMap<String, String>,
     /// Where volumes lie, by name.
     pub(crate) volumes: BTreeMap<String, PathBuf>,
+    /// Whether it is handed certificates, in the folder of its secrets.
+    pub(crate) certificates: bool,
 }
 
 /// What an instance runs, where, and with which environment. Holds secret values.
@@ -98,6 +100,14 @@ pub(crate) fn surroundings(inputs: &Inputs<'_>) -> Result<Surroundings, String> 
     own("PLATFORM_PROJECT", inputs.project.to_owned());
     own(STATE_VARIABLE, inputs.tag.to_owned());
 
+    if inputs.certificates {
+        for variable in CERTIFICATE_VARIABLES {
+            own(
+                variable,
+                inputs.secret_files.join(variable).display().to_string(),
+            );
+        }
+    }
     for (name, folder) in &inputs.volumes {
         let variable = format!("{}_DIR", name.to_uppercase().replace('-', "_"));
         known.insert(variable, folder.display().to_string());

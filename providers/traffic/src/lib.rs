@@ -56,6 +56,33 @@ impl Internal {
     }
 }
 
+/// How the gateway asks instances over TLS with the environment's own certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mutual {
+    /// The groups that are asked so.
+    pub groups: BTreeSet<GroupId>,
+    /// PEM file of the authority that signed what instances show,
+    pub authority: PathBuf,
+    /// of the certificate that the gateway shows,
+    pub certificate: PathBuf,
+    /// and of its key. Another certificate is in another file, so that the gateway sees that it changed.
+    pub key: PathBuf,
+}
+
+impl Mutual {
+    /// What is believed of a group and shown to it; nothing where it is asked in the clear.
+    fn tls(&self, group: &GroupId) -> Option<api::UpstreamTls> {
+        let text = |path: &Path| Some(path.display().to_string());
+        self.groups.contains(group).then(|| api::UpstreamTls {
+            ca: text(&self.authority),
+            // Not the address: whatever else listens there by now has no such certificate.
+            name: Some(group.service.to_string()),
+            certificate: text(&self.certificate),
+            key: text(&self.key),
+        })
+    }
+}
+
 /// What a configuration is joined from.
 #[derive(Debug)]
 pub struct Parts<'a> {
@@ -71,6 +98,8 @@ pub struct Parts<'a> {
     pub public: Option<IpAddr>,
     /// How the gateway asks instances itself whether they are well; those of a service without a check are believed to be.
     pub checks: &'a BTreeMap<ServiceName, api::HealthCheck>,
+    /// How instances are asked that speak mtls, where there are any.
+    pub mutual: Option<&'a Mutual>,
     /// Values of the secrets that the ingress names.
     pub secrets: &'a SecretValues,
     /// The folder of those that the gateway reads as files.
@@ -160,6 +189,7 @@ fn service(parts: &Parts<'_>, name: &ServiceName) -> api::Service {
                 weight,
                 endpoints,
                 role: role(id, split, weight),
+                tls: parts.mutual.and_then(|mutual| mutual.tls(id)),
             },
         );
     }
@@ -178,6 +208,7 @@ fn service(parts: &Parts<'_>, name: &ServiceName) -> api::Service {
                     serving.is_some_and(|(id, _)| id == group)
                 }),
                 role: api::Role::Shadow,
+                tls: None,
             },
         );
     }
@@ -374,6 +405,7 @@ mod tests {
             internal: &BTreeMap::from([(orders, Internal::loopback(22_000))]),
             public: None,
             checks: &BTreeMap::new(),
+            mutual: None,
             secrets: &SecretValues::new(),
             secret_files: Path::new("/secrets"),
             root: Path::new("/shop"),
@@ -459,6 +491,7 @@ mod tests {
             internal: &internal.collect(),
             public: None,
             checks: &BTreeMap::new(),
+            mutual: None,
             secrets: &secrets(),
             secret_files: Path::new("/secrets"),
             root: Path::new("/shop"),
@@ -542,6 +575,36 @@ mod tests {
         );
         assert_eq!(service.sticky, Some(api::Sticky::Client));
         assert_eq!(config.max_requests, 500);
+    }
+
+    #[test]
+    fn groups_are_asked_as_each_speaks() {
+        let (old, new): (GroupId, GroupId) =
+            ("orders@r1".parse().unwrap(), "orders@r2".parse().unwrap());
+        let mutual = Mutual {
+            groups: BTreeSet::from([new.clone()]),
+            authority: "/own/authority".into(),
+            certificate: "/own/certificate".into(),
+            key: "/own/key".into(),
+        };
+        let config = join(&Parts {
+            traffic: None,
+            groups: &BTreeSet::from([old, new]),
+            ready: &[],
+            internal: &BTreeMap::new(),
+            public: None,
+            checks: &BTreeMap::new(),
+            mutual: Some(&mutual),
+            secrets: &SecretValues::new(),
+            secret_files: Path::new("/secrets"),
+            root: Path::new("/shop"),
+        });
+        let versions = &config.services["orders"].versions;
+        assert_eq!(versions["r1"].tls, None);
+        assert_eq!(
+            text(&versions["r2"].tls),
+            r#"{"ca":"/own/authority","name":"orders","certificate":"/own/certificate","key":"/own/key"}"#
+        );
     }
 
     #[test]

@@ -29,7 +29,7 @@ hold = "2s"
 analysis = { errors = "0.5%", slow = "20%", slow_after = "2s", at_least = "1s", at_most = "3m", min_samples = 50 }"#;
 
 /// The program of the reference service, built where nobody has built it yet.
-fn orders() -> &'static Path {
+pub(crate) fn orders() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let program = Path::new(env!("CARGO_BIN_EXE_platform")).with_file_name("orders");

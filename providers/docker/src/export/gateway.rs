@@ -152,6 +152,7 @@ impl Draft<'_> {
             internal: &internal,
             public: Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             checks: &checks,
+            mutual: None,
             secrets: self.asked.secrets,
             secret_files: Path::new(CERTIFICATES),
             root: Path::new(CERTIFICATES),

@@ -13,11 +13,11 @@ use platform_decide::traffic::Traffic;
 use platform_gateway_api::Config;
 use platform_gateway_api::client::{Client, ClientError};
 use platform_port::{SecretValue, SecretValues};
-use platform_traffic::{Internal, Parts, ReadyInstance};
+use platform_traffic::{Internal, Mutual, Parts, ReadyInstance};
 use tokio::sync::{Mutex, watch};
 
 use super::state::Agent;
-use super::{gateway_secrets, sealed};
+use super::{certificates, gateway_secrets, sealed};
 use crate::protocol::{Fault, RouteTraffic};
 use crate::recorded::GatewayProgram;
 
@@ -56,6 +56,9 @@ pub(super) enum PushError {
     /// A key could not be put where the gateway reads it.
     #[error("cannot write a key for the gateway: {0}")]
     Key(#[from] std::io::Error),
+    /// No certificate could be signed.
+    #[error("{0}")]
+    Certificate(String),
     /// A secret is not known, as after a restart without the identity it was sealed for.
     #[error("the value of secret `{0}` is not known; deploy again")]
     Unknown(SecretName),
@@ -167,9 +170,12 @@ impl Gateway {
             if let Some(unknown) = ingress.secrets.keys().find(|name| !known(name)) {
                 return Err(PushError::Unknown(unknown.clone()));
             }
-            gateway_secrets::write(agent, ingress)?;
         }
-        let mut config = wanted_config(agent);
+        let shown = certificates::shown(agent).map_err(PushError::Certificate)?;
+        let files = shown.as_ref().map_or(&[][..], |shown| &shown.files);
+        gateway_secrets::write(agent, ingress.as_ref(), files)?;
+        let mutual = shown.as_ref().map(|shown| &shown.mutual);
+        let mut config = wanted_config(agent, mutual);
         let in_force = self.in_force.borrow().clone();
         if let Some(in_force) = in_force {
             // Nobody has said yet what is wanted of a gateway that was found at work.
@@ -184,9 +190,7 @@ impl Gateway {
         config.revision = self.revision() + 1;
         self.client.put_config(&config).await?;
         self.take_in(&config);
-        if let Some(ingress) = &ingress {
-            gateway_secrets::prune(agent, ingress);
-        }
+        gateway_secrets::prune(agent, ingress.as_ref(), files);
         agent.touch();
         Ok(())
     }
@@ -209,6 +213,7 @@ impl Gateway {
             traffic: agent.kept.borrow_mut().traffic.replace(asked.traffic),
             secrets: std::mem::replace(&mut agent.secrets.borrow_mut().gateway, values),
         };
+        agent.certificates.look();
         let taken = self.take(agent).await;
         let changed = agent.secrets.borrow().gateway != before.secrets;
         match taken {
@@ -286,7 +291,9 @@ impl Gateway {
 }
 
 /// The configuration that is wanted now; its revision is left at 0.
-fn wanted_config(agent: &Agent) -> Config {
+///
+/// - `mutual`: how those groups are asked that speak mtls
+fn wanted_config(agent: &Agent, mutual: Option<&Mutual>) -> Config {
     let kept = agent.kept.borrow();
     let groups: BTreeSet<GroupId> = kept
         .groups
@@ -328,6 +335,7 @@ fn wanted_config(agent: &Agent) -> Config {
         public: None,
         // The agent asks them itself.
         checks: &BTreeMap::new(),
+        mutual,
         secrets: &agent.secrets.borrow().gateway,
         secret_files: &gateway_secrets::folder(agent),
         root: &agent.options.root,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use platform_blueprint::SecretName;
 use platform_decide::desired::Ingress;
-use platform_port::SecretValues;
+use platform_port::{SecretValue, SecretValues};
 use platform_traffic::{api_keys, key_file};
 
 use super::state::Agent;
@@ -21,10 +21,13 @@ pub(super) fn folder(agent: &Agent) -> PathBuf {
 
 fn files<'a>(
     folder: &'a Path,
-    ingress: &'a Ingress,
+    ingress: Option<&'a Ingress>,
 ) -> impl Iterator<Item = (&'a SecretName, PathBuf)> {
-    let certificates = ingress.gateway.tls.iter().flat_map(|tls| &tls.certificates);
-    certificates.filter_map(|certificate| {
+    let certificates = ingress.into_iter().flat_map(|ingress| {
+        let tls = ingress.gateway.tls.iter();
+        tls.flat_map(move |tls| tls.certificates.iter().map(move |one| (ingress, one)))
+    });
+    certificates.filter_map(|(ingress, certificate)| {
         let path = key_file(folder, ingress, &certificate.key)?;
         Some((&certificate.key, path))
     })
@@ -59,16 +62,22 @@ pub(super) fn check(ingress: &Ingress, secrets: &SecretValues) -> Result<(), Fau
 
 /// Writes the files that are not there yet.
 ///
+/// - `more`: files beside those that the ingress names
+///
 /// # Errors
 ///
 /// If the folder takes no writes.
-pub(super) fn write(agent: &Agent, ingress: &Ingress) -> io::Result<()> {
+pub(super) fn write(
+    agent: &Agent,
+    ingress: Option<&Ingress>,
+    more: &[(PathBuf, SecretValue)],
+) -> io::Result<()> {
     let secrets = agent.secrets.borrow();
     let folder = folder(agent);
-    for (name, path) in files(&folder, ingress) {
-        let Some(value) = secrets.gateway.get(name) else {
-            continue;
-        };
+    let named =
+        files(&folder, ingress).filter_map(|(name, path)| Some((path, secrets.gateway.get(name)?)));
+    let more = more.iter().map(|(path, value)| (path.clone(), value));
+    for (path, value) in named.chain(more) {
         if fs::read(&path).is_ok_and(|known| known == value.reveal().as_bytes()) {
             continue;
         }
@@ -90,9 +99,12 @@ pub(super) fn write(agent: &Agent, ingress: &Ingress) -> io::Result<()> {
 }
 
 /// Removes the files that nothing names any more.
-pub(super) fn prune(agent: &Agent, ingress: &Ingress) {
+pub(super) fn prune(agent: &Agent, ingress: Option<&Ingress>, more: &[(PathBuf, SecretValue)]) {
     let folder = folder(agent);
-    let named: BTreeSet<PathBuf> = files(&folder, ingress).map(|(_, path)| path).collect();
+    let named: BTreeSet<PathBuf> = files(&folder, ingress)
+        .map(|(_, path)| path)
+        .chain(more.iter().map(|(path, _)| path.clone()))
+        .collect();
     for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
         if !named.contains(&entry.path()) {
             let _ = fs::remove_file(entry.path());

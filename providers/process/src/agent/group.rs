@@ -365,6 +365,7 @@ pub(super) async fn stop_all(agent: &Rc<Agent>) -> Result<(), Fault> {
     }
     agent.keep().await?;
     *agent.secrets.borrow_mut() = Secrets::default();
+    agent.certificates.forget();
     let sealed = agent.layout.sealed_secrets();
     removal::gone(&sealed, fs::remove_file(&sealed))?;
     // What no record of what was wanted led to.

@@ -1,6 +1,7 @@
 //! The agent: starts, watches, restarts and stops everything of one environment.
 
 mod api;
+mod certificates;
 mod child;
 mod engine;
 mod gateway;
@@ -186,6 +187,7 @@ async fn serve(agent: &Rc<Agent>, listener: UnixListener) -> End {
     tokio::task::spawn_local(Rc::clone(agent).keeping());
     tokio::task::spawn_local(gateway_process::supervise(Rc::clone(agent)));
     tokio::task::spawn_local(gateway::pushing(Rc::clone(agent)));
+    tokio::task::spawn_local(certificates::renewing(Rc::clone(agent)));
     tokio::task::spawn_local(watch_keeper(Rc::clone(agent)));
     tokio::task::spawn_local(api::serve(Rc::clone(agent), listener));
     let mut end = agent.end.subscribe();

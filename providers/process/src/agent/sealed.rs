@@ -15,6 +15,8 @@ use crate::protocol::Fault;
 
 /// Who holds the gateway's secrets; no group is called so, as each has its version.
 const GATEWAY: &str = "gateway";
+/// Who holds what the environment's own authority signs with.
+const AUTHORITY: &str = "authority";
 
 /// What was sealed away; nothing if it cannot be opened.
 pub(super) fn load(layout: &Layout) -> Secrets {
@@ -54,12 +56,13 @@ pub(super) fn save(agent: &Agent) -> Result<(), Fault> {
 
 fn pack(secrets: &Secrets) -> serde_json::Result<Vec<u8>> {
     let gateway = (GATEWAY.to_owned(), &secrets.gateway);
+    let authority = (AUTHORITY.to_owned(), &secrets.authority);
     let groups = secrets
         .groups
         .iter()
         .map(|(id, values)| (id.to_string(), values));
     let plain: BTreeMap<String, BTreeMap<&SecretName, &str>> = groups
-        .chain([gateway])
+        .chain([gateway, authority])
         .map(|(holder, values)| {
             let values = values.iter().map(|(name, value)| (name, value.reveal()));
             (holder, values.collect())
@@ -76,10 +79,12 @@ fn unpack(plain: &[u8]) -> Result<Secrets, Box<dyn Error>> {
             .into_iter()
             .map(|(name, value)| (name, SecretValue::new(value)))
             .collect();
-        if holder == GATEWAY {
-            secrets.gateway = values;
-        } else {
-            secrets.groups.insert(holder.parse()?, values);
+        match holder.as_str() {
+            GATEWAY => secrets.gateway = values,
+            AUTHORITY => secrets.authority = values,
+            group => {
+                secrets.groups.insert(group.parse()?, values);
+            }
         }
     }
     Ok(secrets)
@@ -97,9 +102,11 @@ mod tests {
         let secrets = Secrets {
             groups: BTreeMap::from([("orders@r1".parse().unwrap(), values("one"))]),
             gateway: values("two"),
+            authority: values("three"),
         };
         let found = unpack(&pack(&secrets).unwrap()).unwrap();
         assert_eq!(found.groups, secrets.groups);
         assert_eq!(found.gateway, secrets.gateway);
+        assert_eq!(found.authority, secrets.authority);
     }
 }

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use platform_decide::group::{GroupSpec, Need};
+use platform_port::SecretValue;
 
+use super::certificates;
 use super::child::{self, Child};
 use super::instance::{Instance, open_log};
 use super::state::Agent;
@@ -140,10 +142,11 @@ pub(super) fn surroundings_of(
         tag: agent.layout.tag(),
         inherited: &agent.inherited,
         volumes,
+        certificates: certificates::secured(spec),
     })
 }
 
-fn secret_folder(agent: &Agent, instance: &Instance) -> PathBuf {
+pub(super) fn secret_folder(agent: &Agent, instance: &Instance) -> PathBuf {
     agent.secret_files.join(&instance.name)
 }
 
@@ -198,7 +201,10 @@ pub(super) fn start(
         record.digest = Some(spec.digest.clone());
         record.ready = false;
     });
-    let found = surroundings_of(agent, instance, spec)?;
+    let mut found = surroundings_of(agent, instance, spec)?;
+    found
+        .files
+        .extend(certificates::fresh(agent, instance, spec)?);
     let (name, arguments) = found.command.split_first().ok_or("it has no command")?;
     if !found.folder.is_dir() {
         return Err(format!(
@@ -209,7 +215,7 @@ pub(super) fn start(
     let program = surroundings::find_program(name, &found.search, &found.folder)
         .ok_or_else(|| format!("its program `{name}` was not found"))?;
     let user = user_of(service.user.as_deref())?;
-    write_secrets(&found, user)?;
+    write_secrets(&found.files, user)?;
     for volume in &service.volumes {
         let folder = agent.layout.volume(volume.name.as_str());
         durable::make_folder(&folder).map_err(|error| error.to_string())?;
@@ -260,8 +266,16 @@ fn run(agent: &Agent, instance: &Instance, launch: &Launch) -> io::Result<Child>
     prepared.launch(launch)
 }
 
-fn write_secrets(found: &Surroundings, user: Option<(u32, u32)>) -> Result<(), String> {
-    for (path, value) in &found.files {
+/// Writes files for an instance; whoever reads one finds the one before or the new one, whole.
+///
+/// # Errors
+///
+/// In words.
+pub(super) fn write_secrets(
+    files: &[(PathBuf, SecretValue)],
+    user: Option<(u32, u32)>,
+) -> Result<(), String> {
+    for (path, value) in files {
         let folder = path.parent().unwrap_or(path);
         let write = || -> Result<(), Box<dyn std::error::Error>> {
             durable::make_folder(folder)?;

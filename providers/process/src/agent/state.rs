@@ -11,6 +11,7 @@ use platform_decide::group::GroupId;
 use platform_port::SecretValues;
 use tokio::sync::watch;
 
+use super::certificates::Certificates;
 use super::gateway::Gateway;
 use super::instance::Instance;
 use super::resource::Server;
@@ -28,6 +29,8 @@ pub(super) struct Secrets {
     pub(super) groups: BTreeMap<GroupId, SecretValues>,
     /// The gateway's.
     pub(super) gateway: SecretValues,
+    /// What the environment's own authority signs with, once there is one.
+    pub(super) authority: SecretValues,
 }
 
 /// One agent.
@@ -42,6 +45,7 @@ pub(super) struct Agent {
     pub(super) instances: RefCell<BTreeMap<String, Rc<Instance>>>,
     pub(super) servers: RefCell<BTreeMap<ResourceName, Rc<Server>>>,
     pub(super) gateway: Gateway,
+    pub(super) certificates: Certificates,
     pub(super) ports: RefCell<LastingPorts>,
     pub(super) control_groups: ControlGroups,
     pub(super) inherited: BTreeMap<String, String>,
@@ -88,6 +92,7 @@ impl Agent {
             .unwrap_or_default();
         Rc::new(Self {
             gateway: Gateway::new(&found.sockets),
+            certificates: Certificates::default(),
             options: found.options,
             layout: found.layout,
             build,

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::child::Child;
 use super::instance::{Instance, Order};
 use super::state::Agent;
-use super::{start, stop};
+use super::{certificates, start, stop};
 use crate::health_watch::{HealthWatch, Round, Verdict};
 use crate::lifecycle::Ending;
 use crate::probe::{Probe, local};
@@ -61,7 +61,7 @@ pub(super) async fn watch(
                     return Watched::Stop;
                 }
             }
-            round = round(&probe, &health, next), if next.is_some() => {
+            round = round(agent, spec, &probe, &health, next), if next.is_some() => {
                 let jitter = rand::rng().random_range(0.0..1.0);
                 match health.record(round, Instant::now(), jitter) {
                     Verdict::Same => {
@@ -109,12 +109,24 @@ pub(super) async fn watch(
     })
 }
 
-async fn round(probe: &Probe, health: &HealthWatch, next: Option<Instant>) -> Round {
+async fn round(
+    agent: &Agent,
+    spec: &GroupSpec,
+    probe: &Probe,
+    health: &HealthWatch,
+    next: Option<Instant>,
+) -> Round {
     if let Some(next) = next {
         tokio::time::sleep_until(next.into()).await;
     }
     let (ready, live) = health.due();
-    probe.round(ready, live).await
+    match certificates::to_check(agent, spec) {
+        Ok(secured) => probe.round(secured.as_ref(), ready, live).await,
+        Err(why) => Round {
+            ready: Some(Err(why)),
+            live: None,
+        },
+    }
 }
 
 fn probe(agent: &Agent, instance: &Instance, spec: &GroupSpec) -> Probe {
