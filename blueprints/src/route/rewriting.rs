@@ -12,7 +12,7 @@ use crate::shorthand::{Refused, Shorthand, deserialize_shorthand};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(with = "RedirectForms")]
 pub struct Redirect {
-    /// A URL or path; `{name}` stands for a segment of the route's template.
+    /// A URL or path, in whose path `{name}` stands for a segment of the route's template. The request's query stays.
     pub to: String,
     /// The status: 301, 302, 303, 307 or 308.
     pub status: u16,
@@ -67,6 +67,15 @@ impl Shorthand for Redirect {
                 keys.to
             )));
         }
+        if !["/", "http://", "https://"]
+            .iter()
+            .any(|begin| keys.to.starts_with(begin))
+        {
+            return Err(Refused::Value(format!(
+                "`{}` is neither a path nor a URL; begin it with `/`, `https://` or `http://`",
+                keys.to
+            )));
+        }
         Ok(Self {
             to: keys.to,
             status,
@@ -81,7 +90,7 @@ deserialize_shorthand!(Redirect);
 #[schemars(with = "RewriteForms")]
 pub struct Rewrite {
     /// What stands in place of the matched prefix, or of the whole path where
-    /// the match is exact or a template.
+    /// the match is exact or a template; of that, `{name}` stands for a segment.
     pub path: Option<String>,
     /// The host that the service sees.
     pub host: Option<String>,

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 
 use super::{Check, Scene, steps};
 use crate::node::Step;
+use crate::reader::nearest;
 use crate::{AuthBy, Code, Method, PathMatch, Period, Problem, Protocol, Route, ServiceName};
 
 impl Check<'_, '_> {
     pub(super) fn routes(&mut self, scene: &Scene<'_>) {
         for (number, route) in scene.routes.iter().enumerate() {
             self.target(scene, number, route);
+            self.captures(number, route);
             if let Some(mirror) = &route.mirror {
                 let place = [
                     Step::Key("routes"),
@@ -96,6 +98,11 @@ impl Check<'_, '_> {
                 .help("keep one");
                 self.report(problem);
             }
+            // One that could not be read has been reported.
+            (None, None)
+                if ["service", "redirect"]
+                    .iter()
+                    .any(|key| self.written(steps!["routes", number, *key])) => {}
             (None, None) => {
                 let problem = Problem::new(
                     Code::MissingSetting,
@@ -104,6 +111,53 @@ impl Check<'_, '_> {
                 )
                 .help("add `service = \"NAME\"` or `redirect = \"/elsewhere\"`");
                 self.report(problem);
+            }
+        }
+    }
+
+    /// Checks that what stands in braces is in the route's template.
+    fn captures(&mut self, number: usize, route: &Route) {
+        let known: Vec<&str> = match &route.path {
+            PathMatch::Template(template) => braced(template).collect(),
+            _ => Vec::new(),
+        };
+        let redirect = route.redirect.iter().map(|redirect| {
+            // A client must not choose the host that it is sent to.
+            let host = redirect.to.find("://").map_or(0, |at| at + 3);
+            let path = redirect.to[host..].find('/');
+            let path = match host {
+                0 => 0,
+                _ => path.map_or(redirect.to.len(), |at| host + at),
+            };
+            ("redirect", &redirect.to[..path], &redirect.to[path..])
+        });
+        let rewrite = route.rewrite.iter().filter_map(|rewrite| {
+            let path = rewrite.path.as_deref()?;
+            Some(("rewrite", "", path))
+        });
+        for (key, host, path) in redirect.chain(rewrite) {
+            let place = steps!["routes", number, key];
+            if braced(host).next().is_some() {
+                let problem = Problem::new(
+                    Code::BadValue,
+                    "segments of the path are put into a path alone",
+                    self.at(place),
+                )
+                .help("write the host out");
+                self.report(problem);
+            }
+            for name in braced(path).filter(|name| !known.contains(name)) {
+                let problem = Problem::new(
+                    Code::BadValue,
+                    format!("`{{{name}}}` stands for nothing"),
+                    self.at(place),
+                );
+                self.report(match nearest(name, known.iter().copied()) {
+                    Some(name) => problem.help(format!("did you mean `{{{name}}}`?")),
+                    None => problem.help(format!(
+                        "name a segment so in the route's path, such as `/orders/{{{name}}}`"
+                    )),
+                });
             }
         }
     }
@@ -312,6 +366,14 @@ impl Check<'_, '_> {
             }
         }
     }
+}
+
+/// The names in braces, without the dots of one that stands for the rest.
+fn braced(text: &str) -> impl Iterator<Item = &str> {
+    text.split('{').skip(1).filter_map(|rest| {
+        let (name, _) = rest.split_once('}')?;
+        Some(name.strip_suffix("...").unwrap_or(name))
+    })
 }
 
 /// A path with the names of its template's segments left out.

@@ -308,3 +308,45 @@ fn certificates_between_services() {
       help: mirror to a service with `protocol = "http"`
     "#);
 }
+
+#[test]
+fn segments_of_a_template() {
+    assert_snapshot!(check("[services.web]\ncommand = ['web']\nport = 8081\n\n[[routes]]\npath = '/a/{id}/{rest...}'\nredirect = 'https://a.example/{id}/{rest}'\n\n[[routes]]\npath = '/b/{shop}'\nredirect = { to = 'https://{shop}.example/{shp}', status = 301 }\n\n[[routes]]\npath = '/c'\nservice = 'web'\nrewrite = '/{id}'\n\n[[routes]]\npath = '/d'\nredirect = 'elsewhere'\n"), @r#"
+      × `platform.toml` is not a valid blueprint: 3 problems
+
+    Error: blueprint::bad-value
+
+      × segments of the path are put into a path alone
+        ╭─[platform.toml:13:1]
+     12 │ path = '/b/{shop}'
+     13 │ redirect = { to = 'https://{shop}.example/{shp}', status = 301 }
+        · ────┬───
+        ·     ╰── here
+     14 │
+        ╰────
+      help: write the host out
+
+    Error: blueprint::bad-value
+
+      × `{id}` stands for nothing
+        ╭─[platform.toml:18:11]
+     17 │ service = 'web'
+     18 │ rewrite = '/{id}'
+        ·           ───┬───
+        ·              ╰── here
+     19 │
+        ╰────
+      help: name a segment so in the route's path, such as `/orders/{id}`
+
+    Error: blueprint::bad-value
+
+      × `elsewhere` is neither a path nor a URL
+        ╭─[platform.toml:22:12]
+     21 │ path = '/d'
+     22 │ redirect = 'elsewhere'
+        ·            ─────┬─────
+        ·                 ╰── not taken
+        ╰────
+      help: begin it with `/`, `https://` or `http://`
+    "#);
+}

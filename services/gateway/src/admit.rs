@@ -276,8 +276,10 @@ fn redirect(session: &Session, context: &RequestContext, route: &Route) -> Optio
         let scheme = if context.secure { "https" } else { "http" };
         format!("{scheme}://{}", context.authority)
     });
-    let path = redirect.path.as_deref().unwrap_or(head.uri.path());
-    let query = head.uri.query().map(|query| format!("?{query}"));
+    let own = head.uri.path();
+    let path = forward::redirected(route, own).unwrap_or_else(|| own.to_owned());
+    let joint = if path.contains('?') { '&' } else { '?' };
+    let query = head.uri.query().map(|query| format!("{joint}{query}"));
     let location = format!("{origin}{path}{}", query.unwrap_or_default());
     Some(Own::new(redirect.status, "redirect", "").header("location", location))
 }

@@ -166,14 +166,37 @@ pub(crate) fn rewritten(route: &Route, path: &str) -> Option<String> {
             joined
         });
     }
-    let whole = rewrite.path.as_ref()?;
-    let mut filled = whole.clone();
-    if let PathMatch::Template(template) = &route.matches.path {
-        for (name, value) in template_values(template, &path)? {
-            filled = filled.replace(&format!("{{{name}}}"), value);
-            filled = filled.replace(&format!("{{{name}...}}"), value);
-        }
+    filled(&route.matches.path, rewrite.path.as_ref()?, &path)
+}
+
+/// The path that a route sends the client to, if that is another one.
+pub(crate) fn redirected(route: &Route, path: &str) -> Option<String> {
+    let wanted = route.redirect.as_ref()?.path.as_ref()?;
+    filled(&route.matches.path, wanted, &normalize(path)?)
+}
+
+/// Replaces `{name}` and `{name...}` by what stands in their place in a path that matches. Values are not looked through again.
+fn filled(matched: &PathMatch, wanted: &str, path: &str) -> Option<String> {
+    let values = match matched {
+        PathMatch::Template(template) => template_values(template, path)?,
+        _ => Vec::new(),
+    };
+    let mut filled = String::with_capacity(wanted.len());
+    let mut rest = wanted;
+    while let Some(at) = rest.find('{') {
+        let (before, from) = rest.split_at(at);
+        let end = from.find('}').map_or(from.len(), |end| end + 1);
+        let (reference, after) = from.split_at(end);
+        let name = reference
+            .strip_prefix('{')
+            .and_then(|name| name.strip_suffix('}'));
+        let name = name.map(|name| name.strip_suffix("...").unwrap_or(name));
+        let value = values.iter().find(|(known, _)| Some(*known) == name);
+        filled.push_str(before);
+        filled.push_str(value.map_or(reference, |(_, value)| value));
+        rest = after;
     }
+    filled.push_str(rest);
     Some(filled)
 }
 
@@ -313,5 +336,23 @@ mod tests {
             "match": { "path": { "template": "/o/{id}/items" } }, "rewrite": { "path": "/items/{id}" } });
         check(template, "/o/7/items", Some("/items/7"));
         check(serde_json::json!({}), "/x", None);
+    }
+
+    #[test]
+    fn redirects_carry_what_the_template_found() {
+        let check = |template: &str, to: &str, path: &str, expected: Option<&str>| {
+            let route: Route = serde_json::from_value(serde_json::json!({
+                "match": { "path": { "template": template } }, "redirect": { "path": to } }))
+            .unwrap();
+            assert_eq!(redirected(&route, path).as_deref(), expected, "{path}");
+        };
+        check("/o/{id}", "/orders/{id}", "/o/7", Some("/orders/7"));
+        check("/o/{id}", "/{id}/{id}?a={id}", "/o/7", Some("/7/7?a=7"));
+        // What a client writes is no reference.
+        let both = "/{a}/{b}";
+        check(both, "/{a}-{b}", "/{b}/x", Some("/{b}-x"));
+        check("/o/{rest...}", "/{rest}", "/o/a/b", Some("/a/b"));
+        check("/o/{rest...}", "/x/{rest...}/y", "/o/a/b", Some("/x/a/b/y"));
+        check("/o/{id}", "/{other}/{", "/o/7", Some("/{other}/{"));
     }
 }

@@ -130,7 +130,7 @@ pub enum ValueMatch {
 pub struct Redirect {
     /// Scheme, host and optional port; absent keeps the request's own.
     pub origin: Option<String>,
-    /// Path that replaces the whole path; absent keeps it, with the query.
+    /// Path that replaces the whole path, the query stays; `{name}` of a template match is filled in. Absent keeps the path.
     pub path: Option<String>,
     /// 301, 302, 303, 307 or 308.
     pub status: u16,

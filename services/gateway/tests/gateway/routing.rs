@@ -21,6 +21,7 @@ async fn requests_follow_their_routes() {
                 { "name": "orders", "service": "orders", "match": { "path": { "prefix": "/api/v1/orders" } }, "rewrite": { "prefix": "/orders" } },
                 { "name": "read", "service": "web", "match": { "path": { "exact": "/only" }, "methods": ["POST"], "hosts": ["only.test"] } },
                 { "name": "old", "match": { "path": { "prefix": "/old" } }, "redirect": { "path": "/new", "status": 301 } },
+                { "name": "item", "match": { "path": { "template": "/shops/{shop}/items/{item}" } }, "redirect": { "path": "/items/{item}?of={shop}", "status": 307 } },
                 { "name": "next", "service": "orders", "match": { "headers": { "x-api": { "exact": "2" } } } },
             ],
         }))
@@ -36,6 +37,12 @@ async fn requests_follow_their_routes() {
     assert_eq!(
         answer.header("location"),
         format!("http://{address}/new?a=1")
+    );
+    let answer = get(&client, address, "/shops/bonn/items/%7Bshop%7D?a=1").await;
+    assert_eq!(answer.status, 307);
+    assert_eq!(
+        answer.header("location"),
+        format!("http://{address}/items/%7Bshop%7D?of=bonn&a=1")
     );
     let answer = ask(&client, "GET", address, "/", &[("x-api", "2")], b"")
         .await
