@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use platform_blueprint::{Resolved, ResourceName, SecretName, ServiceName, Services};
+use platform_blueprint::{Build, Resolved, ResourceName, SecretName, ServiceName, Services};
 use platform_decide::desired::{Desired, Missing};
 use platform_decide::group::{Artifact, ServiceSpec};
+use platform_decide::plan::{Plan, Subject};
 use platform_decide::release::Release;
 use platform_drive::apply::Crew;
 use platform_drive::build::{BuildErrors, BuildEvent, BuildOptions, Builder};
@@ -97,6 +98,15 @@ impl<'a> Asked<'a> {
     /// Whether the artifact of a spec is there to be run, whatever the sources are now.
     pub(crate) fn is_kept(&self, name: &ServiceName, spec: &ServiceSpec) -> bool {
         self.builder.is_built(name, &spec.service, &spec.artifact)
+    }
+
+    /// Whether a plan starts what a Dockerfile makes. Somebody may have removed it from the engine since.
+    pub(crate) fn is_changed(&self, name: &ServiceName, plan: &Plan) -> bool {
+        let service = self.resolved.services.get(name);
+        let build = service.and_then(|service| service.build.as_ref());
+        let subject = Subject::Service(name.clone());
+        matches!(build, Some(Build::Dockerfile(_)))
+            && plan.changes.iter().any(|change| change.subject == subject)
     }
 
     /// Builds what `wanted` names, and pins the images of `resources`; tells what of the plan that changes.

@@ -19,6 +19,7 @@ mod full_engine;
 mod inside;
 mod killed;
 mod objects;
+mod old_images;
 mod own_engine;
 mod project;
 mod registry;

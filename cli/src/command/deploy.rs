@@ -149,7 +149,7 @@ async fn asked(
         .release
         .services
         .keys()
-        .filter(|name| asked.unbuilt.contains(*name))
+        .filter(|name| asked.unbuilt.contains(*name) || asked.is_changed(name, &prepared.plan))
         .cloned()
         .collect();
     let changes = prepared.plan.changes.iter();

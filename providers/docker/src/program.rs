@@ -1,10 +1,12 @@
 //! Our own program on an engine: an image of it, from which gateway and keeper run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use bollard::models::ImageSummary;
 use bollard::query_parameters::{CreateImageOptions, RemoveImageOptions, UploadToContainerOptions};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -20,6 +22,8 @@ use crate::names::BUILD;
 pub(crate) const USER: u32 = 65532;
 /// Where our program lies in its image, and in the volume that other containers see it in.
 pub(crate) const FOLDER: &str = "/platform";
+/// Digits by which a build is known.
+const BUILD_LENGTH: usize = 12;
 /// The name of its image.
 const REPOSITORY: &str = "platform.local/platform";
 
@@ -36,24 +40,18 @@ pub(crate) struct Program {
 impl Program {
     /// Finds out what a program file needs to run elsewhere.
     ///
+    /// - `known`: a file that keeps what was read before, so that it is not read again while it is the same file
+    ///
     /// # Errors
     ///
     /// If it cannot be read, or its libraries are not found.
-    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+    pub(crate) fn of(path: &Path, known: &Path) -> io::Result<Self> {
         let path = path.canonicalize()?;
-        let seen = std::fs::metadata(&path)?;
         let libraries = match interpreter(&path)? {
             Some(loader) => libraries(&loader, &path)?,
             None => Vec::new(),
         };
-        let identity = format!(
-            "{}:{}:{}.{}",
-            env!("CARGO_PKG_VERSION"),
-            seen.len(),
-            seen.mtime(),
-            seen.mtime_nsec()
-        );
-        let build = Digest::of(identity.as_bytes()).short().to_owned();
+        let build = build_of(std::iter::once(&path).chain(&libraries), known)?;
         Ok(Self {
             path,
             libraries,
@@ -119,8 +117,10 @@ impl Program {
         }
     }
 
-    /// Removes images of other builds that nothing uses.
-    pub(crate) async fn sweep(&self, engine: &Engine) {
+    /// Removes images of older builds that nothing uses.
+    ///
+    /// - `used`: builds that some environment's volumes are of
+    pub(crate) async fn sweep(&self, engine: &Engine, used: &BTreeSet<String>) {
         let options = bollard::query_parameters::ListImagesOptions {
             filters: Some([("label".to_owned(), vec![BUILD.to_owned()])].into()),
             ..Default::default()
@@ -128,13 +128,22 @@ impl Program {
         let Ok(images) = engine.docker.list_images(Some(options)).await else {
             return;
         };
-        let other = |name: &String| name.starts_with(REPOSITORY) && *name != self.image();
-        for name in images.into_iter().flat_map(|image| image.repo_tags) {
-            if other(&name) {
-                // Without force: what a container was made from stays.
-                let gentle = RemoveImageOptions::default();
-                let _ = engine.docker.remove_image(&name, Some(gentle), None).await;
-            }
+        let is_own = |image: &ImageSummary| image.repo_tags.contains(&self.image());
+        let Some(own) = images.iter().find(|image| is_own(image)) else {
+            return;
+        };
+        let older = images
+            .iter()
+            .filter(|image| image.created < own.created)
+            .filter(|image| {
+                let build = image.labels.get(BUILD);
+                build.is_some_and(|build| !used.contains(build))
+            });
+        let names = older.flat_map(|image| &image.repo_tags);
+        for name in names.filter(|name| name.starts_with(REPOSITORY)) {
+            // Without force: what a container was made from stays.
+            let gentle = RemoveImageOptions::default();
+            let _ = engine.docker.remove_image(name, Some(gentle), None).await;
         }
     }
 
@@ -270,6 +279,45 @@ impl Write for Pieces {
     }
 }
 
+/// Names a build by what is in its files, or by what was noted of the very same files.
+fn build_of<'a>(
+    files: impl Iterator<Item = &'a PathBuf> + Clone,
+    known: &Path,
+) -> io::Result<String> {
+    let mut same = format!("{} ", env!("CARGO_PKG_VERSION"));
+    for file in files.clone() {
+        let seen = std::fs::metadata(file)?;
+        let (time, part) = (seen.mtime(), seen.mtime_nsec());
+        let (device, number, size) = (seen.dev(), seen.ino(), seen.len());
+        let _ = write!(same, "{device}.{number}.{size}.{time}.{part} ");
+    }
+    let noted = std::fs::read_to_string(known).unwrap_or_default();
+    if let Some(build) = noted
+        .strip_prefix(&same)
+        .filter(|build| build.len() == BUILD_LENGTH)
+    {
+        return Ok(build.to_owned());
+    }
+    let mut digests = String::new();
+    for file in files {
+        digests.push_str(Digest::of(&std::fs::read(file)?).as_str());
+    }
+    let build: String = Digest::of(digests.as_bytes())
+        .short()
+        .chars()
+        .take(BUILD_LENGTH)
+        .collect();
+    // Where it cannot be noted, the files are read again the next time. Two may write at once, so it comes whole.
+    if let Some(folder) = known.parent()
+        && std::fs::create_dir_all(folder).is_ok()
+        && let Ok(mut draft) = tempfile::NamedTempFile::new_in(folder)
+        && draft.write_all(format!("{same}{build}").as_bytes()).is_ok()
+    {
+        let _ = draft.persist(known);
+    }
+    Ok(build)
+}
+
 /// The loader that an ELF program names; `None` for a static one.
 pub(crate) fn interpreter(program: &Path) -> io::Result<Option<PathBuf>> {
     use std::io::Read;
@@ -335,7 +383,9 @@ mod tests {
 
     #[test]
     fn a_program_is_packed_with_what_it_is_loaded_with() {
-        let own = Program::of(&std::env::current_exe().unwrap()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let known = folder.path().join("cache/program");
+        let own = Program::of(&std::env::current_exe().unwrap(), &known).unwrap();
         let mut layer = Vec::new();
         own.pack(&mut layer).unwrap();
         let mut archive = tar::Archive::new(layer.as_slice());
@@ -352,5 +402,27 @@ mod tests {
             command.last().map(String::as_str),
             Some("/platform/platform")
         );
+    }
+
+    #[test]
+    fn a_build_is_known_by_what_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let program = std::fs::read("/proc/self/exe").unwrap();
+        std::fs::write(at("one"), &program).unwrap();
+        std::fs::write(at("two"), &program).unwrap();
+        let build = |name: &str, known: &str| Program::of(&at(name), &at(known)).unwrap().build;
+        let first = build("one", "known");
+        assert_eq!(build("one", "known"), first, "as it was noted");
+        assert_eq!(build("two", "other"), first, "a copy is the same build");
+        assert_eq!(
+            build("two", "known"),
+            first,
+            "what was noted is of another file"
+        );
+        let mut longer = program;
+        longer.push(0);
+        std::fs::write(at("two"), &longer).unwrap();
+        assert_ne!(build("two", "known"), first);
     }
 }

@@ -23,6 +23,9 @@ use crate::keeper::Line;
 use crate::names::{Names, ROLE, Role};
 use crate::program::Program;
 
+/// Where it is kept what our own program is, below the project's folder.
+const PROGRAM: &str = ".platform/cache/program";
+
 /// One environment on one engine.
 pub(crate) struct Site {
     pub(crate) engine: Engine,
@@ -94,7 +97,8 @@ impl Site {
         if let Some(known) = self.packed.get() {
             return Ok(Arc::clone(known));
         }
-        let found = Program::of(&self.program).map_err(|error| {
+        let known = self.root.join(PROGRAM);
+        let found = Program::of(&self.program, &known).map_err(|error| {
             let action = format!("pack `{}` for the engine", self.program.display());
             TargetError::refused(PROVIDER, action, error)
         })?;

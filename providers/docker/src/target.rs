@@ -277,8 +277,8 @@ impl Target for DockerTarget {
             .map_err(|error| error.about(group.clone()))
     }
 
-    async fn tidy(&self, _releases: &[Release]) -> Result<(), TargetError> {
-        self.site.tidy().await
+    async fn tidy(&self, releases: &[Release]) -> Result<(), TargetError> {
+        self.site.tidy(releases).await
     }
 
     async fn stop(&self) -> Result<(), TargetError> {

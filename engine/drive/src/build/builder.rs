@@ -218,7 +218,10 @@ impl Builder {
             .map(|(name, service)| (name.clone(), service.clone()))
             .collect();
         let (missing, inputs) = self.missing(&services, options.again).await?;
-        if !missing.is_empty() || self.lacks_images(&services, &inputs, options.again) {
+        if !missing.is_empty()
+            || self.lacks_images(&services, &inputs, options.again)
+            || self.lost_images(&services, &inputs).await
+        {
             let _lock = self.lock(options, sink).await?;
             self.store.sweep();
             // Another run may have built them while we waited.
@@ -248,6 +251,25 @@ impl Builder {
                 .get(name)
                 .is_some_and(|inputs| again || !images.is_made(name, service, &inputs.key(), &lock))
         })
+    }
+
+    /// Whether the engine has lost an image that it alone kept.
+    async fn lost_images(
+        &self,
+        services: &Services,
+        inputs: &BTreeMap<ServiceName, Inputs>,
+    ) -> bool {
+        let Some(images) = &self.images else {
+            return false;
+        };
+        for (name, service) in services {
+            if let Some(inputs) = inputs.get(name)
+                && images.is_lost(name, service, &inputs.key()).await
+            {
+                return true;
+            }
+        }
+        false
     }
 
     /// Makes the images of artifacts that are built, and builds the others.

@@ -58,7 +58,11 @@ impl ImageWork<'_> {
             let Some(inputs) = inputs.get(name) else {
                 continue;
             };
-            if self.images.is_made(name, service, &inputs.key(), &lock) && !self.is_again(service) {
+            let key = &inputs.key();
+            if self.images.is_made(name, service, key, &lock)
+                && !self.is_again(service)
+                && !self.images.is_lost(name, service, key).await
+            {
                 continue;
             }
             let done = match &service.build {
@@ -106,7 +110,12 @@ impl ImageWork<'_> {
             .filter(|_| !self.options.again);
         let started = Instant::now();
         let made = match (known, build) {
-            (Some(made), Build::Dockerfile(_)) if self.is_packed(&made) => made,
+            // Without a registry it is on the engine, or nowhere.
+            (Some(made), Build::Dockerfile(_))
+                if self.images.target.registry.is_some() && made.packed =>
+            {
+                made
+            }
             (Some(made), _) if self.images.store.holds(&made.id) && self.is_packed(&made) => made,
             (_, Build::Dockerfile(build)) => self.dockerfile(name, build, inputs).await?,
             (_, build) => self.assemble(name, build, key).await?,

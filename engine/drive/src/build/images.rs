@@ -192,6 +192,26 @@ impl Images {
     }
 }
 
+impl Images {
+    /// Whether the engine has lost an image that it alone kept: what a Dockerfile made, and somebody removed.
+    pub(super) async fn is_lost(
+        &self,
+        name: &ServiceName,
+        service: &Service,
+        key: &Digest,
+    ) -> bool {
+        let (Some(Build::Dockerfile(_)), None) = (&service.build, &self.target.registry) else {
+            return false;
+        };
+        let built = self.store.built(key.as_str());
+        let called = built.and_then(|built| self.called(name, &built));
+        let (Some(called), Some(engine)) = (called, &self.target.engine) else {
+            return false;
+        };
+        matches!(engine.find(&called).await, Ok(None))
+    }
+}
+
 /// What goes into an assembled image besides the program.
 pub(super) fn contents(build: &Build) -> (bool, bool) {
     let asked = match build {
