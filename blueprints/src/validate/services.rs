@@ -10,8 +10,8 @@ use crate::reference::{
 };
 use crate::secret_literal::{looks_like_key, looks_secret};
 use crate::{
-    Build, Code, EnvValue, Problem, Protocol, Provider, ProviderKind, SecretForm, Service, ServiceKind,
-    ServiceName,
+    Build, Code, EnvValue, Problem, Protocol, Provider, ProviderKind, SecretForm, Service,
+    ServiceKind, ServiceName,
 };
 
 impl Check<'_, '_> {
