@@ -327,7 +327,7 @@ mod tests {
     fn a_page_shows_both_sides_and_the_evidence() {
         insta::assert_snapshot!(shown().human(Paint::NONE), @r"
         r7 canary, 5 %: serving, step 2 of 5, 12.0 s of at least 30.0 s (18.0 s left), 1m 1s in all
-        nobody drives it: `platform deploy` goes on with it, `platform rollout abort` takes it back
+        nobody drives it: `platform rollout resume` goes on with it, `platform rollout abort` takes it back
 
         GROUP               SHARE   READY  REQUESTS  BAD  SLOW
         orders@r7           5.0 %   1/1    40        2    0
