@@ -218,7 +218,7 @@ fn certificates_are_replaced_in_time_and_no_request_is_lost() {
 }
 
 #[test]
-fn a_service_that_begins_to_speak_mtls_and_ends_to_loses_no_request() {
+fn a_service_that_begins_to_speak_otherwise_loses_no_request() {
     let shop = Shop::new();
     shop.deploys("http", "90d");
     let users = shop.users();

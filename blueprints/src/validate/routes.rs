@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{Check, Scene, steps};
 use crate::node::Step;
 use crate::reader::nearest;
-use crate::{AuthBy, Code, Method, PathMatch, Period, Problem, Protocol, Route, ServiceName};
+use crate::{AuthBy, Code, Method, PathMatch, Period, Problem, Route, ServiceName};
 
 impl Check<'_, '_> {
     pub(super) fn routes(&mut self, scene: &Scene<'_>) {
@@ -21,7 +21,6 @@ impl Check<'_, '_> {
                 ];
                 if self.known_service(scene, &mirror.service, &place) {
                     self.callable(scene, &mirror.service, &place);
-                    self.takes_copies(scene, &mirror.service, &place);
                 }
             }
             self.proof(scene, number, route);
@@ -172,23 +171,6 @@ impl Check<'_, '_> {
             )
             .also(self.at(steps!["services", name.as_str()]), "has no port")
             .help(format!("add `port` to `[services.{name}]`"));
-            self.report(problem);
-        }
-    }
-
-    fn takes_copies(&mut self, scene: &Scene<'_>, name: &ServiceName, place: &[Step<'_>]) {
-        let service = scene.services.get(name);
-        if service.is_some_and(|service| service.protocol == Protocol::Mtls) {
-            let problem = Problem::new(
-                Code::Contradiction,
-                format!("copies of requests go in the clear, and `{name}` speaks mtls"),
-                self.at(place),
-            )
-            .also(
-                self.at(steps!["services", name.as_str(), "protocol"]),
-                "speaks mtls",
-            )
-            .help("mirror to a service with `protocol = \"http\"`");
             self.report(problem);
         }
     }

@@ -285,27 +285,6 @@ fn certificates_between_services() {
      15 │
         ╰────
       help: write ten seconds to a year, such as `"90d"`
-
-    Error: blueprint::contradiction
-
-      × copies of requests go in the clear, and `audit` speaks mtls
-        ╭─[platform.toml:18:10]
-      9 │ port = 8082
-     10 │ protocol = 'mtls'
-        ·            ───┬──
-        ·               ╰── speaks mtls
-     11 │ env = { TLS_CLIENT_CA_FILE = '/etc/ca' }
-     12 │
-     13 │ [gateway]
-     14 │ mtls = { lasts = '2s' }
-     15 │
-     16 │ [[routes]]
-     17 │ service = 'web'
-     18 │ mirror = 'audit'
-        ·          ───┬───
-        ·             ╰── here
-        ╰────
-      help: mirror to a service with `protocol = "http"`
     "#);
 }
 

@@ -27,6 +27,9 @@ pub(crate) struct Keep {
     pub(crate) is_job: bool,
     /// The path that is asked; empty for a connection alone; none where the engine checks by a command.
     pub(crate) path: Option<String>,
+    /// It is asked in HTTP/2 without TLS.
+    #[serde(default)]
+    pub(crate) h2c: bool,
     /// The engine checks by a command.
     pub(crate) by_command: bool,
     pub(crate) every_ms: u64,
@@ -46,14 +49,15 @@ impl Keep {
             u64::try_from(period.duration().as_millis()).unwrap_or(u64::MAX)
         };
         let path = match (&health.ready, service.protocol) {
-            (Some(Check::Http(path)), Protocol::Http) => path.clone(),
-            // The gateway asks in clear HTTP/1.1; of others it wants a connection.
+            (Some(Check::Http(path)), Protocol::Http | Protocol::H2c) => path.clone(),
+            // Of others the gateway wants a connection.
             _ => String::new(),
         };
         Self {
             port: service.port.map(platform_blueprint::Port::get),
             is_job: service.kind == ServiceKind::Job,
             path: service.port.map(|_| path),
+            h2c: service.protocol == Protocol::H2c,
             by_command: matches!(health.ready, Some(Check::Command { .. })),
             every_ms: millis(health.interval).max(1),
             timeout_ms: millis(health.timeout).max(1),

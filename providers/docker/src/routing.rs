@@ -40,6 +40,8 @@ pub(crate) fn join(
 ) -> Config {
     let serving: Vec<&Found> = found.iter().filter(|one| one.address.is_some()).collect();
     let groups: BTreeSet<GroupId> = serving.iter().map(|one| one.group.clone()).collect();
+    let h2c = serving.iter().filter(|one| one.keep.h2c);
+    let h2c = h2c.map(|one| one.group.clone()).collect();
     let mut ready: Vec<ReadyInstance> = serving
         .iter()
         .filter(|one| one.takes_requests() && !leaving.contains(&one.name()))
@@ -70,6 +72,7 @@ pub(crate) fn join(
         groups: &groups,
         ready: &ready,
         internal: &internal,
+        h2c: &h2c,
         public: Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         checks: &checks,
         mutual: None,

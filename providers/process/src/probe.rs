@@ -10,13 +10,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1::{Connection, SendRequest, handshake};
+use hyper::client::conn::http2;
 use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use platform_blueprint::Check;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::health_watch::Round;
 
@@ -25,6 +27,8 @@ use crate::health_watch::Round;
 pub(crate) struct Probe {
     /// Where it listens.
     pub(crate) address: Option<SocketAddr>,
+    /// It speaks HTTP/2 without TLS.
+    pub(crate) http2: bool,
     /// Programs are looked for here.
     pub(crate) search: Vec<PathBuf>,
     /// Commands run here,
@@ -145,6 +149,8 @@ impl Probe {
         };
         let (status, left) = if let Some(answered) = answered {
             answered
+        } else if self.http2 {
+            (self.get_http2(path).await?, None)
         } else {
             // A server may close what it kept at any time, and that says nothing of its health.
             let fresh = Line::over(self.channel(secured).await?).await?;
@@ -155,6 +161,21 @@ impl Probe {
             return Ok(());
         }
         Err(format!("GET {path} answered {}", status.as_u16()))
+    }
+
+    async fn get_http2(&self, path: &str) -> Result<StatusCode, String> {
+        let stream = TokioIo::new(self.connect().await?);
+        let no_answer = |_| format!("GET {path} got no answer in HTTP/2");
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream)
+            .await
+            .map_err(no_answer)?;
+        let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
+        let request = Request::get(format!("http://localhost{path}"))
+            .header("user-agent", "platform")
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| format!("GET {path}: {error}"))?;
+        let answer = sender.send_request(request).await.map_err(no_answer)?;
+        Ok(answer.status())
     }
 
     async fn command(&self, command: &[String]) -> Result<(), String> {
@@ -259,4 +280,59 @@ fn describe(check: &Check) -> String {
 /// The loopback address of a port.
 pub(crate) fn local(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use hyper::Response;
+    use hyper::service::service_fn;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A server that speaks HTTP/2 alone, and is well at `/well`.
+    async fn server() -> SocketAddr {
+        let listener = TcpListener::bind(local(0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let answer = service_fn(|request: Request<hyper::body::Incoming>| async move {
+                    let well = request.uri().path() == "/well";
+                    let status = if well { 204 } else { 503 };
+                    let answer = Response::builder().status(status);
+                    Ok::<_, Infallible>(answer.body(Empty::<Bytes>::new()).unwrap())
+                });
+                let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), answer);
+                tokio::spawn(serving);
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_service_is_asked_in_the_http_that_it_speaks() {
+        let address = server().await;
+        let check = async |http2: bool, path: &str| {
+            let probe = Probe {
+                address: Some(address),
+                http2,
+                search: Vec::new(),
+                folder: PathBuf::new(),
+                environment: BTreeMap::new(),
+                timeout: Duration::from_secs(10),
+            };
+            let paths = [path, path].map(|path| Some(Check::Http(path.to_owned())));
+            let [ready, live] = paths;
+            let round = probe.round(None, ready, live).await;
+            (round.ready.unwrap(), round.live.unwrap())
+        };
+        assert_eq!(check(true, "/well").await, (Ok(()), Ok(())));
+        let (unwell, _) = check(true, "/unwell").await;
+        assert_eq!(unwell, Err("GET /unwell answered 503".to_owned()));
+        assert!(check(false, "/well").await.0.is_err());
+    }
 }

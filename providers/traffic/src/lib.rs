@@ -98,6 +98,8 @@ pub struct Parts<'a> {
     pub public: Option<IpAddr>,
     /// How the gateway asks instances itself whether they are well; those of a service without a check are believed to be.
     pub checks: &'a BTreeMap<ServiceName, api::HealthCheck>,
+    /// Groups whose instances are asked in HTTP/2 without TLS.
+    pub h2c: &'a BTreeSet<GroupId>,
     /// How instances are asked that speak mtls, where there are any.
     pub mutual: Option<&'a Mutual>,
     /// Values of the secrets that the ingress names.
@@ -189,7 +191,8 @@ fn service(parts: &Parts<'_>, name: &ServiceName) -> api::Service {
                 weight,
                 endpoints,
                 role: role(id, split, weight),
-                tls: parts.mutual.and_then(|mutual| mutual.tls(id)),
+                tls: tls(parts, id),
+                http2: http2(parts, id),
             },
         );
     }
@@ -200,15 +203,15 @@ fn service(parts: &Parts<'_>, name: &ServiceName) -> api::Service {
             .unwrap_or(&none);
         // A copy judges nothing, so it goes to what serves and not to what is on trial.
         let serving = shares.shares.iter().max_by_key(|(_, share)| **share);
+        let serving = serving.map(|(id, _)| id);
         versions.insert(
             route::shadow(shadowed),
             api::Version {
                 weight: 0,
-                endpoints: endpoints(parts, "mirror:", |group| {
-                    serving.is_some_and(|(id, _)| id == group)
-                }),
+                endpoints: endpoints(parts, "mirror:", |group| serving == Some(group)),
                 role: api::Role::Shadow,
-                tls: None,
+                tls: serving.and_then(|id| tls(parts, id)),
+                http2: serving.and_then(|id| http2(parts, id)),
             },
         );
     }
@@ -228,6 +231,16 @@ fn service(parts: &Parts<'_>, name: &ServiceName) -> api::Service {
         behaviour(&mut service, gateway, upstream, split);
     }
     service
+}
+
+/// How a group is spoken to over TLS, if it is; each for itself, as a release may change it.
+fn tls(parts: &Parts<'_>, id: &GroupId) -> Option<api::UpstreamTls> {
+    parts.mutual.and_then(|mutual| mutual.tls(id))
+}
+
+/// `Some(true)` for a group that is asked in HTTP/2.
+fn http2(parts: &Parts<'_>, id: &GroupId) -> Option<bool> {
+    parts.h2c.contains(id).then_some(true)
 }
 
 /// The ready instances of some groups.
@@ -283,7 +296,6 @@ fn behaviour(
 ) {
     let traffic = &upstream.traffic;
     service.balance = balance(&traffic.balance);
-    service.http2 = upstream.protocol == blueprint::Protocol::H2c;
     service.slow_after_ms = upstream.slow_after;
     service.slow_start_ms = millis(traffic.slow_start);
     service.limits.concurrent = traffic.concurrency.unwrap_or(0);
@@ -400,9 +412,10 @@ mod tests {
         }];
         let config = join(&Parts {
             traffic: Some(&traffic),
-            groups: &BTreeSet::from([old, new]),
+            groups: &BTreeSet::from([old.clone(), new]),
             ready: &ready,
             internal: &BTreeMap::from([(orders, Internal::loopback(22_000))]),
+            h2c: &BTreeSet::new(),
             public: None,
             checks: &BTreeMap::new(),
             mutual: None,
@@ -489,6 +502,7 @@ mod tests {
             groups: &groups,
             ready: &ready,
             internal: &internal.collect(),
+            h2c: &BTreeSet::new(),
             public: None,
             checks: &BTreeMap::new(),
             mutual: None,
@@ -589,9 +603,10 @@ mod tests {
         };
         let config = join(&Parts {
             traffic: None,
-            groups: &BTreeSet::from([old, new]),
+            groups: &BTreeSet::from([old.clone(), new]),
             ready: &[],
             internal: &BTreeMap::new(),
+            h2c: &BTreeSet::from([old.clone()]),
             public: None,
             checks: &BTreeMap::new(),
             mutual: Some(&mutual),
@@ -600,7 +615,11 @@ mod tests {
             root: Path::new("/shop"),
         });
         let versions = &config.services["orders"].versions;
-        assert_eq!(versions["r1"].tls, None);
+        assert_eq!(
+            (&versions["r1"].tls, versions["r1"].http2),
+            (&None, Some(true))
+        );
+        assert_eq!(versions["r2"].http2, None);
         assert_eq!(
             text(&versions["r2"].tls),
             r#"{"ca":"/own/authority","name":"orders","certificate":"/own/certificate","key":"/own/key"}"#

@@ -35,7 +35,7 @@ impl Manner {
     fn of(service: &ServiceState, version: &VersionState) -> Option<Self> {
         Some(Self {
             check: service.settings.health.clone()?,
-            http2: service.settings.http2,
+            http2: version.http2,
             trust: version.trust.clone(),
         })
     }

@@ -118,7 +118,7 @@ pub(crate) fn send(context: &mut RequestContext) {
 
 async fn deliver(shadows: &Shadows, service: &ServiceState, version: usize, copy: Copy) {
     let version = &service.versions[version];
-    let manner = (service.settings.http2, version.trust.as_ref());
+    let manner = (version.http2, version.trust.as_ref());
     let now = now_ms();
     let turn = version.runtime.turn();
     let Some(index) = in_turn(&version.endpoints, turn, |endpoint| endpoint.is_fit(now)) else {

@@ -258,11 +258,11 @@ impl ProxyHttp for Proxy {
         };
         options.idle_timeout = Some(POOLED);
         let service = route.service.as_ref();
-        if service.is_some_and(|service| service.settings.http2) {
+        let chosen = service.map(|service| &service.versions[version]);
+        if chosen.is_some_and(|version| version.http2) {
             options.set_http_version(2, 2);
             options.max_h2_streams = 100;
         }
-        let chosen = service.map(|service| &service.versions[version]);
         if let Some(trust) = chosen.and_then(|version| version.trust.as_ref()) {
             trust.secure(&mut peer, &endpoint.address);
         }

@@ -86,6 +86,8 @@ pub(crate) struct VersionState {
     pub(crate) runtime: Arc<VersionRuntime>,
     /// Set where the endpoints are spoken to over TLS.
     pub(crate) trust: Option<Arc<Trust>>,
+    /// Whether the endpoints are asked in HTTP/2.
+    pub(crate) http2: bool,
 }
 
 impl ServiceState {
@@ -197,6 +199,7 @@ fn compile_service(
                     .or(service.tls.as_ref())
                     .and_then(|tls| made.trust.get(tls))
                     .cloned(),
+                http2: settings.http2.unwrap_or(service.http2),
                 name: version,
             }
         })

@@ -118,6 +118,7 @@ impl Draft<'_> {
         let desired = self.asked.desired;
         let mut groups = BTreeSet::new();
         let mut ready = Vec::new();
+        let mut h2c = BTreeSet::new();
         let mut checks = BTreeMap::new();
         let mut splits = BTreeMap::new();
         for (name, wanted) in &desired.services {
@@ -132,6 +133,9 @@ impl Draft<'_> {
                 .paths
                 .insert(group.id.lane(), keep.path.unwrap_or_default());
             checks.insert(name.clone(), check);
+            if keep.h2c {
+                h2c.insert(group.id.clone());
+            }
             for number in 1..=wanted.replicas {
                 ready.push(instance(&group.id, number, port.get()));
             }
@@ -150,6 +154,7 @@ impl Draft<'_> {
             groups: &groups,
             ready: &ready,
             internal: &internal,
+            h2c: &h2c,
             public: Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             checks: &checks,
             mutual: None,

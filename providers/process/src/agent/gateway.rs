@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use platform_blueprint::SecretName;
+use platform_blueprint::{Protocol, SecretName};
 use platform_decide::group::GroupId;
 use platform_decide::observed::InstanceState;
 use platform_decide::traffic::Traffic;
@@ -302,6 +302,11 @@ fn wanted_config(agent: &Agent, mutual: Option<&Mutual>) -> Config {
         .filter(|group| group.spec.service.port.is_some())
         .map(|group| group.id.clone())
         .collect();
+    let h2c = kept.groups.values().chain(kept.leaving.values());
+    let h2c = h2c
+        .filter(|group| group.spec.service.protocol == Protocol::H2c)
+        .map(|group| group.id.clone())
+        .collect();
     let mut ready: Vec<ReadyInstance> = agent
         .instances
         .borrow()
@@ -332,6 +337,7 @@ fn wanted_config(agent: &Agent, mutual: Option<&Mutual>) -> Config {
         groups: &groups,
         ready: &ready,
         internal: &internal,
+        h2c: &h2c,
         public: None,
         // The agent asks them itself.
         checks: &BTreeMap::new(),

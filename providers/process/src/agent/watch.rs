@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use platform_blueprint::ServiceKind;
+use platform_blueprint::{Protocol, ServiceKind};
 use platform_decide::group::GroupSpec;
 use platform_decide::observed::InstanceState;
 use rand::RngExt;
@@ -147,6 +147,7 @@ fn probe(agent: &Agent, instance: &Instance, spec: &GroupSpec) -> Probe {
     });
     Probe {
         address: instance.record().port.map(local),
+        http2: spec.spec.service.protocol == Protocol::H2c,
         search,
         folder,
         environment,

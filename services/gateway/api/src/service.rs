@@ -85,6 +85,9 @@ pub struct Version {
     /// Speaks TLS to these endpoints, in place of what the service says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<UpstreamTls>,
+    /// Whether these endpoints are asked in HTTP/2, in place of what the service says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http2: Option<bool>,
 }
 
 /// One instance that takes requests.
