@@ -31,7 +31,10 @@ pub(crate) const MARK: &str = "x-platform-mirror";
 pub(crate) struct Copy {
     pub(crate) head: RequestHeader,
     pub(crate) body: BytesMut,
+    /// Whether nothing was left out.
     whole: bool,
+    /// Whether the body came to its end; Pingora calls one done, too, that broke off.
+    ended: bool,
 }
 
 impl Copy {
@@ -40,12 +43,19 @@ impl Copy {
             head,
             body: BytesMut::new(),
             whole: true,
+            ended: false,
         }
     }
 
     /// Forgets the body, which comes once more.
     pub(crate) fn begin_again(&mut self) {
         self.body.clear();
+        self.ended = false;
+    }
+
+    /// All of the body has come.
+    pub(crate) fn end(&mut self) {
+        self.ended = true;
     }
 
     /// Keeps a part of the body; one that grows too large is not copied at all.
@@ -91,7 +101,8 @@ impl Mirror {
 
 /// Sends the copy of a request that is over, if its route has a shadow.
 pub(crate) fn send(context: &mut RequestContext) {
-    let Some(copy) = context.copy.take().filter(|copy| copy.whole) else {
+    let copy = context.copy.take();
+    let Some(copy) = copy.filter(|copy| copy.whole && copy.ended) else {
         return;
     };
     let Some(route) = &context.route else {

@@ -325,6 +325,9 @@ impl ProxyHttp for Proxy {
                 return Err(stop(context, admit::too_large()).into_down());
             }
         }
+        if let Some(copy) = context.copy.as_mut().filter(|_| end) {
+            copy.end();
+        }
         Ok(())
     }
 
@@ -525,9 +528,11 @@ impl ProxyHttp for Proxy {
         let broken = error.is_some() && !client_left && context.head_after.is_some();
         let judged = if broken { Some(502) } else { status };
         context.count(judged, client_left);
-        if session.is_body_empty() || session.is_body_done() {
-            mirror::send(context);
+        // Pingora shows no body where there is none, nor its end.
+        if let Some(copy) = context.copy.as_mut().filter(|_| session.is_body_empty()) {
+            copy.end();
         }
+        mirror::send(context);
         let method = session.req_header().method.as_str();
         context.gateway.traces.send(context, method, status);
         access_log::write(session, context, status, error);

@@ -158,3 +158,44 @@ async fn a_new_instance_is_asked_little_at_first() {
     .await;
     gateway.drain().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_s_address_leads_to_one_instance_and_few_move() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let client = client();
+    let (a, b, c) = (
+        Upstream::start("a").await,
+        Upstream::start("b").await,
+        Upstream::start("c").await,
+    );
+    let met = async || {
+        let address = gateway.address("public").await;
+        let mut names = Vec::new();
+        for number in 0..90 {
+            let from = format!("192.0.2.{number}");
+            let headers = [("x-forwarded-for", from.as_str())];
+            let answer = ask(&client, "GET", address, "/", &headers, b"").await;
+            names.push(answer.expect("an answer").name());
+        }
+        names
+    };
+    let by_client = |instances: &[&Upstream], revision: u64| {
+        let mut config = balanced(instances, revision, &[("balance", json!("client-hash"))]);
+        config["trusted_proxies"] = json!(["127.0.0.1"]);
+        config
+    };
+    gateway.configure(by_client(&[&a, &b, &c], 1)).await;
+    let before = met().await;
+    assert_eq!(met().await, before);
+    let shares = shares(&before);
+    assert!(
+        shares.len() == 3 && shares.values().all(|count| *count > 10),
+        "{shares:?}"
+    );
+    gateway.configure(by_client(&[&a, &c], 2)).await;
+    for (was, is) in before.iter().zip(met().await) {
+        assert!(*was == is || was == "b", "{was} became {is}");
+    }
+    gateway.drain().await;
+}

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body_util::Full;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::bench::{Answer, Behaviour, Http, Place, Running, Upstream, ask, client, orders, until};
 
@@ -325,5 +326,30 @@ async fn memory_is_bounded_and_large_answers_pass() {
         there += u32::from(get(&client, &gateway, &target, &headers).await.status == 200);
     }
     assert!((1..=40).contains(&there), "{there} of 10 kB in 400 kB");
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_is_forgotten_when_the_admin_says_so() {
+    let place = Place::new();
+    let upstream = numbering(Duration::ZERO, |_, _| (200, says("max-age=600"))).await;
+    let gateway = keeping(&place, &upstream, json!({})).await;
+    let client = client();
+    for target in ["/a", "/b"] {
+        let first = text(&get(&client, &gateway, target, &[]).await);
+        assert_eq!(text(&get(&client, &gateway, target, &[]).await), first);
+    }
+    assert_eq!(upstream.asked(), 2);
+    let mut admin = tokio::net::UnixStream::connect(place.path().join("admin.sock"))
+        .await
+        .unwrap();
+    let request = b"DELETE /cache HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    admin.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    admin.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 20"), "{answer}");
+    for (target, expected) in [("/a", "answer 3"), ("/b", "answer 4"), ("/a", "answer 3")] {
+        assert_eq!(text(&get(&client, &gateway, target, &[]).await), expected);
+    }
     gateway.drain().await;
 }

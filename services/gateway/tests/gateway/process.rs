@@ -29,13 +29,18 @@ impl Place {
         self.process_by(Command::new(program())).await
     }
 
+    /// Where a process looks for a configuration of its own.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path().join("gateway.json")
+    }
+
     /// As [`Self::process`], by a command to which the gateway's own arguments are added.
     pub(crate) async fn process_by(&self, mut command: Command) -> Running<Child> {
         let admin = Admin::new(self.path().join("admin.sock"));
         let before = admin.status().await;
         let earlier = before.map(|status| status.epoch).unwrap_or_default();
         let task = command
-            .arg(self.path().join("none.toml"))
+            .arg(self.config())
             .arg(self.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -57,6 +62,11 @@ impl Running<Child> {
     fn pid(&self) -> Pid {
         let pid = self.task.id().expect("it runs");
         Pid::from_raw(pid.try_into().expect("a process id"))
+    }
+
+    /// Sends SIGHUP.
+    pub(crate) fn reload(&self) {
+        kill(self.pid(), Signal::SIGHUP).expect("it runs");
     }
 
     /// Sends SIGTERM.

@@ -7,7 +7,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::Child;
 
-use crate::bench::{Behaviour, PATIENCE, Place, Running, Upstream, ask, client, orders, until};
+use crate::bench::{
+    Behaviour, PATIENCE, Place, Running, Upstream, ask, client, configuration, get, orders, until,
+};
 use crate::load::Load;
 
 async fn brief_service() -> Upstream {
@@ -143,5 +145,43 @@ async fn a_process_that_was_killed_comes_back_with_the_last_configuration() {
     assert_eq!(gateway.address("public").await, address);
     let answer = ask(&client(), "GET", address, "/", &[], b"").await;
     assert_eq!(answer.expect("an answer").name(), "orders");
+    gateway.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_reads_its_file_again_when_it_is_told_to() {
+    let place = Place::new();
+    let (one, two) = (Upstream::start("one").await, Upstream::start("two").await);
+    let write = |text: String| std::fs::write(place.config(), text).expect("a file");
+    let config = |upstream: &Upstream| {
+        let config = configuration(json!({ "revision": 7, "services": orders(&[upstream]) }));
+        serde_json::to_string(&config).expect("text")
+    };
+    write(config(&one));
+    let gateway = place.process().await;
+    let address = gateway.address("public").await;
+    let client = client();
+    assert_eq!(get(&client, address, "/").await.name(), "one");
+    let epoch = gateway.admin.status().await.expect("a status").epoch;
+    // Neither what cannot be read nor what is wrong changes anything.
+    for wrong in [
+        "{",
+        "{ \"routes\": [{ \"name\": \"a\", \"service\": \"gone\" }] }",
+    ] {
+        write(wrong.to_owned());
+        gateway.reload();
+        for _ in 0..10 {
+            assert_eq!(get(&client, address, "/").await.name(), "one");
+        }
+    }
+    write(config(&two));
+    gateway.reload();
+    until("the new file counts", async || {
+        get(&client, address, "/").await.name() == "two"
+    })
+    .await;
+    let status = gateway.admin.status().await.expect("a status");
+    // What is read again is newer than what was, whatever its revision.
+    assert_eq!((status.revision, status.epoch), (8, epoch));
     gateway.stopped().await;
 }

@@ -1,7 +1,7 @@
 //! Who may ask, how often, and what a failing service costs.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
@@ -176,8 +176,8 @@ async fn keys_addresses_and_other_sites() {
     gateway.drain().await;
 }
 
-/// Serves a JSON Web Key Set, and counts how often it is asked for.
-async fn key_server(document: String) -> (std::net::SocketAddr, Arc<AtomicU64>) {
+/// Serves a JSON Web Key Set, as it is just then, and counts how often it is asked for.
+async fn key_server(document: Arc<Mutex<String>>) -> (std::net::SocketAddr, Arc<AtomicU64>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a port");
@@ -189,6 +189,7 @@ async fn key_server(document: String) -> (std::net::SocketAddr, Arc<AtomicU64>) 
             count.fetch_add(1, Ordering::Relaxed);
             let mut part = [0; 2048];
             let _ = stream.read(&mut part).await;
+            let document = document.lock().expect("nobody panicked").clone();
             let length = document.len();
             let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{document}");
             let _ = stream.write_all(answer.as_bytes()).await;
@@ -197,15 +198,132 @@ async fn key_server(document: String) -> (std::net::SocketAddr, Arc<AtomicU64>) 
     (address, asked)
 }
 
+/// The document of these keys, each under its id.
+fn key_set(keys: &[(&str, &Ed25519KeyPair)]) -> String {
+    let key = |(id, pair): &(&str, &Ed25519KeyPair)| {
+        let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
+        json!({ "kty": "OKP", "crv": "Ed25519", "kid": id, "x": x })
+    };
+    json!({ "keys": keys.iter().map(key).collect::<Vec<_>>() }).to_string()
+}
+
+/// A signed token, as it stands in `Authorization`.
+fn bearer(pair: &Ed25519KeyPair, id: &str, claims: serde_json::Value) -> String {
+    let encode = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let signed = format!(
+        "{}.{}",
+        encode(json!({ "alg": "EdDSA", "kid": id })),
+        encode(claims)
+    );
+    let signature = URL_SAFE_NO_PAD.encode(pair.sign(signed.as_bytes()).as_ref());
+    format!("Bearer {signed}.{signature}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_tokens_come_and_go_while_the_gateway_runs() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let upstream = Upstream::start("orders").await;
+    let pairs = [(), ()].map(|()| Ed25519KeyPair::generate().unwrap());
+    let (old, new) = (("k1", &pairs[0]), ("k2", &pairs[1]));
+    let keys = Arc::new(Mutex::new(key_set(&[old])));
+    let publish = |set: &[(&str, &Ed25519KeyPair)]| *keys.lock().unwrap() = key_set(set);
+    let (key_address, _) = key_server(keys.clone()).await;
+    gateway
+        .configure(json!({
+            "services": orders(&[&upstream]),
+            "identity": { "issuer": "me", "refresh_seconds": 1,
+                "jwks": { "url": format!("http://{key_address}/jwks.json") } },
+            "routes": [{ "name": "all", "service": "orders", "auth": { "tokens": true } }],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    let client = client();
+    let claims = json!({ "iss": "me", "sub": "ann", "exp": 4_000_000_000_u64 });
+    let [old_token, new_token] = [old, new].map(|(id, pair)| bearer(pair, id, claims.clone()));
+    let status = async |token: &str| {
+        let headers = [("authorization", token)];
+        let answer = ask(&client, "GET", address, "/", &headers, b"").await;
+        answer.unwrap().status
+    };
+    assert_eq!(status(&old_token).await, 200);
+    assert_eq!(status(&new_token).await, 401);
+    // Beside the old one, as both are good while tokens of the old one are about.
+    publish(&[old, new]);
+    until("the new key counts", async || {
+        status(&new_token).await == 200
+    })
+    .await;
+    assert_eq!(status(&old_token).await, 200);
+    // Withdrawn: what was signed by it is good no more, also what was known to be.
+    publish(&[new]);
+    until("the old key is forgotten", async || {
+        status(&old_token).await == 401
+    })
+    .await;
+    assert_eq!(status(&new_token).await, 200);
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resting_version_is_tried_now_and_then_and_comes_back() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let well = Arc::new(AtomicBool::new(false));
+    let state = well.clone();
+    let behaviour = Behaviour {
+        script: Some(Arc::new(move |_, _| {
+            let status = if state.load(Ordering::Relaxed) {
+                200
+            } else {
+                500
+            };
+            let answer = http::Response::builder().status(status);
+            answer
+                .body(http_body_util::Full::default())
+                .expect("an answer")
+        })),
+        ..Behaviour::default()
+    };
+    let upstream = Upstream::start_with("orders", behaviour).await;
+    let mut services = orders(&[&upstream]);
+    services["orders"]["breaker"] = json!({ "at_least": 10, "rest_ms": 300 });
+    gateway.configure(json!({ "services": services })).await;
+    let address = gateway.address("public").await;
+    let client = client();
+    for _ in 0..10 {
+        assert_eq!(get(&client, address, "/").await.status, 500);
+    }
+    // Of all that ask while it rests, one at a time reaches it, and finds it as it was.
+    let mut told = 0_u64;
+    until("it was tried twice", async || {
+        get(&client, address, "/").await;
+        upstream.asked() == 12
+    })
+    .await;
+    for _ in 0..20 {
+        told += u64::from(get(&client, address, "/").await.status == 503);
+    }
+    assert!(told >= 19 && upstream.asked() <= 13, "{told}");
+    well.store(true, Ordering::Relaxed);
+    until("it is tried and well", async || {
+        get(&client, address, "/").await.status == 200
+    })
+    .await;
+    for _ in 0..20 {
+        assert_eq!(get(&client, address, "/").await.status, 200);
+    }
+    gateway.drain().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_open_what_their_scopes_allow() {
     let place = Place::new();
     let gateway = place.gateway().await;
     let upstream = Upstream::start("orders").await;
     let pair = Ed25519KeyPair::generate().unwrap();
-    let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
-    let keys = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": "k1", "x": x }] });
-    let (key_address, fetched) = key_server(keys.to_string()).await;
+    let keys = Arc::new(Mutex::new(key_set(&[("k1", &pair)])));
+    let (key_address, fetched) = key_server(keys).await;
     gateway
         .configure(json!({
             "services": orders(&[&upstream]),
@@ -215,16 +333,7 @@ async fn tokens_open_what_their_scopes_allow() {
         .await;
     let address = gateway.address("public").await;
     let client = client();
-    let token = |id: &str, claims: serde_json::Value| {
-        let encode = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let signed = format!(
-            "{}.{}",
-            encode(json!({ "alg": "EdDSA", "kid": id })),
-            encode(claims)
-        );
-        let signature = URL_SAFE_NO_PAD.encode(pair.sign(signed.as_bytes()).as_ref());
-        format!("Bearer {signed}.{signature}")
-    };
+    let token = |id: &str, claims| bearer(&pair, id, claims);
     let claims = |audience: &str, scope: &str| json!({ "iss": "me", "sub": "ann", "aud": audience, "exp": 4_000_000_000_u64, "scope": scope });
     let good = token("k1", claims("shop", "orders:read orders:write"));
     let cases = [

@@ -1,6 +1,10 @@
 //! Which release a client meets: asked for, kept, mirrored.
 
-use serde_json::json;
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::bench::{Place, Upstream, ask, client, get, until};
 
@@ -119,5 +123,126 @@ async fn a_shadow_gets_copies_and_nobody_waits_for_it() {
     })
     .await;
     assert_eq!((real.asked(), shadow.asked()), (11, 11));
+    gateway.drain().await;
+}
+
+/// A service whose requests are copied from one to another.
+fn shadowed(real: &Upstream, shadow: &Upstream) -> Value {
+    json!({ "orders": { "versions": {
+        "r5": { "weight": 1000, "endpoints": [real.endpoint()] },
+        "r6": { "weight": 0, "role": "shadow", "endpoints": [shadow.endpoint()] },
+    } } })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shadow_gets_the_share_that_it_is_to_get() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let (real, shadow) = (
+        Upstream::start("real").await,
+        Upstream::start("shadow").await,
+    );
+    gateway
+        .configure(json!({
+            "services": shadowed(&real, &shadow),
+            "routes": [{ "name": "all", "service": "orders", "mirror": "r6", "mirror_share": 100 }],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    let client = client();
+    for _ in 0..200 {
+        assert_eq!(get(&client, address, "/").await.name(), "real");
+    }
+    until("a tenth was copied", async || shadow.asked() >= 18).await;
+    gateway.drain().await;
+    assert!((18..=22).contains(&shadow.asked()), "{}", shadow.asked());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shadow_gets_whole_bodies_alone() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let (real, shadow) = (
+        Upstream::start("real").await,
+        Upstream::start("shadow").await,
+    );
+    gateway
+        .configure(json!({
+            "services": shadowed(&real, &shadow),
+            "routes": [{ "name": "all", "service": "orders", "mirror": "r6" }],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    let client = client();
+    // One that breaks off; it is known that the gateway has seen the end once it was counted.
+    let mut broken = TcpStream::connect(address).await.unwrap();
+    let head = b"POST /broken HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf";
+    broken.write_all(head).await.unwrap();
+    broken.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    let _ = broken.read_to_end(&mut rest).await;
+    // One that is larger than what is copied.
+    let large = vec![b'x'; 64 * 1024 + 1];
+    let sent = async |target: &str, body: &[u8]| {
+        let answer = ask(&client, "POST", address, target, &[], body).await;
+        assert_eq!(answer.unwrap().json()["length"], body.len());
+    };
+    sent("/large", &large).await;
+    gateway.counted().await;
+    sent("/fits", &large[1..]).await;
+    until("the copy arrived", async || {
+        let tallies = gateway.tallies().await;
+        tallies
+            .version("orders", "r6")
+            .is_some_and(|tally| tally.good + tally.bad > 0)
+    })
+    .await;
+    gateway.drain().await;
+    assert_eq!(shadow.asked(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_keeps_its_release_unless_its_route_goes_by_weight() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let (old, new) = (Upstream::start("old").await, Upstream::start("new").await);
+    gateway
+        .configure(json!({
+            "trusted_proxies": ["127.0.0.1"],
+            "services": { "orders": {
+                "sticky": "client",
+                "versions": {
+                    "r5": { "weight": 500, "endpoints": [old.endpoint()] },
+                    "r6": { "weight": 500, "endpoints": [new.endpoint()], "role": "canary" },
+                },
+            } },
+            "routes": [
+                { "name": "all", "service": "orders" },
+                { "name": "spread", "service": "orders", "by_weight": true, "match": { "path": { "prefix": "/spread" } } },
+            ],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    let client = client();
+    let met = async |target: &str, from: &str| {
+        let mut names = BTreeSet::new();
+        for _ in 0..6 {
+            let headers = [("x-forwarded-for", from)];
+            let answer = ask(&client, "GET", address, target, &headers, b"").await;
+            names.insert(answer.unwrap().name());
+        }
+        names
+    };
+    let mut all = BTreeSet::new();
+    for number in 0..30 {
+        let from = format!("192.0.2.{number}");
+        let one = met("/", &from).await;
+        assert_eq!(one.len(), 1, "{from} went from one to the other: {one:?}");
+        all.extend(one);
+        assert_eq!(met("/spread", &from).await.len(), 2, "{from}");
+    }
+    assert_eq!(all.len(), 2);
+    // An address of this machine is many clients.
+    assert_eq!(met("/", "127.0.0.1").await.len(), 2);
     gateway.drain().await;
 }

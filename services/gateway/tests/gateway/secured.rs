@@ -260,3 +260,75 @@ async fn answers_are_compressed_where_asked() {
     }
     gateway.drain().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_authority_signs_for_every_name_that_is_asked_for() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let upstream = Upstream::start("orders").await;
+    let folder = place.path().join("authority");
+    gateway
+        .configure(json!({
+            "services": orders(&[&upstream]),
+            "listeners": [{ "name": "public", "address": "127.0.0.1:0", "tls": { "development": folder } }],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    let believed = folder.join("ca.pem");
+    // The last is no name, so that none is sent: it is for this machine.
+    for name in ["shop.test", "a.b.shop.test", "localhost", "127.0.0.1"] {
+        let shown = connect(address, name, &believed, &[b"http/1.1"]).await;
+        talk(shown.expect(name)).await;
+    }
+    let stranger = certificate(place.path(), "shop.test");
+    let shown = connect(address, "shop.test", &stranger.0, &[b"http/1.1"]).await;
+    assert!(shown.is_err());
+    gateway.drain().await;
+    // It is the same authority after a restart.
+    let gateway = place.gateway().await;
+    let shown = connect(address, "shop.test", &believed, &[b"http/1.1"]).await;
+    talk(shown.expect("the same authority")).await;
+    gateway.drain().await;
+}
+
+/// Whether an answer tells browsers to stay with TLS.
+async fn told(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), target: &str) -> bool {
+    let request = format!("GET {target} HTTP/1.1\r\nHost: one.test\r\n\r\n");
+    let written = stream.write_all(request.as_bytes()).await;
+    written.expect("it is taken");
+    stream.flush().await.expect("it is sent");
+    let (head, status) = answer(stream).await;
+    assert_eq!(status, 200);
+    head.contains("\r\nstrict-transport-security: max-age=31536000\r\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn browsers_are_told_to_stay_with_tls_only_over_tls() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let upstream = Upstream::start("orders").await;
+    let files = certificate(place.path(), "one.test");
+    gateway
+        .configure(json!({
+            "services": orders(&[&upstream]),
+            "listeners": [
+                { "name": "public", "address": "127.0.0.1:0" },
+                { "name": "secured", "address": "127.0.0.1:0", "tls": {
+                    "certificates": [entry("one.test", &files)] } },
+            ],
+            "routes": [
+                { "name": "all", "service": "orders", "security_headers": true },
+                { "name": "bare", "service": "orders", "match": { "path": { "exact": "/bare" } } },
+            ],
+        }))
+        .await;
+    let secured = gateway.address("secured").await;
+    let secured = connect(secured, "one.test", &files.0, &[b"http/1.1"]).await;
+    let plain = TcpStream::connect(gateway.address("public").await).await;
+    let (mut secured, mut plain) = (secured.expect("TLS"), plain.expect("a connection"));
+    assert!(told(&mut secured, "/").await);
+    assert!(!told(&mut secured, "/bare").await);
+    assert!(!told(&mut plain, "/").await);
+    drop((secured, plain));
+    gateway.drain().await;
+}
