@@ -8,7 +8,6 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use platform_gateway_api::{ListenerLimits, RateKey, Route};
 
-use crate::answer::Own;
 use crate::auth::{self, Caller};
 use crate::balance::{hash, hash_address};
 use crate::clock::limit;
@@ -16,6 +15,7 @@ use crate::context::RequestContext;
 use crate::cors;
 use crate::form;
 use crate::forward;
+use crate::own::Own;
 use crate::router::{Asked, Found, normalize};
 use crate::snapshot::{RouteState, Snapshot};
 use crate::trace;
@@ -26,8 +26,7 @@ fn describe(session: &mut Session, context: &mut RequestContext) -> Result<Asker
     let Some(connection) = context.connection.clone() else {
         return Err(nothing_here());
     };
-    form::to_path(session.req_header_mut())
-        .map_err(|_| Own::new(400, "bad-request", "the request is malformed"))?;
+    form::to_path(session.req_header_mut())?;
     let head = session.req_header();
     let listener = snapshot.listeners.get(&*connection.listener);
     let internal = listener.and_then(|listener| listener.internal.clone());

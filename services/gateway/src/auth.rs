@@ -6,9 +6,9 @@ use http::HeaderMap;
 use platform_gateway_api::{ApiKey, Auth};
 use sha2::{Digest, Sha256};
 
-use crate::answer::Own;
 use crate::identity::Verifier;
 use crate::jwt::Claims;
+use crate::own::Own;
 
 /// Who a request is from, as far as it was verified.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -16,12 +16,12 @@ use pingora_cache::{
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
-use crate::answer::Own;
 use crate::auth::Caller;
 use crate::cache_store::{CacheStore, SHARDS};
 use crate::choose;
 use crate::context::RequestContext;
 use crate::freshness::{asks_for, lifetime, list, renew};
+use crate::own::Own;
 
 /// What `Cache-Status` says of an answer that was kept.
 pub(crate) const HIT: &str = "gateway; hit";

@@ -11,6 +11,7 @@ use crate::balance::{
 };
 use crate::clock::now_ms;
 use crate::context::RequestContext;
+use crate::cookie::cookie;
 use crate::endpoint::EndpointState;
 use crate::snapshot::{ServiceState, VersionState};
 
@@ -132,18 +133,6 @@ fn asks(wanted: &Override, headers: &HeaderMap) -> bool {
     value.is_some_and(|value| wanted.value.is_empty() || value == wanted.value)
 }
 
-/// The value of a cookie.
-pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers
-        .get_all(http::header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(key, _)| *key == name)
-        .map(|(_, value)| value)
-}
-
 /// What tells one client from another; `None` where nothing does.
 fn client_key(sticky: &Sticky, client: Option<IpAddr>, headers: &HeaderMap) -> Option<u64> {
     let value = match sticky {
@@ -227,16 +216,6 @@ fn endpoint(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cookies_are_found_among_others() {
-        let mut headers = HeaderMap::new();
-        headers.append("cookie", "a=1; release=r6".parse().unwrap());
-        headers.append("cookie", "b=2".parse().unwrap());
-        assert_eq!(cookie(&headers, "release"), Some("r6"));
-        assert_eq!(cookie(&headers, "b"), Some("2"));
-        assert_eq!(cookie(&headers, "rel"), None);
-    }
 
     #[test]
     fn a_client_is_known_by_what_is_its_own() {

@@ -1,11 +1,13 @@
 //! Compression of answers, where client, service and route agree.
 
-use http::{HeaderMap, Method, StatusCode, Version, header};
+use http::{Method, StatusCode, Version, header};
 use pingora_core::Result;
 use pingora_core::modules::http::compression::ResponseCompression;
 use pingora_core::protocols::http::compression::Algorithm;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
+
+use crate::codings;
 
 /// Level of gzip, br and zstd: most of the gain at a small part of the cost.
 const LEVEL: u32 = 4;
@@ -26,7 +28,10 @@ pub(crate) fn turn_on(
     }
     // Pingora's module knows no weights, so it is shown what is wanted, the most wanted first.
     let mut shown = RequestHeader::build(Method::GET, b"/", Some(1))?;
-    shown.insert_header(header::ACCEPT_ENCODING, wanted(&head.headers).join(", "))?;
+    shown.insert_header(
+        header::ACCEPT_ENCODING,
+        codings::wanted(&head.headers).join(", "),
+    )?;
     let modules = &mut session.downstream_modules_ctx;
     if let Some(compression) = modules.get_mut::<ResponseCompression>() {
         if encodings.is_empty() {
@@ -56,43 +61,9 @@ fn may_be(answer: &ResponseHeader, whole: bool) -> bool {
     !fixed && !part && (whole || headers.contains_key(header::CONTENT_LENGTH))
 }
 
-/// The codings that a client takes, the most wanted first (RFC 9110, 12.5.3).
-fn wanted(headers: &HeaderMap) -> Vec<&str> {
-    let mut codings: Vec<(&str, f32)> = headers
-        .get_all(header::ACCEPT_ENCODING)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|coding| {
-            let (name, parameters) = coding.split_once(';').unwrap_or((coding, ""));
-            let weight = parameters.split(';').find_map(|parameter| {
-                let (name, value) = parameter.split_once('=')?;
-                let named = name.trim().eq_ignore_ascii_case("q");
-                named.then(|| value.trim().parse().unwrap_or(0.0))
-            });
-            (name.trim(), weight.unwrap_or(1.0))
-        })
-        .filter(|(_, weight)| *weight > 0.0)
-        .collect();
-    codings.sort_by(|one, other| other.1.total_cmp(&one.1));
-    codings.into_iter().map(|(name, _)| name).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn weights_order_codings_and_take_them_out() {
-        let check = |value: &str, expected: &[&str]| {
-            let headers = HeaderMap::from_iter([(header::ACCEPT_ENCODING, value.parse().unwrap())]);
-            assert_eq!(wanted(&headers), expected, "{value}");
-        };
-        check("gzip, br", &["gzip", "br"]);
-        check("gzip;q=0, *", &["*"]);
-        check("gzip;q=0.5, br;q=0.9, zstd; Q=0", &["br", "gzip"]);
-        check("gzip;q=much", &[]);
-    }
 
     #[test]
     fn parts_streams_and_what_is_fixed_stay_as_they_are() {

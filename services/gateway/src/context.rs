@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::answer::Own;
 use crate::auth::Caller;
 use crate::cache::HIT;
 use crate::clock::now_ms;
@@ -12,6 +11,7 @@ use crate::connection::ConnectionState;
 use crate::endpoint::{Attempted, EndpointState};
 use crate::gateway::Gateway;
 use crate::mirror::Copy;
+use crate::own::Own;
 use crate::registry::{ServiceRuntime, VersionRuntime};
 use crate::snapshot::{RouteState, ServiceState, Snapshot};
 

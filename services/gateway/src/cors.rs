@@ -5,7 +5,7 @@
 use http::{HeaderMap, Method};
 use platform_gateway_api::Cors;
 
-use crate::answer::Own;
+use crate::own::Own;
 
 /// The headers an answer to this origin carries; none if it is not allowed.
 pub(crate) fn headers(cors: &Cors, origin: Option<&str>) -> Vec<(&'static str, String)> {

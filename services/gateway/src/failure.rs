@@ -8,9 +8,9 @@ use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use crate::answer::Own;
 use crate::clock::limit;
 use crate::context::RequestContext;
+use crate::own::Own;
 
 /// Most interim answers (1xx) of one attempt.
 const MOST_INTERIM: u32 = 32;

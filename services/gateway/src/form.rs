@@ -7,7 +7,7 @@ use http::uri::Authority;
 use http::{Method, Uri, Version};
 use pingora_http::RequestHeader;
 
-use crate::answer::Own;
+use crate::own::Own;
 
 /// Refuses what services might understand in another way than the gateway does.
 pub(crate) fn check(head: &RequestHeader) -> Result<(), Own> {
@@ -54,7 +54,7 @@ fn is_host(text: &[u8]) -> bool {
 }
 
 /// Turns a whole address as target into a path and a `Host`, which is what services expect.
-pub(crate) fn to_path(head: &mut RequestHeader) -> pingora_core::Result<()> {
+pub(crate) fn to_path(head: &mut RequestHeader) -> Result<(), Own> {
     if head.version == Version::HTTP_2 || head.raw_path().starts_with(b"/") {
         return Ok(());
     }
@@ -68,7 +68,8 @@ pub(crate) fn to_path(head: &mut RequestHeader) -> pingora_core::Result<()> {
     let path = format!("{}{}", whole.path(), query.unwrap_or_default());
     if let Ok(path) = path.parse::<Uri>() {
         // What it says of the host counts (RFC 9112, 3.2.2).
-        head.insert_header(header::HOST, authority.as_str())?;
+        head.insert_header(header::HOST, authority.as_str())
+            .map_err(|_| Own::new(400, "bad-request", "the request is malformed"))?;
         head.set_uri(path);
     }
     Ok(())

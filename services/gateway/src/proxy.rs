@@ -19,7 +19,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::access_log;
 use crate::admit;
-use crate::answer::{self, Own};
+use crate::answer;
 use crate::cache::{self, HIT};
 use crate::choose::choose;
 use crate::clock::limit;
@@ -35,6 +35,7 @@ use crate::failure::{
 use crate::forward;
 use crate::gateway::Gateway;
 use crate::mirror;
+use crate::own::Own;
 use crate::tunnel;
 use crate::workers;
 

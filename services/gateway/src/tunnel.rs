@@ -18,7 +18,6 @@ use pingora_proxy::Session;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::answer::Own;
 use crate::choose::choose;
 use crate::clock::limit;
 use crate::context::RequestContext;
@@ -26,6 +25,7 @@ use crate::endpoint::Attempted;
 use crate::failure::{MOST_ATTEMPTS, none_left_answer};
 use crate::fetch::Failure;
 use crate::forward;
+use crate::own::Own;
 use crate::upstream_tls::{self, Channel};
 
 /// Largest head of an answer.
