@@ -313,6 +313,8 @@ pub struct GatewayLimits {
     pub body_pause: Period,
     /// How long a connection may idle.
     pub idle: Period,
+    /// How much memory kept answers may take, of all routes together; none keeps none.
+    pub cache: ByteSize,
 }
 
 impl Default for GatewayLimits {
@@ -328,6 +330,7 @@ impl Default for GatewayLimits {
             header_time: Period::from_secs(10),
             body_pause: Period::from_secs(30),
             idle: Period::from_secs(75),
+            cache: ByteSize::from_mib(64),
         }
     }
 }
@@ -336,11 +339,13 @@ impl Default for GatewayLimits {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Outliers {
-    /// After so many bad answers in a row.
+    /// After so many requests in a row that were not answered: no connection, a broken one, or none in time; 0 for never.
     pub failures: u32,
-    /// For so long the first time; longer each time after.
+    /// After so many 5xx answers in a row; 0, for never, if not given, as a release that answers so is for the rollout to judge.
+    pub errors: u32,
+    /// For so long the first time, and twice as long each time after, up to ten times as long.
     pub leave_out: Period,
-    /// Never more than this share of the instances at once.
+    /// Never more than this share of a release's instances at once, and never the last one.
     pub at_most: Percent,
 }
 
@@ -348,6 +353,7 @@ impl Default for Outliers {
     fn default() -> Self {
         Self {
             failures: 5,
+            errors: 0,
             leave_out: Period::from_secs(10),
             at_most: Percent::whole(50),
         }

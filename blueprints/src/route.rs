@@ -70,6 +70,8 @@ pub struct Route {
     pub balance: Option<Balance>,
     /// Whether a client stays with the release it met.
     pub sticky: bool,
+    /// Whether it leads to the release on trial while there is one, whatever its share; else to the one that serves.
+    pub preview: bool,
     /// The largest body of a request; the gateway's if not given.
     pub max_body: Option<ByteSize>,
     /// The largest body of an answer; any if not given.
@@ -108,6 +110,7 @@ impl Default for Route {
             mirror: None,
             balance: None,
             sticky: true,
+            preview: false,
             max_body: None,
             max_answer: None,
             allow: Vec::new(),

@@ -388,6 +388,8 @@ pub struct Traffic {
     pub balance: Balance,
     /// How many calls may be under way at once; the rest are answered 503.
     pub concurrency: Option<u32>,
+    /// How many calls may be under way at one instance at once; those that find every instance so busy are answered 503.
+    pub concurrency_each: Option<u32>,
     /// How long a fresh instance takes to its full share.
     pub slow_start: Period,
     /// When an instance is left out for a while; the gateway's if not given.

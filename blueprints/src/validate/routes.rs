@@ -12,6 +12,15 @@ impl Check<'_, '_> {
         for (number, route) in scene.routes.iter().enumerate() {
             self.target(scene, number, route);
             self.captures(number, route);
+            if route.preview && route.service.is_none() && route.redirect.is_some() {
+                let problem = Problem::new(
+                    Code::Contradiction,
+                    format!("the route `{}` leads to no release", route.title()),
+                    self.at(steps!["routes", number, "preview"]),
+                )
+                .help("write `service` in place of `redirect`, or take `preview` out");
+                self.report(problem);
+            }
             if let Some(mirror) = &route.mirror {
                 let place = [
                     Step::Key("routes"),

@@ -20,6 +20,20 @@ impl Check<'_, '_> {
         self.variables(name, service);
         self.references(name, service);
         self.volumes(name, service);
+        for (key, most) in [
+            ("concurrency", service.traffic.concurrency),
+            ("concurrency_each", service.traffic.concurrency_each),
+        ] {
+            if most == Some(0) {
+                let problem = Problem::new(
+                    Code::BadValue,
+                    "a limit that lets nothing in is none",
+                    self.at(steps!["services", name.as_str(), "traffic", key]),
+                )
+                .help("write how many at once, or take it out for no limit");
+                self.report(problem);
+            }
+        }
         let restart = &service.restart;
         if restart.backoff > restart.backoff_at_most {
             let problem = Problem::new(

@@ -329,3 +329,33 @@ fn segments_of_a_template() {
       help: begin it with `/`, `https://` or `http://`
     "#);
 }
+
+#[test]
+fn previews_and_limits_of_nothing() {
+    assert_snapshot!(check("[services.web]\ncommand = ['web']\nport = 8081\ntraffic = { concurrency_each = 0 }\n\n[[routes]]\npath = '/a'\nredirect = '/b'\npreview = true\n"), @r#"
+      × `platform.toml` is not a valid blueprint: 2 problems
+
+    Error: blueprint::bad-value
+
+      × a limit that lets nothing in is none
+       ╭─[platform.toml:6:32]
+     5 │ port = 8081
+     6 │ traffic = { concurrency_each = 0 }
+       ·                                ┬
+       ·                                ╰── here
+     7 │
+       ╰────
+      help: write how many at once, or take it out for no limit
+
+    Error: blueprint::contradiction
+
+      × the route `/a` leads to no release
+        ╭─[platform.toml:11:11]
+     10 │ redirect = '/b'
+     11 │ preview = true
+        ·           ──┬─
+        ·             ╰── here
+        ╰────
+      help: write `service` in place of `redirect`, or take `preview` out
+    "#);
+}

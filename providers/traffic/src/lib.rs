@@ -158,7 +158,7 @@ pub fn join(parts: &Parts<'_>) -> api::Config {
                     .as_ref()
                     .is_none_or(|name| config.services.contains_key(name.as_str()))
             })
-            .map(|(index, written)| route::route(index, written, &traffic.ingress, &keys))
+            .map(|(index, written)| route::route(index, written, traffic, &keys))
             .collect();
     }
     config
@@ -299,10 +299,11 @@ fn behaviour(
     service.slow_after_ms = upstream.slow_after;
     service.slow_start_ms = millis(traffic.slow_start);
     service.limits.concurrent = traffic.concurrency.unwrap_or(0);
+    service.limits.concurrent_per_endpoint = traffic.concurrency_each.unwrap_or(0);
     let outliers = traffic.outliers.as_ref().unwrap_or(&gateway.outliers);
     service.outliers = api::Outliers {
         consecutive_unreachable: outliers.failures,
-        consecutive_bad: 0,
+        consecutive_bad: outliers.errors,
         eject_ms: millis(outliers.leave_out),
         floor_percent: u32::from(outliers.at_most.rest().tenths() / 10),
     };
@@ -570,6 +571,10 @@ mod tests {
                 share: blueprint::Percent::whole(10),
             });
             ingress.gateway.limits.requests = 500;
+            ingress.gateway.limits.cache = blueprint::ByteSize::from_mib(1);
+            ingress.gateway.outliers.errors = 7;
+            let orders = ingress.services.get_mut("orders").unwrap();
+            orders.traffic.concurrency_each = Some(9);
         });
         let route = &config.routes[0];
         assert!(route.csrf && route.by_weight && route.security_headers);
@@ -588,7 +593,45 @@ mod tests {
             r#"{"weight":0,"endpoints":[{"id":"mirror:audit@r1.1","address":"127.0.0.1:21000","zone":null}],"role":"shadow"}"#
         );
         assert_eq!(service.sticky, Some(api::Sticky::Client));
-        assert_eq!(config.max_requests, 500);
+        assert_eq!((config.max_requests, config.cache_memory), (500, 1 << 20));
+        assert_eq!(service.outliers.consecutive_bad, 7);
+        assert_eq!(service.limits.concurrent_per_endpoint, 9);
+    }
+
+    #[test]
+    fn a_preview_route_leads_to_what_is_on_trial() {
+        let (old, new): (GroupId, GroupId) =
+            ("orders@r1".parse().unwrap(), "orders@r2".parse().unwrap());
+        let check = |preview: bool, trial: Option<&GroupId>, expected: Option<&str>| {
+            let mut ingress = ingress();
+            ingress.routes[0].preview = preview;
+            let split = Split {
+                shares: BTreeMap::from([(old.clone(), Share::FULL)]),
+                preview: trial.cloned(),
+            };
+            let traffic = Traffic {
+                ingress,
+                splits: BTreeMap::from([("orders".parse().unwrap(), split)]),
+            };
+            let config = join(&Parts {
+                traffic: Some(&traffic),
+                groups: &BTreeSet::from([old.clone(), new.clone()]),
+                ready: &[],
+                internal: &BTreeMap::new(),
+                public: None,
+                checks: &BTreeMap::new(),
+                mutual: None,
+                secrets: &SecretValues::new(),
+                secret_files: Path::new("/secrets"),
+                root: Path::new("/shop"),
+            });
+            assert_eq!(config.validate(), Ok(()));
+            assert_eq!(config.routes[0].version.as_deref(), expected);
+            assert_eq!(config.routes[1].version, None);
+        };
+        check(true, Some(&new), Some("r2"));
+        check(true, None, None);
+        check(false, Some(&new), None);
     }
 
     #[test]

@@ -64,6 +64,7 @@ pub(super) fn side(config: &mut api::Config, parts: &Parts<'_>, ingress: &Ingres
     }
     config.trusted_proxies.clone_from(&gateway.trust);
     config.max_requests = gateway.limits.requests;
+    config.cache_memory = gateway.limits.cache.bytes();
     config.access_log.sample = if gateway.access_log.on {
         u32::from(gateway.access_log.sample.tenths())
     } else {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use platform_blueprint as blueprint;
-use platform_decide::desired::Ingress;
+use platform_decide::group::GroupId;
+use platform_decide::traffic::Traffic;
 use platform_gateway_api as api;
 
 use super::{balance, millis};
@@ -19,9 +20,10 @@ fn value_match(wanted: &blueprint::ValueMatch) -> api::ValueMatch {
 pub(super) fn route(
     index: usize,
     written: &blueprint::Route,
-    ingress: &Ingress,
+    traffic: &Traffic,
     keys: &[api::ApiKey],
 ) -> api::Route {
+    let ingress = &traffic.ingress;
     let gateway = &ingress.gateway;
     let values = |written: &BTreeMap<String, blueprint::ValueMatch>| {
         written
@@ -66,6 +68,7 @@ pub(super) fn route(
             query: values(&written.query),
         },
         service: written.service.as_ref().map(ToString::to_string),
+        version: previewed(written, traffic),
         redirect: written.redirect.as_ref().map(redirect),
         rewrite: written.rewrite.as_ref().map(|to| rewrite(written, to)),
         timeouts: api::Timeouts {
@@ -96,8 +99,14 @@ pub(super) fn route(
         encodings: encodings(&written.compression),
         balance: written.balance.as_ref().map(balance),
         cache: written.cache.as_ref().map(cache),
-        ..api::Route::default()
     }
+}
+
+/// The version that a preview route leads to, while one is on trial.
+fn previewed(written: &blueprint::Route, traffic: &Traffic) -> Option<String> {
+    let service = written.service.as_ref().filter(|_| written.preview)?;
+    let split = traffic.splits.get(service)?;
+    split.preview.as_ref().map(GroupId::lane)
 }
 
 /// The mirror of a route, unless its share is none at all.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use platform_blueprint::{Mirror, Percent};
+use platform_blueprint::{Mirror, PathMatch, Percent, Route};
 use platform_decide::group::{GroupId, GroupSpec};
 use platform_decide::traffic::{Share, Split, Traffic};
 use platform_port::{SecretValues, Target};
@@ -96,6 +96,63 @@ async fn a_client_stays_with_the_release_it_met() {
         own.insert(ask(port, "/").await.expect("an answer").1);
     }
     assert_eq!(own.len(), 2, "{own:?}");
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_preview_route_leads_to_the_release_on_trial() {
+    let world = World::new();
+    let port = free_port();
+    let (old, new) = two_releases(&world, port).await;
+    let preview = Route {
+        path: PathMatch::Prefix("/preview".to_owned()),
+        service: Some(old.id.service.clone()),
+        preview: true,
+        ..Route::default()
+    };
+    let on_trial = shared(port, &old.id, &new.id, 0);
+    let back = traffic(port, &old.id);
+    for (mut traffic, expected) in [(on_trial, "orders@r2.1"), (back, "orders@r1.1")] {
+        traffic.ingress.routes.push(preview.clone());
+        world
+            .target
+            .route(&traffic, &SecretValues::new())
+            .await
+            .expect("routes");
+        for _ in 0..5 {
+            let found = ask(port, "/preview").await.expect("an answer");
+            assert_eq!(found, (200, expected.to_owned()));
+            let found = ask(port, "/").await.expect("an answer");
+            assert_eq!(found, (200, "orders@r1.1".to_owned()));
+        }
+    }
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_is_asked_for_no_more_at_once_than_it_is_to() {
+    let world = World::new();
+    let port = free_port();
+    let orders = group("orders@r1", 1, service(&[]));
+    gateway(&world).await;
+    let mut narrow = traffic(port, &orders.id);
+    let upstream = narrow.ingress.services.values_mut().next();
+    upstream.expect("orders").traffic.concurrency_each = Some(2);
+    world
+        .target
+        .route(&narrow, &SecretValues::new())
+        .await
+        .expect("routes");
+    world.ensure(&orders).await;
+    world.until_ready(&orders).await;
+    let asked = (0..6).map(|_| ask(port, "/slow/1000"));
+    let mut answered: Vec<u16> = futures::future::join_all(asked)
+        .await
+        .into_iter()
+        .map(|answer| answer.expect("an answer").0)
+        .collect();
+    answered.sort_unstable();
+    assert_eq!(answered, [200, 200, 503, 503, 503, 503]);
     world.down().await;
 }
 

@@ -77,6 +77,36 @@ async fn a_dead_instance_costs_no_request_and_is_set_aside() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_answers_badly_is_set_aside_where_that_is_asked_for() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let well = Upstream::start("well").await;
+    let unwell = Behaviour {
+        status: 500,
+        ..Behaviour::default()
+    };
+    let unwell = Upstream::start_with("unwell", unwell).await;
+    let client = client();
+    for (revision, bad, set_aside) in [(1, 0, false), (2, 3, true)] {
+        let mut services = orders(&[&well, &unwell]);
+        services["orders"]["outliers"] = json!({ "consecutive_bad": bad, "eject_ms": 600_000 });
+        gateway
+            .configure(json!({ "revision": revision, "services": services }))
+            .await;
+        let address = gateway.address("public").await;
+        let before = unwell.asked();
+        for _ in 0..20 {
+            get(&client, address, "/").await;
+        }
+        let asked = unwell.asked() - before;
+        assert_eq!(asked, if set_aside { 1 } else { 10 }, "{revision}");
+    }
+    let tallies = gateway.counted().await;
+    assert_eq!(tallies.services["orders"].endpoints["unwell"].ejections, 1);
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_version_without_instances_leaves_its_share_to_the_others() {
     let place = Place::new();
     let gateway = place.gateway().await;
