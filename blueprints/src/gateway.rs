@@ -163,16 +163,16 @@ pub struct Certificate {
     pub key: SecretName,
 }
 
-/// What is written down of each request; `true` all, `false` nothing.
+/// Which requests are written down; `true` all, `false` those alone that were answered badly: 5xx, broken off or not at all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(with = "AccessLogForms")]
 pub struct AccessLog {
-    /// Whether anything is.
+    /// Whether those that were answered well are.
     pub on: bool,
-    /// The share of good answers that are; bad ones always are.
+    /// The share of those; the others always are.
     pub sample: Percent,
-    /// Headers and query parameters whose values are left out, beside the
-    /// usual ones.
+    /// Query parameters whose values are left out, beside the usual ones such as `token` and `password`. Of headers
+    /// `User-Agent` alone is written down.
     pub redact: Vec<String>,
 }
 
@@ -201,11 +201,11 @@ enum AccessLogForms {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct AccessLogKeys {
-    /// Whether anything is written down.
+    /// Whether requests that were answered well are written down; others always are.
     on: Option<bool>,
-    /// The share of good answers that are; bad ones always are.
+    /// The share of those.
     sample: Option<Percent>,
-    /// Headers and query parameters whose values are left out.
+    /// Query parameters whose values are left out.
     redact: Vec<String>,
 }
 
@@ -335,7 +335,7 @@ impl Default for GatewayLimits {
     }
 }
 
-/// When an instance is left out for a while.
+/// When an instance is left out for a while. A good answer begins the counts anew.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Outliers {

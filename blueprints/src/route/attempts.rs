@@ -10,14 +10,15 @@ use crate::shorthand::{Refused, Shorthand, deserialize_shorthand};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(with = "TimeoutForms")]
 pub struct Timeout {
-    /// From the request to the end of the answer; unlimited for websockets,
-    /// event streams and gRPC.
+    /// From the request to the head of the answer, over all attempts and with the request's body. The answer's body may
+    /// take longer: only its pauses are limited, by what is left of this or `first_byte`, whichever is less. Event streams, gRPC and
+    /// websockets are limited by `idle` alone.
     pub total: Period,
     /// Until the connection stands.
     pub connect: Period,
-    /// From the request to the first byte of the answer; the total if not given.
+    /// From one attempt's request to the head of its answer; the total if not given.
     pub first_byte: Option<Period>,
-    /// Without a byte either way.
+    /// Without a byte, in an event stream, gRPC or a websocket, and while a body is sent to the service.
     pub idle: Period,
 }
 
@@ -47,13 +48,13 @@ enum TimeoutForms {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct TimeoutKeys {
-    /// From the request to the end of the answer.
+    /// From the request to the head of the answer, over all attempts.
     total: Option<Period>,
     /// Until the connection stands.
     connect: Option<Period>,
-    /// From the request to the first byte of the answer.
+    /// From one attempt's request to the head of its answer.
     first_byte: Option<Period>,
-    /// Without a byte either way.
+    /// Without a byte, in an event stream, gRPC or a websocket, and while a body is sent to the service.
     idle: Option<Period>,
 }
 
