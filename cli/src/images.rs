@@ -7,7 +7,7 @@ use platform_blueprint::{Build, Provider, Resolved, ResourceName, SecretName};
 use platform_decide::desired::Desired;
 use platform_decide::digest::Digest;
 use platform_drive::build::{Builder, ImageTarget};
-use platform_image::{ImageError, ImageLock};
+use platform_image::{ImageError, ImageLock, reference};
 use platform_secrets::Keyring;
 
 use crate::diagnostic::Diagnostic;
@@ -89,6 +89,32 @@ pub(crate) fn of_resources(resolved: &Resolved) -> BTreeMap<ResourceName, String
         (!image.contains('@')).then(|| (name.clone(), image))
     });
     images.collect()
+}
+
+/// The registries that an environment's images are on, each with one of them.
+pub(crate) fn registries(resolved: &Resolved) -> BTreeMap<String, String> {
+    if matches!(resolved.environment.provider, Provider::Process(_)) {
+        return BTreeMap::new();
+    }
+    let given = resolved
+        .services
+        .values()
+        .filter_map(|service| match &service.build {
+            Some(Build::Image(build)) => Some(build.image.to_string()),
+            _ => None,
+        });
+    let servers = resolved.resources.iter().filter_map(|(name, resource)| {
+        let on_docker = matches!(resolved.environment.provider, Provider::Docker(_));
+        on_docker
+            .then(|| platform_docker::resource_image(name, resource))
+            .flatten()
+    });
+    let images = given
+        .chain(servers)
+        .filter(|image| !reference::is_local(image));
+    images
+        .filter_map(|image| Some((reference::registry_of(&image).ok()?, image)))
+        .collect()
 }
 
 /// Has the resources run the images that they are pinned to.

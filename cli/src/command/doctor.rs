@@ -4,12 +4,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::statvfs::statvfs;
 use platform_blueprint::{Build, Resolved};
 use platform_decide::desired::secrets_of_gateway;
 use platform_drive::releases;
+use platform_image::Registry;
 use platform_port::{Finding, Severity};
 use platform_secrets::Keyring;
 use serde::Serialize;
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 use crate::diagnostic::Diagnostic;
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::images;
 use crate::moment;
 use crate::paint::Paint;
 use crate::view::{Case, Shown, Verdict};
@@ -131,6 +133,7 @@ pub(crate) async fn run(_: &DoctorArgs, world: &World) -> Result<Exit, CliError>
             space(&mut report, &project.folder);
             state(&mut report, &project.folder);
             secrets(&mut report, world, resolved);
+            registries(&mut report, resolved).await;
             on_target(&mut report, world).await;
         }
         Err(error) => {
@@ -415,6 +418,41 @@ fn secrets(report: &mut Report, world: &World, resolved: &Resolved) {
             message,
             help,
         );
+    }
+}
+
+/// Whether the registries that images come from answer, with what Docker's configuration knows of them.
+async fn registries(report: &mut Report, resolved: &Resolved) {
+    const PATIENCE: Duration = Duration::from_secs(15);
+    let asked = images::registries(resolved)
+        .into_iter()
+        .map(async |(host, image)| {
+            let answer = async {
+                let registry = Registry::of(&image).await?;
+                registry.answers(&image).await
+            };
+            let answer = match tokio::time::timeout(PATIENCE, answer).await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => {
+                    let said = std::error::Error::source(&error);
+                    let said = said.map(|said| format!(": {said}"));
+                    Err(format!("{error}{}", said.unwrap_or_default()))
+                }
+                Err(_) => Err(format!("it did not answer within {} s", PATIENCE.as_secs())),
+            };
+            (host, answer)
+        });
+    for (host, answer) in futures::future::join_all(asked).await {
+        match answer {
+            Ok(()) => report.well("registry", format!("`{host}` answers")),
+            Err(why) => report.found(
+                "registry",
+                Severity::Warning,
+                "doctor::no-registry",
+                format!("`{host}`: {why}"),
+                "an image that is on the engine already is not pulled; for others check the network, and `docker login`",
+            ),
+        }
     }
 }
 

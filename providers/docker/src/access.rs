@@ -9,7 +9,7 @@ use bollard::query_parameters::ResizeExecOptions;
 use futures::{FutureExt, Stream, StreamExt};
 use platform_decide::observed::InstanceState;
 use platform_port::{Attachment, ExecRequest, TargetError};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::PROVIDER;
@@ -122,6 +122,25 @@ impl Site {
             tty: false,
         };
         attach(&self.engine, command, action).await
+    }
+
+    /// What a command says in a container of ours.
+    pub(crate) async fn output(
+        &self,
+        container: &str,
+        words: Vec<String>,
+    ) -> Result<String, TargetError> {
+        let command = Command {
+            container: container.to_owned(),
+            words,
+            tty: false,
+        };
+        let action = format!("run a command in `{container}`");
+        let mut attached = attach(&self.engine, command, action.clone()).await?;
+        let mut said = String::new();
+        let read = attached.output.read_to_string(&mut said).await;
+        read.map_err(|error| TargetError::refused(PROVIDER, action, error))?;
+        Ok(said)
     }
 
     async fn resource_port(&self, name: &str) -> Result<Option<u16>, TargetError> {

@@ -254,6 +254,7 @@ impl Site {
             }
             self.remove(&keeper, None).await?;
         }
+        self.is_for_us().await?;
         program.ensure(&self.engine).await?;
         for what in ["state", "run"] {
             self.plumbing(&self.names.plumbing(what)).await?;

@@ -10,6 +10,9 @@ use crate::engine::{OLDEST, fault};
 use crate::server::Server;
 use crate::site::Site;
 
+const GIB: u64 = 1 << 30;
+/// Space below which an engine is soon without any: a few images.
+const ENOUGH: u64 = 2 * GIB;
 /// Clocks that differ by more are told of.
 const CLOCK_MILLIS: i64 = 5_000;
 
@@ -159,6 +162,8 @@ impl Site {
             Ok((version, info)) => {
                 findings.push(note(&version, &info));
                 findings.extend(judge(&version, &info));
+                let folder = info.docker_root_dir.unwrap_or_default();
+                findings.push(space(&folder, self.space(&folder).await));
             }
             Err(error) => {
                 let source = error.source.to_string();
@@ -170,6 +175,22 @@ impl Site {
             }
         }
         findings
+    }
+
+    /// Bytes that are free where the engine keeps its data, and those there are in all; `None` where nobody here can tell.
+    async fn space(&self, folder: &str) -> Option<(u64, u64)> {
+        let is_here = self.engine.place.starts_with("unix://");
+        if is_here && let Ok(seen) = crate::inside::space(folder) {
+            return Some(seen);
+        }
+        // Its volumes lie there, too, and the keeper holds some.
+        let keeper = self.inspect(&self.names.keeper()).await.ok()??;
+        let words = crate::site::label(&keeper, crate::names::KEEP)?;
+        let mut words: Vec<String> = serde_json::from_str(words).ok()?;
+        words.extend(["inside", "space", crate::inside::STATE].map(str::to_owned));
+        let said = self.output(&self.names.keeper(), words).await.ok()?;
+        let (free, whole) = said.trim().split_once(' ')?;
+        Some((free.parse().ok()?, whole.parse().ok()?))
     }
 
     /// Whether the registry of the environment answers with what we know of ourselves.
@@ -227,6 +248,47 @@ fn is_older(protocol: &str) -> bool {
     known < (OLDEST.major_version, OLDEST.minor_version)
 }
 
+/// An engine whose machine cannot run our own program, as it is of another kind.
+pub(crate) fn foreign_machine(info: &SystemInfo) -> Option<Finding> {
+    let usual = |name: &str| match name {
+        "amd64" => "x86_64".to_owned(),
+        "arm64" => "aarch64".to_owned(),
+        other => other.to_owned(),
+    };
+    let there = usual(info.architecture.as_deref()?);
+    let here = std::env::consts::ARCH;
+    if there == here || there.is_empty() {
+        return None;
+    }
+    let told = format!(
+        "the engine's machine is {there}, and this `platform`, which runs there as the gateway, is built for {here}"
+    );
+    let help =
+        format!("run a `platform` that is built for {there}, as on the engine's own machine");
+    let found = finding("docker::other-architecture", Severity::Error, told);
+    Some(helped(about(found, "engine"), &help))
+}
+
+/// How much space an engine has left.
+fn space(folder: &str, seen: Option<(u64, u64)>) -> Finding {
+    let found = |severity, told| about(finding("docker::disk", severity, told), "engine's disk");
+    let Some((free, whole)) = seen else {
+        let told = format!(
+            "how much is free at {folder} of the engine's machine is not known here: the engine is elsewhere, and nothing of this environment runs there"
+        );
+        let help = "`docker system df` tells what images, containers and volumes take";
+        return helped(found(Severity::Note, told), help);
+    };
+    #[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
+    let shown = |bytes: u64| format!("{:.1} GiB", bytes as f64 / GIB as f64);
+    let told = format!("{} of {} are free at {folder}", shown(free), shown(whole));
+    if free < ENOUGH {
+        let help = "`docker system df` tells what takes the space, `docker system prune` removes what nothing uses";
+        return helped(found(Severity::Warning, told), help);
+    }
+    found(Severity::Note, told)
+}
+
 /// What is wrong with an engine and its machine.
 fn judge(version: &SystemVersion, info: &SystemInfo) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -252,6 +314,7 @@ fn judge(version: &SystemVersion, info: &SystemInfo) -> Vec<Finding> {
             "the engine does not run Linux containers",
         ));
     }
+    findings.extend(foreign_machine(info));
     for (has, what) in [
         (info.memory_limit, "memory"),
         (info.cpu_cfs_quota, "processors"),
@@ -331,6 +394,24 @@ mod tests {
             api_version: Some("1.40".to_owned()),
             ..SystemVersion::default()
         };
+        let mut elsewhere = info.clone();
+        elsewhere.architecture = Some("s390x".to_owned());
+        let found = judge(&version, &elsewhere);
+        assert!(
+            found
+                .iter()
+                .any(|found| found.code == "docker::other-architecture")
+        );
+        for same in ["amd64", "x86_64", "arm64", "aarch64"] {
+            let here =
+                (std::env::consts::ARCH == "x86_64") == (same == "amd64" || same == "x86_64");
+            elsewhere.architecture = Some(same.to_owned());
+            assert_eq!(foreign_machine(&elsewhere).is_none(), here, "{same}");
+        }
+        let little = space("/data", Some((GIB, 100 * GIB)));
+        assert_eq!(little.severity, Severity::Warning);
+        assert_eq!(little.message, "1.0 GiB of 100.0 GiB are free at /data");
+        assert!(space("/data", None).message.contains("is not known here"));
         let found = judge(&version, &info);
         let codes: Vec<&str> = found.iter().map(|found| found.code.as_str()).collect();
         assert_eq!(

@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, ContainerSummary, Volume, VolumeCreateRequest,
+    ContainerCreateBody, ContainerInspectResponse, ContainerSummary, SystemInfo, Volume,
+    VolumeCreateRequest,
 };
 use bollard::query_parameters::{
     CreateContainerOptions, InspectContainerOptions, ListContainersOptions, ListVolumesOptions,
@@ -38,7 +39,7 @@ pub(crate) struct Site {
     /// The file that runs as gateway and keeper.
     program: PathBuf,
     packed: OnceLock<Arc<Program>>,
-    init: tokio::sync::OnceCell<bool>,
+    info: tokio::sync::OnceCell<SystemInfo>,
     /// The way to the keeper, while one is open.
     pub(crate) line: tokio::sync::Mutex<Option<Arc<Line>>>,
     /// One change of the gateway's configuration at a time.
@@ -78,7 +79,7 @@ impl Site {
             published,
             program,
             packed: OnceLock::new(),
-            init: tokio::sync::OnceCell::new(),
+            info: tokio::sync::OnceCell::new(),
             line: tokio::sync::Mutex::default(),
             pushing: tokio::sync::Mutex::default(),
             addressing: tokio::sync::Mutex::default(),
@@ -105,19 +106,40 @@ impl Site {
         Ok(Arc::clone(self.packed.get_or_init(|| Arc::new(found))))
     }
 
+    /// What the engine says of itself, asked once.
+    async fn info(&self) -> Result<&SystemInfo, TargetError> {
+        let asked = self.info.get_or_try_init(|| async {
+            let info = self.engine.docker.info().await;
+            info.map_err(|error| fault("ask the engine what it has", error))
+        });
+        asked.await
+    }
+
     /// Whether the engine brings a first process for containers. Most packages of Docker do.
     pub(crate) async fn has_init(&self) -> Result<bool, TargetError> {
-        let asked = self
-            .init
-            .get_or_try_init(|| async {
-                let info = self.engine.docker.info().await;
-                let info = info.map_err(|error| fault("ask the engine what it has", error))?;
-                let commit = info.init_commit.and_then(|commit| commit.id);
-                // How an engine says that the program is not where it should be.
-                Ok(info.init_binary.is_some() && commit.as_deref() != Some("N/A"))
-            })
-            .await;
-        asked.copied()
+        let info = self.info().await?;
+        let commit = info.init_commit.as_ref();
+        let commit = commit.and_then(|commit| commit.id.as_deref());
+        // How an engine says that the program is not where it should be.
+        Ok(info.init_binary.is_some() && commit != Some("N/A"))
+    }
+
+    /// Makes sure that our own program can run on the engine's machine.
+    ///
+    /// # Errors
+    ///
+    /// `docker::other-architecture` where it cannot.
+    pub(crate) async fn is_for_us(&self) -> Result<(), TargetError> {
+        match crate::preflight::foreign_machine(self.info().await?) {
+            None => Ok(()),
+            Some(told) => Err(TargetError::refused(
+                PROVIDER,
+                "bring the gateway's program to the engine",
+                told.message,
+            )
+            .with_code("docker::other-architecture")
+            .with_help(told.help.unwrap_or_default())),
+        }
     }
 
     /// Containers of the environment, running or not.

@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(crate) use documents::{Change, Documents, version_of};
 pub(crate) use front::CURRENT;
 pub(crate) use live::Live;
+pub(crate) use reach::space;
 pub(crate) use run::{FILE as HANDED_FILE, Handed};
 pub(crate) use serve::{Answer, Ask, Asked, GatewayAsk, Told, new_credential};
 
@@ -71,6 +72,12 @@ pub fn serve(words: impl Iterator<Item = OsString>) -> ExitCode {
         ("reach", [address, path]) => runtime.block_on(reach::reach(address, path, b"2")),
         ("answers", [address, path]) => runtime.block_on(reach::reach(address, path, b"234")),
         ("own", [user, folder]) => reach::own(user, folder),
+        ("space", [folder]) => reach::space(folder).and_then(|(free, whole)| {
+            std::io::Write::write_all(
+                &mut std::io::stdout(),
+                format!("{free} {whole}\n").as_bytes(),
+            )
+        }),
         _ => return ExitCode::from(64),
     };
     // A task that reads standard input cannot be stopped, and must not keep us.

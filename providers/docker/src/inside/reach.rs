@@ -1,4 +1,5 @@
-//! Small jobs for which an image need not bring a program: asking a server over HTTP, giving a folder to a user.
+//! Small jobs for which an image need not bring a program: asking a server over HTTP, giving a folder to a user,
+//! telling what space there is.
 
 use std::io;
 
@@ -29,4 +30,11 @@ pub(super) fn own(user: &str, folder: &str) -> io::Result<()> {
     let (user, group) = user.split_once(':').ok_or_else(bad)?;
     let number = |text: &str| text.parse::<u32>().map_err(|_| bad());
     std::os::unix::fs::chown(folder, Some(number(user)?), Some(number(group)?))
+}
+
+/// Bytes that are free on the file system of a folder, and those there are in all.
+pub(crate) fn space(folder: &str) -> io::Result<(u64, u64)> {
+    let seen = nix::sys::statvfs::statvfs(folder)?;
+    let block = seen.fragment_size();
+    Ok((seen.blocks_available() * block, seen.blocks() * block))
 }
