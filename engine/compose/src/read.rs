@@ -172,6 +172,17 @@ fn extend(root: &mut Node, left: &mut Vec<Left>) {
 
 /// A table with what another has besides; tables in it likewise, lists one after the other.
 fn merged(base: &Node, own: &Node) -> Node {
+    // What may be written as a list or as a table is a table where the other one is.
+    if let (Value::List(_), Value::Table(_)) = (&base.value, &own.value)
+        && let Some(base) = tabled(base)
+    {
+        return merged(&base, own);
+    }
+    if let (Value::Table(_), Value::List(_)) = (&base.value, &own.value)
+        && let Some(own) = tabled(own)
+    {
+        return merged(base, &own);
+    }
     let value = match (&base.value, &own.value) {
         (Value::Table(below), Value::Table(above)) => {
             let mut table: Vec<(String, Node)> = Vec::new();
@@ -179,6 +190,7 @@ fn merged(base: &Node, own: &Node) -> Node {
                 let both = own.get(key).map(|own| match key.as_str() {
                     // One command takes the place of the other.
                     "command" | "entrypoint" | "test" => own.clone(),
+                    "build" => merged(&within(node), &within(own)),
                     _ => merged(node, own),
                 });
                 table.push((key.clone(), both.unwrap_or_else(|| node.clone())));
@@ -195,6 +207,43 @@ fn merged(base: &Node, own: &Node) -> Node {
     Node {
         value,
         ..own.clone()
+    }
+}
+
+/// A list of `NAME=VALUE` and of names as the table that says the same; `None` where it holds anything else.
+fn tabled(list: &Node) -> Option<Node> {
+    let Value::List(entries) = &list.value else {
+        return None;
+    };
+    let entry = |node: &Node| {
+        let Value::Text(text) = &node.value else {
+            return None;
+        };
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Value::Text(value.to_owned())),
+            None => (text.as_str(), Value::Null),
+        };
+        let value = Node {
+            value,
+            ..node.clone()
+        };
+        Some((name.to_owned(), value))
+    };
+    let entries = entries.iter().map(entry).collect::<Option<_>>()?;
+    Some(Node {
+        value: Value::Table(entries),
+        ..list.clone()
+    })
+}
+
+/// A build that is written as its context alone, as the table that says the same.
+fn within(build: &Node) -> Node {
+    if !matches!(build.value, Value::Text(_)) {
+        return build.clone();
+    }
+    Node {
+        value: Value::Table(vec![("context".to_owned(), build.clone())]),
+        ..build.clone()
     }
 }
 
@@ -275,6 +324,43 @@ services:
         assert_eq!(
             (bad.place.as_str(), bad.line),
             ("services.worker.ports", 12)
+        );
+    }
+
+    #[test]
+    fn lists_and_tables_of_the_same_are_joined_over_extends() {
+        let text = "
+services:
+  base:
+    build: app
+    environment: [LOG=info, MODE=slow, SHELL_SET]
+    labels: { team: shop }
+    depends_on: [db]
+  web:
+    extends: base
+    build: { target: web }
+    environment: { MODE: fast, PORT: 80 }
+    labels: [tier=front]
+    depends_on: { cache: { condition: service_healthy } }
+";
+        let read = read(text, &BTreeMap::new())
+            .map_err(|left| left.to_string())
+            .unwrap();
+        assert_eq!(read.left, []);
+        let web = &read.file.services["web"];
+        let value = |name: &str| web.environment.0[name].as_deref();
+        assert_eq!(value("LOG"), Some("info"));
+        assert_eq!(value("MODE"), Some("fast"));
+        assert_eq!(value("PORT"), Some("80"));
+        assert_eq!(value("SHELL_SET"), None);
+        let labels: Vec<&String> = web.labels.0.keys().collect();
+        assert_eq!(labels, ["team", "tier"]);
+        let needed: Vec<&String> = web.depends_on.keys().collect();
+        assert_eq!(needed, ["cache", "db"]);
+        let build = serde_json::to_value(&web.build).unwrap();
+        assert_eq!(
+            (&build["context"], &build["target"]),
+            (&"app".into(), &"web".into())
         );
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use platform_blueprint::{address_variable, expand};
 
 use super::Draft;
+use super::environment::sounds_secret;
 use super::traffic::{is_http, published};
 use crate::left::Code;
 
@@ -15,6 +16,8 @@ struct Url<'a> {
     scheme: &'a str,
     host: &'a str,
     port: Option<u16>,
+    /// The password before the host.
+    password: Option<&'a str>,
     /// Path, query and fragment.
     rest: &'a str,
     /// What stands after it.
@@ -34,9 +37,11 @@ impl<'a> Url<'a> {
         let end = inside.find(ends).unwrap_or(inside.len());
         let (url, after) = inside.split_at(end);
         let (authority, rest) = url.split_at(url.find(['/', '?', '#']).unwrap_or(url.len()));
-        let place = authority
-            .rsplit_once('@')
-            .map_or(authority, |(_, place)| place);
+        let (who, place) = match authority.rsplit_once('@') {
+            Some((who, place)) => (who, place),
+            None => ("", authority),
+        };
+        let password = who.split_once(':').map(|(_, password)| password);
         let (host, port) = match place.split_once(':') {
             Some((host, port)) => (host, port.parse().ok()),
             None => (place, None),
@@ -46,6 +51,7 @@ impl<'a> Url<'a> {
             scheme: &text[start..at],
             host,
             port,
+            password: password.filter(|text| !text.is_empty()),
             rest,
             after,
         })
@@ -284,13 +290,90 @@ impl Draft<'_> {
         self.leave(Code::Otherwise, place, why, Some(&help));
     }
 
-    /// Words of a command, with addresses as a blueprint has them.
+    /// Words of a command, with addresses as a blueprint has them and without what may well be secret.
     pub(super) fn words(&mut self, name: &str, place: &[&str], words: &[String]) -> Vec<String> {
-        words
-            .iter()
-            .map(|word| self.addressed(name, place, word))
-            .collect()
+        let mut kept = Vec::new();
+        let mut left = words.iter().peekable();
+        while let Some(word) = left.next() {
+            let text = self.addressed(name, place, word);
+            let next = left.peek().map(|next| next.as_str());
+            let Some(secret) = shown(&text, next) else {
+                kept.push(text);
+                continue;
+            };
+            if secret.is_next {
+                left.next();
+            }
+            let why = format!(
+                "{} may well hold a secret, which whoever may list processes would see, so it is left out",
+                secret.what
+            );
+            let help = "store it with `platform secrets set`, and have the program read a variable or a file that the service is handed";
+            self.leave(Code::SecretToSet, place, why, Some(help));
+        }
+        kept
     }
+}
+
+/// A word of a command that may well hold a secret.
+struct Shown {
+    /// The word, without what may be secret.
+    what: String,
+    /// Whether it is the word after it.
+    is_next: bool,
+}
+
+/// Whether a word shows a secret, itself or by the word after it.
+fn shown(word: &str, next: Option<&str>) -> Option<Shown> {
+    let written = |value: &str| !value.starts_with('$');
+    let sounds = |name: &str, value: &str| {
+        let name = name
+            .trim_start_matches('-')
+            .replace('-', "_")
+            .to_ascii_uppercase();
+        let named = name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.');
+        let named = named && !name.is_empty();
+        let passed = name.ends_with("PASS") && value.len() > 1;
+        named && written(value) && (passed || sounds_secret(&name, value))
+    };
+    let itself = |what: String| {
+        Some(Shown {
+            what,
+            is_next: false,
+        })
+    };
+    // A line for a shell is made of words, too.
+    let parts: Vec<&str> = word.split_whitespace().collect();
+    for (number, part) in parts.iter().enumerate() {
+        let after = match parts.get(number + 1) {
+            Some(after) => Some(*after),
+            None => next.filter(|_| parts.len() == 1),
+        };
+        let assigned = part
+            .split_once('=')
+            .filter(|(name, value)| sounds(name, value));
+        if let Some((name, _)) = assigned {
+            return itself(format!("`{name}=`"));
+        }
+        if part.starts_with('-')
+            && after.is_some_and(|value| !value.starts_with('-') && sounds(part, value))
+        {
+            return Some(Shown {
+                what: format!("what follows `{part}`"),
+                is_next: parts.len() == 1,
+            });
+        }
+    }
+    let mut rest = word;
+    while let Some(url) = Url::first(rest) {
+        if url.password.is_some_and(written) {
+            return itself(format!("an address of `{}`", url.host));
+        }
+        rest = url.after;
+    }
+    None
 }
 
 /// Whether nothing but references is in a text.
@@ -301,6 +384,41 @@ pub(super) fn is_reference(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_in_commands_are_seen() {
+        let check = |words: &[&str], secret: bool, is_next: bool| {
+            let found = shown(words[0], words.get(1).copied());
+            assert_eq!(
+                found.as_ref().map(|found| found.is_next),
+                secret.then_some(is_next),
+                "{words:?}"
+            );
+            assert!(
+                !found.is_some_and(|found| found.what.contains("hunter2")),
+                "{words:?}"
+            );
+        };
+        check(&["--password=hunter2"], true, false);
+        check(&["API_TOKEN=hunter2"], true, false);
+        check(&["--requirepass", "hunter2"], true, true);
+        check(
+            &["exec redis-server --requirepass hunter2 --port 1"],
+            true,
+            false,
+        );
+        check(
+            &["--db=postgres://me:hunter2@db.example.com/x"],
+            true,
+            false,
+        );
+        check(&["--db=${DB_URL}"], false, false);
+        check(&["--password", "${PASSWORD}"], false, false);
+        check(&["--password", "--quiet"], false, false);
+        check(&["--token-file=/run/token"], false, false);
+        check(&["--port=8080", "serve"], false, false);
+        check(&["http://db.example.com:80/x"], false, false);
+    }
 
     #[test]
     fn urls_are_found_in_texts() {
