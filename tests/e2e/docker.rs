@@ -18,6 +18,7 @@ mod doctor;
 mod far_engine;
 mod full_engine;
 mod inside;
+mod kept;
 mod killed;
 mod objects;
 mod old_images;
