@@ -27,9 +27,9 @@ pub(crate) struct Keep {
     pub(crate) is_job: bool,
     /// The path that is asked; empty for a connection alone; none where the engine checks by a command.
     pub(crate) path: Option<String>,
-    /// It is asked in HTTP/2 without TLS.
+    /// How it is spoken to.
     #[serde(default)]
-    pub(crate) h2c: bool,
+    pub(crate) protocol: Protocol,
     /// The engine checks by a command.
     pub(crate) by_command: bool,
     pub(crate) every_ms: u64,
@@ -57,7 +57,7 @@ impl Keep {
             port: service.port.map(platform_blueprint::Port::get),
             is_job: service.kind == ServiceKind::Job,
             path: service.port.map(|_| path),
-            h2c: service.protocol == Protocol::H2c,
+            protocol: service.protocol,
             by_command: matches!(health.ready, Some(Check::Command { .. })),
             every_ms: millis(health.interval).max(1),
             timeout_ms: millis(health.timeout).max(1),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use platform_blueprint::{Gateway, ServiceName};
+use platform_blueprint::{Gateway, Protocol, ServiceName};
 use platform_decide::digest::Digest;
 use platform_decide::group::GroupId;
 use platform_decide::observed::GatewaySeen;
@@ -40,7 +40,9 @@ pub(crate) fn join(
 ) -> Config {
     let serving: Vec<&Found> = found.iter().filter(|one| one.address.is_some()).collect();
     let groups: BTreeSet<GroupId> = serving.iter().map(|one| one.group.clone()).collect();
-    let h2c = serving.iter().filter(|one| one.keep.h2c);
+    let h2c = serving
+        .iter()
+        .filter(|one| one.keep.protocol == Protocol::H2c);
     let h2c = h2c.map(|one| one.group.clone()).collect();
     let mut ready: Vec<ReadyInstance> = serving
         .iter()

@@ -618,6 +618,7 @@ mod tests {
                 groups: &BTreeSet::from([old.clone(), new.clone()]),
                 ready: &[],
                 internal: &BTreeMap::new(),
+                h2c: &BTreeSet::new(),
                 public: None,
                 checks: &BTreeMap::new(),
                 mutual: None,

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use bollard::models::{ContainerCreateBody, HostConfig};
+use platform_blueprint::Protocol;
 use platform_compose::model::PortForm;
 use platform_decide::digest::Digest;
 use platform_decide::group::GroupId;
@@ -133,7 +134,7 @@ impl Draft<'_> {
                 .paths
                 .insert(group.id.lane(), keep.path.unwrap_or_default());
             checks.insert(name.clone(), check);
-            if keep.h2c {
+            if keep.protocol == Protocol::H2c {
                 h2c.insert(group.id.clone());
             }
             for number in 1..=wanted.replicas {
