@@ -248,7 +248,7 @@ fn keys_without_effect() {
 #[test]
 fn certificates_between_services() {
     assert_snapshot!(check("[services.web]\ncommand = ['web', '${TLS_KEY_FILE}']\nport = 8081\n\n[services.audit]\ncommand = ['audit', '--key=${TLS_KEY_FILE}']\nport = 8082\nprotocol = 'mtls'\nenv = { TLS_CLIENT_CA_FILE = '/etc/ca' }\n\n[gateway]\nmtls = { lasts = '2s' }\n\n[[routes]]\nservice = 'web'\nmirror = 'audit'\n"), @r#"
-      × `platform.toml` is not a valid blueprint: 4 problems
+      × `platform.toml` is not a valid blueprint: 3 problems
 
     Error: blueprint::unknown-reference
 
