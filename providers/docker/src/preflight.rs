@@ -222,8 +222,11 @@ impl Site {
     /// What the engine says of itself and its machine.
     async fn engine_seen(&self) -> Result<(SystemVersion, SystemInfo), TargetError> {
         let action = format!("ask the engine at `{}`", self.engine.place);
-        tokio::try_join!(self.engine.docker.version(), self.engine.docker.info())
-            .map_err(|error| fault(action, error))
+        let seen = tokio::try_join!(self.engine.docker.version(), self.engine.docker.info());
+        let (version, info) = seen.map_err(|error| fault(action, error))?;
+        // Asking takes the engine a while, and whoever deploys is about to ask what of this stays the same.
+        let _ = self.info.set(info.clone());
+        Ok((version, info))
     }
 }
 

@@ -119,15 +119,14 @@ impl Program {
 
     /// Removes images of older builds that nothing uses.
     ///
+    /// - `images`: all that the engine has
     /// - `used`: builds that some environment's volumes are of
-    pub(crate) async fn sweep(&self, engine: &Engine, used: &BTreeSet<String>) {
-        let options = bollard::query_parameters::ListImagesOptions {
-            filters: Some([("label".to_owned(), vec![BUILD.to_owned()])].into()),
-            ..Default::default()
-        };
-        let Ok(images) = engine.docker.list_images(Some(options)).await else {
-            return;
-        };
+    pub(crate) async fn sweep(
+        &self,
+        engine: &Engine,
+        images: &[ImageSummary],
+        used: &BTreeSet<String>,
+    ) {
         let is_own = |image: &ImageSummary| image.repo_tags.contains(&self.image());
         let Some(own) = images.iter().find(|image| is_own(image)) else {
             return;

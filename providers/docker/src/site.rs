@@ -39,7 +39,8 @@ pub(crate) struct Site {
     /// The file that runs as gateway and keeper.
     program: PathBuf,
     packed: OnceLock<Arc<Program>>,
-    info: tokio::sync::OnceCell<SystemInfo>,
+    /// What the engine says of itself, as it was first asked.
+    pub(crate) info: tokio::sync::OnceCell<SystemInfo>,
     /// The way to the keeper, while one is open.
     pub(crate) line: tokio::sync::Mutex<Option<Arc<Line>>>,
     /// One change of the gateway's configuration at a time.

@@ -6,7 +6,7 @@ use bollard::models::{ContainerSummary, ImageSummary, Volume};
 use bollard::query_parameters::{
     ListImagesOptions, ListVolumesOptions, RemoveImageOptions, RemoveVolumeOptions,
 };
-use futures::future::try_join3;
+use futures::future::try_join4;
 use platform_blueprint::ServiceName;
 use platform_decide::group::Place;
 use platform_decide::release::Release;
@@ -22,8 +22,13 @@ impl Site {
     ///
     /// - `releases`: those that may still be asked for
     pub(crate) async fn tidy(&self, releases: &[Release]) -> Result<(), TargetError> {
-        let (containers, volumes, everywhere) =
-            try_join3(self.containers(), self.volumes(), self.volumes_of_all()).await?;
+        let (containers, volumes, everywhere, images) = try_join4(
+            self.containers(),
+            self.volumes(),
+            self.volumes_of_all(),
+            self.images(),
+        )
+        .await?;
         // They prepare a volume and end; whoever waited for this one was killed.
         for one in containers.iter().filter(|one| is_of(one, Role::Plumbing)) {
             self.remove(one.id.as_deref().unwrap_or_default(), None)
@@ -54,8 +59,17 @@ impl Site {
             .filter_map(|volume| volume.name.rsplit_once("_platform_program-"))
             .map(|(_, build)| build.to_owned())
             .collect();
-        program.sweep(&self.engine, &builds).await;
-        self.tidy_images(releases, &containers, &everywhere).await
+        program.sweep(&self.engine, &images, &builds).await;
+        self.tidy_images(releases, &images, &containers, &everywhere)
+            .await
+    }
+
+    /// Images of the engine.
+    async fn images(&self) -> Result<Vec<ImageSummary>, TargetError> {
+        let images = self.engine.docker.list_images(None::<ListImagesOptions>);
+        images
+            .await
+            .map_err(|error| fault("look at the images", error))
     }
 
     /// Volumes of every environment of every project on the engine.
@@ -72,6 +86,7 @@ impl Site {
     async fn tidy_images(
         &self,
         releases: &[Release],
+        images: &[ImageSummary],
         containers: &[ContainerSummary],
         volumes: &[Volume],
     ) -> Result<(), TargetError> {
@@ -113,10 +128,7 @@ impl Site {
             .collect();
         let used = containers.iter().filter_map(|one| one.image_id.as_deref());
         let used: BTreeSet<&str> = used.collect();
-        let options = None::<ListImagesOptions>;
-        let images = self.engine.docker.list_images(options).await;
-        let images = images.map_err(|error| fault("look at the images", error))?;
-        for image in &images {
+        for image in images {
             if used.contains(image.id.as_str()) {
                 continue;
             }
