@@ -138,11 +138,12 @@ impl Drop for Registry {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let own = format!(
-            "docker images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' '{}/*/*' '{0}/*'",
+        // Its names alone, as others' images may be the same ones.
+        let all = format!(
+            "docker images --digests --format '{{{{.Repository}}}}:{{{{.Tag}}}}\n{{{{.Repository}}}}@{{{{.Digest}}}}' \
+             | grep '^{}/' | grep -v '<none>' | sort -u | xargs -r -n 1 docker rmi",
             self.host
         );
-        let all = format!("({own}) | xargs -r docker rmi");
         let _ = Command::new("sh").args(["-c", &all]).output();
     }
 }
