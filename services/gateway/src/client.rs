@@ -6,6 +6,7 @@ use http::HeaderMap;
 
 use crate::forwarded::{self, Hop};
 use crate::network::Networks;
+use crate::trace::push_hex;
 
 /// Name of the header that carries the request id.
 pub(crate) const REQUEST_ID: &str = "x-request-id";
@@ -116,7 +117,13 @@ pub(crate) fn request_id(headers: &HeaderMap, trusted: bool) -> String {
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
         });
-    given.map_or_else(|| format!("{:032x}", rand::random::<u128>()), String::from)
+    given.map_or_else(fresh_id, String::from)
+}
+
+fn fresh_id() -> String {
+    let mut id = String::with_capacity(32);
+    push_hex(&mut id, &rand::random::<[u8; 16]>());
+    id
 }
 
 #[cfg(test)]

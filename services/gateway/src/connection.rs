@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
+use http::HeaderValue;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::SslDigest;
 use pingora_core::protocols::{
@@ -27,12 +28,20 @@ use crate::clock::now_ms;
 /// Requests that a connection may take back before it is looked at what share of all they are.
 const MOST_TAKEN_BACK: u32 = 500;
 
+/// An address as a field's value, made once for all requests of a connection.
+fn text_of(address: IpAddr) -> HeaderValue {
+    let text = address.to_canonical().to_string();
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("unknown"))
+}
+
 /// What the requests of one connection share.
 #[derive(Debug)]
 pub(crate) struct ConnectionState {
     /// Name of the listener that accepted it.
     pub(crate) listener: Arc<str>,
     pub(crate) peer: SocketAddr,
+    /// The peer's address as services are told it.
+    pub(crate) peer_text: HeaderValue,
     pub(crate) tls: bool,
     /// Requests under way.
     requests: AtomicU32,
@@ -65,6 +74,7 @@ impl ConnectionState {
         Self {
             listener,
             peer,
+            peer_text: text_of(peer.ip()),
             tls,
             requests: AtomicU32::new(0),
             all: AtomicU32::new(0),

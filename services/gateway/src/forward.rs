@@ -1,6 +1,6 @@
 //! Headers on their way to a service and back.
 
-use std::net::IpAddr;
+use std::borrow::Cow;
 
 use http::header::{self, HeaderName, HeaderValue};
 use pingora_core::Result;
@@ -9,11 +9,14 @@ use platform_gateway_api::{HeaderChange, PathMatch, Route};
 
 use crate::cache;
 use crate::client::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID};
+use crate::connection::ConnectionState;
 use crate::context::RequestContext;
 use crate::forwarded;
 use crate::mirror;
 use crate::router::{normalize, template_values};
 
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const SUBJECT: &str = "x-auth-subject";
 const SCOPES: &str = "x-auth-scopes";
 /// The name of the header that tells which version answered.
@@ -29,53 +32,36 @@ pub(crate) fn request_from(head: &mut RequestHeader, context: &RequestContext) -
         .listeners
         .get(&*connection.listener)
         .is_some_and(|listener| listener.internal.is_some());
-    let peer = connection.peer.ip();
-    let trusted = internal || snapshot.trusted_proxies.contains(peer.to_canonical());
-    request(head, context, &route.route, peer, trusted, internal)
+    let peer = connection.peer.ip().to_canonical();
+    let trusted = internal || snapshot.trusted_proxies.contains(peer);
+    request(head, context, connection, &route.route, trusted, internal)
 }
 
 /// Prepares the head that a service gets. Hop-by-hop fields are gone already.
 fn request(
     head: &mut RequestHeader,
     context: &RequestContext,
+    connection: &ConnectionState,
     route: &Route,
-    peer: IpAddr,
     trusted: bool,
     internal: bool,
 ) -> Result<()> {
-    let tls = context
-        .connection
-        .as_ref()
-        .is_some_and(|connection| connection.tls);
     let claims = |name: &&HeaderName| may_not_be_claimed(name.as_str(), trusted, internal);
     let claimed: Vec<HeaderName> = head.headers.keys().filter(claims).cloned().collect();
     for name in &claimed {
         head.remove_header(name);
     }
-    let peer = peer.to_canonical();
-    let came_by: Vec<String> = context
-        .forwarded
-        .iter()
-        .chain([&peer])
-        .map(ToString::to_string)
-        .collect();
-    let chain = head
-        .headers
-        .get_all(FORWARDED_FOR)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .chain(came_by.iter().map(String::as_str))
-        .collect::<Vec<_>>()
-        .join(", ");
-    head.insert_header(FORWARDED_FOR, chain)?;
+    let came_by = chain(head, context, &connection.peer_text);
+    head.insert_header(FORWARDED_FOR, came_by)?;
     if head.headers.contains_key(header::FORWARDED) {
         let asked_for = host_with_port(head).unwrap_or_default();
-        let own = forwarded::element(peer, tls, &asked_for);
+        let peer = connection.peer.ip().to_canonical();
+        let own = forwarded::element(peer, connection.tls, &asked_for);
         head.append_header(header::FORWARDED, own)?;
     }
     if !head.headers.contains_key(FORWARDED_PROTO) {
         let scheme = if context.secure { "https" } else { "http" };
-        head.insert_header(FORWARDED_PROTO, scheme)?;
+        head.insert_header(FORWARDED_PROTO, HeaderValue::from_static(scheme))?;
     }
     if !head.headers.contains_key(FORWARDED_HOST) && !context.host.is_empty() {
         head.insert_header(FORWARDED_HOST, context.authority.as_str())?;
@@ -111,6 +97,21 @@ fn request(
         head.insert_header(header::HOST, host.as_str())?;
     }
     change_request(head, &route.request_headers)
+}
+
+/// The addresses that a request came by, the peer's last.
+fn chain(head: &RequestHeader, context: &RequestContext, peer: &HeaderValue) -> HeaderValue {
+    let told = head.headers.get_all(FORWARDED_FOR).iter();
+    let mut came_by: Vec<Cow<'_, str>> = told
+        .filter_map(|value| value.to_str().ok())
+        .map(Cow::Borrowed)
+        .collect();
+    came_by.extend(context.forwarded.iter().map(|it| it.to_string().into()));
+    if came_by.is_empty() {
+        return peer.clone(); // As it is with nearly every request.
+    }
+    came_by.push(peer.to_str().unwrap_or_default().into());
+    HeaderValue::from_str(&came_by.join(", ")).unwrap_or_else(|_| peer.clone())
 }
 
 /// Whether a header says what the gateway alone tells services, or proxies that it trusts.
@@ -295,7 +296,12 @@ pub(crate) fn remove_hop_by_hop(head: &mut ResponseHeader) {
     for name in named {
         head.remove_header(&name);
     }
-    for name in ["connection", "keep-alive", "proxy-connection", "upgrade"] {
+    for name in [
+        &header::CONNECTION,
+        &KEEP_ALIVE,
+        &PROXY_CONNECTION,
+        &header::UPGRADE,
+    ] {
         head.remove_header(name);
     }
 }

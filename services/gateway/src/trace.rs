@@ -15,10 +15,25 @@ pub(crate) fn trace_parent(headers: &HeaderMap) -> (String, bool) {
     given.map_or_else(
         || {
             let (trace, span) = (rand::random::<u128>() | 1, rand::random::<u64>() | 1);
-            (format!("00-{trace:032x}-{span:016x}-01"), false)
+            let mut text = String::with_capacity(55);
+            text.push_str("00-");
+            push_hex(&mut text, &trace.to_be_bytes());
+            text.push('-');
+            push_hex(&mut text, &span.to_be_bytes());
+            text.push_str("-01");
+            (text, false)
         },
         |text| (text.to_owned(), true),
     )
+}
+
+/// Adds bytes as hexadecimal digits, without the detour of `format!`.
+pub(crate) fn push_hex(text: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
 }
 
 fn is_trace_parent(text: &str) -> bool {
