@@ -10,8 +10,8 @@ use crate::shorthand::{Refused, Shorthand, deserialize_shorthand};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(with = "TimeoutForms")]
 pub struct Timeout {
-    /// From the request to the head of the answer, over all attempts and with the request's body. The answer's body may
-    /// take longer: only its pauses are limited, by what is left of this or `first_byte`, whichever is less. Event streams, gRPC and
+    /// From the request to the head of the answer, over all attempts. A request's body that does more than drip in, and the
+    /// answer's, may take longer: only pauses are limited, by what is left of this or `first_byte`, whichever is less. Event streams, gRPC and
     /// websockets are limited by `idle` alone.
     pub total: Period,
     /// Until the connection stands.

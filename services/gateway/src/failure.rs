@@ -53,12 +53,18 @@ pub(crate) fn has_moved(context: &RequestContext, peer: &HttpPeer) -> bool {
         .is_some_and(|(endpoint, used)| endpoint.doubt(*used))
 }
 
-/// Whether the time for the answer's head is over while the request's body still comes: each part
-/// that comes begins every other time anew.
+/// Bytes a second that a body has to come at, all in all, once the time of its route is over: what Apache asks for, too
+/// (`mod_reqtimeout`, default of `MinRate`).
+const LEAST_RATE: u128 = 500;
+
+/// Whether the time for the answer's head is over while the request's body only drips in: each part that comes begins every
+/// other time anew. A large body takes as long as it takes.
 pub(crate) fn has_no_time_left(context: &RequestContext) -> bool {
     let route = context.route.as_ref();
     let total = route.and_then(|route| limit(route.route.timeouts.total_ms));
-    context.head_after.is_none() && total.is_some_and(|total| total < context.started.elapsed())
+    let passed = context.started.elapsed();
+    let drips = || u128::from(context.received) * 1000 < passed.as_millis() * LEAST_RATE;
+    context.head_after.is_none() && total.is_some_and(|total| total < passed) && drips()
 }
 
 /// Whether an answer says that its body is larger than its route lets through.

@@ -168,8 +168,8 @@ pub struct Timeouts {
     pub first_byte_ms: u64,
     /// Longest pause inside a body, either way.
     pub idle_ms: u64,
-    /// From the request's head to the end of the answer's head, over all attempts; a body that is
-    /// still coming by then is answered 408.
+    /// From the request's head to the end of the answer's head, over all attempts; a body that
+    /// has come at less than 500 bytes a second by then is answered 408.
     pub total_ms: u64,
 }
 

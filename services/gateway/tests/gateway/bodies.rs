@@ -99,6 +99,18 @@ async fn a_body_that_drips_in_has_the_time_of_its_route_and_no_more() {
             assert_eq!(told(answer).await, expected, "{protocol} {kind}");
         }
     }
+    // A large body over a slow line is no drip, and takes as long as it takes.
+    for protocol in PROTOCOLS {
+        let (parts, answering) = begun(address, protocol, "first").await;
+        for _ in 0..15 {
+            let _ = parts.send(Frame::data(Bytes::from_static(&[b'x'; 500])));
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+        drop(parts);
+        let answer = tokio::time::timeout(PATIENCE, answering).await;
+        let answer = answer.expect("an answer in time").expect("no panic");
+        assert_eq!(answer.expect("an answer").status(), 200, "{protocol}");
+    }
     // The client's fault, and no release's.
     let tallies = gateway.counted().await;
     for service in ["orders", "second"] {
