@@ -11,10 +11,16 @@ pub(super) fn tripped(state: &State, seen: &Seen<'_>) -> Option<Why> {
     state
         .members
         .iter()
-        .find_map(|member| member_tripped(state, member, seen))
+        .enumerate()
+        .find_map(|(index, member)| member_tripped(state, index, member, seen))
 }
 
-fn member_tripped(state: &State, member: &MemberState, seen: &Seen<'_>) -> Option<Why> {
+fn member_tripped(
+    state: &State,
+    index: usize,
+    member: &MemberState,
+    seen: &Seen<'_>,
+) -> Option<Why> {
     let group = seen.observed.groups.get(&member.to)?;
     let restarts = state
         .policy
@@ -24,7 +30,10 @@ fn member_tripped(state: &State, member: &MemberState, seen: &Seen<'_>) -> Optio
     let allowed = restarts + member.restarts_before;
     let was_ready = match state.phase {
         Phase::Serving { .. } => true,
-        Phase::Starting { .. } => state.up && state.in_force.is_some(),
+        // While more instances come up, those that have requests already have to stay ready.
+        Phase::Starting { .. } => state.in_force.is_some_and(|at| {
+            state.up || seen.ready(&member.to) < state.stages()[at].sides[index].new
+        }),
         _ => false,
     };
     group.instances.iter().find_map(|instance| {

@@ -224,3 +224,17 @@ fn a_metric_nobody_can_read_holds_a_canary_until_its_time_is_over() {
         "{why}"
     );
 }
+
+#[test]
+fn what_serves_and_loses_its_readiness_while_more_comes_up_goes_back_at_once() {
+    let mut world = World::of(&policy(Strategy::Canary), vec![member("orders", 4, 4)]);
+    world.until(serving(0));
+    world.until(|phase| *phase == Phase::Starting { stage: 1 });
+    // The instance that has requests loses its readiness before the next one is ready.
+    world.set("orders@r2", Health::Is(InstanceState::Unready));
+    world.turn(None, false);
+    let Phase::GoingBack { why, .. } = &world.state.phase else {
+        panic!("{:?}", world.state.phase);
+    };
+    assert!(matches!(why, Why::Guardrail { .. }), "{why}");
+}
