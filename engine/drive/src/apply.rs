@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::error::{Cause, DriveError, Failure};
+use crate::error::{Cause, DriveError, Failure, in_words};
 use crate::events::{Event, Events};
 use crate::journal::{Journal, Progress};
 use crate::lease::Lease;
@@ -117,7 +117,7 @@ pub async fn apply(
                         crew.events.emit(Event::ApplyErrored {
                             step: step.id.clone(),
                             code: cause.code().to_owned(),
-                            message: words(&cause),
+                            message: in_words(&cause),
                             log: log.clone(),
                         });
                         failure = Some(Failure { step: step.id.clone(), cause, log });
@@ -171,18 +171,6 @@ async fn one<'a>(
         begun.elapsed(),
         result.and(noted.map_err(Cause::from)),
     )
-}
-
-/// An error and its causes in one line.
-fn words(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words.push_str(": ");
-        words.push_str(&error.to_string());
-        cause = error.source();
-    }
-    words
 }
 
 /// Which steps may be taken up, given those that are done.

@@ -160,6 +160,15 @@ fn causes<'error>(
     std::iter::successors(Some(error), |&error| error.source())
 }
 
+/// An error and its causes in one line.
+pub(crate) fn in_words(error: &(dyn Error + 'static)) -> String {
+    causes(error)
+        .skip(1)
+        .fold(error.to_string(), |words, cause| {
+            format!("{words}: {cause}")
+        })
+}
+
 /// A step that failed, with what its instances last wrote.
 #[derive(Debug, thiserror::Error)]
 #[error("`{step}` failed")]
@@ -176,14 +185,7 @@ pub struct Failure {
 impl Failure {
     /// The failure and its causes in one line.
     pub fn in_words(&self) -> String {
-        let mut words = self.to_string();
-        let mut cause: Option<&dyn Error> = self.source();
-        while let Some(error) = cause {
-            words.push_str(": ");
-            words.push_str(&error.to_string());
-            cause = error.source();
-        }
-        words
+        in_words(self)
     }
 }
 

@@ -31,7 +31,7 @@ use super::progress::Progress;
 use super::report::Report;
 use super::specs::Specs;
 use crate::apply::{Crew, Means};
-use crate::error::Cause;
+use crate::error::{Cause, in_words};
 use crate::events::Event;
 
 /// The longest time between two looks.
@@ -293,7 +293,7 @@ impl<'a> Driver<'a> {
         }));
     }
 
-    fn trouble(&self, error: &dyn Error) {
+    fn trouble(&self, error: &(dyn Error + 'static)) {
         self.crew.events.emit(Event::Rollout(RolloutEvent::Trouble {
             release: self.document.state.release,
             text: in_words(error),
@@ -351,16 +351,4 @@ fn counts(tallies: &Tallies) -> Counts {
             .map(|(group, lane)| (group.clone(), tally(lane)))
             .collect(),
     }
-}
-
-/// An error and its causes in one line.
-pub(super) fn in_words(error: &dyn Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words.push_str(": ");
-        words.push_str(&error.to_string());
-        cause = error.source();
-    }
-    words
 }

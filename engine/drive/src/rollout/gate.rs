@@ -121,7 +121,7 @@ async fn post(url: &str, letter: &Letter<'_>, at_most: Duration) -> Result<(), S
         if error.is_timeout() {
             format!("no answer within {} s", at_most.as_secs())
         } else {
-            super::driver::in_words(&error.without_url())
+            crate::error::in_words(&error.without_url())
         }
     };
     let answer = client(at_most)?

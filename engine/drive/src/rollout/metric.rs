@@ -142,7 +142,7 @@ struct Sample {
 
 async fn from_prometheus(address: &str, query: &str) -> Result<f64, String> {
     let url = format!("{}/api/v1/query", address.trim_end_matches('/'));
-    let words = |error: reqwest::Error| super::driver::in_words(&error);
+    let words = |error: reqwest::Error| crate::error::in_words(&error);
     let answer = super::gate::client(WITHIN)?
         .get(url)
         .query(&[("query", query)])

@@ -81,7 +81,7 @@ pub(super) async fn smoke(
                 Err(error) => format!(
                     "{}: {}",
                     probe.path,
-                    super::driver::in_words(&error.without_url())
+                    crate::error::in_words(&error.without_url())
                 ),
             };
             // What it said itself tells more than who answered in its place.

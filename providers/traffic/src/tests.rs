@@ -1,0 +1,351 @@
+//! What is joined from a deployment, and what is left out of it.
+
+use platform_decide::traffic::Share;
+
+use super::*;
+
+fn ingress() -> Ingress {
+    let upstream = Upstream {
+        internal: true,
+        protocol: blueprint::Protocol::Http,
+        traffic: blueprint::Traffic::default(),
+        opt_in: blueprint::OptIn::default(),
+        slow_after: 100,
+    };
+    let route = blueprint::Route {
+        path: blueprint::PathMatch::Prefix("/api".to_owned()),
+        service: Some("orders".parse().unwrap()),
+        ..blueprint::Route::default()
+    };
+    Ingress {
+        gateway: blueprint::Gateway::default(),
+        routes: vec![route.clone(), route],
+        services: BTreeMap::from([("orders".parse().unwrap(), upstream)]),
+        secrets: BTreeMap::new(),
+    }
+}
+
+#[test]
+fn shares_and_ready_instances_make_weighted_versions() {
+    let (old, new): (GroupId, GroupId) =
+        ("orders@r1".parse().unwrap(), "orders@r2".parse().unwrap());
+    let orders: ServiceName = "orders".parse().unwrap();
+    let split = Split {
+        shares: BTreeMap::from([
+            (old.clone(), Share::thousandths(950)),
+            (new.clone(), Share::thousandths(50)),
+        ]),
+        preview: Some(new.clone()),
+    };
+    let traffic = Traffic {
+        ingress: ingress(),
+        splits: BTreeMap::from([(orders.clone(), split)]),
+    };
+    let ready = [ReadyInstance {
+        group: new.clone(),
+        name: "orders@r2.1".to_owned(),
+        address: "127.0.0.1:21000".to_owned(),
+    }];
+    let config = join(&Parts {
+        traffic: Some(&traffic),
+        groups: &BTreeSet::from([old.clone(), new]),
+        ready: &ready,
+        internal: &BTreeMap::from([(orders, Internal::loopback(22_000))]),
+        h2c: &BTreeSet::new(),
+        public: None,
+        checks: &BTreeMap::new(),
+        mutual: None,
+        secrets: &SecretValues::new(),
+        secret_files: Path::new("/secrets"),
+        root: Path::new("/shop"),
+    });
+    let service = &config.services["orders"];
+    assert_eq!(service.versions["r1"].weight, 950);
+    assert_eq!(service.versions["r2"].role, api::Role::Canary);
+    assert_eq!(
+        service.versions["r2"].endpoints[0].address,
+        "127.0.0.1:21000"
+    );
+    assert_eq!(service.overrides.len(), 4);
+    let addresses: Vec<&str> = config
+        .listeners
+        .iter()
+        .map(|l| l.address.as_str())
+        .collect();
+    assert_eq!(addresses, ["127.0.0.1:8080", "127.0.0.1:22000"]);
+    assert_eq!(config.routes[0].name, "/api");
+    assert_eq!(config.routes[1].name, "/api-2");
+}
+
+#[test]
+fn an_absolute_redirect_is_split() {
+    let split = |to: &str| {
+        let found = route::redirect(&blueprint::Redirect {
+            to: to.to_owned(),
+            status: 308,
+        });
+        (found.origin, found.path)
+    };
+    assert_eq!(
+        split("https://a.example/b"),
+        (Some("https://a.example".to_owned()), Some("/b".to_owned()))
+    );
+    assert_eq!(
+        split("https://a.example"),
+        (Some("https://a.example".to_owned()), None)
+    );
+    assert_eq!(split("/b"), (None, Some("/b".to_owned())));
+}
+
+/// The configuration of `orders`, beside which `audit` and `users` run.
+fn joined(change: impl FnOnce(&mut Ingress)) -> api::Config {
+    let mut ingress = ingress();
+    ingress.routes.truncate(1);
+    let upstream = ingress.services.values().next().unwrap().clone();
+    for name in ["audit", "users"] {
+        let beside = Upstream {
+            internal: false,
+            ..upstream.clone()
+        };
+        ingress.services.insert(name.parse().unwrap(), beside);
+    }
+    change(&mut ingress);
+    let groups: BTreeSet<GroupId> = ["orders@r1", "audit@r1", "users@r1"]
+        .map(|id| id.parse().unwrap())
+        .into();
+    let ready: Vec<ReadyInstance> = groups
+        .iter()
+        .zip(21_000..)
+        .map(|(group, port)| ReadyInstance {
+            group: group.clone(),
+            name: format!("{group}.1"),
+            address: format!("127.0.0.1:{port}"),
+        })
+        .collect();
+    let internal = groups
+        .iter()
+        .zip(22_000..)
+        .map(|(id, port)| (id.service.clone(), Internal::loopback(port)));
+    let splits = groups
+        .iter()
+        .map(|id| (id.service.clone(), Split::all(id.clone())));
+    let traffic = Traffic {
+        splits: splits.collect(),
+        ingress,
+    };
+    let config = join(&Parts {
+        traffic: Some(&traffic),
+        groups: &groups,
+        ready: &ready,
+        internal: &internal.collect(),
+        h2c: &BTreeSet::new(),
+        public: None,
+        checks: &BTreeMap::new(),
+        mutual: None,
+        secrets: &secrets(),
+        secret_files: Path::new("/secrets"),
+        root: Path::new("/shop"),
+    });
+    assert_eq!(config.validate(), Ok(()));
+    config
+}
+
+/// The keys `key` and `list`.
+fn secrets() -> SecretValues {
+    let list = format!("partner {} orders:read", "ab".repeat(32));
+    [("key", "PEM".to_owned()), ("list", list)]
+        .map(|(name, value)| {
+            let value = platform_port::SecretValue::new(value);
+            (name.parse().unwrap(), value)
+        })
+        .into()
+}
+
+#[test]
+fn keys_and_certificates_come_from_secrets() {
+    let config = joined(|ingress| {
+        let gateway = serde_json::json!({
+            "tls": { "certificates": [{ "certificate": "tls/shop.pem", "key": "key" }] },
+            "api_keys": { "keys": "list", "header": "x-key" },
+        });
+        ingress.gateway = serde_json::from_value(gateway).unwrap();
+        ingress.secrets = [("key", 3), ("list", 1)]
+            .map(|(name, version)| (name.parse().unwrap(), version))
+            .into();
+        let auth = serde_json::json!({ "by": ["api-key"], "scopes": ["orders:read"] });
+        ingress.routes[0].auth = Some(serde_json::from_value(auth).unwrap());
+    });
+    let public = &config.listeners[0];
+    assert_eq!((public.name.as_str(), public.https), ("public", Some(8443)));
+    let secured = &config.listeners[1];
+    assert_eq!(secured.address, "127.0.0.1:8443");
+    let pair = &secured.tls.as_ref().unwrap().certificates[0];
+    assert_eq!(pair.certificate, "/shop/tls/shop.pem");
+    assert_eq!(pair.key, "/secrets/key.3");
+    let auth = config.routes[0].auth.as_ref().unwrap();
+    assert!(!auth.tokens);
+    assert_eq!(auth.key_header, "x-key");
+    assert_eq!(auth.api_keys[0].name, "partner");
+    assert!(!text(&config).contains("PEM"));
+}
+
+fn text(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap()
+}
+
+#[test]
+fn a_route_hands_over_all_of_its_options() {
+    let config = joined(|ingress| {
+        let route = &mut ingress.routes[0];
+        route.csrf = true;
+        route.csp = Some("default-src 'self'".to_owned());
+        route.sticky = false;
+        route.max_answer = Some(blueprint::ByteSize::from_mib(1));
+        route.mirror = Some(blueprint::Mirror {
+            service: "audit".parse().unwrap(),
+            share: blueprint::Percent::whole(10),
+        });
+        ingress.gateway.limits.requests = 500;
+        ingress.gateway.limits.cache = blueprint::ByteSize::from_mib(1);
+        ingress.gateway.outliers.errors = 7;
+        let orders = ingress.services.get_mut("orders").unwrap();
+        orders.traffic.concurrency_each = Some(9);
+    });
+    let route = &config.routes[0];
+    assert!(route.csrf && route.by_weight && route.security_headers);
+    assert_eq!(route.max_answer, 1 << 20);
+    assert_eq!(
+        text(&route.response_headers),
+        r#"{"remove":[],"set":{"content-security-policy":"default-src 'self'"},"add":{}}"#
+    );
+    assert_eq!(
+        (route.mirror.as_deref(), route.mirror_share),
+        (Some("mirror:audit"), 100)
+    );
+    let service = &config.services["orders"];
+    assert_eq!(
+        text(&service.versions["mirror:audit"]),
+        r#"{"weight":0,"endpoints":[{"id":"mirror:audit@r1.1","address":"127.0.0.1:21000","zone":null}],"role":"shadow"}"#
+    );
+    assert_eq!(service.sticky, Some(api::Sticky::Client));
+    assert_eq!((config.max_requests, config.cache_memory), (500, 1 << 20));
+    assert_eq!(service.outliers.consecutive_bad, 7);
+    assert_eq!(service.limits.concurrent_per_endpoint, 9);
+}
+
+#[test]
+fn a_preview_route_leads_to_what_is_on_trial() {
+    let (old, new): (GroupId, GroupId) =
+        ("orders@r1".parse().unwrap(), "orders@r2".parse().unwrap());
+    let check = |preview: bool, trial: Option<&GroupId>, expected: Option<&str>| {
+        let mut ingress = ingress();
+        ingress.routes[0].preview = preview;
+        let split = Split {
+            shares: BTreeMap::from([(old.clone(), Share::FULL)]),
+            preview: trial.cloned(),
+        };
+        let traffic = Traffic {
+            ingress,
+            splits: BTreeMap::from([("orders".parse().unwrap(), split)]),
+        };
+        let config = join(&Parts {
+            traffic: Some(&traffic),
+            groups: &BTreeSet::from([old.clone(), new.clone()]),
+            ready: &[],
+            internal: &BTreeMap::new(),
+            h2c: &BTreeSet::new(),
+            public: None,
+            checks: &BTreeMap::new(),
+            mutual: None,
+            secrets: &SecretValues::new(),
+            secret_files: Path::new("/secrets"),
+            root: Path::new("/shop"),
+        });
+        assert_eq!(config.validate(), Ok(()));
+        assert_eq!(config.routes[0].version.as_deref(), expected);
+        assert_eq!(config.routes[1].version, None);
+    };
+    check(true, Some(&new), Some("r2"));
+    check(true, None, None);
+    check(false, Some(&new), None);
+}
+
+#[test]
+fn groups_are_asked_as_each_speaks() {
+    let (old, new): (GroupId, GroupId) =
+        ("orders@r1".parse().unwrap(), "orders@r2".parse().unwrap());
+    let mutual = Mutual {
+        groups: BTreeSet::from([new.clone()]),
+        authority: "/own/authority".into(),
+        certificate: "/own/certificate".into(),
+        key: "/own/key".into(),
+    };
+    let config = join(&Parts {
+        traffic: None,
+        groups: &BTreeSet::from([old.clone(), new]),
+        ready: &[],
+        internal: &BTreeMap::new(),
+        h2c: &BTreeSet::from([old.clone()]),
+        public: None,
+        checks: &BTreeMap::new(),
+        mutual: Some(&mutual),
+        secrets: &SecretValues::new(),
+        secret_files: Path::new("/secrets"),
+        root: Path::new("/shop"),
+    });
+    let versions = &config.services["orders"].versions;
+    assert_eq!(
+        (&versions["r1"].tls, versions["r1"].http2),
+        (&None, Some(true))
+    );
+    assert_eq!(versions["r2"].http2, None);
+    assert_eq!(
+        text(&versions["r2"].tls),
+        r#"{"ca":"/own/authority","name":"orders","certificate":"/own/certificate","key":"/own/key"}"#
+    );
+}
+
+#[test]
+fn a_stated_policy_header_and_an_empty_mirror_win() {
+    let config = joined(|ingress| {
+        let route = &mut ingress.routes[0];
+        route.csp = Some("default-src 'self'".to_owned());
+        let set = &mut route.response_headers.set;
+        set.insert("Content-Security-Policy".to_owned(), "none".to_owned());
+        route.mirror = Some(blueprint::Mirror {
+            service: "audit".parse().unwrap(),
+            share: blueprint::Percent::whole(0),
+        });
+    });
+    assert_eq!(
+        text(&config.routes[0].response_headers.set),
+        r#"{"Content-Security-Policy":"none"}"#
+    );
+    assert_eq!(config.routes[0].mirror, None);
+    assert_eq!(config.services["orders"].versions.len(), 1);
+}
+
+#[test]
+fn keys_of_a_service_are_at_its_internal_listener() {
+    for (stated, url, listens) in [
+        (Some("users:/keys"), "http://127.0.0.1:22002/keys", true),
+        (
+            Some("http://id.example/keys"),
+            "http://id.example/keys",
+            false,
+        ),
+        (None, "http://id.example/.well-known/jwks.json", false),
+    ] {
+        let config = joined(|ingress| {
+            let jwt = serde_json::json!({ "issuer": "http://id.example", "jwks": stated });
+            ingress.gateway.jwt = Some(serde_json::from_value(jwt).unwrap());
+        });
+        let jwks = config.identity.unwrap().jwks;
+        assert_eq!(jwks, api::Jwks::Url(url.to_owned()));
+        let found = config
+            .listeners
+            .iter()
+            .any(|one| one.name == "internal-users" && one.address == "127.0.0.1:22002");
+        assert_eq!(found, listens, "{stated:?}");
+    }
+}
