@@ -44,8 +44,7 @@ impl Document {
             let same = |member: &platform_decide::rollout::MemberState| {
                 fresh.members.iter().any(|other| other.to == member.to)
             };
-            let over = matches!(state.phase, Phase::Promoted | Phase::RolledBack { .. });
-            if over || !state.members.iter().any(same) {
+            if has_ended(&state) || !state.members.iter().any(same) {
                 continue;
             }
             let mut state = state.taken_up();
@@ -155,11 +154,15 @@ pub async fn under_way(
     store: &dyn Store,
     release: ReleaseNumber,
 ) -> Result<Option<State>, StoreError> {
-    let over = |state: &State| matches!(state.phase, Phase::Promoted | Phase::RolledBack { .. });
     Ok(all(store, release)
         .await?
         .into_iter()
-        .find(|state| !over(state)))
+        .find(|state| !has_ended(state)))
+}
+
+/// Whether one release serves alone, so that nobody goes on with it.
+pub(super) fn has_ended(state: &State) -> bool {
+    matches!(state.phase, Phase::Promoted | Phase::RolledBack { .. })
 }
 
 /// The rollout that was begun last, over or not; `None` where there never was one.

@@ -55,7 +55,7 @@ pub async fn between(target: &dyn Target) -> Result<bool, DriveError> {
         return Ok(false);
     };
     let all = document::all(store, release).await?;
-    Ok(!all.is_empty() && document::under_way(store, release).await?.is_none())
+    Ok(!all.is_empty() && all.iter().all(document::has_ended))
 }
 
 /// The release that a run is deploying, or was stopped while deploying.
