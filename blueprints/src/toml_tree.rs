@@ -30,6 +30,7 @@ pub(crate) fn parse(text: &str) -> Result<Table<'_>, Vec<Problem>> {
         let mut bounded = RecursionGuard::new(&mut checked, DEPTH);
         parse_document(&source.lex().into_vec(), &mut bounded, &mut errors);
     }
+    late_values(&events, &mut errors);
     let mut root = Table::new(Form::Header);
     if errors.is_empty() {
         events.retain(|event| {
@@ -49,6 +50,26 @@ pub(crate) fn parse(text: &str) -> Result<Table<'_>, Vec<Problem>> {
         Ok(root)
     } else {
         Err(errors.iter().map(|error| problem(text, error)).collect())
+    }
+}
+
+/// Reports each value of an inline table that is not on the line of its equals sign, which the parser lets pass.
+fn late_values(events: &[Event], errors: &mut Vec<ParseError>) {
+    let mut seen = events
+        .iter()
+        .filter(|event| event.kind() != EventKind::Whitespace)
+        .peekable();
+    while let Some(event) = seen.next() {
+        if event.kind() == EventKind::KeyValSep
+            && let Some(next) = seen.peek()
+            && matches!(next.kind(), EventKind::Newline | EventKind::Comment)
+        {
+            errors.report_error(
+                ParseError::new("missing value")
+                    .with_unexpected(next.span())
+                    .with_expected(&[Expected::Description("a value on this line")]),
+            );
+        }
     }
 }
 
@@ -384,8 +405,13 @@ mod tests {
                 }
             }
             Err(problems) => {
-                // It lets a dotted key add to an item of `[[name]]`, which TOML does not.
-                let lenient = text.contains("[[");
+                // It lets a dotted key add to an item of `[[name]]`, and a value of an inline table stand on the next line, which
+                // TOML does not.
+                let late = |rest: &str| {
+                    rest.trim_start_matches([' ', '\t', '\r'])
+                        .starts_with(['\n', '#'])
+                };
+                let lenient = text.contains("[[") || text.split('=').skip(1).any(late);
                 assert!(theirs.is_err() || lenient, "{text:?}: {problems:?}");
             }
         }
@@ -427,6 +453,13 @@ mod tests {
             "a = 1 b = 2\n",
             "a = [1, 2,, 3]\n",
             "a = { b = 1, }\n",
+            "a = {\nb = 1,\n # c\nd = 2\n}\n",
+            "a = { b =\n1 }\n",
+            "a = { b = # c\n1 }\n",
+            "a = { b\n= 1 }\n",
+            "a = { b.\nc = 1 }\n",
+            "a = { b\n.c = 1 }\n",
+            "a = { b =\n 1 }\n",
             "a = \"\\u00e9\\x\"\n",
             "a = \"\"\"\nb\\\n   c\"\"\"\n",
             "\u{feff}a = 1\n",
@@ -435,6 +468,7 @@ mod tests {
         ] {
             check(text);
         }
+        assert!(parse("a = { b =\n1 }\n").is_err());
         check(&format!("a = {}", "[".repeat(500)));
         check(&format!("{}a = 1", "a.".repeat(500)));
         let lines = |line: fn(u32) -> String| {

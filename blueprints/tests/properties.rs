@@ -36,9 +36,13 @@ fn meaning(text: &str) -> Option<String> {
 
 fn formats(text: &str) {
     let Some(formatted) = format(text) else {
-        assert_eq!(
-            meaning(text),
-            None,
+        // The `toml` crate lets a value of an inline table stand on the next line, which TOML does not.
+        let late = |rest: &str| {
+            rest.trim_start_matches([' ', '\t'])
+                .starts_with(['\n', '#'])
+        };
+        assert!(
+            meaning(text).is_none() || text.split('=').skip(1).any(late),
             "only what is not TOML is not formatted"
         );
         return;

@@ -9,7 +9,7 @@ use crate::command::Command;
 use crate::diagnostic::Diagnostic;
 use crate::globals::{Format, Globals};
 
-/// Scaffold, build, deploy, roll out, drill and watch a system of services on any target
+/// Scaffold, build, deploy, roll out and watch a system of services on any target
 #[derive(Debug, Parser)]
 #[command(
     name = "platform",

@@ -30,6 +30,14 @@ pub enum TemplateError {
     /// The blueprint has a service of this name.
     #[error("the blueprint has a service `{0}` already")]
     ServiceExists(String),
+    /// The blueprint would not be valid with the new part.
+    #[error("with the service `{service}` the blueprint would not be valid: {problem}")]
+    Unfit {
+        /// The service.
+        service: String,
+        /// What would be wrong.
+        problem: String,
+    },
     /// The blueprint cannot be edited.
     #[error("cannot edit `{}`", path.display())]
     BadBlueprint {
@@ -74,6 +82,7 @@ impl TemplateError {
             Self::ProjectExists { .. } => "template::project-exists",
             Self::BadName(_) => "template::bad-name",
             Self::ServiceExists(_) => "template::service-exists",
+            Self::Unfit { .. } => "template::unfit",
             Self::BadBlueprint { .. } => "template::bad-blueprint",
             Self::BadTemplate { .. } => "template::bad-template",
             Self::File { .. } => "template::file",
@@ -92,6 +101,9 @@ impl TemplateError {
             }
             Self::BadName(_) => "give one with `--name`",
             Self::ServiceExists(_) => "choose another name",
+            Self::Unfit { .. } => {
+                "nothing was written; choose another name, or another path with `--route`"
+            }
             Self::BadBlueprint { .. } => "run `platform validate`",
             Self::Git { .. } => "run `git init` yourself and `platform init` with `--no-git`",
             Self::BadTemplate { .. } | Self::File { .. } => return None,

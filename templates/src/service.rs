@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use platform_blueprint::ServiceName;
+use platform_blueprint::{Blueprint, ServiceName, Severity};
 use tera::Context;
 use toml_edit::{DocumentMut, Item, TableLike};
 
@@ -210,7 +210,15 @@ pub(crate) fn addition(
     }
     let with_service = insert_after(text, Blocks::Services, &fragment);
     let blueprint = insert_after(&with_service, Blocks::Routes, &route_text(service, &route));
-    blueprint.parse::<DocumentMut>().map_err(bad)?;
+    if let Err(problems) = Blueprint::parse(&blueprint, &path.to_string_lossy()) {
+        let of_ours = problems
+            .iter()
+            .find(|problem| problem.severity == Severity::Error);
+        return Err(TemplateError::Unfit {
+            service: service.name.to_string(),
+            problem: of_ours.map_or_else(String::new, ToString::to_string),
+        });
+    }
     Ok(Addition {
         blueprint,
         manifest: new_manifest,
@@ -301,6 +309,27 @@ mod tests {
             template,
             route: None,
         }
+    }
+
+    #[test]
+    fn a_route_that_is_taken_is_refused_and_nothing_written() {
+        let temp = tempfile::tempdir().unwrap();
+        let blueprint = temp.path().join("platform.toml");
+        fs::write(&blueprint, BLUEPRINT).unwrap();
+        let taken = NewService {
+            route: Some("/".to_owned()),
+            ..service("b", ServiceTemplate::Static)
+        };
+        let error = add_service(&blueprint, &taken).unwrap_err();
+        assert_eq!(error.code(), "template::unfit");
+        assert!(
+            error
+                .to_string()
+                .ends_with("two routes take the same requests, `/`"),
+            "{error}"
+        );
+        assert_eq!(fs::read_to_string(&blueprint).unwrap(), BLUEPRINT);
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -244,6 +244,14 @@ fn a_port_is_forwarded_to_a_service() {
 }
 
 #[test]
+fn a_port_that_would_lead_to_itself_is_refused() {
+    let shop = Shop::deployed();
+    let port = free_port().to_string();
+    let seen = shop.sandbox.run(&["port-forward", "api", &port]).code(64);
+    assert!(seen.stderr.contains("port-forward::to-itself"), "{seen:#?}");
+}
+
+#[test]
 fn watching_goes_on_until_told_to_stop() {
     let shop = Shop::deployed();
     let mut watching = shop

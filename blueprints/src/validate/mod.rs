@@ -6,6 +6,7 @@ mod resources;
 mod rollouts;
 mod routes;
 mod services;
+mod texts;
 
 use std::ops::{Deref, Range};
 

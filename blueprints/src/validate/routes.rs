@@ -12,6 +12,7 @@ impl Check<'_, '_> {
         for (number, route) in scene.routes.iter().enumerate() {
             self.target(scene, number, route);
             self.captures(number, route);
+            self.texts(number, route);
             if route.preview && route.service.is_none() && route.redirect.is_some() {
                 let problem = Problem::new(
                     Code::Contradiction,
@@ -170,7 +171,7 @@ impl Check<'_, '_> {
         }
     }
 
-    fn callable(&mut self, scene: &Scene<'_>, name: &ServiceName, place: &[Step<'_>]) {
+    pub(super) fn callable(&mut self, scene: &Scene<'_>, name: &ServiceName, place: &[Step<'_>]) {
         let service = scene.services.get(name);
         if service.is_some_and(|service| service.port.is_none()) && !self.writes(name, &["port"]) {
             let problem = Problem::new(
@@ -337,25 +338,7 @@ impl Check<'_, '_> {
                 self.report(problem);
             }
         }
-        // The issuer's keys may be on a service of the project: `service:/path`.
-        if let Some(keys) = gateway.jwt.as_ref().and_then(|jwt| jwt.jwks.as_deref())
-            && let Some((service, path)) = keys.split_once(':')
-            && path.starts_with('/')
-            && !path.starts_with("//")
-        {
-            let place = [Step::Key("gateway"), "jwt".into(), "jwks".into()];
-            match ServiceName::new(service) {
-                Ok(service) => {
-                    if self.known_service(scene, &service, &place) {
-                        self.callable(scene, &service, &place);
-                    }
-                }
-                Err(error) => {
-                    let problem = Problem::new(Code::BadValue, error.to_string(), self.at(&place));
-                    self.report(problem);
-                }
-            }
-        }
+        self.gateway_texts(scene);
     }
 }
 

@@ -1,7 +1,9 @@
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use platform_blueprint::{ProviderKind, Resolved};
 use platform_port::{Attachment, Target};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
@@ -13,6 +15,9 @@ use crate::error::CliError;
 use crate::exit::Exit;
 use crate::view::{Line, SharedView, Told};
 use crate::world::World;
+
+/// Pause after accepting failed, as when descriptors ran out.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Listen here and carry connections to a service or resource
 #[derive(Debug, clap::Args)]
@@ -79,6 +84,17 @@ pub(crate) async fn run(args: &PortForwardArgs, world: &World) -> Result<Exit, C
     let local = listener.local_addr().map_err(|error| {
         CliError::new("port-forward::cannot-listen", "cannot tell the port").because(&error)
     })?;
+    if leads_to_itself(resolved, args, local.port()) {
+        let message = format!("{local} would lead to itself");
+        return Err(
+            CliError::new("port-forward::to-itself", message).help(format!(
+                "local processes share this machine's ports, and nothing else listens on {port}; `platform \
+                 port-forward {name}` leads to where `{name}` listens",
+                port = local.port(),
+                name = args.name
+            )),
+        );
+    }
     let remote = args
         .ports
         .remote
@@ -96,7 +112,14 @@ pub(crate) async fn run(args: &PortForwardArgs, world: &World) -> Result<Exit, C
             accepted = listener.accept() => accepted,
             () = world.stop.token().cancelled() => return Ok(Exit::Done),
         };
-        let Ok((client, _)) = accepted else { continue };
+        let client = match accepted {
+            Ok((client, _)) => client,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
         let target = Arc::clone(&target);
         let view = Arc::clone(&world.view);
         let (name, port) = (args.name.clone(), args.ports.remote);
@@ -104,6 +127,20 @@ pub(crate) async fn run(args: &PortForwardArgs, world: &World) -> Result<Exit, C
             carry(client, target, &name, port, &view).await;
         });
     }
+}
+
+/// Whether what listens at this port of 127.0.0.1 would connect to that very port.
+///
+/// The port that a service of local processes has in the blueprint stands for another one there.
+fn leads_to_itself(resolved: &Resolved, args: &PortForwardArgs, local: u16) -> bool {
+    let declared = resolved
+        .services
+        .get(args.name.as_str())
+        .and_then(|service| service.port)
+        .map(platform_blueprint::Port::get);
+    resolved.environment.provider.kind() == ProviderKind::Process
+        && args.ports.remote == Some(local)
+        && declared != Some(local)
 }
 
 /// Carries one connection to its end.

@@ -44,11 +44,12 @@ pub(super) fn route(
     };
     let timeout = &written.timeout;
     let total = millis(timeout.total);
-    // An attempt's time, by whichever of its two names is the shorter.
+    // An attempt's time, by whichever of its two names is the shorter; none is no limit of its own.
     let first_byte = timeout
         .first_byte
         .into_iter()
         .chain(written.retries.each)
+        .filter(|time| !time.is_zero())
         .min();
     api::Route {
         name,

@@ -12,6 +12,19 @@ pub(super) fn is_url(text: &str) -> bool {
     })
 }
 
+/// Fields that say where a message ends, or belong to one connection (RFC 9110, 7.6.1; RFC 9112, 6).
+const OF_THE_CONNECTION: [&str; 9] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+];
+
 pub(super) fn check_headers(change: &HeaderChange, path: &str, reasons: &mut Reasons) {
     for name in change
         .remove
@@ -20,6 +33,13 @@ pub(super) fn check_headers(change: &HeaderChange, path: &str, reasons: &mut Rea
         .chain(change.add.keys())
     {
         check_header_name(name, path, reasons);
+        reasons.unless(
+            !OF_THE_CONNECTION
+                .iter()
+                .any(|own| own.eq_ignore_ascii_case(name)),
+            path,
+            format!("changes `{name}`, which the gateway writes itself"),
+        );
     }
     for (name, value) in change.set.iter().chain(&change.add) {
         reasons.unless(
