@@ -7,6 +7,8 @@ use platform_port::{Store, StoreError, Version};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::rollout;
+
 /// The key of the document that says which release serves.
 pub const HEAD: &str = "head";
 
@@ -71,6 +73,7 @@ impl History {
             // Nobody goes on with it now.
             before.status = ReleaseStatus::Failed;
             write_release(store, &before).await?;
+            rollout::give_up(store, before.number, release.number).await?;
         }
         Ok(())
     }

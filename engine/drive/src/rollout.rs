@@ -15,6 +15,7 @@ mod smoke;
 mod specs;
 mod status;
 
+pub(crate) use document::give_up;
 pub use document::{WORDS, all, last, say, under_way};
 pub use event::RolloutEvent;
 pub use progress::{Evidence, Latency, MemberProgress, Progress, SideProgress};

@@ -66,11 +66,14 @@ fn of_member(state: &State, member: &MemberState, stages: &[Stage], index: usize
     // Until the next shares are in force, whoever has requests by the last ones keeps its instances.
     let new = here.new.max(in_force.map_or(0, |side| side.new));
     let baseline = here.baseline.max(in_force.map_or(0, |side| side.baseline));
-    let old = match in_force {
-        Some(side) => side.old,
-        None if state.phase.stage() == 0 => here.old_before,
-        None => member.from_replicas,
+    let old = match (state.in_force, in_force) {
+        (Some(at), Some(side)) if at == state.phase.stage() => watched(member, &side),
+        (_, Some(side)) => side.old,
+        (_, None) if state.phase.stage() == 0 => here.old_before,
+        (_, None) => member.from_replicas,
     };
+    // On the way back nothing is started that no request reaches yet.
+    let (new_back, baseline_back) = in_force.map_or((0, 0), |side| (side.new, side.baseline));
     match &state.phase {
         Phase::BeforeStart
         | Phase::Removing { .. }
@@ -83,22 +86,32 @@ fn of_member(state: &State, member: &MemberState, stages: &[Stage], index: usize
             }
             part(new, old, baseline, split)
         }
-        Phase::Serving { .. } => part(here.new, here.old, here.baseline, shares()),
+        Phase::Serving { .. } => part(here.new, watched(member, &here), here.baseline, shares()),
         Phase::Retiring | Phase::Promoted => {
             part(member.to_replicas, 0, 0, Split::all(member.to.clone()))
         }
         // Of several services some may be back already, and stay there if another does not come back.
         Phase::GoingBack { .. } | Phase::Stuck { .. } if member.old_serves => {
-            part(new, member.from_replicas, baseline, all_old())
+            part(new_back, member.from_replicas, baseline_back, all_old())
         }
         Phase::GoingBack { .. } | Phase::Stuck { .. } => {
-            part(new, member.from_replicas, baseline, shares())
+            part(new_back, member.from_replicas, baseline_back, shares())
         }
         // With all its instances the old release is the safe side; with some of them missing, both serve on.
         Phase::Interrupted { .. } if old == member.from_replicas => {
             part(new, old, baseline, all_old())
         }
         Phase::Interrupted { .. } => part(new, old, baseline, shares()),
+    }
+}
+
+/// Instances of the old group while a stage is watched: none has gone yet, so that requests have somewhere to go should the
+/// new ones fail, unless running means working.
+fn watched(member: &MemberState, side: &Side) -> u32 {
+    if member.routed {
+        side.old_before
+    } else {
+        side.old
     }
 }
 

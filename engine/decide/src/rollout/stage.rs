@@ -23,9 +23,9 @@ pub struct Stage {
 pub struct Side {
     /// Instances of the new group.
     pub new: u32,
-    /// Instances of the old group while the new ones come up.
+    /// Instances of the old group while the new ones come up, and, of a service that requests reach, while they are watched.
     pub old_before: u32,
-    /// Instances of the old group once the shares are in force.
+    /// Instances of the old group after that.
     pub old: u32,
     /// Fresh instances of the old version.
     pub baseline: u32,

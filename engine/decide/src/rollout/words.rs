@@ -114,6 +114,11 @@ pub enum Why {
         /// Who.
         by: String,
     },
+    /// A later run deployed another release in its place.
+    GivenUp {
+        /// The release that it deployed.
+        to: ReleaseNumber,
+    },
     /// The target refused what was asked of it.
     Refused {
         /// What it said.
@@ -151,6 +156,7 @@ impl fmt::Display for Why {
             Self::Gate { gate, answer } => write!(f, "gate `{gate}` does not agree: {answer}"),
             Self::TookTooLong { at_most } => write!(f, "it took longer than {} s", at_most / 1000),
             Self::Operator { by } => write!(f, "{by} asked for it"),
+            Self::GivenUp { to } => write!(f, "{to} took its place"),
             Self::Refused { message } => f.write_str(message),
         }
     }

@@ -84,6 +84,9 @@ impl Step<'_> {
                     });
                     self.leave(stage);
                 }
+                Phase::Starting { .. } if self.state.paused.take().is_some() => {
+                    self.tell(Note::Resumed { by });
+                }
                 Phase::Starting { .. } if self.state.up => {
                     self.tell(not_now("a gate or the preview's time is waited for"));
                 }

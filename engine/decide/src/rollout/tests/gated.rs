@@ -87,6 +87,27 @@ fn a_gate_that_refuses_goes_back() {
 }
 
 #[test]
+fn before_the_start_nothing_is_touched_whatever_comes_of_it() {
+    let refuses = |world: &mut World| {
+        let no = GateAnswer::Refuses("no".to_owned());
+        world.answers.insert(GateWhen::BeforeStart, no);
+    };
+    let aborted = |world: &mut World| world.say(Order::Abort);
+    for happens in [&refuses as &dyn Fn(&mut World), &aborted] {
+        for strategy in [Strategy::Canary, Strategy::BlueGreen, Strategy::Rolling] {
+            let mut world = gated(strategy, GateWhen::BeforeStart);
+            world.turn(None, false);
+            happens(&mut world);
+            while !world.state.phase.is_over() {
+                assert_eq!(world.groups(), ["orders@r1×2"], "{strategy:?}");
+                world.turn(None, false);
+            }
+            rolled_back(&mut world);
+        }
+    }
+}
+
+#[test]
 fn a_gate_after_the_way_back_is_told_and_changes_nothing() {
     let mut world = gated(Strategy::Canary, GateWhen::AfterRollback);
     world.bad("orders@r2", 500);

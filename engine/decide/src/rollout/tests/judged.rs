@@ -154,6 +154,34 @@ fn readiness_that_both_sides_lose_is_not_the_releases_fault() {
 }
 
 #[test]
+fn while_a_batch_is_watched_the_old_instances_are_there_to_take_over() {
+    let mut world = World::of(&policy(Strategy::Rolling), vec![member("orders", 1, 1)]);
+    world.until(serving(0));
+    world.turn(None, false);
+    world.serves("orders", "orders@r2");
+    assert_eq!(world.groups(), ["orders@r1×1", "orders@r2×1"]);
+    world.set("orders@r2", Health::Is(InstanceState::CrashLooping));
+    world.turn(None, false);
+    world.serves("orders", "orders@r1");
+    assert!(matches!(why(world.end()), Why::Guardrail { .. }));
+    world.act();
+    assert_eq!(world.groups(), ["orders@r1×1"]);
+}
+
+#[test]
+fn of_what_no_request_reaches_the_old_instances_end_when_new_ones_run() {
+    let worker = MemberState {
+        routed: false,
+        ..member("orders", 1, 1)
+    };
+    let mut world = World::of(&policy(Strategy::Rolling), vec![worker]);
+    world.until(serving(0));
+    world.turn(None, false);
+    assert_eq!(world.groups(), ["orders@r2×1"]);
+    assert_eq!(world.end(), Phase::Promoted);
+}
+
+#[test]
 fn what_does_not_become_ready_goes_back_after_its_time() {
     let mut world = orders(Strategy::Rolling);
     world.set("orders@r2", Health::NeverReady);
