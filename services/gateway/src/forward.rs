@@ -116,6 +116,10 @@ fn chain(head: &RequestHeader, context: &RequestContext, peer: &HeaderValue) -> 
 
 /// Whether a header says what the gateway alone tells services, or proxies that it trusts.
 fn may_not_be_claimed(name: &str, trusted: bool, internal: bool) -> bool {
+    if name.contains('_') {
+        // Services that read headers as variables (RFC 3875, 4.1.18) take both spellings for one.
+        return may_not_be_claimed(&name.replace('_', "-"), trusted, internal);
+    }
     match name {
         cache::VERSION | mirror::MARK => true,
         SUBJECT | SCOPES => !internal,
@@ -317,6 +321,9 @@ mod tests {
             ("x-forwarded-client-cert", true, false, false),
             ("forwarded", true, false, false),
             ("x-auth-subject", true, true, false),
+            ("x_auth_subject", true, true, false),
+            ("x-forwarded_for", true, false, false),
+            ("my_own", false, false, false),
             ("x-platform-cache-version", true, true, true),
             ("x-platform-mirror", true, true, true),
             ("x-forward", false, false, false),

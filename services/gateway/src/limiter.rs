@@ -23,6 +23,9 @@ const MOST: usize = 16 * MANY;
 /// shard shrink while ever new clients come.
 const LOOKS: usize = 8;
 
+/// The longest time in which a token comes, in microseconds: a year.
+const LONGEST: u64 = 365 * 24 * 3600 * 1_000_000;
+
 /// A rate as the algorithm has it, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rate {
@@ -40,10 +43,11 @@ impl Rate {
         } else {
             limit.burst
         };
-        let one = (every / limit.requests.max(1)).max(1);
+        // Bounded, so that times can be added up.
+        let one = (every / limit.requests.max(1)).clamp(1, LONGEST);
         Self {
             one,
-            room: one.saturating_mul(burst),
+            room: one.saturating_mul(burst).min(u64::MAX / 4),
         }
     }
 }
@@ -154,6 +158,27 @@ impl Limiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_holds_however_long_its_time() {
+        let limiter = Limiter::default();
+        let limit = RateLimit {
+            requests: 1,
+            every_ms: u64::MAX,
+            burst: 3,
+            ..RateLimit::default()
+        };
+        for now in 0..3 {
+            limiter.take_at(1, &limit, now).unwrap();
+        }
+        assert!(limiter.take_at(1, &limit, 3).is_err());
+        let any = RateLimit {
+            requests: u64::MAX,
+            burst: u64::MAX,
+            ..limit
+        };
+        limiter.take_at(2, &any, u64::MAX / 4).unwrap();
+    }
 
     #[test]
     fn a_bucket_lets_the_burst_and_then_the_rate_through() {

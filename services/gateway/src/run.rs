@@ -127,6 +127,16 @@ pub async fn run(options: Options) -> Result<(), Error> {
         }
         None => None,
     };
+    // Who has a predecessor takes its place; nobody else does.
+    if let (None, Some(path)) = (&options.handover, &options.admin)
+        && socket::is_served(path)
+    {
+        let taken = std::io::Error::new(
+            std::io::ErrorKind::AddrInUse,
+            "another gateway answers there",
+        );
+        return Err(io("listen at", path)(taken));
+    }
     let confirm = start(&control, &options, store.as_ref(), inheritance).await?;
     let admin_path = match &options.admin {
         Some(path) => {

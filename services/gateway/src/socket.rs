@@ -6,6 +6,11 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
 
+/// Whether somebody takes connections at a path.
+pub(crate) fn is_served(path: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(path).is_ok()
+}
+
 /// The path of a listening socket, removed in the end if it still is ours.
 #[derive(Debug)]
 pub(crate) struct OwnPath {

@@ -215,3 +215,23 @@ async fn listeners_come_and_go() {
     .await;
     gateway.drain().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_gateway_takes_no_admin_socket_away() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let admin = place.path().join("admin.sock");
+    let second = platform_gateway::Options {
+        admin: Some(admin.clone()),
+        ..platform_gateway::Options::default()
+    };
+    let refused = platform_gateway::run(second).await.unwrap_err();
+    let why = std::error::Error::source(&refused).unwrap().to_string();
+    assert_eq!(why, "another gateway answers there");
+    assert_eq!(
+        refused.to_string(),
+        format!("cannot listen at `{}`", admin.display())
+    );
+    gateway.admin.status().await.expect("the first one answers");
+    gateway.drain().await;
+}

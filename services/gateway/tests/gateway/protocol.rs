@@ -123,6 +123,12 @@ async fn services_get_a_path_and_a_host() {
             "a.test:81",
         ),
         ("GET /x HTTP/1.0\r\n\r\n", "/x", "orders"),
+        // What no target may have reaches services escaped.
+        (
+            "GET /a\0b\x7fc HTTP/1.1\r\nHost: a\r\n\r\n",
+            "/a%00b%7Fc",
+            "a",
+        ),
     ] {
         let answer = raw(address, text.as_bytes()).await;
         let told = |part: &str| answer.contains(&format!("\"{part}\""));
