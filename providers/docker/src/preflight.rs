@@ -68,6 +68,10 @@ impl Site {
         let (version, info) = self.engine_seen().await?;
         let mut findings = judge(&version, &info);
         findings.extend(refused(desired));
+        let gateway = &desired.ingress.gateway;
+        findings.extend(platform_traffic::certificates::preflight(
+            gateway, &self.root,
+        ));
         for (name, service) in &desired.services {
             if matches!(service.spec.artifact.place, Place::Installed) {
                 findings.push(helped(

@@ -56,6 +56,7 @@ pub(crate) fn preflight(layout: &Layout, root: &Path, desired: &Desired) -> Vec<
     for (name, wanted) in &desired.resources {
         found.extend(engine(name.as_str(), &wanted.resource));
     }
+    found.extend(platform_traffic::certificates::preflight(gateway, root));
     found.extend(limits(layout, desired));
     found.extend(memory(desired));
     found

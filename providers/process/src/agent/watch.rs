@@ -159,8 +159,8 @@ fn probe(agent: &Agent, instance: &Instance, spec: &GroupSpec) -> Probe {
 fn wrong_port(agent: &Agent, instance: &Instance, begun: Instant) -> Option<String> {
     let record = instance.record();
     let port = record.port?;
-    // Looking through all of /proc is not for every failed check of a start that goes well.
-    if begun.elapsed() < Duration::from_secs(1) {
+    // Looking through all of /proc is not for every failed check of a start that goes well, nor for what once was ready there.
+    if record.proven || begun.elapsed() < Duration::from_secs(1) {
         return None;
     }
     let leader = record.process.as_ref()?.pid;

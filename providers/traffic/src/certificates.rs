@@ -1,0 +1,67 @@
+//! Whether the gateway will find the certificates that the blueprint names.
+
+use std::path::Path;
+
+use platform_blueprint::Gateway;
+use platform_port::{Finding, Severity};
+
+/// How a certificate in PEM begins (RFC 7468, 5.1).
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+
+/// What is wrong with the files of certificates, which are beside the blueprint.
+///
+/// - `root`: the folder of the blueprint
+pub fn preflight(gateway: &Gateway, root: &Path) -> Vec<Finding> {
+    let Some(tls) = &gateway.tls else {
+        return Vec::new();
+    };
+    let chains = tls.certificates.iter().map(|one| &one.certificate);
+    chains
+        .chain(&tls.client_ca)
+        .filter_map(|name| {
+            let path = root.join(name);
+            let why = match std::fs::read_to_string(&path) {
+                Ok(text) if text.contains(BEGIN) => return None,
+                Ok(_) => "it holds no certificate in PEM".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            Some(Finding {
+                code: "preflight::certificate".to_owned(),
+                severity: Severity::Error,
+                subject: Some("gateway".to_owned()),
+                message: format!("`{}` is of no use: {why}", path.display()),
+                help: Some("name a file of certificates in PEM under `[gateway.tls]`".to_owned()),
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_hold_no_certificate_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write(
+            "good.pem",
+            "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n",
+        );
+        write("key.pem", "-----BEGIN PRIVATE KEY-----\n");
+        let check = |certificate: &str, expected: Option<&str>| {
+            let gateway: Gateway = serde_json::from_value(serde_json::json!({
+                "tls": { "certificates": [{ "certificate": certificate, "key": "key" }], "client_ca": "good.pem" }
+            }))
+            .unwrap();
+            let found = preflight(&gateway, folder.path());
+            assert_eq!(found.len(), usize::from(expected.is_some()), "{found:?}");
+            let message = found.first().map_or("", |found| found.message.as_str());
+            assert!(message.contains(expected.unwrap_or("")), "{message}");
+        };
+        check("good.pem", None);
+        check("key.pem", Some("no certificate in PEM"));
+        check("gone.pem", Some("No such file"));
+    }
+}
