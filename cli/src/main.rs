@@ -7,6 +7,7 @@ mod deployment;
 mod diagnostic;
 mod error;
 mod exit;
+mod file;
 mod globals;
 mod images;
 mod moment;
@@ -98,7 +99,9 @@ fn start(arguments: Arguments) -> Exit {
         Ok(here) => {
             let view: SharedView = Arc::clone(&recorder) as _;
             let world = World::new(globals, here, view);
-            match arguments.command.run(&world) {
+            let ended = arguments.command.run(&world);
+            recorder.settle();
+            match ended {
                 Ok(exit) => exit,
                 Err(error) => {
                     let exit = fail(recorder.as_ref(), &error);
@@ -112,9 +115,10 @@ fn start(arguments: Arguments) -> Exit {
         }
         Err(error) => fail(recorder.as_ref(), &error),
     };
-    match reports(&recorder, junit.as_deref(), sarif.as_deref()) {
-        Ok(()) => exit,
-        Err(error) => {
+    let reported = reports(&recorder, junit.as_deref(), sarif.as_deref());
+    match reported.err().or_else(|| recorder.lost()) {
+        None => exit,
+        Some(error) => {
             let failed = fail(plain.as_ref(), &error);
             if exit == Exit::Done { failed } else { exit }
         }

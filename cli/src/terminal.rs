@@ -2,8 +2,12 @@
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use nix::sys::termios::{self, SetArg, Termios};
+use tokio_util::sync::CancellationToken;
 
 /// Columns and rows, where one of the standard streams is a terminal.
 pub(crate) fn size() -> Option<(u16, u16)> {
@@ -38,18 +42,42 @@ impl Drop for Raw {
     }
 }
 
+/// How often it is seen whether the word to stop came in place of an answer.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
 /// Asks a question on standard error and reads one line; `None` at the end of the input.
-pub(crate) fn ask(question: &str) -> io::Result<Option<String>> {
-    let mut err = io::stderr().lock();
-    write!(err, "{question} ")?;
-    err.flush()?;
-    let mut answer = String::new();
-    let read = io::stdin().read_line(&mut answer)?;
-    Ok((0 < read).then(|| answer.trim().to_owned()))
+///
+/// # Errors
+///
+/// [`io::ErrorKind::Interrupted`] at the word to stop.
+pub(crate) fn ask(question: &str, stop: &CancellationToken) -> io::Result<Option<String>> {
+    {
+        let mut err = io::stderr().lock();
+        write!(err, "{question} ")?;
+        err.flush()?;
+    }
+    let (answered, answers) = mpsc::channel();
+    // Reading cannot be broken off, so it has a thread that nobody waits for.
+    thread::spawn(move || {
+        let mut answer = String::new();
+        let read = io::stdin().read_line(&mut answer);
+        let _ = answered.send(read.map(|read| (0 < read).then(|| answer.trim().to_owned())));
+    });
+    loop {
+        match answers.recv_timeout(LOOK_EVERY) {
+            Ok(answer) => return answer,
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            Err(RecvTimeoutError::Timeout) if stop.is_cancelled() => {
+                let _ = writeln!(io::stderr());
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
 }
 
 /// The same, without showing what is typed.
-pub(crate) fn ask_silently(question: &str) -> io::Result<Option<String>> {
+pub(crate) fn ask_silently(question: &str, stop: &CancellationToken) -> io::Result<Option<String>> {
     struct Shown(Option<Termios>);
     impl Drop for Shown {
         fn drop(&mut self) {
@@ -66,7 +94,7 @@ pub(crate) fn ask_silently(question: &str) -> io::Result<Option<String>> {
         termios::tcsetattr(input.as_fd(), SetArg::TCSADRAIN, &hidden)?;
     }
     let shown = Shown(before);
-    let answer = ask(question);
+    let answer = ask(question, stop);
     drop(shown);
     let _ = writeln!(io::stderr());
     answer

@@ -11,7 +11,6 @@ use platform_port::Target;
 
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::terminal;
 use crate::view::Told;
 use crate::world::World;
 
@@ -102,9 +101,7 @@ impl Meanwhile {
             return Err(refused(message));
         }
         let question = format!("{message}.\nWait for it, replace it, or leave it? [w/r/L]");
-        let answer = terminal::ask(&question).map_err(|error| {
-            CliError::new("system::no-answer", "cannot read an answer").because(&error)
-        })?;
+        let answer = world.ask(&question)?;
         match answer.unwrap_or_default().to_lowercase().as_str() {
             "w" | "wait" => Ok(Choice::Wait),
             "r" | "replace" => Ok(Choice::Replace),

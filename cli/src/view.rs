@@ -5,6 +5,7 @@
 
 mod human;
 mod json;
+mod outlet;
 mod recorder;
 mod screen;
 
@@ -14,6 +15,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::diagnostic::Diagnostic;
+use crate::error::CliError;
 use crate::paint::Paint;
 
 pub(crate) use human::HumanView;
@@ -106,8 +108,12 @@ pub(crate) trait View: Send + Sync {
     fn diagnose(&self, diagnostic: &Diagnostic);
     /// Replaces what was shown last, on a terminal; otherwise writes it after that.
     fn redraw(&self, shown: &dyn Shown);
+    /// Nothing is under way any more: takes away pictures of what was.
+    fn settle(&self) {}
     /// Whether nobody reads what was asked for any more.
     fn closed(&self) -> bool;
+    /// Why something that was asked for could not be written, other than that nobody reads it.
+    fn lost(&self) -> Option<CliError>;
     /// Takes down what was checked, for `JUnit`.
     fn case(&self, _case: Case) {}
     /// Takes down a result that a later CI step may read.

@@ -123,7 +123,7 @@ impl World {
         work: impl Future<Output = Result<T, CliError>>,
     ) -> Result<T, CliError> {
         self.block_on(async {
-            let stopped = async {
+            let told = async {
                 self.stop.token().cancelled().await;
                 // A command with an end of its own for the word has it first.
                 tokio::task::yield_now().await;
@@ -131,8 +131,8 @@ impl World {
             tokio::select! {
                 biased;
                 outcome = work => outcome,
-                () = stopped => {
-                    Err(CliError::new("run::stopped", "stopped; nothing was changed"))
+                () = told => {
+                    Err(stopped())
                 }
             }
         })
@@ -144,6 +144,19 @@ impl World {
             && env::var_os("CI").is_none_or(|ci| ci.is_empty() || ci == "false")
             && io::stdin().is_terminal()
             && io::stderr().is_terminal()
+    }
+
+    /// Asks a question that a line answers; `None` at the end of the input.
+    pub(crate) fn ask(&self, question: &str) -> Result<Option<String>, CliError> {
+        terminal::ask(question, self.stop.token()).map_err(|error| unanswered(&error))
+    }
+
+    /// The same, outside of any runtime, without showing what is typed.
+    pub(crate) fn ask_silently(&self, question: &str) -> Result<Option<String>, CliError> {
+        // Signals are listened for, so that the terminal is put back as it was.
+        self.block_on(async {
+            terminal::ask_silently(question, self.stop.token()).map_err(|error| unanswered(&error))
+        })
     }
 
     /// Asks whether to go on; `--yes` answers, and without a terminal nothing is asked but refused.
@@ -158,9 +171,7 @@ impl World {
             )
             .help("give `--yes` to answer yes"));
         }
-        let answer = terminal::ask(&format!("{question} [y/N]")).map_err(|error| {
-            CliError::new("system::no-answer", "cannot read an answer").because(&error)
-        })?;
+        let answer = self.ask(&format!("{question} [y/N]"))?;
         Ok(answer.is_some_and(|answer| matches!(answer.to_lowercase().as_str(), "y" | "yes")))
     }
 
@@ -178,5 +189,16 @@ impl World {
     /// A path as people should see it.
     pub(crate) fn shown(&self, path: &Path) -> String {
         project::shown(&self.here, path)
+    }
+}
+
+fn stopped() -> CliError {
+    CliError::new("run::stopped", "stopped; nothing was changed")
+}
+
+fn unanswered(error: &io::Error) -> CliError {
+    match error.kind() {
+        io::ErrorKind::Interrupted => stopped(),
+        _ => CliError::new("system::no-answer", "cannot read an answer").because(error),
     }
 }

@@ -247,8 +247,44 @@ fn a_port_is_forwarded_to_a_service() {
 fn a_port_that_would_lead_to_itself_is_refused() {
     let shop = Shop::deployed();
     let port = free_port().to_string();
-    let seen = shop.sandbox.run(&["port-forward", "api", &port]).code(64);
+    let seen = shop.sandbox.run(&["port-forward", "api", &port]);
+    assert_eq!(seen.code, 1, "{seen:#?}");
     assert!(seen.stderr.contains("port-forward::to-itself"), "{seen:#?}");
+}
+
+#[test]
+fn the_word_to_stop_is_heard_while_a_question_is_asked() {
+    let shop = Shop::deployed();
+    let terminal = nix::pty::openpty(None, None).expect("a terminal");
+    let asked = shop
+        .sandbox
+        .command(&["destroy"])
+        .stdin(terminal.slave.try_clone().expect("its other end"))
+        .stderr(terminal.slave)
+        .spawn()
+        .expect("the program runs");
+    let mut screen = std::fs::File::from(terminal.master);
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"[y/N] ") {
+        let mut byte = [0];
+        screen.read_exact(&mut byte).expect("a question");
+        seen.extend(byte);
+    }
+    let ended = crate::sandbox::Running::of(asked).end("-INT");
+    assert_eq!(ended.code, 130, "{ended:#?}");
+    assert!(shop.sandbox.run(&["status"]).ok().stdout.contains("api"));
+}
+
+#[test]
+fn what_cannot_be_written_is_an_error() {
+    let sandbox = Sandbox::empty();
+    let full = || std::fs::File::create("/dev/full").expect("a full device");
+    let status = sandbox.command(&["schema"]).stdout(full()).status();
+    assert_eq!(status.expect("the program runs").code(), Some(1));
+    // Whoever closes the pipe has seen enough.
+    let mut gone = sandbox.start(&["schema"]);
+    drop(gone.child().stdout.take());
+    assert_eq!(gone.end("-0").code, 0);
 }
 
 #[test]

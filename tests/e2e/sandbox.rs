@@ -237,6 +237,11 @@ fn seen(output: Output) -> Seen {
 pub(crate) struct Running(Option<Child>);
 
 impl Running {
+    /// One that was started already.
+    pub(crate) fn of(child: Child) -> Self {
+        Self(Some(child))
+    }
+
     /// Its process.
     pub(crate) fn child(&mut self) -> &mut Child {
         self.0.as_mut().expect("it was not ended yet")

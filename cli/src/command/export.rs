@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,7 @@ use crate::deployment::{self, Asked};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::file;
 use crate::paint::Paint;
 use crate::view::{Shown, Told};
 use crate::world::World;
@@ -277,17 +278,12 @@ impl Place {
 
 /// Writes a file whole or not at all; what is as it should be stays, for a container may have it open.
 fn put(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CliError> {
-    let failed = |error: io::Error| CliError::file("write", path, &error);
-    let rights = fs::Permissions::from_mode(mode);
     if fs::read(path).is_ok_and(|there| there == bytes) {
-        return fs::set_permissions(path, rights).map_err(failed);
+        let rights = fs::Permissions::from_mode(mode);
+        return fs::set_permissions(path, rights)
+            .map_err(|error| CliError::file("write", path, &error));
     }
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
-    fs::set_permissions(file.path(), rights).map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
+    file::put(path, bytes, Some(mode))
 }
 
 /// What was written.

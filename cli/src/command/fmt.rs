@@ -1,5 +1,4 @@
-use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use platform_blueprint::Blueprint;
@@ -8,6 +7,7 @@ use similar::TextDiff;
 
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::file;
 use crate::paint::Paint;
 use crate::project;
 use crate::view::{Shown, Told};
@@ -118,7 +118,7 @@ pub(crate) fn run(args: &FmtArgs, world: &World) -> Result<Exit, CliError> {
         return Ok(Exit::Done);
     }
     if changed {
-        replace(&path, &after)?;
+        file::put(&path, after.as_bytes(), None)?;
         world.view.tell(&Told::note(format!("wrote `{shown}`")));
     }
     world.view.show(&result(Body::Nothing));
@@ -131,24 +131,4 @@ fn formatted(text: &str, shown: &str) -> Result<String, CliError> {
         Err(found) => project::problems(&found),
         Ok(_) => CliError::new("fmt::cannot-format", format!("cannot format `{shown}`")),
     })
-}
-
-/// Replaces a file in one step, keeping its permissions.
-fn replace(path: &Path, text: &str) -> Result<(), CliError> {
-    let failed = |error: io::Error| CliError::file("write", path, &error);
-    // A link stays one: what it leads to is replaced.
-    let real = fs::canonicalize(path).map_err(failed)?;
-    let folder = real.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".platform-")
-        .tempfile_in(folder)
-        .map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)?;
-    let permissions = fs::metadata(&real).map_err(failed)?.permissions();
-    file.as_file()
-        .set_permissions(permissions)
-        .map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    file.persist(&real).map_err(|error| failed(error.error))?;
-    Ok(())
 }

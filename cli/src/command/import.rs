@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::diagnostic::{Diagnostic, Excerpt, Place, Severity};
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::file;
 use crate::paint::Paint;
 use crate::project;
 use crate::view::Shown;
@@ -115,7 +116,7 @@ fn compose(args: &ComposeArgs, world: &World) -> Result<Exit, CliError> {
             .diagnose(&diagnostic(left, &source, &text, severity));
     }
     if !is_stream {
-        put(&out, &imported.blueprint)?;
+        file::put(&out, imported.blueprint.as_bytes(), Some(0o644))?;
     }
     let shown = Written {
         file: (!is_stream).then(|| world.shown(&out)),
@@ -195,21 +196,6 @@ fn diagnostic(
         });
     }
     diagnostic
-}
-
-/// Writes a file whole or not at all.
-fn put(path: &Path, text: &str) -> Result<(), CliError> {
-    let failed = |error: io::Error| CliError::file("write", path, &error);
-    let mut file = tempfile::Builder::new();
-    let rights = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = file
-        .permissions(rights)
-        .tempfile_in(folder)
-        .map_err(failed)?;
-    io::Write::write_all(&mut file, text.as_bytes()).map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
 }
 
 /// What was written.

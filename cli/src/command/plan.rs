@@ -12,6 +12,7 @@ use super::deploy::Strategy;
 use crate::deployment::{self, Asked};
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::file;
 use crate::paint::Paint;
 use crate::view::Shown;
 use crate::world::World;
@@ -71,15 +72,9 @@ pub(crate) async fn run(args: &PlanArgs, world: &World) -> Result<Exit, CliError
 
 /// Writes a plan whole or not at all.
 fn save(plan: &Plan, path: &PathBuf, world: &World) -> Result<(), CliError> {
-    let path = world.here.join(path);
-    let folder = path.parent().unwrap_or(&world.here);
-    let failed = |error: std::io::Error| CliError::file("write", &path, &error);
-    let file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
     let text = serde_json::to_vec_pretty(&json!({ "version": PLAN_VERSION, "plan": plan }))
         .unwrap_or_default();
-    fs::write(file.path(), text).map_err(failed)?;
-    file.persist(&path).map_err(|error| failed(error.error))?;
-    Ok(())
+    file::put(&world.here.join(path), &text, Some(0o600))
 }
 
 /// The version of a saved plan's form.

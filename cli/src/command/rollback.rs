@@ -1,7 +1,8 @@
 //! `platform rollback`: back to a release that served, in one move.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use platform_blueprint::SecretName;
 use platform_decide::desired::Desired;
 use platform_decide::plan::Pace;
 use platform_decide::release::{Release, ReleaseNumber, ReleaseStatus};
@@ -15,6 +16,7 @@ use crate::deployment;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::under_way;
+use crate::view::Told;
 use crate::world::World;
 
 /// Go back to the last good release, or to the one named, in one move
@@ -67,10 +69,39 @@ async fn locked(
     )
     .await?;
     deployment::tell_left(crew, &prepared);
+    let changed = changed_secrets(back_to, &versions);
+    if !changed.is_empty() {
+        let names = format!("`{}`", changed.into_iter().collect::<Vec<_>>().join("`, `"));
+        if prepared.plan.is_empty() {
+            let number = back_to.number;
+            let message = format!("nothing but the secret {names} has changed since {number}");
+            return Err(CliError::new("rollback::only-secrets", message).help(
+                "earlier values are not kept: set the one that is right with `platform secrets set`, and deploy",
+            ));
+        }
+        world.view.tell(&Told::important(format!(
+            "{names} changed since {}, and earlier values are not kept: what is set now is handed out",
+            back_to.number
+        )));
+    }
     if !deploy::agreed(world, &prepared)? {
         return Ok(Exit::Failed);
     }
     deployment::carry_out(world, crew, lease, prepared).await
+}
+
+/// The secrets of a release's services that have been given another value since.
+fn changed_secrets<'a>(
+    release: &'a Release,
+    versions: &BTreeMap<SecretName, u32>,
+) -> BTreeSet<&'a str> {
+    release
+        .services
+        .values()
+        .flat_map(|placed| &placed.spec.secrets)
+        .filter(|(name, then)| versions.get(*name).is_some_and(|now| now != *then))
+        .map(|(name, _)| name.as_str())
+        .collect()
 }
 
 /// The release that is meant: the one named; the one that serves, when another is half-way there; or the last that served

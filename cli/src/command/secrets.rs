@@ -17,7 +17,6 @@ use crate::exit::Exit;
 use crate::moment;
 use crate::paint::Paint;
 use crate::table::{Cell, Table, Tone};
-use crate::terminal;
 use crate::view::{Line, Shown, Told};
 use crate::world::World;
 
@@ -206,10 +205,7 @@ fn value(
         )
         .help("pipe it into standard input, or name a file with `--from-file`"));
     }
-    let failed = |error: io::Error| {
-        CliError::new("system::no-answer", "cannot read an answer").because(&error)
-    };
-    let answer = terminal::ask_silently(&format!("value of `{name}`:")).map_err(failed)?;
+    let answer = world.ask_silently(&format!("value of `{name}`:"))?;
     Ok(SecretValue::new(answer.unwrap_or_default()))
 }
 

@@ -12,8 +12,10 @@ use chrono::Local;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
+use super::outlet::Outlet;
 use super::{Line, Shown, Told, View, screen};
 use crate::diagnostic::{Diagnostic, Drawn, Severity};
+use crate::error::CliError;
 use crate::paint::{Color, Paint};
 
 /// Log lines shown with a problem.
@@ -35,7 +37,7 @@ pub(crate) struct HumanView {
     brief_told: Mutex<String>,
     drawn: AtomicUsize,
     diagnosed: AtomicBool,
-    closed: AtomicBool,
+    outlet: Outlet,
 }
 
 impl HumanView {
@@ -55,7 +57,7 @@ impl HumanView {
             brief_told: Mutex::default(),
             drawn: AtomicUsize::new(0),
             diagnosed: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
+            outlet: Outlet::new("standard output"),
         }
     }
 
@@ -71,9 +73,7 @@ impl HumanView {
             Some(bars) => bars.suspend(write),
             None => write(),
         };
-        if written.is_err() {
-            self.closed.store(true, Ordering::Relaxed);
-        }
+        self.outlet.note(written);
     }
 
     /// Writes above the bars, where there are any.
@@ -238,8 +238,18 @@ impl View for HumanView {
         }
     }
 
+    fn settle(&self) {
+        for bar in self.lock().drain().filter_map(|(_, bar)| bar) {
+            bar.finish_and_clear();
+        }
+    }
+
     fn closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
+        self.outlet.closed()
+    }
+
+    fn lost(&self) -> Option<CliError> {
+        self.outlet.lost()
     }
 }
 

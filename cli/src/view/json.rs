@@ -2,13 +2,14 @@
 
 use std::io::{self, Write};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
+use super::outlet::Outlet;
 use super::{Shown, Told, View, typed};
 use crate::diagnostic::Diagnostic;
+use crate::error::CliError;
 
 /// Version of the stream: readers ignore fields and types they do not know, and refuse another major number.
 const SCHEMA: &str = "1.0";
@@ -28,22 +29,24 @@ pub(crate) fn header() -> Value {
 /// Writes JSON lines.
 pub(crate) struct JsonView<W: Write + Send = io::Stdout> {
     out: Mutex<W>,
-    closed: AtomicBool,
+    outlet: Outlet,
 }
 
 impl JsonView {
     /// Writes to standard output, the header first.
     pub(crate) fn stdout() -> Self {
-        Self::new(io::stdout())
+        Self::new("standard output", io::stdout())
     }
 }
 
 impl<W: Write + Send> JsonView<W> {
     /// Writes to `out`, the header first.
-    pub(crate) fn new(out: W) -> Self {
+    ///
+    /// - `name`: what people call it
+    pub(crate) fn new(name: impl Into<String>, out: W) -> Self {
         let view = Self {
             out: Mutex::new(out),
-            closed: AtomicBool::new(false),
+            outlet: Outlet::new(name),
         };
         view.line(header());
         view
@@ -70,13 +73,8 @@ impl<W: Write + Send> JsonView<W> {
             .out
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if out
-            .write_all(text.as_bytes())
-            .and_then(|()| out.flush())
-            .is_err()
-        {
-            self.closed.store(true, Ordering::Relaxed);
-        }
+        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        self.outlet.note(written);
     }
 }
 
@@ -98,6 +96,10 @@ impl<W: Write + Send> View for JsonView<W> {
     }
 
     fn closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
+        self.outlet.closed()
+    }
+
+    fn lost(&self) -> Option<CliError> {
+        self.outlet.lost()
     }
 }

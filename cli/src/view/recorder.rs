@@ -7,6 +7,7 @@ use std::sync::Mutex;
 
 use super::{JsonView, SharedView, Shown, Told, View};
 use crate::diagnostic::Diagnostic;
+use crate::error::CliError;
 use crate::report::github::GitHub;
 
 /// How a check came out.
@@ -48,7 +49,12 @@ impl Recorder {
     ///
     /// If that file cannot be written.
     pub(crate) fn new(view: SharedView, events: Option<&Path>) -> io::Result<Self> {
-        let events = events.map(File::create).transpose()?.map(JsonView::new);
+        let events = events
+            .map(|path| {
+                let name = format!("`{}`", path.display());
+                File::create(path).map(|file| JsonView::new(name, file))
+            })
+            .transpose()?;
         Ok(Self {
             view,
             events,
@@ -108,8 +114,17 @@ impl View for Recorder {
         }
     }
 
+    fn settle(&self) {
+        self.view.settle();
+    }
+
     fn closed(&self) -> bool {
         self.view.closed()
+    }
+
+    fn lost(&self) -> Option<CliError> {
+        let events = self.events.as_ref().and_then(JsonView::lost);
+        self.view.lost().or(events)
     }
 
     fn case(&self, case: Case) {

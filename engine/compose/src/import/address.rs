@@ -304,8 +304,13 @@ impl Draft<'_> {
             if secret.is_next {
                 left.next();
             }
+            let left_out = if text.contains(char::is_whitespace) {
+                "all of this line, which has to be written anew"
+            } else {
+                "it"
+            };
             let why = format!(
-                "{} may well hold a secret, which whoever may list processes would see, so it is left out",
+                "{} may well hold a secret, which whoever may list processes would see; left out is {left_out}",
                 secret.what
             );
             let help = "store it with `platform secrets set`, and have the program read a variable or a file that the service is handed";
