@@ -88,11 +88,42 @@ impl Control {
     pub(crate) async fn apply_with(
         &self,
         config: Config,
-        mut inherited: Vec<Socket>,
+        inherited: Vec<Socket>,
         before: &BTreeMap<String, String>,
     ) -> Result<u64, Refusal> {
         config.validate().map_err(Refusal::Invalid)?;
         let mut listeners = self.listeners.lock().await;
+        self.switch(&mut listeners, config, inherited, before).await
+    }
+
+    /// Reads what services are shown and believed by again, as its files changed. Files that do not fit together, as in the
+    /// middle of a renewal, leave what they were in use.
+    pub(crate) async fn read_trust_again(&self) {
+        // Whoever holds the lock reads them just now, or is giving the sockets away.
+        let Ok(mut listeners) = self.listeners.try_lock() else {
+            return;
+        };
+        let config = (*self.gateway.snapshot.load().config).clone();
+        let none = BTreeMap::new();
+        match self.switch(&mut listeners, config, Vec::new(), &none).await {
+            Ok(_) => tracing::info!("certificates for services were read again"),
+            Err(Refusal::Invalid(reasons)) => {
+                let words: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+                let error = words.join("; ");
+                tracing::warn!(error, "the old certificates for services stay in use");
+            }
+            Err(Refusal::Stale(_)) => {}
+        }
+    }
+
+    /// Puts a valid configuration in force.
+    async fn switch(
+        &self,
+        listeners: &mut Listeners,
+        config: Config,
+        mut inherited: Vec<Socket>,
+        before: &BTreeMap<String, String>,
+    ) -> Result<u64, Refusal> {
         if self.gateway.is_draining() {
             let message = "cannot be taken: this gateway is draining";
             return Err(Refusal::Stale(reason("revision", message.into())));
@@ -116,7 +147,7 @@ impl Control {
         self.gateway.registry.started();
         listeners.switch(&config, prepared, &self.gateway, &self.app);
         let revision = config.revision;
-        self.keep(&listeners).await;
+        self.keep(listeners).await;
         Ok(revision)
     }
 

@@ -14,6 +14,7 @@ use crate::access_log::LogTarget;
 use crate::control::{Control, Refusal};
 use crate::gateway::Gateway;
 use crate::store::{Kept, Store};
+use crate::upstream_tls::Trust;
 use crate::{admin, handover, health, socket};
 
 /// How often it is seen whether something is to be looked after.
@@ -313,10 +314,17 @@ async fn look_after(control: Arc<Control>) {
                 let control = control.clone();
                 tokio::spawn(async move { control.keep_again().await });
             }
-            for listener in gateway.snapshot.load().listeners.values() {
+            let snapshot = gateway.snapshot.load();
+            for listener in snapshot.listeners.values() {
                 if let Some(secured) = &listener.secured {
                     secured.reload_if_changed();
                 }
+            }
+            let mut versions = snapshot.services.values().flat_map(|one| &one.versions);
+            let outdated = |trust: &Arc<Trust>| trust.is_outdated();
+            if versions.any(|version| version.trust.as_ref().is_some_and(outdated)) {
+                let control = control.clone();
+                tokio::spawn(async move { control.read_trust_again().await });
             }
         }
     }

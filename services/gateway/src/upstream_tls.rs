@@ -1,8 +1,10 @@
 //! TLS to the endpoints of a service.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use pingora_core::prelude::HttpPeer;
 use pingora_core::protocols::tls::CaType;
@@ -23,14 +25,18 @@ pub(crate) trait Channel: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Channel for T {}
 
+/// When each file was changed, and which it is; `None` where it cannot be told.
+type Stamps = [Option<(SystemTime, u64)>; 3];
+
 /// What is believed of endpoints, and what is shown to them.
 pub(crate) struct Trust {
+    settings: UpstreamTls,
+    stamps: Stamps,
     connector: TlsConnector,
     /// As the other, but it asks for HTTP/2.
     connector_http2: TlsConnector,
     authorities: Option<Arc<CaType>>,
     own: Option<Arc<CertKey>>,
-    name: Option<String>,
     /// Tells settings apart, so that a connection made under others is not used any more.
     key: u64,
 }
@@ -40,7 +46,7 @@ impl std::fmt::Debug for Trust {
         // Never a key.
         formatter
             .debug_struct("Trust")
-            .field("name", &self.name)
+            .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
 }
@@ -52,6 +58,7 @@ impl Trust {
     ///
     /// What is wrong with which file, in words.
     pub(crate) fn new(settings: &UpstreamTls) -> Result<Self, String> {
+        let stamps = stamps(settings);
         let authorities = settings.ca.as_deref().map(authorities).transpose()?;
         let own = settings.certificate.as_deref().zip(settings.key.as_deref());
         let mut config = client(settings)?;
@@ -62,8 +69,9 @@ impl Trust {
             connector_http2: TlsConnector::from(Arc::new(config)),
             authorities,
             own: own.map(|(chain, key)| pair(chain, key)).transpose()?,
-            name: settings.name.clone(),
             key: key_of(settings),
+            settings: settings.clone(),
+            stamps,
         })
     }
 
@@ -80,9 +88,15 @@ impl Trust {
 
     fn name_of<'a>(&'a self, address: &'a str) -> &'a str {
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-        self.name
+        self.settings
+            .name
             .as_deref()
             .unwrap_or(host.trim_matches(['[', ']']))
+    }
+
+    /// Whether a file is another by now.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.stamps != stamps(&self.settings)
     }
 
     /// Tells settings, with what their files held, from others.
@@ -106,6 +120,13 @@ impl Trust {
         };
         Ok(Box::new(connector.connect(name, stream).await?))
     }
+}
+
+fn stamps(settings: &UpstreamTls) -> Stamps {
+    [&settings.ca, &settings.certificate, &settings.key].map(|path| {
+        let found = std::fs::metadata(path.as_deref()?).ok()?;
+        Some((found.modified().ok()?, found.ino()))
+    })
 }
 
 /// A number for the settings and what their files hold now.

@@ -177,6 +177,49 @@ async fn a_service_behind_tls_is_believed_and_believes_by_certificates_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_services_are_shown_is_read_again_when_its_files_change() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let (ours, others) = (
+        Authority::new(place.path(), "ours"),
+        Authority::new(place.path(), "others"),
+    );
+    let answer = |_: &Request<Incoming>| "hello".to_owned();
+    let server = secure_server(&ours.signs("orders.test"), Some(&ours), answer).await;
+    // Certificate and key in one file, so that none is ever seen without the other.
+    let shown = place.path().join("shown.pem");
+    let show = |(certificate, key): (PathBuf, PathBuf)| {
+        let texts = [certificate, key].map(|file| std::fs::read_to_string(file).expect("a file"));
+        let fresh = place.path().join("fresh.pem");
+        std::fs::write(&fresh, texts.concat()).expect("a file");
+        std::fs::rename(&fresh, &shown).expect("a file");
+    };
+    show(others.signs("gateway.test"));
+    let endpoint = json!({ "id": "a", "address": server.to_string() });
+    let tls =
+        json!({ "ca": ours.file(), "name": "orders.test", "certificate": shown, "key": shown });
+    gateway
+        .configure(json!({
+            "revision": 1,
+            "services": { "orders": {
+                "versions": { "r1": { "weight": 1000, "endpoints": [endpoint], "tls": tls } },
+                // One that cannot be asked is asked again.
+                "outliers": { "consecutive_unreachable": 0 },
+            } },
+        }))
+        .await;
+    let client = client();
+    let address = gateway.address("public").await;
+    let answers = async || get(&client, address, "/").await.status;
+    assert_eq!(answers().await, 502);
+    show(ours.signs("gateway.test"));
+    until("it shows the other one", async || answers().await == 200).await;
+    show(others.signs("gateway.test"));
+    until("it is refused again", async || answers().await == 502).await;
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn services_behind_tls_are_asked_how_they_are_and_get_copies() {
     let place = Place::new();
     let gateway = place.gateway().await;
