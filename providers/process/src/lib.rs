@@ -5,7 +5,6 @@
 //! `docs/process-provider.md` tells how they work together.
 
 mod agent;
-mod authority;
 mod build_id;
 mod client;
 mod control_group;

@@ -1,6 +1,7 @@
 //! The gateway's configuration, joined from routes, shares and the instances that are ready.
 
 pub mod api_keys;
+pub mod authority;
 pub mod certificates;
 mod public;
 mod route;

@@ -12,10 +12,7 @@ use platform_blueprint::{CERTIFICATE_VARIABLES, Protocol, SecretName};
 use platform_decide::group::{GroupId, GroupSpec};
 use platform_port::{SecretValue, SecretValues};
 use platform_traffic::Mutual;
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use platform_traffic::authority::{Authority, Holder, Pair, client, replace_at};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
@@ -23,7 +20,6 @@ use tokio_rustls::TlsConnector;
 use super::instance::Instance;
 use super::state::Agent;
 use super::{gateway_secrets, sealed, start};
-use crate::authority::{Authority, Holder, Pair, replace_at};
 use crate::probe::Secured;
 
 /// How often it is looked at the least, as a clock may be set.
@@ -160,30 +156,15 @@ fn own(agent: &Agent) -> Result<Rc<Own>, String> {
         return Ok(Rc::clone(known));
     }
     let (authority, pair) = issue(agent, Holder::Gateway)?;
-    let connector = connector(authority.certificate(), &pair)
+    let config = client(authority.certificate(), &pair)
         .map_err(|error| format!("certificates cannot be used: {error}"))?;
     let own = Rc::new(Own {
         pair,
         authority: authority.certificate().to_owned(),
-        connector,
+        connector: TlsConnector::from(Arc::new(config)),
     });
     *agent.certificates.own.borrow_mut() = Some(Rc::clone(&own));
     Ok(own)
-}
-
-fn connector(
-    authority: &str,
-    pair: &Pair,
-) -> Result<TlsConnector, Box<dyn std::error::Error + Send + Sync>> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(authority.as_bytes())?)?;
-    let chain = vec![CertificateDer::from_pem_slice(pair.certificate.as_bytes())?];
-    let key = PrivateKeyDer::from_pem_slice(pair.key.reveal().as_bytes())?;
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)?;
-    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// How an instance is checked over TLS; nothing where it speaks in the clear.

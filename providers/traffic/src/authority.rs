@@ -1,12 +1,16 @@
 //! The environment's own authority: signs what services and the gateway show each other. Time is an argument.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use platform_port::SecretValue;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SubjectPublicKeyInfo,
 };
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 use x509_parser::pem::parse_x509_pem;
 
 /// How long the authority itself is valid.
@@ -18,7 +22,7 @@ const LEFT: u32 = 3;
 
 /// Whoever a certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Holder<'a> {
+pub enum Holder<'a> {
     /// A service, which shows it to whoever connects.
     Service(&'a str),
     /// The gateway, which shows it to the services it asks.
@@ -27,13 +31,28 @@ pub(crate) enum Holder<'a> {
 
 /// A certificate and its key, PEM.
 #[derive(Debug, Clone)]
-pub(crate) struct Pair {
-    pub(crate) certificate: String,
-    pub(crate) key: SecretValue,
+pub struct Pair {
+    /// For everybody to see.
+    pub certificate: String,
+    /// For nobody but its owner.
+    pub key: SecretValue,
+}
+
+/// Makes a key for somebody who does not give it away.
+///
+/// - returns: the key and the public side of it, PEM
+///
+/// # Errors
+///
+/// If the machine gives no random numbers.
+pub fn own_key() -> Result<(SecretValue, String), rcgen::Error> {
+    let pair = KeyPair::generate()?;
+    let public = pair.public_key_pem();
+    Ok((SecretValue::new(pair.serialize_pem()), public))
 }
 
 /// Signs for one environment.
-pub(crate) struct Authority {
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: String,
 }
@@ -51,7 +70,7 @@ impl Authority {
     /// # Errors
     ///
     /// If the machine gives no random numbers.
-    pub(crate) fn make(name: &str, now: SystemTime) -> Result<Pair, rcgen::Error> {
+    pub fn make(name: &str, now: SystemTime) -> Result<Pair, rcgen::Error> {
         let mut wanted = CertificateParams::default();
         wanted.distinguished_name = called(name);
         wanted.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -70,7 +89,7 @@ impl Authority {
     /// # Errors
     ///
     /// If its certificate or key is none.
-    pub(crate) fn of(own: &Pair) -> Result<Self, rcgen::Error> {
+    pub fn of(own: &Pair) -> Result<Self, rcgen::Error> {
         let pair = KeyPair::from_pem(own.key.reveal())?;
         Ok(Self {
             issuer: Issuer::from_ca_cert_pem(&own.certificate, pair)?,
@@ -79,7 +98,7 @@ impl Authority {
     }
 
     /// Its own certificate, PEM.
-    pub(crate) fn certificate(&self) -> &str {
+    pub fn certificate(&self) -> &str {
         &self.certificate
     }
 
@@ -88,12 +107,44 @@ impl Authority {
     /// # Errors
     ///
     /// If the machine gives no random numbers.
-    pub(crate) fn issue(
+    pub fn issue(
         &self,
         holder: Holder<'_>,
         lasts: Duration,
         now: SystemTime,
     ) -> Result<Pair, rcgen::Error> {
+        let pair = KeyPair::generate()?;
+        Ok(Pair {
+            certificate: self.signed(holder, &pair, lasts, now)?,
+            key: SecretValue::new(pair.serialize_pem()),
+        })
+    }
+
+    /// Signs a certificate, PEM, for a key that its owner keeps.
+    ///
+    /// - `public`: the public side of the key, PEM
+    ///
+    /// # Errors
+    ///
+    /// If that is none, or the holder's name cannot stand in a certificate.
+    pub fn sign(
+        &self,
+        holder: Holder<'_>,
+        public: &str,
+        lasts: Duration,
+        now: SystemTime,
+    ) -> Result<String, rcgen::Error> {
+        let key = SubjectPublicKeyInfo::from_pem(public)?;
+        self.signed(holder, &key, lasts, now)
+    }
+
+    fn signed(
+        &self,
+        holder: Holder<'_>,
+        key: &impl PublicKeyData,
+        lasts: Duration,
+        now: SystemTime,
+    ) -> Result<String, rcgen::Error> {
         let (name, usage, names) = match holder {
             Holder::Service(name) => (
                 name,
@@ -115,16 +166,34 @@ impl Authority {
         // What shows a service to the gateway shows nobody to a service.
         wanted.extended_key_usages = vec![usage];
         valid(&mut wanted, now, lasts);
-        let pair = KeyPair::generate()?;
-        Ok(Pair {
-            certificate: wanted.signed_by(&pair, &self.issuer)?.pem(),
-            key: SecretValue::new(pair.serialize_pem()),
-        })
+        Ok(wanted.signed_by(key, &self.issuer)?.pem())
     }
 }
 
+/// How somebody asks services who believes an authority and shows them a certificate of his own.
+///
+/// - `authority`: its certificate, PEM
+///
+/// # Errors
+///
+/// If what is given is none, or does not fit together.
+pub fn client(
+    authority: &str,
+    own: &Pair,
+) -> Result<ClientConfig, Box<dyn std::error::Error + Send + Sync>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.as_bytes())?)?;
+    let chain = vec![CertificateDer::from_pem_slice(own.certificate.as_bytes())?];
+    let key = PrivateKeyDer::from_pem_slice(own.key.reveal().as_bytes())?;
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    Ok(ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)?)
+}
+
 /// When a certificate is to be replaced: with a third of `lasts` left, at once if it lasts longer than that or cannot be read.
-pub(crate) fn replace_at(certificate: &[u8], lasts: Duration, now: SystemTime) -> SystemTime {
+pub fn replace_at(certificate: &[u8], lasts: Duration, now: SystemTime) -> SystemTime {
     match ends(certificate) {
         Some(ends) if ends <= now + lasts => ends - lasts / LEFT,
         _ => now,
@@ -190,5 +259,23 @@ mod tests {
             assert!(!certificate.is_ca());
             assert!(!format!("{pair:?}").contains("PRIVATE"), "{pair:?}");
         }
+    }
+
+    #[test]
+    fn a_key_that_is_kept_is_signed_by_its_public_side() {
+        let now = SystemTime::now();
+        let authority = authority(now);
+        let sign = |public: &str| authority.sign(Holder::Service("orders"), public, DAY, now);
+        let (key, public) = own_key().unwrap();
+        let certificate = sign(&public).unwrap();
+        // Certificate and key fit together, or nobody could be asked with them.
+        client(authority.certificate(), &Pair { certificate, key }).unwrap();
+        for other in ["", key_text().as_str(), authority.certificate()] {
+            assert!(sign(other).is_err(), "{other}");
+        }
+    }
+
+    fn key_text() -> String {
+        KeyPair::generate().unwrap().serialize_pem()
     }
 }
