@@ -103,7 +103,7 @@ strategy = "rolling"
 }
 
 /// What a service answers to whoever asks it over this.
-fn answer(mut line: impl io::Read + io::Write) -> io::Result<String> {
+pub(crate) fn answer(mut line: impl io::Read + io::Write) -> io::Result<String> {
     let request = format!("GET {PATH} HTTP/1.1\r\nhost: orders\r\nconnection: close\r\n\r\n");
     line.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
@@ -112,7 +112,10 @@ fn answer(mut line: impl io::Read + io::Write) -> io::Result<String> {
 }
 
 /// Connects as somebody who believes an authority and has no certificate.
-fn stranger(authority: &Path, port: u16) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+pub(crate) fn stranger(
+    authority: &Path,
+    port: u16,
+) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
     let mut roots = RootCertStore::empty();
     let own = CertificateDer::from_pem_file(authority).expect("a certificate");
     roots.add(own).expect("an authority");
@@ -130,7 +133,7 @@ fn stranger(authority: &Path, port: u16) -> io::Result<StreamOwned<ClientConnect
 }
 
 /// Answers that were not 200.
-fn harm(answers: &Answers) -> Answers {
+pub(crate) fn harm(answers: &Answers) -> Answers {
     let harmed = answers.iter().filter(|((_, status), _)| *status != 200);
     harmed.map(|(key, count)| (key.clone(), *count)).collect()
 }

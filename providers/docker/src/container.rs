@@ -12,7 +12,7 @@ use platform_blueprint::{Check, Health, Limits, Logs, RestartOn, ServiceKind};
 use platform_decide::group::GroupSpec;
 
 use crate::facets::Facets;
-use crate::inside::{HANDED, Live};
+use crate::inside::{HANDED, Live, SIGNING};
 use crate::names::{KEEP, MADE, Names, Role, alias, instance_labels};
 use crate::observe::Keep;
 use crate::program::{FOLDER, USER};
@@ -189,6 +189,7 @@ pub(crate) fn instance(parts: &Instance<'_>) -> ContainerCreateBody {
             .iter()
             .map(|(name, path)| volume(name, path, false)),
     );
+    let certified = own.handed.token.is_some();
     let mut host = limited(hardened(), &service.limits);
     host.init = Some(parts.init);
     let mut entrypoint = own.command.clone();
@@ -202,14 +203,21 @@ pub(crate) fn instance(parts: &Instance<'_>) -> ContainerCreateBody {
         mounts.push(bare_volume(&secrets, HANDED, false));
         entrypoint = inside(&["run"], entrypoint);
     }
-    if parts.live {
+    if parts.live || certified {
+        let mut health = service.health.clone();
+        health.live = health.live.filter(|_| parts.live);
         let live = Live {
-            health: service.health.clone(),
+            health,
             stop: service.stop.clone(),
             port: service.port,
+            certified: certified.then(|| id.service.to_string()),
         };
         let live = serde_json::to_string(&live).unwrap_or_default();
         entrypoint = inside(&["live", &live], entrypoint);
+    }
+    if certified {
+        let signing = parts.names.plumbing("signing");
+        mounts.push(bare_volume(&signing, SIGNING, true));
     }
     if own.is_handed() || parts.live {
         mounts.push(bare_volume(parts.program.1, FOLDER, true));

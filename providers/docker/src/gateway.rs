@@ -371,6 +371,9 @@ impl Site {
                 other => return Err(unexpected(action, other)),
             };
             let found = self.found(&network.name).await?;
+            if crate::certificates::mutual(&found).is_some() {
+                self.certify_gateway(routed).await?;
+            }
             let secrets = lock(&self.gateway_secrets).clone();
             let joined =
                 crate::routing::join(network, routed, &found, &self.leaving().clone(), &secrets);

@@ -12,6 +12,7 @@ use platform_port::{SecretValues, TargetError};
 use tokio::time::Instant;
 
 use crate::PROVIDER;
+use crate::certificates::is_certified;
 use crate::container::{self, Instance};
 use crate::engine::fault;
 use crate::gateway::ALIAS;
@@ -36,6 +37,7 @@ struct Ready<'a> {
     network: Network,
     needs: BTreeMap<String, Address>,
     secrets: &'a SecretValues,
+    token: Option<String>,
     program: Vec<String>,
     program_volume: String,
     init: bool,
@@ -177,6 +179,10 @@ impl Site {
             let name = self.names.data(volume.name.as_str());
             self.volume(&name, self.names.labels(Role::Data)).await?;
         }
+        let mut token = None;
+        if is_certified(&group.spec.service) {
+            token = Some(self.token(&group.id.service).await?);
+        }
         let program = self.program()?;
         Ok(Ready {
             group,
@@ -184,6 +190,7 @@ impl Site {
             network,
             needs,
             secrets,
+            token,
             program: program.command(FOLDER),
             program_volume: self.program_volume(&program.build),
             init: self.has_init().await?,
@@ -198,6 +205,7 @@ impl Site {
             instance: &instance_name(id, number),
             needs: ready.needs.clone(),
             secrets: ready.secrets,
+            token: ready.token.as_deref(),
             image_command: &ready.image.command,
         })
         .map_err(|why| TargetError::refused(PROVIDER, format!("start {id}"), why).about(id.clone()))

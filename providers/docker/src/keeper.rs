@@ -1,4 +1,4 @@
-//! The keeper: a container that holds the volumes of documents and credentials, and the way to talk to it.
+//! The keeper: a container that holds the volumes of documents, credentials and the authority, and the way to talk to it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use crate::PROVIDER;
 use crate::container::{hardened, log_config, volume};
 use crate::engine::Engine;
-use crate::inside::{Answer, Ask, Asked, CREDENTIALS, SOCKETS, STATE, Told};
+use crate::inside::{AUTHORITY, Answer, Ask, Asked, CREDENTIALS, SIGNING, SOCKETS, STATE, Told};
 use crate::names::{BUILD, KEEP, Role};
 use crate::program::{FOLDER, USER};
 use crate::site::{Site, is_running, label, lock, name};
@@ -256,7 +256,7 @@ impl Site {
         }
         self.is_for_us().await?;
         program.ensure(&self.engine).await?;
-        for what in ["state", "run"] {
+        for what in ["state", "authority", "signing", "run"] {
             self.plumbing(&self.names.plumbing(what)).await?;
         }
         self.plumbing(&self.program_volume(&program.build)).await?;
@@ -291,6 +291,8 @@ impl Site {
                 mounts: Some(vec![
                     volume(&self.names.plumbing("state"), STATE, false),
                     volume(&self.names.plumbing("credentials"), CREDENTIALS, false),
+                    volume(&self.names.plumbing("authority"), AUTHORITY, false),
+                    volume(&self.names.plumbing("signing"), SIGNING, false),
                     volume(&self.names.plumbing("run"), SOCKETS, false),
                     // The first who mounts it fills it from the image.
                     volume(&self.program_volume(&program.build), FOLDER, false),

@@ -6,6 +6,7 @@
 
 mod access;
 mod builds;
+mod certificates;
 mod container;
 mod documents;
 mod engine;

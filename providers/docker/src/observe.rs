@@ -49,7 +49,7 @@ impl Keep {
             u64::try_from(period.duration().as_millis()).unwrap_or(u64::MAX)
         };
         let path = match (&health.ready, service.protocol) {
-            (Some(Check::Http(path)), Protocol::Http | Protocol::H2c) => path.clone(),
+            (Some(Check::Http(path)), _) => path.clone(),
             // Of others the gateway wants a connection.
             _ => String::new(),
         };

@@ -42,21 +42,21 @@ fn helped(mut finding: Finding, help: &str) -> Finding {
     finding
 }
 
-/// What containers cannot do, wherever the engine is.
+/// What an exported environment cannot do.
 pub fn refused(desired: &Desired) -> Vec<Finding> {
     let services = desired.services.iter();
     let secured = services.filter(|(_, one)| one.spec.service.protocol == Protocol::Mtls);
     secured
         .map(|(name, _)| {
             let told = format!(
-                "`{name}` speaks mtls, and nobody issues and replaces certificates for containers"
+                "`{name}` speaks mtls, and nobody issues and replaces certificates for what a Compose file runs"
             );
             helped(
                 about(
-                    finding("preflight::mtls", Severity::Error, told),
+                    finding("export::mtls", Severity::Error, told),
                     name.as_str(),
                 ),
-                "write `protocol = \"http\"` for this environment: the environment's own network is all that reaches the service",
+                "export an environment that says `protocol = \"http\"` of it, where the environment's own network is all that reaches the service",
             )
         })
         .collect()
@@ -67,7 +67,6 @@ impl Site {
     pub(crate) async fn preflight(&self, desired: &Desired) -> Result<Vec<Finding>, TargetError> {
         let (version, info) = self.engine_seen().await?;
         let mut findings = judge(&version, &info);
-        findings.extend(refused(desired));
         let gateway = &desired.ingress.gateway;
         findings.extend(platform_traffic::certificates::preflight(
             gateway, &self.root,
@@ -357,7 +356,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_that_speaks_mtls_is_refused_before_anything_is_touched() {
+    fn a_service_that_speaks_mtls_is_not_exported() {
         let check = |protocol: &str, expected: &[(&str, Severity, Option<&str>)]| {
             let text = format!(
                 "[project]\nname = 'shop'\n[services.web]\ncommand = ['web']\nport = 8080\nprotocol = '{protocol}'\n"
@@ -378,7 +377,7 @@ mod tests {
             assert_eq!(found, expected);
         };
         check("http", &[]);
-        check("mtls", &[("preflight::mtls", Severity::Error, Some("web"))]);
+        check("mtls", &[("export::mtls", Severity::Error, Some("web"))]);
     }
 
     #[test]

@@ -235,6 +235,8 @@ impl Program {
             "state/",
             "run/",
             "run/platform/",
+            "run/signing/",
+            "authority/",
             "credentials/",
             "programs/",
         ] {

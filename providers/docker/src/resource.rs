@@ -203,6 +203,7 @@ impl Site {
         let handed = Handed {
             variables: BTreeMap::new(),
             files: server.files.clone(),
+            token: None,
         };
         let text = serde_json::to_vec(&handed).unwrap_or_default();
         self.upload(

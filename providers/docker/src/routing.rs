@@ -44,6 +44,7 @@ pub(crate) fn join(
         .iter()
         .filter(|one| one.keep.protocol == Protocol::H2c);
     let h2c = h2c.map(|one| one.group.clone()).collect();
+    let mutual = crate::certificates::mutual(found);
     let mut ready: Vec<ReadyInstance> = serving
         .iter()
         .filter(|one| one.takes_requests() && !leaving.contains(&one.name()))
@@ -77,7 +78,7 @@ pub(crate) fn join(
         h2c: &h2c,
         public: Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         checks: &checks,
-        mutual: None,
+        mutual: mutual.as_ref(),
         secrets,
         secret_files: Path::new(CERTIFICATES),
         root: Path::new(CERTIFICATES),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use platform_blueprint::{SecretForm, expand, folder_variable, references};
+use platform_blueprint::{CERTIFICATE_VARIABLES, SecretForm, expand, folder_variable, references};
 use platform_decide::group::GroupSpec;
 use platform_port::SecretValues;
 
@@ -29,6 +29,8 @@ pub(crate) struct Inputs<'a> {
     /// Where needs are reached, by variable.
     pub(crate) needs: BTreeMap<String, Address>,
     pub(crate) secrets: &'a SecretValues,
+    /// What shows the keeper that it is of its service, where that speaks mtls.
+    pub(crate) token: Option<&'a str>,
     /// What the image runs by itself.
     pub(crate) image_command: &'a [String],
 }
@@ -51,7 +53,8 @@ pub(crate) struct Surroundings {
 impl Surroundings {
     /// Whether anything is handed over in secret.
     pub(crate) fn is_handed(&self) -> bool {
-        !self.handed.variables.is_empty() || !self.handed.files.is_empty()
+        let handed = &self.handed;
+        !handed.variables.is_empty() || !handed.files.is_empty() || handed.token.is_some()
     }
 }
 
@@ -62,27 +65,15 @@ impl Surroundings {
 /// The reason in words, such as a secret whose value is not known, or one that the command names.
 pub(crate) fn surroundings(inputs: &Inputs<'_>) -> Result<Surroundings, String> {
     let service = &inputs.group.spec.service;
-    let id = &inputs.group.id;
     let mut own = Surroundings {
         folder: service
             .folder
             .clone()
             .filter(|folder| folder.starts_with('/')),
+        variables: given(inputs),
         ..Surroundings::default()
     };
-    let mut plain = |name: &str, value: String| own.variables.insert(name.to_owned(), value);
-    plain("HOST", "0.0.0.0".to_owned());
-    if let Some(port) = service.port {
-        plain("PORT", port.to_string());
-    }
-    plain("PLATFORM_SERVICE", id.service.to_string());
-    plain("PLATFORM_RELEASE", id.version.to_string());
-    plain("PLATFORM_INSTANCE", inputs.instance.to_owned());
-    plain("PLATFORM_ENVIRONMENT", inputs.names.environment.to_string());
-    plain("PLATFORM_PROJECT", inputs.names.project.to_string());
-    for volume in &service.volumes {
-        plain(&folder_variable(volume.name.as_str()), volume.path.clone());
-    }
+    own.handed.token = inputs.token.map(str::to_owned);
     for (name, address) in &inputs.needs {
         match address {
             Address::Plain(url) => {
@@ -164,6 +155,32 @@ pub(crate) fn surroundings(inputs: &Inputs<'_>) -> Result<Surroundings, String> 
     Ok(own)
 }
 
+/// Variables that every instance of a kind finds.
+fn given(inputs: &Inputs<'_>) -> BTreeMap<String, String> {
+    let service = &inputs.group.spec.service;
+    let id = &inputs.group.id;
+    let mut own = BTreeMap::new();
+    let mut plain = |name: &str, value: String| own.insert(name.to_owned(), value);
+    plain("HOST", "0.0.0.0".to_owned());
+    if let Some(port) = service.port {
+        plain("PORT", port.to_string());
+    }
+    plain("PLATFORM_SERVICE", id.service.to_string());
+    plain("PLATFORM_RELEASE", id.version.to_string());
+    plain("PLATFORM_INSTANCE", inputs.instance.to_owned());
+    plain("PLATFORM_ENVIRONMENT", inputs.names.environment.to_string());
+    plain("PLATFORM_PROJECT", inputs.names.project.to_string());
+    for volume in &service.volumes {
+        plain(&folder_variable(volume.name.as_str()), volume.path.clone());
+    }
+    if inputs.token.is_some() {
+        for name in CERTIFICATE_VARIABLES {
+            plain(name, format!("{SECRETS}/{name}"));
+        }
+    }
+    own
+}
+
 #[cfg(test)]
 mod tests {
     use platform_blueprint::Service;
@@ -202,6 +219,7 @@ mod tests {
             instance: "orders@r1.1",
             needs: BTreeMap::from([("DB_URL".to_owned(), Address::Secret(url))]),
             secrets: &secrets,
+            token: Some("hunter2"),
             image_command: &[],
         })
     }
@@ -234,6 +252,8 @@ mod tests {
         let handed: Vec<&str> = made.handed.variables.keys().map(String::as_str).collect();
         assert_eq!(handed, ["DB_URL", "POOL", "TOKEN"]);
         assert_eq!(made.handed.files["KEY"], "hunter2");
+        let file = &made.variables["TLS_KEY_FILE"];
+        assert_eq!(file, "/dev/shm/secrets/TLS_KEY_FILE");
         for named in ["${DB_URL}", "--pool=${POOL}", "${TOKEN}"] {
             let mut written = written.clone();
             written["args"] = serde_json::json!([named]);

@@ -47,6 +47,8 @@ impl Draft<'_> {
                 instance: &instance_name(&group.id, number),
                 needs: needs.clone(),
                 secrets: self.asked.secrets,
+                // Certificates are for who is deployed: nobody replaces them here.
+                token: None,
                 image_command: match &known {
                     Some(image) => &image.command,
                     None => &unknown,

@@ -65,6 +65,7 @@ impl Draft<'_> {
         let handed = Handed {
             variables: BTreeMap::new(),
             files: server.files.clone(),
+            token: None,
         };
         self.put(name.as_str(), service, Some(&handed));
         self.resources

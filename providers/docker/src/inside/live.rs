@@ -1,9 +1,11 @@
-//! Stands beside a service's program, asks `health.live`, and ends a program that must be restarted. The engine does that.
+//! Stands beside a service's program: asks `health.live` and ends a program that must be restarted, which the engine does; and has
+//! its certificates replaced where it speaks mtls.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::task::Poll;
 use std::time::Duration;
@@ -17,8 +19,10 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::reach::reach;
-use super::run::unstarted;
+use super::certified::{Certified, Way, secure};
+use super::reach::{reach, reach_over};
+use super::run::{read, unstarted};
+use super::{HANDED, SECRETS, SIGNING};
 
 /// What tells that a program lives, and how it is ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +31,8 @@ pub(crate) struct Live {
     pub(crate) stop: Stop,
     /// The service's own port.
     pub(crate) port: Option<Port>,
+    /// The service in whose name it has certificates, where it speaks mtls.
+    pub(crate) certified: Option<String>,
 }
 
 /// Signals that are meant for the program.
@@ -53,15 +59,41 @@ pub(super) async fn live(live: &Live, words: &[String]) -> io::Result<ExitCode> 
         .into_iter()
         .map(|own| Ok((own, signal(SignalKind::from_raw(own as i32))?)))
         .collect::<io::Result<_>>()?;
+    let mut certified = None;
+    if let Some(service) = &live.certified {
+        let mut own = certificates(service)?;
+        let held = {
+            let mut beginning = std::pin::pin!(own.begin());
+            loop {
+                tokio::select! {
+                    held = &mut beginning => break held,
+                    own = next(&mut heard) => {
+                        if matches!(own, Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT) {
+                            return Ok(u8::try_from(own as i32).map_or(ExitCode::FAILURE, |own| ExitCode::from(128 + own)));
+                        }
+                    }
+                }
+            }
+        };
+        certified = Some((own, held));
+    }
+    let way = certified.as_ref().map(|(own, _)| own.way.clone());
     let mut child = match Command::new(program).args(arguments).spawn() {
         Ok(child) => child,
         Err(error) => return Ok(unstarted(program, &error)),
     };
-    let mut dies = std::pin::pin!(dies(live));
+    let mut dies = std::pin::pin!(dies(live, way.as_ref()));
+    let mut renewing = std::pin::pin!(async {
+        match certified {
+            Some((mut own, held)) => own.stay(held).await,
+            None => std::future::pending().await,
+        }
+    });
     loop {
         tokio::select! {
             ended = child.wait() => return Ok(code(ended?)),
             own = next(&mut heard) => send(&child, own),
+            never = &mut renewing => match never {},
             why = &mut dies => {
                 let why = match why {
                     Ok(never) => match never {},
@@ -79,6 +111,13 @@ pub(super) async fn live(live: &Live, words: &[String]) -> io::Result<ExitCode> 
             }
         }
     }
+}
+
+/// Who has certificates signed for this instance.
+fn certificates(service: &str) -> io::Result<Certified> {
+    let handed = read(Path::new(HANDED))?;
+    let token = handed.token.unwrap_or_default();
+    Certified::new(service, &token, Path::new(SIGNING), Path::new(SECRETS))
 }
 
 /// The next signal that comes in.
@@ -125,7 +164,9 @@ fn code(ended: ExitStatus) -> ExitCode {
 
 /// Asks until so many checks in a row have failed; returns why the last did. What has not passed yet has its time to
 /// start.
-async fn dies(live: &Live) -> Result<Infallible, String> {
+///
+/// - `way`: how it is asked where it speaks mtls
+async fn dies(live: &Live, way: Option<&Way>) -> Result<Infallible, String> {
     let Health {
         live: Some(check),
         interval,
@@ -142,7 +183,7 @@ async fn dies(live: &Live) -> Result<Infallible, String> {
     let mut in_row = 0;
     loop {
         sleep(interval.duration().max(Duration::from_millis(10))).await;
-        let asked = timeout(patience.duration(), ask(check, live.port)).await;
+        let asked = timeout(patience.duration(), ask(live, check, way)).await;
         let answered = asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         match answered {
             Ok(()) => (passed, in_row) = (true, 0),
@@ -157,13 +198,22 @@ async fn dies(live: &Live) -> Result<Infallible, String> {
     }
 }
 
-async fn ask(check: &Check, port: Option<Port>) -> io::Result<()> {
+async fn ask(live: &Live, check: &Check, way: Option<&Way>) -> io::Result<()> {
     let own = || {
-        let port = port.ok_or_else(|| io::Error::other("the service has no port"))?;
+        let port = live
+            .port
+            .ok_or_else(|| io::Error::other("the service has no port"))?;
         io::Result::Ok(format!("127.0.0.1:{port}"))
     };
     match check {
-        Check::Http(path) => reach(&own()?, path, b"23").await,
+        Check::Http(path) => {
+            let address = own()?;
+            let Some((way, service)) = way.zip(live.certified.as_deref()) else {
+                return reach(&address, path, b"23").await;
+            };
+            let stream = secure(way, service, TcpStream::connect(&address).await?).await?;
+            reach_over(stream, &address, path, b"23").await
+        }
         Check::Tcp { .. } => TcpStream::connect(own()?).await.map(drop),
         Check::Command { command } => {
             let Some((program, arguments)) = command.split_first() else {

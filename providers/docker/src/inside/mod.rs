@@ -1,5 +1,6 @@
 //! What our program does inside containers: hidden commands that begin with `platform inside`.
 
+mod certified;
 mod documents;
 mod front;
 mod live;
@@ -7,6 +8,8 @@ mod reach;
 mod relay;
 mod run;
 mod serve;
+mod signer;
+mod signing;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -20,13 +23,21 @@ pub(crate) use live::Live;
 pub(crate) use reach::space;
 pub(crate) use run::{FILE as HANDED_FILE, Handed};
 pub(crate) use serve::{Answer, Ask, Asked, GatewayAsk, Told, new_credential};
+pub(crate) use signer::{AUTHORITY_FILE, GATEWAY_FILE};
+pub(crate) use signing::SigningAsk;
 
 /// Where the keeper keeps documents.
 pub(crate) const STATE: &str = "/state";
 /// Where the keeper keeps generated credentials.
 pub(crate) const CREDENTIALS: &str = "/credentials";
+/// Where the keeper keeps the authority of services that speak mtls. It is gone with everything that believes in it.
+pub(crate) const AUTHORITY: &str = "/authority";
+/// Where instances of such services find the keeper's socket.
+pub(crate) const SIGNING: &str = "/run/signing";
 /// Where the gateway's sockets are.
 pub(crate) const SOCKETS: &str = "/run/platform";
+/// Where the gateway finds what it believes of such services and shows them.
+pub(crate) const SHOWN: &str = "/run/platform/certificates";
 /// The volume in which an instance finds its secrets when it starts.
 pub(crate) const HANDED: &str = "/run/handed";
 /// The memory in which it then has those that are handed over as files.
@@ -92,13 +103,23 @@ pub fn serve(words: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Stays until it is told to go.
+/// Stays until it is told to go, and signs meanwhile.
 async fn keep() -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let signing = async {
+        if let Err(error) =
+            signing::sign(Path::new(AUTHORITY), Path::new(SIGNING), Path::new(SHOWN)).await
+        {
+            // Documents are had all the same.
+            signing::say(&format!("nothing can be signed: {error}"));
+        }
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = signing => {}
     }
     Ok(())
 }

@@ -3,12 +3,21 @@
 
 use std::io;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Asks for `path`, and fails unless the first figure of the answer's status is one of these.
 pub(super) async fn reach(address: &str, path: &str, good: &[u8]) -> io::Result<()> {
-    let mut stream = TcpStream::connect(address).await?;
+    reach_over(TcpStream::connect(address).await?, address, path, good).await
+}
+
+/// The same over a connection that is there.
+pub(super) async fn reach_over(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    address: &str,
+    path: &str,
+    good: &[u8],
+) -> io::Result<()> {
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut start = [0; 12];

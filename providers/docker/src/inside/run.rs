@@ -22,6 +22,9 @@ pub(crate) struct Handed {
     pub(crate) variables: BTreeMap<String, String>,
     /// Files by name.
     pub(crate) files: BTreeMap<String, String>,
+    /// What shows the keeper of which service it is, where that speaks mtls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<String>,
 }
 
 /// `run PROGRAM ARGUMENT…`
@@ -59,7 +62,8 @@ fn fail(words: &str, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn read(folder: &Path) -> io::Result<Handed> {
+/// Takes what was handed over from its folder.
+pub(super) fn read(folder: &Path) -> io::Result<Handed> {
     const TRIES: u32 = 20;
     let mut tries = 0;
     loop {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 
-use super::{CREDENTIALS, Change, Documents, SOCKETS, STATE};
+use super::{AUTHORITY, CREDENTIALS, Change, Documents, SOCKETS, STATE, SigningAsk, signing};
 
 /// A request under a number.
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,6 +58,7 @@ pub(crate) enum Ask {
         name: String,
     },
     Gateway(GatewayAsk),
+    Signing(SigningAsk),
 }
 
 /// What can be asked of the gateway.
@@ -139,6 +140,7 @@ async fn answer(
 ) -> Answer {
     let done = match ask {
         Ask::Gateway(ask) => return through(gateway, ask).await,
+        Ask::Signing(ask) => signing::through(Path::new(AUTHORITY), ask).await,
         Ask::Read { key } => documents
             .read(&key)
             .map(|found| Answer::Document(found.map(|bytes| BASE64_STANDARD.encode(bytes)))),
