@@ -26,6 +26,7 @@ mod old_images;
 mod own_engine;
 mod project;
 mod registry;
+mod shared_limits;
 mod strategies;
 mod templates;
 

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use platform_testkit::needs;
+
 use crate::docker::{build_responder, docker, has_engine};
 use crate::responder::ask;
 use crate::sandbox::{Sandbox, eventually, free_port};
@@ -42,7 +44,9 @@ impl Drop for Project {
     }
 }
 
-/// Two services, a database, secrets of both kinds.
+const REDIS: &str = "platform/redis:7";
+
+/// Two services, a database, secrets of both kinds, and a limit that is counted in a Redis.
 fn blueprint(name: &str, port: u16) -> String {
     let service = r#"build = { program = "api" }
 command = ["api", "--exact", "serves_when_a_blueprint_asks", "--nocapture", "--test-threads=1"]
@@ -70,8 +74,14 @@ kind = "postgres"
 version = "15"
 image = "platform/postgres:15"
 
+[resources.counts]
+kind = "redis"
+version = "7"
+image = "{REDIS}"
+
 [gateway]
 port = {port}
+shared = "counts"
 
 [[routes]]
 path = "/"
@@ -80,6 +90,7 @@ service = "api"
 [[routes]]
 path = "/front"
 service = "front"
+rate_limit = {{ requests = 100000, every = "1d", per = "route", shared = true }}
 
 [environments.docker]
 provider = "docker"
@@ -89,7 +100,7 @@ provider = "docker"
 
 #[test]
 fn compose_runs_the_same_system() {
-    if !has_engine() {
+    if !has_engine() || !needs::docker_image(REDIS) {
         return;
     }
     let mut sandbox = Sandbox::empty();
@@ -109,9 +120,14 @@ fn compose_runs_the_same_system() {
     sandbox.run(&["export", "compose"]).ok();
     let kept = sandbox.read(".platform/compose.files/credentials.json");
     let credentials: serde_json::Value = serde_json::from_str(&kept).expect("credentials");
-    let password = credentials["db"].as_str().expect("a password").to_owned();
+    let password = |name: &str| credentials[name].as_str().expect("a password").to_owned();
+    let (password, counts) = (password("db"), password("counts"));
+    let written =
+        sandbox.read("compose.yaml") + &sandbox.read(".platform/compose.files/gateway.json");
+    for secret in ["hunter2", &password, &counts] {
+        assert!(!written.contains(secret));
+    }
     let written = sandbox.read("compose.yaml");
-    assert!(!written.contains("hunter2") && !written.contains(&password));
 
     project.composed(&["up", "--detach"]);
     let says = |path: &str, what: &str| {
@@ -131,12 +147,22 @@ fn compose_runs_the_same_system() {
         "PGPASSWORD=$(cat /dev/shm/secrets/password) psql -h db -U platform -d db -Atc 'select 1'",
     ]);
     assert_eq!(asked, "1");
+    // The gateway has the address of the Redis, and counts there.
+    eventually("a limit is counted", || {
+        says("/front", "front");
+        let ask = "REDISCLI_AUTH=$(cat /dev/shm/secrets/password) redis-cli --scan";
+        let keys = project.composed(&["exec", "-T", "counts", "sh", "-c", ask]);
+        keys.contains(&format!("platform:rate:{name}:/front:"))
+    });
     let all = project.composed(&["ps", "-q"]);
     let ids: Vec<&str> = all.lines().collect();
-    assert_eq!(ids.len(), 5, "{all}");
+    assert_eq!(ids.len(), 6, "{all}");
     let inspected = docker(&[&["inspect"], ids.as_slice()].concat());
     assert!(!inspected.contains("hunter2"), "a secret is shown");
-    assert!(!inspected.contains(&password), "a password is shown");
+    assert!(
+        !inspected.contains(&password) && !inspected.contains(&counts),
+        "a password is shown"
+    );
     assert!(inspected.contains("PRICE=5$ at 9000"));
 
     // Exported again it is the same, so that nothing is started anew; a change is started.

@@ -15,4 +15,5 @@ mod sandbox;
 mod scaffold;
 mod secrets;
 mod secured;
+mod shared_limits;
 mod withstand;

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use super::{Check, Scene, steps};
 use crate::node::Step;
 use crate::reader::nearest;
-use crate::{AuthBy, Code, Method, PathMatch, Period, Problem, Route, ServiceName};
+use crate::{
+    AuthBy, Code, Method, PathMatch, Period, Problem, Resource, ResourceKind, Route, ServiceName,
+};
 
 impl Check<'_, '_> {
     pub(super) fn routes(&mut self, scene: &Scene<'_>) {
@@ -52,7 +54,7 @@ impl Check<'_, '_> {
                     let problem = Problem::new(
                         Code::MissingSetting,
                         "gateways are to count together, and have nothing to do it through",
-                        self.at(place),
+                        self.at(steps!["routes", number, "rate_limit", "shared"]),
                     )
                     .help("add `shared = \"NAME\"` of a redis resource to `[gateway]`");
                     self.report(problem);
@@ -326,19 +328,43 @@ impl Check<'_, '_> {
             .help("add `certificates`, or `local_ca = true` for development");
             self.report(problem);
         }
-        if let Some(name) = &gateway.shared {
-            let kind = scene.resources.get(name).map(|resource| resource.kind);
-            if kind != Some(crate::ResourceKind::Redis) {
-                let problem = Problem::new(
-                    Code::MissingSetting,
-                    format!("there is no redis resource `{name}`"),
-                    self.at(steps!["gateway", "shared"]),
-                )
-                .help(format!("add `[resources.{name}]` with `kind = \"redis\"`"));
-                self.report(problem);
-            }
-        }
+        self.counted(scene);
         self.gateway_texts(scene);
+    }
+}
+
+impl Check<'_, '_> {
+    /// Checks that what gateways count through is a redis resource.
+    fn counted(&mut self, scene: &Scene<'_>) {
+        let Some(name) = &scene.gateway.shared else {
+            return;
+        };
+        let redis = |resource: &Resource| resource.kind == ResourceKind::Redis;
+        let kind = match scene.resources.get(name) {
+            Some(resource) if redis(resource) => return,
+            Some(resource) => Some(resource.kind),
+            // One that could not be read has been reported.
+            None if self.written(steps!["resources", name.as_str()]) => return,
+            None => None,
+        };
+        let all = scene.resources.iter();
+        let fitting = all
+            .filter(|(_, resource)| redis(resource))
+            .map(|(name, _)| name.as_str());
+        let help = match (nearest(name.as_str(), fitting), kind) {
+            (Some(near), _) => format!("did you mean `{near}`?"),
+            (None, Some(kind)) => {
+                let kind = kind.as_str();
+                format!("`{name}` is of kind `{kind}`; name one of kind `redis`")
+            }
+            (None, None) => format!("add `[resources.{name}]` with `kind = \"redis\"`"),
+        };
+        let problem = Problem::new(
+            Code::MissingSetting,
+            format!("there is no redis resource `{name}`"),
+            self.at(steps!["gateway", "shared"]),
+        );
+        self.report(problem.help(help));
     }
 }
 

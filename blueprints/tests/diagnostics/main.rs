@@ -5,6 +5,7 @@
 mod environments;
 mod services;
 mod text;
+mod texts;
 mod traffic;
 
 use miette::{GraphicalReportHandler, GraphicalTheme};

@@ -361,197 +361,35 @@ fn previews_and_limits_of_nothing() {
 }
 
 #[test]
-fn texts_that_go_into_messages() {
-    assert_snapshot!(check("[services.web]\ncommand = ['web']\nport = 8081\n\n[gateway]\notlp = 'nope'\njwt = { issuer = 'me' }\napi_keys = { header = 'x key', keys = 'keys' }\n\n[[routes]]\nhost = ['example.com:8080', '*.bücher.example', '']\nservice = 'web'\nheaders = { 'a b' = 'x' }\nrequest_headers = { set = { 'bad header' = 'x', Content-Length = '3' }, remove = ['transfer-encoding'] }\nresponse_headers = { add = { x = \"a\\r\\nset-cookie: b\" } }\ncsp = \"default-src\\n\"\ncache = { vary = ['accept language'] }\nrewrite = { host = 'http://x' }\ncors = { origins = 'https://a.example', expose = ['x y'] }\n"), @r#"
-      × `platform.toml` is not a valid blueprint: 15 problems
-
-    Error: blueprint::bad-value
-
-      × `nope` is not a URL
-       ╭─[platform.toml:8:8]
-     7 │ [gateway]
-     8 │ otlp = 'nope'
-       ·        ───┬──
-       ·           ╰── here
-     9 │ jwt = { issuer = 'me' }
-       ╰────
-      help: write one such as `http://127.0.0.1:4318`
-
-    Error: blueprint::bad-value
-
-      × `me` is not a URL
-        ╭─[platform.toml:9:18]
-      8 │ otlp = 'nope'
-      9 │ jwt = { issuer = 'me' }
-        ·                  ──┬─
-        ·                    ╰── here
-     10 │ api_keys = { header = 'x key', keys = 'keys' }
-        ╰────
-      help: write one such as `https://id.example`
-
-    Error: blueprint::bad-value
-
-      × `x key` is not the name of a header
-        ╭─[platform.toml:10:23]
-      9 │ jwt = { issuer = 'me' }
-     10 │ api_keys = { header = 'x key', keys = 'keys' }
-        ·                       ───┬───
-        ·                          ╰── here
-     11 │
-        ╰────
-      help: write letters, digits and hyphens, such as `x-request-id`
-
-    Error: blueprint::bad-value
-
-      × `example.com:8080` is not a host
-        ╭─[platform.toml:13:9]
-     12 │ [[routes]]
-     13 │ host = ['example.com:8080', '*.bücher.example', '']
-        ·         ─────────┬────────
-        ·                  ╰── here
-     14 │ service = 'web'
-        ╰────
-      help: write a name without scheme and port, such as `shop.example` or `*.shop.example`; one with
-            other letters as clients send it, such as `xn--bcher-kva.example`
-
-    Error: blueprint::bad-value
-
-      × `*.bücher.example` is not a host
-        ╭─[platform.toml:13:29]
-     12 │ [[routes]]
-     13 │ host = ['example.com:8080', '*.bücher.example', '']
-        ·                             ─────────┬────────
-        ·                                      ╰── here
-     14 │ service = 'web'
-        ╰────
-      help: write a name without scheme and port, such as `shop.example` or `*.shop.example`; one with
-            other letters as clients send it, such as `xn--bcher-kva.example`
-
-    Error: blueprint::bad-value
-
-      × `` is not a host
-        ╭─[platform.toml:13:50]
-     12 │ [[routes]]
-     13 │ host = ['example.com:8080', '*.bücher.example', '']
-        ·                                                 ─┬
-        ·                                                  ╰── here
-     14 │ service = 'web'
-        ╰────
-      help: write a name without scheme and port, such as `shop.example` or `*.shop.example`; one with
-            other letters as clients send it, such as `xn--bcher-kva.example`
-
-    Error: blueprint::bad-value
-
-      × `a b` is not the name of a header
-        ╭─[platform.toml:15:21]
-     14 │ service = 'web'
-     15 │ headers = { 'a b' = 'x' }
-        ·                     ─┬─
-        ·                      ╰── here
-     16 │ request_headers = { set = { 'bad header' = 'x', Content-Length = '3' }, remove = ['transfer-encoding'] }
-        ╰────
-      help: write letters, digits and hyphens, such as `x-request-id`
-
-    Error: blueprint::bad-value
-
-      × `bad header` is not the name of a header
-        ╭─[platform.toml:16:44]
-     15 │ headers = { 'a b' = 'x' }
-     16 │ request_headers = { set = { 'bad header' = 'x', Content-Length = '3' }, remove = ['transfer-encoding'] }
-        ·                                            ─┬─
-        ·                                             ╰── here
-     17 │ response_headers = { add = { x = "a\r\nset-cookie: b" } }
-        ╰────
-      help: write letters, digits and hyphens, such as `x-request-id`
-
-    Error: blueprint::bad-value
-
-      × `Content-Length` tells how a message is carried, and is the gateway's to write
-        ╭─[platform.toml:16:66]
-     15 │ headers = { 'a b' = 'x' }
-     16 │ request_headers = { set = { 'bad header' = 'x', Content-Length = '3' }, remove = ['transfer-encoding'] }
-        ·                                                                  ─┬─
-        ·                                                                   ╰── here
-     17 │ response_headers = { add = { x = "a\r\nset-cookie: b" } }
-        ╰────
-      help: take it out
-
-    Error: blueprint::bad-value
-
-      × `transfer-encoding` tells how a message is carried, and is the gateway's to write
-        ╭─[platform.toml:16:83]
-     15 │ headers = { 'a b' = 'x' }
-     16 │ request_headers = { set = { 'bad header' = 'x', Content-Length = '3' }, remove = ['transfer-encoding'] }
-        ·                                                                                   ─────────┬─────────
-        ·                                                                                            ╰── here
-     17 │ response_headers = { add = { x = "a\r\nset-cookie: b" } }
-        ╰────
-      help: take it out
-
-    Error: blueprint::bad-value
-
-      × a header is one line, without control characters
-        ╭─[platform.toml:17:34]
-     16 │ request_headers = { set = { 'bad header' = 'x', Content-Length = '3' }, remove = ['transfer-encoding'] }
-     17 │ response_headers = { add = { x = "a\r\nset-cookie: b" } }
-        ·                                  ──────────┬─────────
-        ·                                            ╰── here
-     18 │ csp = "default-src\n"
-        ╰────
-      help: write it on one line
-
-    Error: blueprint::bad-value
-
-      × a header is one line, without control characters
-        ╭─[platform.toml:18:7]
-     17 │ response_headers = { add = { x = "a\r\nset-cookie: b" } }
-     18 │ csp = "default-src\n"
-        ·       ───────┬───────
-        ·              ╰── here
-     19 │ cache = { vary = ['accept language'] }
-        ╰────
-      help: write it on one line
-
-    Error: blueprint::bad-value
-
-      × `accept language` is not the name of a header
-        ╭─[platform.toml:19:19]
-     18 │ csp = "default-src\n"
-     19 │ cache = { vary = ['accept language'] }
-        ·                   ────────┬────────
-        ·                           ╰── here
-     20 │ rewrite = { host = 'http://x' }
-        ╰────
-      help: write letters, digits and hyphens, such as `x-request-id`
-
-    Error: blueprint::bad-value
-
-      × `http://x` is not a host
-        ╭─[platform.toml:20:20]
-     19 │ cache = { vary = ['accept language'] }
-     20 │ rewrite = { host = 'http://x' }
-        ·                    ─────┬────
-        ·                         ╰── here
-     21 │ cors = { origins = 'https://a.example', expose = ['x y'] }
-        ╰────
-      help: write a name without scheme, such as `shop.example`
-
-    Error: blueprint::bad-value
-
-      × `x y` is not the name of a header
-        ╭─[platform.toml:21:51]
-     20 │ rewrite = { host = 'http://x' }
-     21 │ cors = { origins = 'https://a.example', expose = ['x y'] }
-        ·                                                   ──┬──
-        ·                                                     ╰── here
-        ╰────
-      help: write letters, digits and hyphens, such as `x-request-id`
-    "#);
-}
-
-#[test]
-fn hosts_and_places_of_keys_as_they_may_be() {
-    assert_snapshot!(check("[services.web]\ncommand = ['web']\nport = 8081\n\n[gateway]\notlp = 'http://127.0.0.1:4318'\njwt = { issuer = 'me', jwks = 'web:/keys' }\n\n[[routes]]\nhost = ['shop.example', '*.shop.example', 'xn--bcher-kva.example', '127.0.0.1', '[::1]', 'localhost']\nservice = 'web'\nrewrite = { host = 'other.example:8080' }\nrequest_headers = { set = { host-hint = \"a\\tb\" } }\n"), @r#"
-    valid
-    "#);
+fn what_is_counted_together_is_counted_in_a_redis_of_the_environment() {
+    let checked = |shared: &str| {
+        check(&format!(
+            "[services.web]\ncommand = ['web']\nport = 8081\n\n[[routes]]\npath = '/'\nservice = 'web'\n\
+             rate_limit = {{ requests = 5, shared = true }}\n\n[resources.db]\nkind = 'postgres'\n\n\
+             [resources.counts]\nkind = 'redis'\n\n{shared}"
+        ))
+    };
+    assert_eq!(checked("[gateway]\nshared = 'counts'\n"), "valid");
+    for (shared, place, help) in [
+        (
+            "",
+            "10 │ rate_limit = { requests = 5, shared = true }",
+            "add `shared = \"NAME\"` of a redis resource to `[gateway]`",
+        ),
+        (
+            "[gateway]\nshared = 'db'\n",
+            "19 │ shared = 'db'",
+            "`db` is of kind `postgres`; name one of kind `redis`",
+        ),
+        (
+            "[gateway]\nshared = 'cuonts'\n",
+            "19 │ shared = 'cuonts'",
+            "did you mean `counts`?",
+        ),
+    ] {
+        let told = checked(shared);
+        for part in ["blueprint::missing-setting", place, help] {
+            assert!(told.contains(part), "`{part}` in {told}");
+        }
+    }
 }

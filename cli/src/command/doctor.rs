@@ -377,7 +377,7 @@ fn secrets(report: &mut Report, world: &World, resolved: &Resolved) {
         .flat_map(|service| service.env.values())
         .filter_map(|value| value.secret())
         .map(|reference| reference.secret.clone())
-        .chain(secrets_of_gateway(&resolved.gateway).into_iter().cloned())
+        .chain(secrets_of_gateway(resolved).into_iter().cloned())
         .collect();
     let set = match world.secrets().and_then(|file| Ok(file.versions()?)) {
         Ok(set) => set,

@@ -166,7 +166,7 @@ fn users(resolved: &Resolved) -> BTreeMap<SecretName, Vec<String>> {
             }
         }
     }
-    for secret in secrets_of_gateway(&resolved.gateway) {
+    for secret in secrets_of_gateway(resolved) {
         let by = users.entry(secret.clone()).or_default();
         by.push("the gateway".to_owned());
     }

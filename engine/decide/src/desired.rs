@@ -23,7 +23,8 @@ pub struct Ingress {
     pub routes: Vec<Route>,
     /// What the gateway needs to know of each service that has a port.
     pub services: BTreeMap<ServiceName, Upstream>,
-    /// Version of each secret that the gateway is handed: keys of certificates, hashes of API keys.
+    /// Version of each secret that the gateway is handed: keys of certificates, hashes of API keys, the address of a
+    /// Redis that somebody else runs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<SecretName, u32>,
 }
@@ -128,7 +129,7 @@ impl Desired {
                 continue;
             };
             let mut versions = BTreeMap::new();
-            for secret in secrets_of(service) {
+            for secret in secrets_of(resolved, service) {
                 match secrets.get(secret) {
                     Some(version) => {
                         versions.insert(secret.clone(), *version);
@@ -157,7 +158,7 @@ impl Desired {
             );
         }
         let mut handed = BTreeMap::new();
-        for secret in secrets_of_gateway(&resolved.gateway) {
+        for secret in secrets_of_gateway(resolved) {
             match secrets.get(secret) {
                 Some(version) => {
                     handed.insert(secret.clone(), *version);
@@ -279,19 +280,35 @@ fn needs_of(resolved: &Resolved, service: &Service) -> Vec<Need> {
         .collect()
 }
 
-/// The secrets that a service is handed.
-fn secrets_of(service: &Service) -> impl Iterator<Item = &SecretName> {
-    service
-        .env
-        .values()
-        .filter_map(|value| value.secret().map(|reference| &reference.secret))
+/// The secrets that a service is handed, each once: those of its variables, and the addresses of servers it needs that
+/// somebody else runs.
+fn secrets_of<'a>(resolved: &'a Resolved, service: &'a Service) -> BTreeSet<&'a SecretName> {
+    let variables = service.env.values();
+    let variables = variables.filter_map(|value| value.secret().map(|reference| &reference.secret));
+    let needs = service
+        .needs
+        .iter()
+        .filter_map(|need| match resolved.need(need)? {
+            platform_blueprint::Need::Resource(_, resource) => address_of(resource),
+            platform_blueprint::Need::Service(..) => None,
+        });
+    variables.chain(needs).collect()
+}
+
+/// The secret that holds the address of a server which somebody else runs.
+fn address_of(resource: &Resource) -> Option<&SecretName> {
+    resource.external.as_ref().map(|external| &external.secret)
 }
 
 /// The secrets that the gateway is handed, each once.
-pub fn secrets_of_gateway(gateway: &Gateway) -> BTreeSet<&SecretName> {
+pub fn secrets_of_gateway(resolved: &Resolved) -> BTreeSet<&SecretName> {
+    let gateway = &resolved.gateway;
     let certificates = gateway.tls.iter().flat_map(|tls| &tls.certificates);
     let keys = certificates.map(|certificate| &certificate.key);
+    let shared = gateway.shared.as_ref();
+    let shared = shared.and_then(|name| address_of(resolved.resources.get(name)?));
     keys.chain(gateway.api_keys.iter().map(|list| &list.keys))
+        .chain(shared)
         .collect()
 }
 
@@ -366,5 +383,51 @@ mod tests {
         assert_eq!(desired.ingress.secrets, set);
         let newer = BTreeMap::from([(key, 3), (list, 1)]);
         assert_eq!(desired.with_secrets(&newer).ingress.secrets, newer);
+    }
+
+    const ELSEWHERE: &str = r#"
+        [project]
+        name = "shop"
+        [services.web]
+        command = ["web"]
+        port = 8081
+        needs = ["counts"]
+        [services.about]
+        command = ["about"]
+        [resources.counts]
+        kind = "redis"
+        external = { secret = "counts-address" }
+        [gateway]
+        shared = "counts"
+    "#;
+
+    #[test]
+    fn the_address_of_a_server_elsewhere_is_handed_to_who_needs_it_and_to_the_gateway() {
+        let blueprint = platform_blueprint::Blueprint::parse(ELSEWHERE, "platform.toml");
+        let resolved = blueprint.unwrap().blueprint.resolve(None).unwrap();
+        let artifact = |name: &ServiceName| Artifact {
+            key: Digest::of(name.as_str().as_bytes()),
+            place: Place::Installed,
+        };
+        let artifacts = resolved.services.keys();
+        let artifacts = artifacts
+            .map(|name| (name.clone(), artifact(name)))
+            .collect();
+        let secret: SecretName = "counts-address".parse().unwrap();
+        let missing = Desired::new(&resolved, &artifacts, &BTreeMap::new()).unwrap_err();
+        let service = "web".parse().unwrap();
+        let expected = [
+            Missing::Secret {
+                service,
+                secret: secret.clone(),
+            },
+            Missing::GatewaySecret(secret.clone()),
+        ];
+        assert_eq!(missing, expected);
+        let set = BTreeMap::from([(secret, 4)]);
+        let desired = Desired::new(&resolved, &artifacts, &set).unwrap();
+        let handed = |name: &str| &desired.services[name].spec.secrets;
+        assert_eq!((handed("web"), &desired.ingress.secrets), (&set, &set));
+        assert_eq!(handed("about"), &BTreeMap::new());
     }
 }

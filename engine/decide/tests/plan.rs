@@ -284,6 +284,23 @@ fn a_stopped_run_is_gone_on_with_by_the_same_blueprint_and_taken_back_by_the_old
 }
 
 #[test]
+fn the_gateway_is_routed_once_what_it_counts_through_is_there() {
+    let counted =
+        format!("{TWO}\n[gateway]\nshared = \"counts\"\n[resources.counts]\nkind = \"redis\"\n");
+    let scenes = [Scene::default(), deployed(TWO)];
+    for scene in scenes {
+        let plan = scene.plan(&desired(&counted));
+        let early = plan.steps.iter().find(|step| step.id.0 == "route early");
+        let after: Vec<&str> = early
+            .iter()
+            .flat_map(|s| &s.after)
+            .map(|id| id.0.as_str())
+            .collect();
+        assert_eq!(after, ["gateway", "resource counts"]);
+    }
+}
+
+#[test]
 fn every_step_comes_after_steps_that_come_before_it() {
     let changed = TWO.replace("command = [\"orders\"]", "command = [\"orders\", \"-v\"]");
     let emptied = "[project]\nname = \"shop\"\n[services.about]\ncommand = [\"about\"]\n";

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HostConfig, PortBinding, PortMap};
@@ -49,6 +49,9 @@ pub(crate) struct Routed {
     pub(crate) traffic: Option<Traffic>,
     /// Ports of the internal listeners. Instances are told them when they start, so they stay.
     pub(crate) ports: BTreeMap<ServiceName, u16>,
+    /// The file beside the certificates in which the gateway finds the address of the Redis that it counts through.
+    #[serde(default)]
+    pub(crate) shared: Option<PathBuf>,
 }
 
 /// What the gateway says of itself.
@@ -300,15 +303,20 @@ impl Site {
         }
         let network = self.ensure_network().await?;
         lock(&self.gateway_secrets).clone_from(secrets);
+        let shared = self.shared(&traffic.ingress, secrets).await?;
         let routed = self
             .change(ROUTED, |routed: &mut Routed| {
                 give_ports(routed, traffic.ingress.services.keys());
                 routed.traffic = Some(traffic.clone());
+                routed.shared = shared.as_ref().map(|shared| shared.file.clone());
             })
             .await?;
         self.gateway_container(&network, &Published::of(&traffic.ingress.gateway))
             .await?;
         self.certify(&traffic.ingress, secrets).await?;
+        if let Some(shared) = &shared {
+            self.hand_shared(shared).await?;
+        }
         self.push(&network, &routed, true).await
     }
 
@@ -375,8 +383,9 @@ impl Site {
                 self.certify_gateway(routed).await?;
             }
             let secrets = lock(&self.gateway_secrets).clone();
+            let leaving = self.leaving().clone();
             let joined =
-                crate::routing::join(network, routed, &found, &self.leaving().clone(), &secrets);
+                crate::routing::join(network, routed, &found, &leaving, &secrets, &self.names);
             let mut wanted = if whole {
                 joined
             } else {

@@ -28,6 +28,7 @@ mod renewal;
 mod resource;
 mod routing;
 mod server;
+mod shared;
 mod site;
 mod ssh;
 mod store;

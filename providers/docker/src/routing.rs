@@ -14,6 +14,7 @@ use platform_port::SecretValues;
 use platform_traffic::{Internal, Parts, ReadyInstance};
 
 use crate::gateway::{CERTIFICATES, Heard, Routed};
+use crate::names::Names;
 use crate::network::Network;
 use crate::observe::Found;
 
@@ -37,6 +38,7 @@ pub(crate) fn join(
     found: &[Found],
     leaving: &BTreeSet<String>,
     secrets: &SecretValues,
+    names: &Names,
 ) -> Config {
     let serving: Vec<&Found> = found.iter().filter(|one| one.address.is_some()).collect();
     let groups: BTreeSet<GroupId> = serving.iter().map(|one| one.group.clone()).collect();
@@ -70,6 +72,8 @@ pub(crate) fn join(
         .iter()
         .map(|(name, port)| (name.clone(), Internal::everywhere(*port)))
         .collect();
+    let certificates = Path::new(CERTIFICATES);
+    let shared = routed.shared.as_ref().map(|file| certificates.join(file));
     let mut config = platform_traffic::join(&Parts {
         traffic: routed.traffic.as_ref(),
         groups: &groups,
@@ -80,8 +84,10 @@ pub(crate) fn join(
         checks: &checks,
         mutual: mutual.as_ref(),
         secrets,
-        secret_files: Path::new(CERTIFICATES),
-        root: Path::new(CERTIFICATES),
+        secret_files: certificates,
+        shared: shared.as_deref(),
+        root: certificates,
+        project: names.project.as_str(),
     });
     // Whoever comes from the engine's own machine, and every service, comes from there.
     config.shared_addresses = network.subnet.iter().map(|subnet| subnet.text()).collect();
@@ -95,6 +101,7 @@ pub(crate) fn seen(
     found: &[Found],
     heard: Option<&Heard>,
     published: &Gateway,
+    names: &Names,
 ) -> GatewaySeen {
     let traffic = routed.traffic.as_ref();
     let gateway = traffic.map_or(published, |traffic| &traffic.ingress.gateway);
@@ -113,6 +120,7 @@ pub(crate) fn seen(
                 found,
                 &BTreeSet::new(),
                 &SecretValues::new(),
+                names,
             );
             let as_asked = traffic.is_none() || routes_of(&wanted) == routes_of(&heard.config);
             let ingress = if as_asked {

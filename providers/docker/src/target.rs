@@ -141,7 +141,14 @@ impl Site {
             groups: observe::groups(&found, &leaving, tallies, now()),
             resources,
             gateway: gateway_runs.then(|| {
-                crate::routing::seen(&network, &routed, &found, heard.as_ref(), &self.published)
+                crate::routing::seen(
+                    &network,
+                    &routed,
+                    &found,
+                    heard.as_ref(),
+                    &self.published,
+                    &self.names,
+                )
             }),
         })
     }

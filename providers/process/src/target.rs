@@ -296,18 +296,12 @@ impl Target for ProcessTarget {
         group: &GroupSpec,
         secrets: &SecretValues,
     ) -> Result<(), TargetError> {
-        let asked: std::collections::BTreeSet<_> = group
-            .spec
-            .service
-            .env
-            .values()
-            .filter_map(|value| value.secret().map(|reference| &reference.secret))
-            .collect();
+        let asked = &group.spec.secrets;
         let body = EnsureGroup {
             group: group.clone(),
             secrets: secrets
                 .iter()
-                .filter(|(name, _)| asked.contains(name))
+                .filter(|(name, _)| asked.contains_key(*name))
                 .map(|(name, value)| (name.clone(), value.reveal().to_owned()))
                 .collect(),
         };

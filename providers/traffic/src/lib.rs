@@ -5,6 +5,7 @@ pub mod authority;
 pub mod certificates;
 mod public;
 mod route;
+mod shared;
 mod tallies;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use platform_decide::traffic::{Split, Traffic};
 use platform_gateway_api as api;
 use platform_port::SecretValues;
 
+pub use shared::shared_file;
 pub use tallies::tallies;
 
 /// An instance that takes requests.
@@ -108,8 +110,12 @@ pub struct Parts<'a> {
     pub secrets: &'a SecretValues,
     /// The folder of those that the gateway reads as files.
     pub secret_files: &'a Path,
+    /// Where the gateway finds the address of the Redis of `gateway.shared`, if there is one to count through.
+    pub shared: Option<&'a Path>,
     /// The folder of the blueprint.
     pub root: &'a Path,
+    /// The project, whose gateways count together where they share a Redis.
+    pub project: &'a str,
 }
 
 /// The file of a secret. Another version is another file, so that the gateway sees that it changed.
@@ -162,6 +168,7 @@ pub fn join(parts: &Parts<'_>) -> api::Config {
             })
             .map(|(index, written)| route::route(index, written, traffic, &keys))
             .collect();
+        shared::count(&mut config, parts);
     }
     config
 }

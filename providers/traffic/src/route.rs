@@ -166,8 +166,7 @@ fn rate_limit(written: &blueprint::RateLimit) -> api::RateLimit {
             blueprint::RatePer::ApiKey => api::RateKey::ApiKey,
             blueprint::RatePer::Route => api::RateKey::Route,
         },
-        // Every target runs one gateway so far, which counts for all.
-        shared: false,
+        shared: written.shared,
     }
 }
 

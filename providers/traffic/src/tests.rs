@@ -57,7 +57,9 @@ fn shares_and_ready_instances_make_weighted_versions() {
         mutual: None,
         secrets: &SecretValues::new(),
         secret_files: Path::new("/secrets"),
+        shared: None,
         root: Path::new("/shop"),
+        project: "shop",
     });
     let service = &config.services["orders"];
     assert_eq!(service.versions["r1"].weight, 950);
@@ -129,6 +131,7 @@ fn joined(change: impl FnOnce(&mut Ingress)) -> api::Config {
     let splits = groups
         .iter()
         .map(|id| (id.service.clone(), Split::all(id.clone())));
+    let shared = ingress.gateway.shared.is_some();
     let traffic = Traffic {
         splits: splits.collect(),
         ingress,
@@ -144,7 +147,9 @@ fn joined(change: impl FnOnce(&mut Ingress)) -> api::Config {
         mutual: None,
         secrets: &secrets(),
         secret_files: Path::new("/secrets"),
+        shared: shared.then_some(Path::new("/secrets/shared.1")),
         root: Path::new("/shop"),
+        project: "shop",
     });
     assert_eq!(config.validate(), Ok(()));
     config
@@ -259,7 +264,9 @@ fn a_preview_route_leads_to_what_is_on_trial() {
             mutual: None,
             secrets: &SecretValues::new(),
             secret_files: Path::new("/secrets"),
+            shared: None,
             root: Path::new("/shop"),
+            project: "shop",
         });
         assert_eq!(config.validate(), Ok(()));
         assert_eq!(config.routes[0].version.as_deref(), expected);
@@ -291,7 +298,9 @@ fn groups_are_asked_as_each_speaks() {
         mutual: Some(&mutual),
         secrets: &SecretValues::new(),
         secret_files: Path::new("/secrets"),
+        shared: None,
         root: Path::new("/shop"),
+        project: "shop",
     });
     let versions = &config.services["orders"].versions;
     assert_eq!(
@@ -348,4 +357,52 @@ fn keys_of_a_service_are_at_its_internal_listener() {
             .any(|one| one.name == "internal-users" && one.address == "127.0.0.1:22002");
         assert_eq!(found, listens, "{stated:?}");
     }
+}
+
+#[test]
+fn limits_are_shared_where_there_is_a_redis_to_count_through() {
+    let limit = serde_json::json!({ "requests": 5, "shared": true });
+    let limit: blueprint::RateLimit = serde_json::from_value(limit).unwrap();
+    let limited = |config: api::Config| {
+        assert_eq!(config.validate(), Ok(()));
+        let limit = config.routes[0].rate_limit.as_ref().unwrap().shared;
+        (limit, config.shared)
+    };
+    let through = api::Shared {
+        url: None,
+        url_file: Some("/secrets/shared.1".to_owned()),
+        space: "shop".to_owned(),
+    };
+    let config = joined(|ingress| {
+        ingress.routes[0].rate_limit = Some(limit.clone());
+        ingress.gateway.shared = Some("counts".parse().unwrap());
+    });
+    assert_eq!(limited(config), (true, Some(through)));
+    // Its resource has no server, as on a laptop.
+    let config = joined(|ingress| ingress.routes[0].rate_limit = Some(limit.clone()));
+    assert_eq!(limited(config), (false, None));
+}
+
+#[test]
+fn another_address_is_another_file_whose_name_tells_nothing_of_it() {
+    let mut ingress = ingress();
+    ingress.secrets = BTreeMap::from([("far".parse().unwrap(), 3)]);
+    let file = |resource: serde_json::Value, address: &str| {
+        let resource = serde_json::from_value(resource).unwrap();
+        let file = shared_file(Path::new("/secrets"), &ingress, &resource, address);
+        file.unwrap().display().to_string()
+    };
+    let own = serde_json::json!({ "kind": "redis", "engine": "redis" });
+    let [one, other] = ["redis://:hunter2@a:1", "redis://:hunter3@a:1"].map(|address| {
+        let file = file(own.clone(), address);
+        assert!(
+            file.starts_with("/secrets/shared.") && !file.contains("hunter"),
+            "{file}"
+        );
+        file
+    });
+    assert_ne!(one, other);
+    // What people chose as a password could be guessed from a digest.
+    let far = serde_json::json!({ "kind": "redis", "external": { "secret": "far" } });
+    assert_eq!(file(far, "redis://:hunter2@a:1"), "/secrets/far.3");
 }

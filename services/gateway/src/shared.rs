@@ -86,7 +86,7 @@ impl Shared {
             return None;
         }
         let rate = Rate::of(limit);
-        let name = format!("platform:rate:{route}:{key:016x}");
+        let name = format!("platform:rate:{}:{route}:{key:016x}", self.settings.space);
         let asking = async {
             let config = ConnectionManagerConfig::new().set_number_of_retries(1);
             let connection = self.connection.get_or_try_init(|| {

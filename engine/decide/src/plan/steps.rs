@@ -128,7 +128,11 @@ impl<'a> Order<'a> {
             .iter()
             .any(|c| matches!(c.subject, Subject::Service(_) | Subject::Gateway));
         if newcomers {
-            self.push("route early".to_owned(), Action::RouteEarly, vec![gateway]);
+            // What the gateway counts through, it is told the address of.
+            let shared = self.release.ingress.gateway.shared.as_ref();
+            let shared = shared.and_then(|name| self.ready.get(name.as_str()).cloned());
+            let after = std::iter::once(gateway).chain(shared).collect();
+            self.push("route early".to_owned(), Action::RouteEarly, after);
         }
     }
 

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bollard::models::{ContainerCreateBody, HostConfig};
 use platform_blueprint::Protocol;
 use platform_compose::model::PortForm;
 use platform_decide::digest::Digest;
-use platform_decide::group::GroupId;
+use platform_decide::group::{GroupId, Need};
 use platform_decide::traffic::{Split, Traffic};
 use platform_gateway_api::Config;
 use platform_port::TargetError;
@@ -21,6 +21,7 @@ use crate::gateway::{CERTIFICATES, certificate_file};
 use crate::names::Role;
 use crate::observe::Keep;
 use crate::program::{FOLDER, USER};
+use crate::surroundings::Address;
 
 /// Where it finds its configuration.
 const CONFIG: &str = "/run/gateway.json";
@@ -32,7 +33,8 @@ const BRIDGES: &str = "172.16.0.0/12";
 impl Draft<'_> {
     /// Puts the gateway into the Compose file.
     pub(super) fn gateway(&mut self) -> Result<(), TargetError> {
-        let config = self.config();
+        let shared = self.shared()?;
+        let config = self.config(shared.as_ref().map(|(file, _)| file.as_path()));
         let text = serde_json::to_vec_pretty(&config).unwrap_or_default();
         let settings = &self.asked.desired.ingress.gateway;
         let drain = settings.drain.duration().as_secs().min(120);
@@ -80,6 +82,10 @@ impl Draft<'_> {
         service.volumes.push(mount(&source, CONFIG, "bind"));
         self.out.files.insert(file, ExportedFile(text));
         self.certificates(&mut service)?;
+        if let Some((file, address)) = shared {
+            let (name, target) = ("gateway-shared", file.display().to_string());
+            self.secret_file(&mut service, name, name, &target, address.into_bytes());
+        }
         let key = self.gateway.clone();
         self.put(&key, service, None);
         Ok(())
@@ -114,8 +120,30 @@ impl Draft<'_> {
         Ok(())
     }
 
+    /// The file with the address of the Redis of `gateway.shared`, and the address; nothing where no server stands behind it.
+    fn shared(&mut self) -> Result<Option<(PathBuf, String)>, TargetError> {
+        let desired = self.asked.desired;
+        let name = desired.ingress.gateway.shared.as_ref();
+        let Some((name, wanted)) = name.and_then(|name| desired.resources.get_key_value(name))
+        else {
+            return Ok(None);
+        };
+        let need = Need::Resource {
+            name: name.clone(),
+            resource: wanted.resource.kind,
+        };
+        let Address::Secret(address) = self.address(&need)? else {
+            return Ok(None);
+        };
+        let (folder, ingress) = (Path::new(CERTIFICATES), &desired.ingress);
+        let file = platform_traffic::shared_file(folder, ingress, &wanted.resource, &address);
+        Ok(file.map(|file| (file, address)))
+    }
+
     /// The gateway's whole configuration: every service with all of its instances.
-    fn config(&self) -> Config {
+    ///
+    /// - `shared`: where it finds the address of the Redis that it counts through
+    fn config(&self, shared: Option<&Path>) -> Config {
         let desired = self.asked.desired;
         let mut groups = BTreeSet::new();
         let mut ready = Vec::new();
@@ -161,7 +189,9 @@ impl Draft<'_> {
             mutual: None,
             secrets: self.asked.secrets,
             secret_files: Path::new(CERTIFICATES),
+            shared,
             root: Path::new(CERTIFICATES),
+            project: desired.project.as_str(),
         });
         config.shared_addresses = vec![BRIDGES.to_owned()];
         config.revision = 1;

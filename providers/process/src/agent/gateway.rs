@@ -172,10 +172,16 @@ impl Gateway {
             }
         }
         let shown = certificates::shown(agent).map_err(PushError::Certificate)?;
-        let files = shown.as_ref().map_or(&[][..], |shown| &shown.files);
-        gateway_secrets::write(agent, ingress.as_ref(), files)?;
+        let shared = ingress.as_ref();
+        let shared = shared.and_then(|ingress| gateway_secrets::shared(agent, ingress));
+        let mut files = shown
+            .as_ref()
+            .map_or(Vec::new(), |shown| shown.files.clone());
+        files.extend(shared.clone());
+        gateway_secrets::write(agent, ingress.as_ref(), &files)?;
         let mutual = shown.as_ref().map(|shown| &shown.mutual);
-        let mut config = wanted_config(agent, mutual);
+        let shared = shared.as_ref().map(|(file, _)| file.as_path());
+        let mut config = wanted_config(agent, mutual, shared);
         let in_force = self.in_force.borrow().clone();
         if let Some(in_force) = in_force {
             // Nobody has said yet what is wanted of a gateway that was found at work.
@@ -190,7 +196,7 @@ impl Gateway {
         config.revision = self.revision() + 1;
         self.client.put_config(&config).await?;
         self.take_in(&config);
-        gateway_secrets::prune(agent, ingress.as_ref(), files);
+        gateway_secrets::prune(agent, ingress.as_ref(), &files);
         agent.touch();
         Ok(())
     }
@@ -293,7 +299,8 @@ impl Gateway {
 /// The configuration that is wanted now; its revision is left at 0.
 ///
 /// - `mutual`: how those groups are asked that speak mtls
-fn wanted_config(agent: &Agent, mutual: Option<&Mutual>) -> Config {
+/// - `shared`: the file with the address of the Redis through which gateways count together
+fn wanted_config(agent: &Agent, mutual: Option<&Mutual>, shared: Option<&Path>) -> Config {
     let kept = agent.kept.borrow();
     let groups: BTreeSet<GroupId> = kept
         .groups
@@ -344,7 +351,9 @@ fn wanted_config(agent: &Agent, mutual: Option<&Mutual>) -> Config {
         mutual,
         secrets: &agent.secrets.borrow().gateway,
         secret_files: &gateway_secrets::folder(agent),
+        shared,
         root: &agent.options.root,
+        project: &agent.options.project,
     })
 }
 

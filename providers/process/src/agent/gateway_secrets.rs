@@ -1,4 +1,4 @@
-//! Secrets that the gateway reads as files: the keys of its certificates.
+//! Secrets that the gateway reads as files: the keys of its certificates, the address of the Redis that it counts through.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use platform_blueprint::SecretName;
 use platform_decide::desired::Ingress;
 use platform_port::{SecretValue, SecretValues};
-use platform_traffic::{api_keys, key_file};
+use platform_traffic::{api_keys, key_file, shared_file};
 
+use super::resource;
 use super::state::Agent;
 use crate::protocol::Fault;
 
@@ -31,6 +32,25 @@ fn files<'a>(
         let path = key_file(folder, ingress, &certificate.key)?;
         Some((&certificate.key, path))
     })
+}
+
+/// The file with the address of the Redis of `gateway.shared`, and the address; nothing where no server stands behind it.
+pub(super) fn shared(agent: &Agent, ingress: &Ingress) -> Option<(PathBuf, SecretValue)> {
+    let name = ingress.gateway.shared.as_ref()?;
+    let resource = agent.kept.borrow().resources.get(name)?.resource.clone();
+    if resource.external.is_none() && !resource::is_server(&resource) {
+        return None;
+    }
+    match resource::url(agent, name, &agent.secrets.borrow().gateway) {
+        Ok(url) => {
+            let file = shared_file(&folder(agent), ingress, &resource, &url)?;
+            Some((file, SecretValue::new(url)))
+        }
+        Err(error) => {
+            tracing::error!(resource = %name, error, "the gateway counts for itself");
+            None
+        }
+    }
 }
 
 /// Checks that every secret is there and what it should be.

@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use platform_blueprint::{Engine, Resource, ResourceKind, ResourceName};
 use platform_decide::desired::DesiredResource;
 use platform_decide::observed::ResourceSeen;
+use platform_port::SecretValues;
 use tokio::sync::watch;
 
 use super::child::{self, Child};
@@ -37,7 +38,7 @@ pub(super) struct Server {
     gone: Cell<bool>,
 }
 
-fn is_server(resource: &Resource) -> bool {
+pub(super) fn is_server(resource: &Resource) -> bool {
     resource.external.is_none() && !matches!(resource.engine, Engine::Embedded | Engine::Auto)
 }
 
@@ -49,12 +50,18 @@ fn port_name(name: &ResourceName) -> String {
     format!("resource:{name}")
 }
 
-/// The URL under which a service reaches a resource.
+/// The URL under which a service, or the gateway, reaches a resource.
+///
+/// - `secrets`: values that whoever asks was handed
 ///
 /// # Errors
 ///
 /// In words.
-pub(super) fn url(agent: &Agent, name: &ResourceName) -> Result<String, String> {
+pub(super) fn url(
+    agent: &Agent,
+    name: &ResourceName,
+    secrets: &SecretValues,
+) -> Result<String, String> {
     let kept = agent.kept.borrow();
     let resource = &kept
         .resources
@@ -62,11 +69,8 @@ pub(super) fn url(agent: &Agent, name: &ResourceName) -> Result<String, String> 
         .ok_or_else(|| format!("resource `{name}` is not there"))?
         .resource;
     if let Some(external) = &resource.external {
-        let secrets = agent.secrets.borrow();
         return secrets
-            .groups
-            .values()
-            .find_map(|own| own.get(&external.secret))
+            .get(&external.secret)
             .map(|value| value.reveal().to_owned())
             .ok_or_else(|| format!("the value of secret `{}` is not known", external.secret));
     }

@@ -106,6 +106,9 @@ pub(super) fn surroundings_of(
     instance: &Instance,
     spec: &GroupSpec,
 ) -> Result<Surroundings, String> {
+    let secrets = agent.secrets.borrow();
+    let none = BTreeMap::new();
+    let own = secrets.groups.get(&instance.group).unwrap_or(&none);
     let mut needs = BTreeMap::new();
     for need in &spec.spec.needs {
         let url = match need {
@@ -113,7 +116,7 @@ pub(super) fn surroundings_of(
                 let port = agent.lasting_port(&Agent::internal_port_name(name.as_str()))?;
                 format!("http://127.0.0.1:{port}")
             }
-            Need::Resource { name, .. } => super::resource::url(agent, name)?,
+            Need::Resource { name, .. } => super::resource::url(agent, name, own)?,
         };
         needs.insert(need.variable(), url);
     }
@@ -127,14 +130,12 @@ pub(super) fn surroundings_of(
             (name.to_owned(), agent.layout.volume(name))
         })
         .collect();
-    let secrets = agent.secrets.borrow();
-    let none = BTreeMap::new();
     surroundings::surroundings(&Inputs {
         group: spec,
         instance: &instance.name,
         port: instance.record().port,
         needs,
-        secrets: secrets.groups.get(&instance.group).unwrap_or(&none),
+        secrets: own,
         secret_files: &secret_folder(agent, instance),
         project: &agent.options.project,
         environment: &agent.options.environment,

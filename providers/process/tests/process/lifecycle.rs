@@ -128,7 +128,9 @@ async fn secrets_are_handed_over_and_kept_nowhere() {
         ]),
         ..service(&[])
     };
-    let orders = group("orders@r1", 1, with_secrets);
+    let mut orders = group("orders@r1", 1, with_secrets);
+    orders.spec.secrets = BTreeMap::from([("key".parse().expect("a name"), 1)]);
+    orders.digest = orders.spec.digest();
     let values = SecretValues::from([(
         "key".parse().expect("a name"),
         SecretValue::new("dont-tell-anybody"),

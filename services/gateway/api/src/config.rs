@@ -67,6 +67,8 @@ pub struct Shared {
     pub url: Option<String>,
     /// a file that holds the URL, password and all.
     pub url_file: Option<String>,
+    /// Gateways that name the same count together; others may use the server, too.
+    pub space: String,
 }
 
 impl Default for Config {
