@@ -2,6 +2,7 @@
 
 mod asked;
 mod drops;
+mod h2c;
 mod instants;
 mod judged;
 mod listener;

@@ -16,6 +16,7 @@
 
 mod chassis;
 pub mod client;
+mod connection;
 mod endpoints;
 mod export;
 pub mod extract;

@@ -12,8 +12,8 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE};
-use http::{StatusCode, Uri};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode, Uri, Version};
 use hyper::body::{Frame, SizeHint};
 
 use crate::problem::Problem;
@@ -25,6 +25,7 @@ pub(crate) async fn time_limit(
     next: Next,
 ) -> Response {
     let arrived = Arc::new(AtomicBool::new(request.body().is_end_stream()));
+    let http1 = request.version() < Version::HTTP_2;
     let request = request.map(|body| {
         Body::new(Arriving {
             body,
@@ -41,13 +42,15 @@ pub(crate) async fn time_limit(
             .retry_after(1)
             .into_response()
     } else {
-        Problem::new(StatusCode::REQUEST_TIMEOUT)
-            .detail(format!("the request did not arrive within {limit:?}"))
-            .header(
-                http::header::CONNECTION,
-                http::HeaderValue::from_static("close"),
-            )
-            .into_response()
+        let late = Problem::new(StatusCode::REQUEST_TIMEOUT)
+            .detail(format!("the request did not arrive within {limit:?}"));
+        // Over HTTP/2 the other requests of the connection go on.
+        let late = if http1 {
+            late.header(CONNECTION, HeaderValue::from_static("close"))
+        } else {
+            late
+        };
+        late.into_response()
     }
 }
 

@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use futures::FutureExt;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
+use crate::connection::Serving;
 use crate::health::{Health, Phase};
 use crate::secured::Secured;
+
+/// How long connections are taken at the most that the kernel had accepted when the listener was to close.
+const LAST_CONNECTIONS: Duration = Duration::from_millis(100);
+/// How long it may take to be told of one.
+const TOLD_WITHIN: Duration = Duration::from_millis(10);
 
 /// Limits of a listener.
 #[derive(Debug, Clone, Copy)]
@@ -42,34 +45,20 @@ pub(crate) async fn serve(
     limits: Limits,
 ) -> Ending {
     let secured = secured.map(Arc::new);
-    let graceful = GracefulShutdown::new();
+    let connections = TaskTracker::new();
     let room = Arc::new(Semaphore::new(limits.max_connections));
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        .max_buf_size(64 * 1024);
+    let serving = Serving::new(app, health.clone(), limits.header_timeout);
     let open = |stream: TcpStream, permit| {
         // Small answers must not wait for more data.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(app.clone());
-        // Taken before the handshake, so that a shutdown waits for who is in the middle of one.
-        let (builder, watcher) = (builder.clone(), graceful.watcher());
-        let secured = secured.clone();
-        tokio::spawn(async move {
+        let (serving, secured) = (serving.clone(), secured.clone());
+        connections.spawn(async move {
             let ended = match secured {
-                None => {
-                    let connection = builder.serve_connection(TokioIo::new(stream), service);
-                    watcher.watch(connection).await
-                }
+                None => serving.in_the_clear(stream).await,
                 Some(secured) => {
                     let shaken = secured.accept(stream);
                     match tokio::time::timeout(limits.header_timeout, shaken).await {
-                        Ok(Ok(stream)) => {
-                            let connection =
-                                builder.serve_connection(TokioIo::new(stream), service);
-                            watcher.watch(connection).await
-                        }
+                        Ok(Ok(stream)) => serving.http1(stream).await,
                         Ok(Err(error)) => {
                             tracing::debug!(%error, "a client was not believed");
                             Ok(())
@@ -100,14 +89,20 @@ pub(crate) async fn serve(
             },
         }
     }
-    // The kernel may have accepted connections that we have not seen yet.
-    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
-        open(stream, None);
+    // The kernel may have accepted connections that we have not been told of yet.
+    let until = Instant::now() + LAST_CONNECTIONS;
+    loop {
+        let soon = until.min(Instant::now() + TOLD_WITHIN);
+        match tokio::time::timeout_at(soon, listener.accept()).await {
+            Ok(Ok((stream, _))) => open(stream, None),
+            _ => break,
+        }
     }
     drop(listener);
-    let busy = graceful.count();
+    connections.close();
+    let busy = connections.len();
     tokio::select! {
-        () = graceful.shutdown() => Ending::Complete,
+        () = connections.wait() => Ending::Complete,
         () = tokio::time::sleep(limits.shutdown_deadline) => Ending::CutOff(busy),
     }
 }
