@@ -122,12 +122,19 @@ pub(crate) async fn driven_or_next(
     target: &dyn Target,
 ) -> Result<Option<Status>, CliError> {
     let asked = Instant::now();
+    let mut told = false;
     loop {
         if let Some((status, _)) = driven(target).await? {
             return Ok(Some(status));
         }
         if !rollout::between(target).await? || asked.elapsed() > ENDED_WITHIN {
             return Ok(None);
+        }
+        if !told {
+            told = true;
+            let text =
+                "a run is between two rollouts; waiting for the next one, to take all of it back";
+            world.view.tell(&Told::important(text));
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}

@@ -20,7 +20,7 @@ use platform_drive::lease::{self, Lease, LeaseError};
 use platform_drive::record;
 use platform_drive::releases::{self, History};
 use platform_port::{SecretValues, Target};
-use platform_testkit::{Behaviour, FakeTarget};
+use platform_testkit::{Behaviour, FakeTarget, Trouble};
 use tokio_util::sync::CancellationToken;
 
 const SHOP: &str = r#"
@@ -523,4 +523,54 @@ async fn a_run_that_lost_its_lock_takes_nothing_back() {
     let left = journal::left_behind(store).await.expect("a store");
     assert_eq!(left.map(|entries| entries.run).as_deref(), Some("two"));
     winner.release().await.expect("the lease back");
+}
+
+/// The write of a renewal arrived and its answer did not: the run has its lock all the same, and goes on.
+#[tokio::test(start_paused = true)]
+async fn a_renewal_whose_answer_was_lost_costs_no_lock() {
+    let scene = Scene::new();
+    let group: GroupId = "orders@r1".parse().expect("a group");
+    scene.target.behave(&group, Behaviour::NeverReady);
+    let crew = scene.crew("one");
+    let lease = hold(&crew).await.expect("a lease");
+    let wanted = desired(SHOP);
+    let prepared = scene.prepare(&wanted, Pace::ByPolicy).await;
+    let secrets = SecretValues::new();
+    let deploy = carry_out(&crew, &lease, prepared, with(&secrets));
+    let store = scene.target.documents();
+    let renewals = async || {
+        let holder = lease::holder(store).await.expect("a store");
+        holder.expect("it is held").renewals
+    };
+    let troubled = async {
+        // While it waits for the first instances, renewals are all that it writes.
+        while !scene
+            .target
+            .acts()
+            .iter()
+            .any(|act| act == "ensure orders@r1 x2")
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let before = renewals().await;
+        store.fail([Trouble::AnswerLost]);
+        let renewed = async {
+            while renewals().await < before + 4 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::select! {
+            () = renewed => {}
+            () = lease.lost() => panic!("the lock is lost"),
+        }
+        assert_eq!(store.troubles_left(), 0);
+        assert!(lease.is_held().await);
+        scene.target.behave(&group, Behaviour::HEALTHY);
+    };
+    let (deployed, ()) = tokio::join!(deploy, troubled);
+    assert!(
+        matches!(deployed, Ok(Outcome::Deployed { .. })),
+        "{deployed:?}"
+    );
+    lease.release().await.expect("the lease back");
 }

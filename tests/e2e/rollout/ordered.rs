@@ -1,5 +1,9 @@
 //! Several services of one release: together, or in the order that the blueprint states.
 
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::responder;
@@ -117,4 +121,72 @@ fn services_move_in_the_order_that_is_stated_and_go_back_all_the_same() {
     let seen = sandbox.run(&["deploy", "--yes"]);
     assert_eq!(seen.code, 10, "{seen:#?}");
     assert_eq!(served(port), both("two", "two"));
+}
+
+/// Keeps every run from writing while it is held.
+struct Halted {
+    lock: fs::File,
+}
+
+impl Halted {
+    /// Takes hold of a run that deploys r2 when its first rollout is over and its second has not begun; `None` where it was missed.
+    fn between_rollouts(sandbox: &Sandbox) -> Option<Self> {
+        let store = sandbox.project().join(".platform/local/store");
+        let lock = fs::File::open(store.join(".lock")).expect("the store's lock");
+        let phase = |service: &str| {
+            let path = store.join(format!("rollouts/00000002/{service}.document"));
+            let text = fs::read_to_string(path).ok()?;
+            let (_, state) = text.split_once('\n').expect("a head and a state");
+            let state: Value = serde_json::from_str(state).expect("a state");
+            Some(state["phase"]["phase"].clone())
+        };
+        loop {
+            lock.lock().expect("the lock");
+            if phase("back").is_some() {
+                return None;
+            }
+            if phase("front").is_some_and(|phase| phase == "promoted") {
+                return Some(Self { lock });
+            }
+            lock.unlock().expect("the lock back");
+            // Others have their turn.
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    fn goes_on(self) {
+        self.lock.unlock().expect("the lock back");
+    }
+}
+
+#[test]
+fn a_rollback_between_two_rollouts_takes_both_back() {
+    let order = "order = [\"front\", \"back\"]";
+    for _ in 0..20 {
+        let port = free_port();
+        let sandbox = Sandbox::with(&blueprint(port, order, "one", "one"));
+        sandbox.run(&["deploy", "--yes"]).ok();
+        sandbox.write("platform.toml", &blueprint(port, order, "two", "two"));
+        let deploy = sandbox.start(&["deploy", "--yes"]);
+        let Some(halted) = Halted::between_rollouts(&sandbox) else {
+            deploy.wait().ok();
+            continue;
+        };
+        assert_eq!(served(port), both("one", "two"));
+        let mut rollback = sandbox.start(&["rollback", "--yes"]);
+        rollback.until_told("between two rollouts");
+        halted.goes_on();
+        let told = rollback.until_told("taking back");
+        assert!(told.contains("rollout of r2"), "{told}");
+        rollback.wait().ok();
+        let deployed = deploy.wait();
+        assert_eq!(deployed.code, 10, "{deployed:#?}");
+        assert_eq!(served(port), both("one", "one"));
+        let status = sandbox.run(&["status", "--format", "json"]).ok();
+        let status = status.line("status");
+        assert_eq!(status["release"]["number"], "r1", "{status:#}");
+        assert!(status["unfinished"].is_null(), "{status:#}");
+        return;
+    }
+    panic!("no run was met between its rollouts");
 }
