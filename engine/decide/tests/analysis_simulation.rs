@@ -25,7 +25,7 @@ mod trial;
 use std::time::Duration;
 
 use platform_decide::analysis::{Margin, Policy};
-use traffic::{Load, Scenario, Weather};
+use traffic::{Goes, HeavyClient, Load, Scenario, Weather};
 use trial::{End, Outcome};
 
 const RUNS: u64 = 2000;
@@ -72,6 +72,22 @@ fn false_rollbacks_stay_below_alpha() {
         End::Worse,
         policy.alpha,
     );
+}
+
+/// Its errors say nothing of the release as long as each of its requests goes to a side by itself.
+#[test]
+fn one_heavy_client_that_goes_by_weight_is_no_regression() {
+    let scenario = Scenario {
+        weight: 0.05,
+        heavy_client: Some(HeavyClient {
+            share: 0.3,
+            bad: 0.2,
+            goes: Goes::ByWeight,
+        }),
+        ..Scenario::steady(0.005, 0.005)
+    };
+    let policy = policy();
+    check_at_most(&runs(9, &scenario, &policy), End::Worse, policy.alpha);
 }
 
 #[test]

@@ -13,6 +13,7 @@
 )]
 #![allow(unreachable_pub, reason = "modules are shared with a test")]
 
+mod client;
 mod conditions;
 mod contest;
 mod crew;

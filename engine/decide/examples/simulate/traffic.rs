@@ -1,5 +1,7 @@
 //! Traffic of both sides, look by look.
 
+use std::borrow::Cow;
+
 use platform_decide::analysis::{Look, Tally};
 
 use crate::random::Draws;
@@ -39,6 +41,30 @@ pub struct Side {
     pub slow: f64,
 }
 
+/// One client that makes much of the traffic, and whose errors have nothing to do with the release.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HeavyClient {
+    /// Share of all requests that it makes.
+    pub share: f64,
+    /// Share of bad answers to it, on either side as long as the releases are equal.
+    pub bad: f64,
+    /// Where its requests go.
+    pub goes: Goes,
+}
+
+/// Where the requests of one client go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goes {
+    /// Each by itself, by the weights.
+    ByWeight,
+    /// All of them to one side, by its hash: which one is drawn for each run.
+    ByHash,
+    /// All of them to the canary.
+    ToCanary,
+    /// All of them to the baseline.
+    ToBaseline,
+}
+
 /// A cell of the simulation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
@@ -62,6 +88,8 @@ pub struct Scenario {
     pub load: Load,
     /// What changes rates.
     pub weather: Weather,
+    /// A client among the others that is not like them.
+    pub heavy_client: Option<HeavyClient>,
 }
 
 impl Scenario {
@@ -84,6 +112,25 @@ impl Scenario {
             looks_per_second: 2,
             load: Load::Steady,
             weather: Weather::Calm,
+            heavy_client: None,
+        }
+    }
+
+    /// The same for one run: a client that goes by its hash has its side.
+    pub fn dealt(&self, draws: &mut Draws) -> Cow<'_, Self> {
+        match self.heavy_client {
+            Some(client) if client.goes == Goes::ByHash => {
+                let goes = if draws.uniform() < self.weight {
+                    Goes::ToCanary
+                } else {
+                    Goes::ToBaseline
+                };
+                Cow::Owned(Self {
+                    heavy_client: Some(HeavyClient { goes, ..client }),
+                    ..self.clone()
+                })
+            }
+            _ => Cow::Borrowed(self),
         }
     }
 
@@ -104,9 +151,13 @@ impl Scenario {
 
     /// What the old release answered before.
     pub fn history(&self, draws: &mut Draws) -> Tally {
+        // Everybody was on the old release.
+        let bad = self.heavy_client.map_or(self.baseline.bad, |client| {
+            self.baseline.bad * (1.0 - client.share) + client.bad * client.share
+        });
         Tally {
             requests: self.history,
-            bad: draws.binomial(self.history, self.baseline.bad),
+            bad: draws.binomial(self.history, bad),
             slow: draws.binomial(self.history, self.baseline.slow),
         }
     }
@@ -133,9 +184,36 @@ impl Scenario {
         } else {
             self.canary
         };
+        let Some(client) = self.heavy_client else {
+            return Look {
+                baseline: self.side(self.baseline, baseline_mean, second, weather, draws),
+                canary: self.side(canary, canary_mean, second, weather, draws),
+            };
+        };
+        let its_mean = (canary_mean + baseline_mean) * client.share;
+        let its_canary = match client.goes {
+            Goes::ByWeight | Goes::ByHash => its_mean * self.weight,
+            Goes::ToCanary => its_mean,
+            Goes::ToBaseline => 0.0,
+        };
+        let mut both = |rates: Side, others: f64, its: f64| {
+            let others = others * (1.0 - client.share);
+            // A release that is worse is worse for this one, too.
+            let its_rates = Side {
+                bad: client.bad + rates.bad - self.baseline.bad,
+                ..rates
+            };
+            let one = self.side(rates, others, second, weather, draws);
+            let other = self.side(its_rates, its, second, weather, draws);
+            Tally {
+                requests: one.requests + other.requests,
+                bad: one.bad + other.bad,
+                slow: one.slow + other.slow,
+            }
+        };
         Look {
-            baseline: self.side(self.baseline, baseline_mean, second, weather, draws),
-            canary: self.side(canary, canary_mean, second, weather, draws),
+            baseline: both(self.baseline, baseline_mean, its_mean - its_canary),
+            canary: both(canary, canary_mean, its_canary),
         }
     }
 

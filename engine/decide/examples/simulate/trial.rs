@@ -35,6 +35,7 @@ pub struct Outcome {
 
 /// Runs the analysis once.
 pub fn run(scenario: &Scenario, policy: &Policy, draws: &mut Draws) -> Outcome {
+    let scenario = scenario.dealt(draws);
     let mut evidence = Evidence::knowing(policy, scenario.history(draws));
     let mut looks = 0;
     loop {
