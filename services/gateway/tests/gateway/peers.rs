@@ -422,15 +422,15 @@ async fn gateways_count_together_and_each_for_itself_when_redis_is_gone() {
         return;
     };
     let upstream = Upstream::start("orders").await;
-    let places = [Place::new(), Place::new()];
+    let places = [Place::new(), Place::new(), Place::new()];
     let mut gateways = Vec::new();
-    for place in &places {
+    for (place, space) in places.iter().zip(["shop", "shop", "bank"]) {
         let gateway = place.gateway().await;
         let limit = json!({ "requests": 6, "every_ms": 3_600_000, "per": "route", "shared": true });
         gateway
             .configure(json!({
                 "services": orders(&[&upstream]),
-                "shared": { "url": format!("redis://127.0.0.1:{}", redis.port) },
+                "shared": { "url": format!("redis://127.0.0.1:{}", redis.port), "space": space },
                 "routes": [{ "name": "all", "service": "orders", "rate_limit": limit }],
             }))
             .await;
@@ -443,6 +443,9 @@ async fn gateways_count_together_and_each_for_itself_when_redis_is_gone() {
         statuses.push(get(&client, address, "/").await.status);
     }
     assert_eq!(statuses, [vec![200; 6], vec![429; 4]].concat());
+    // Others have the same server, and counts of their own.
+    let address = gateways[2].address("public").await;
+    assert_eq!(get(&client, address, "/").await.status, 200);
     // What nobody can count is let through, as far as each gateway's own count allows.
     drop(redis);
     for gateway in &gateways {
