@@ -54,6 +54,25 @@ fn has(program: &str) -> bool {
     needs::is_there(needs::answers(program, &["--version"]), program)
 }
 
+/// Images that an exported file names; gone when dropped.
+struct Images<'a>(&'a Sandbox, &'a str);
+
+impl Drop for Images<'_> {
+    fn drop(&mut self) {
+        let own = regex::Regex::new(r"platform\.local/\S+").expect("a pattern");
+        let text = fs::read_to_string(self.0.project().join(self.1)).unwrap_or_default();
+        for name in own.find_iter(&text) {
+            // By what it is, so that it goes under every name.
+            let (_, tag) = name.as_str().rsplit_once(':').unwrap_or_default();
+            let image = match tag.strip_prefix("sha256-") {
+                Some(digits) => format!("sha256:{digits}"),
+                None => name.as_str().to_owned(),
+            };
+            let _ = Command::new("docker").args(["rmi", "-f", &image]).output();
+        }
+    }
+}
+
 /// Holds a Compose file against the schema, and has `docker-compose` read it.
 #[track_caller]
 fn is_compose(folder: &Path, file: &str) {
@@ -191,6 +210,7 @@ fn what_was_carried_is_the_same_after_the_round() {
         sandbox
             .run(&["export", "compose", "--out", "exported.yaml"])
             .ok();
+        let _images = Images(&sandbox, "exported.yaml");
         is_compose(&sandbox.project(), "exported.yaml");
         let exported = sandbox.read("exported.yaml");
         assert!(!exported.contains("a-value"), "{name}: a secret is written");
@@ -264,6 +284,8 @@ fn a_file_that_was_changed_after_the_export_is_told_of() {
     import(&sandbox, "docker-compose.yaml");
     sandbox.run(&["export", "compose"]).ok();
     let text = sandbox.read("compose.yaml");
+    sandbox.write("first.yaml", &text);
+    let _images = Images(&sandbox, "first.yaml");
     sandbox.write(
         "compose.yaml",
         &text.replace("pids_limit: 2048", "pids_limit: 64"),
@@ -328,6 +350,7 @@ fn the_shop_can_be_exported() {
     sandbox.write("platform.toml", &text);
     build_responder(&sandbox.project().join("program"));
     sandbox.run(&["-e", "docker", "export", "compose"]).ok();
+    let _images = Images(&sandbox, "compose.yaml");
     is_compose(&sandbox.project(), "compose.yaml");
     let text = sandbox.read("compose.yaml");
     let (services, _) = text.split_once("x-platform:").expect("what it was made of");
@@ -354,6 +377,7 @@ fn a_service_called_gateway_keeps_its_name() {
     sandbox.write("platform.toml", &text.join("\n"));
     build_responder(&sandbox.project().join("program"));
     sandbox.run(&["-e", "docker", "export", "compose"]).ok();
+    let _images = Images(&sandbox, "compose.yaml");
     is_compose(&sandbox.project(), "compose.yaml");
     let text = sandbox.read("compose.yaml");
     let url = text.lines().find(|line| line.contains("GATEWAY_URL"));

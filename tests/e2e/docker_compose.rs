@@ -36,9 +36,10 @@ impl Project {
 impl Drop for Project {
     fn drop(&mut self) {
         self.compose(&["down", "--volumes", "--timeout", "1"]);
+        let Self { name, .. } = self;
         let images = format!(
-            "docker images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' 'platform.local/{}-*' | xargs -r docker rmi",
-            self.name
+            "for names in 'platform.local/{name}-*' 'platform.local/platform:*-{name}_docker'; do \
+             docker images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' \"$names\" | xargs -r docker rmi; done"
         );
         let _ = Command::new("sh").args(["-c", &images]).output();
     }

@@ -193,7 +193,6 @@ impl Site {
             }
             self.remove(&name, Some(self.drain_seconds())).await?;
         }
-        program.ensure(&self.engine).await?;
         for what in ["gateway", "certificates", "programs"] {
             self.plumbing(&self.names.plumbing(what)).await?;
         }
@@ -244,7 +243,7 @@ impl Site {
             }),
             ..ContainerCreateBody::default()
         };
-        self.create(&name, body).await?;
+        self.create_own(&name, body).await?;
         let started = self.start(&name).await;
         if let Err(error) = started {
             // It would hold the name, and the next try should begin anew.

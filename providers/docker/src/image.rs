@@ -12,7 +12,7 @@ use platform_port::TargetError;
 use crate::PROVIDER;
 use crate::builds::credentials;
 use crate::engine::{fault, is_missing, words};
-use crate::site::Site;
+use crate::site::{NO_IMAGE, Site};
 
 /// Where builds leave images, below the project's folder.
 const IMAGES: &str = ".platform/images";
@@ -58,7 +58,7 @@ impl Site {
                 format!("find an image for `{service}`"),
                 "it has neither `build` nor `image`, and nothing is installed in a container",
             )
-            .with_code("docker::no-image")
+            .with_code(NO_IMAGE)
             .with_help("give the service `build = …` or `image = \"…\"`")),
         }
     }
@@ -77,7 +77,7 @@ impl Site {
         found.ok_or_else(|| {
             let missing = "the engine does not have it after it was brought there";
             TargetError::refused(PROVIDER, format!("find image `{reference}`"), missing)
-                .with_code("docker::no-image")
+                .with_code(NO_IMAGE)
         })
     }
 
@@ -115,7 +115,7 @@ impl Site {
         let action = || format!("load image `{reference}`");
         let refused = |why: String| {
             TargetError::refused(PROVIDER, action(), why)
-                .with_code("docker::no-image")
+                .with_code(NO_IMAGE)
                 .with_help("run `platform build` where the project's sources are, and deploy again")
         };
         let archive = ImageStore::new(self.root.join(IMAGES)).archive(reference);

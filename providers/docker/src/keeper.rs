@@ -255,7 +255,7 @@ impl Site {
             self.remove(&keeper, None).await?;
         }
         self.is_for_us().await?;
-        program.ensure(&self.engine).await?;
+        // Before the image: it stays on the engine while a volume says that it is needed.
         for what in ["state", "authority", "signing", "run"] {
             self.plumbing(&self.names.plumbing(what)).await?;
         }
@@ -264,7 +264,7 @@ impl Site {
         let credentials = self.names.plumbing("credentials");
         self.volume(&credentials, self.names.labels(Role::Data))
             .await?;
-        self.create(&keeper, self.keeper_body(&program)).await?;
+        self.create_own(&keeper, self.keeper_body(&program)).await?;
         self.start(&keeper).await
     }
 

@@ -22,6 +22,7 @@ mod names;
 mod network;
 mod news;
 mod observe;
+mod old_images;
 mod preflight;
 mod program;
 mod renewal;

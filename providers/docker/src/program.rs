@@ -1,13 +1,12 @@
 //! Our own program on an engine: an image of it, from which gateway and keeper run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use bollard::models::ImageSummary;
-use bollard::query_parameters::{CreateImageOptions, RemoveImageOptions, UploadToContainerOptions};
+use bollard::query_parameters::{CreateImageOptions, TagImageOptions, UploadToContainerOptions};
 use bytes::Bytes;
 use futures::StreamExt;
 use platform_decide::digest::Digest;
@@ -16,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::engine::{Engine, fault, is_missing};
-use crate::names::BUILD;
+use crate::names::{BUILD, Names};
 
 /// The user that our own containers run as.
 pub(crate) const USER: u32 = 65532;
@@ -25,7 +24,7 @@ pub(crate) const FOLDER: &str = "/platform";
 /// Digits by which a build is known.
 const BUILD_LENGTH: usize = 12;
 /// The name of its image.
-const REPOSITORY: &str = "platform.local/platform";
+pub(crate) const REPOSITORY: &str = "platform.local/platform";
 
 /// Our program as a file of this machine.
 #[derive(Debug, Clone)]
@@ -117,32 +116,31 @@ impl Program {
         }
     }
 
-    /// Removes images of older builds that nothing uses.
+    /// Makes sure that the engine has the image under a name that an exported file can rely on; returns that name.
     ///
-    /// - `images`: all that the engine has
-    /// - `used`: builds that some environment's volumes are of
-    pub(crate) async fn sweep(
+    /// # Errors
+    ///
+    /// If the engine does not take it.
+    pub(crate) async fn export(
         &self,
         engine: &Engine,
-        images: &[ImageSummary],
-        used: &BTreeSet<String>,
-    ) {
-        let is_own = |image: &ImageSummary| image.repo_tags.contains(&self.image());
-        let Some(own) = images.iter().find(|image| is_own(image)) else {
-            return;
+        names: &Names,
+    ) -> Result<String, TargetError> {
+        let tag = exported_tag(&self.build, names);
+        let options = TagImageOptions {
+            repo: Some(REPOSITORY.to_owned()),
+            tag: Some(tag.clone()),
         };
-        let older = images
-            .iter()
-            .filter(|image| image.created < own.created)
-            .filter(|image| {
-                let build = image.labels.get(BUILD);
-                build.is_some_and(|build| !used.contains(build))
-            });
-        let names = older.flat_map(|image| &image.repo_tags);
-        for name in names.filter(|name| name.starts_with(REPOSITORY)) {
-            // Without force: what a container was made from stays.
-            let gentle = RemoveImageOptions::default();
-            let _ = engine.docker.remove_image(name, Some(gentle), None).await;
+        let (image, mut tries) = (self.image(), 0);
+        loop {
+            self.ensure(engine).await?;
+            let tagged = engine.docker.tag_image(&image, Some(options.clone()));
+            match tagged.await {
+                Ok(()) => return Ok(format!("{REPOSITORY}:{tag}")),
+                // Removed in between, as nobody used it.
+                Err(error) if is_missing(&error) && tries < 3 => tries += 1,
+                Err(error) => return Err(fault("name the gateway's program", error)),
+            }
         }
     }
 
@@ -262,6 +260,11 @@ impl Program {
         }
         tar.finish()
     }
+}
+
+/// The tag under which an environment's exported file finds a build. Names have no `_`, so no two environments share one.
+pub(crate) fn exported_tag(build: &str, names: &Names) -> String {
+    format!("{build}-{}", names.network())
 }
 
 /// Hands what is written to a stream.

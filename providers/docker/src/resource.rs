@@ -239,7 +239,7 @@ impl Site {
             }),
             ..ContainerCreateBody::default()
         };
-        self.create(&container, body).await?;
+        self.create_own(&container, body).await?;
         self.start(&container).await?;
         let options = None::<WaitContainerOptions>;
         let mut waiting = self.engine.docker.wait_container(&container, options);

@@ -24,6 +24,8 @@ use crate::keeper::Line;
 use crate::names::{Names, ROLE, Role};
 use crate::program::Program;
 
+/// An image is not on the engine, and cannot be brought there.
+pub(crate) const NO_IMAGE: &str = "docker::no-image";
 /// Where it is kept what our own program is, below the project's folder.
 const PROGRAM: &str = ".platform/cache/program";
 
@@ -229,7 +231,28 @@ impl Site {
                 Some(_) => Err(taken("container", name)),
                 None => Err(fault(format!("create container `{name}`"), error)),
             },
+            Err(error) if is_missing(&error) => {
+                Err(fault(format!("create container `{name}`"), error).with_code(NO_IMAGE))
+            }
             Err(error) => Err(fault(format!("create container `{name}`"), error)),
+        }
+    }
+
+    /// Creates a container from our own program's image, which is brought to the engine where it is not there.
+    pub(crate) async fn create_own(
+        &self,
+        name: &str,
+        body: ContainerCreateBody,
+    ) -> Result<(), TargetError> {
+        let program = self.program()?;
+        let mut tries = 0;
+        loop {
+            program.ensure(&self.engine).await?;
+            match self.create(name, body.clone()).await {
+                // Whoever took another environment away may have found nobody who uses it.
+                Err(error) if error.code == NO_IMAGE && tries < 3 => tries += 1,
+                done => return done,
+            }
         }
     }
 

@@ -212,7 +212,11 @@ impl Site {
                 .map_err(|error| fault("remove the network", error))?;
         }
         crate::site::lock(&self.credentials).clear();
-        Ok(())
+        // After the volumes: of two environments that are taken away at once, the later finds nobody.
+        self.tidy_exports(None).await?;
+        let seen = self.everything().await?;
+        self.tidy_programs(&seen).await?;
+        self.remove_built(&seen).await
     }
 }
 

@@ -131,18 +131,21 @@ provider = "docker"
                 "{what:?}"
             );
         }
+        let images = docker(&["images", "--filter", &own]);
+        assert_eq!(images.lines().count(), 1, "{images}");
     }
 }
 
 impl Drop for Project {
     fn drop(&mut self) {
         let own = format!("label=platform.project={}", self.name);
-        let images = format!("platform.local/{}-*", self.name);
         let all = format!(
             "docker ps -aq --filter {own} | xargs -r docker rm -fv; \
              docker volume ls -q --filter {own} | xargs -r docker volume rm -f; \
              docker network ls -q --filter {own} | xargs -r docker network rm; \
-             docker images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' '{images}' | xargs -r docker rmi"
+             docker images -q --filter {own} | sort -u | xargs -r docker rmi -f; \
+             docker images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' 'platform.local/{}-*' | xargs -r docker rmi",
+            self.name
         );
         let _ = Command::new("sh").args(["-c", &all]).output();
     }

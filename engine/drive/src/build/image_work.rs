@@ -27,6 +27,9 @@ use super::store::{ArtifactStore, Manifest, ManifestFile};
 ///
 /// Source: OCI image-spec, annotations.
 const LABELS: &str = "org.opencontainers.image";
+/// The labels by which an engine's images are known for a project's, whatever their names say.
+const PROJECT: &str = "platform.project";
+const SERVICE: &str = "platform.service";
 
 /// Where and how images are made.
 pub(super) struct ImageWork<'a> {
@@ -154,7 +157,7 @@ impl ImageWork<'_> {
         let place = self.artifacts.place(key);
         let failed = BuildError::image(name);
         let mut spec = spec_of(build, &manifest, &place).map_err(&failed)?;
-        spec.labels.extend(self.labels(build));
+        spec.labels.extend(self.labels(name, build));
         spec.compression = match self.images.target.registry {
             Some(_) => Compression::Gzip,
             None => Compression::None,
@@ -201,8 +204,15 @@ impl ImageWork<'_> {
     }
 
     /// What an image says of where it is from. Nothing of time and machine: who builds the same commit makes the same image.
-    fn labels(&self, build: &Build) -> BTreeMap<String, String> {
+    fn labels(&self, name: &ServiceName, build: &Build) -> BTreeMap<String, String> {
         let target = &self.images.target;
+        let project = target.project.as_ref();
+        let owner = project.map(|project| {
+            [
+                (PROJECT.to_owned(), project.to_string()),
+                (SERVICE.to_owned(), name.to_string()),
+            ]
+        });
         let version = version_of(self.project, build);
         let known = [
             ("version", version.as_ref()),
@@ -214,6 +224,7 @@ impl ImageWork<'_> {
             .filter_map(|(what, text)| Some((what, text?)));
         known
             .map(|(what, text)| (format!("{LABELS}.{what}"), text.clone()))
+            .chain(owner.into_iter().flatten())
             .collect()
     }
 
@@ -247,7 +258,7 @@ impl ImageWork<'_> {
             })
             .collect();
         let repository = self.images.repository(name);
-        let mut labels = self.labels(&whole);
+        let mut labels = self.labels(name, &whole);
         labels.insert("platform.key".to_owned(), key.to_string());
         labels.insert(format!("{LABELS}.title"), name.to_string());
         let request = DockerfileRequest {

@@ -14,7 +14,7 @@ use super::inputs::Inputs;
 use super::process::find;
 
 /// Changes when the same files must make another image because of us.
-const FORMAT: &str = "image 1";
+const FORMAT: &str = "image 2";
 
 /// Where images go, and what they are made with: for environments that run images.
 #[derive(Clone, Default)]

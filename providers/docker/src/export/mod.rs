@@ -92,7 +92,8 @@ impl DockerTarget {
     pub async fn export(&self, asked: &ExportAsked<'_>) -> Result<Exported, TargetError> {
         let site = &self.site;
         let program = site.program()?;
-        program.ensure(&site.engine).await?;
+        let image = program.export(&site.engine, &site.names).await?;
+        site.tidy_exports(Some(&image)).await?;
         let mut images = BTreeMap::new();
         for (name, service) in &asked.desired.services {
             let spec = &service.spec;
@@ -113,7 +114,7 @@ impl DockerTarget {
         }
         let around = Around {
             names: site.names.clone(),
-            image: program.image(),
+            image,
             program: program.command(FOLDER),
             build: program.build.clone(),
             init: site.has_init().await?,

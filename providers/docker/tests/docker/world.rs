@@ -1,6 +1,6 @@
 //! One environment of its own for each test, and nothing left of it after.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ pub(crate) struct World {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) project: String,
     pub(crate) port: u16,
+    program: PathBuf,
     pub(crate) target: DockerTarget,
 }
 
@@ -50,27 +51,33 @@ pub(crate) fn end(container: &str) {
 impl World {
     /// An environment, or `None` where there is no engine.
     pub(crate) fn new(test: &str) -> Option<Self> {
+        Self::of_build(test, &scene::example("program"))
+    }
+
+    /// The same with this file as our own program.
+    pub(crate) fn of_build(test: &str, program: &Path) -> Option<Self> {
         if !needs::docker_engine() {
             return None;
         }
         let folder = tempfile::tempdir().expect("a folder");
         let project = format!("t{}-{test}", std::process::id());
         let port = free_port();
-        let target = Self::target(&project, port, folder.path());
+        let target = Self::target(&project, port, folder.path(), program);
         Some(Self {
             folder,
             project,
             port,
+            program: program.to_owned(),
             target,
         })
     }
 
     /// A target as another machine would make it.
     pub(crate) fn another(&self) -> DockerTarget {
-        Self::target(&self.project, self.port, self.folder.path())
+        Self::target(&self.project, self.port, self.folder.path(), &self.program)
     }
 
-    fn target(project: &str, port: u16, root: &Path) -> DockerTarget {
+    fn target(project: &str, port: u16, root: &Path, program: &Path) -> DockerTarget {
         DockerTarget::new(TargetOptions {
             project: project.parse().expect("a name"),
             environment: "docker".parse().expect("a name"),
@@ -80,7 +87,7 @@ impl World {
                 port: Port::new(port).expect("a port"),
                 ..Gateway::default()
             },
-            program: Some(scene::example("program")),
+            program: Some(program.to_owned()),
         })
         .expect("a target")
     }
