@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
-pub(crate) use self::project::{Project, build_responder, docker};
+pub(crate) use self::project::{AT_ONCE, Project, build_responder, docker};
 use crate::load::Load;
 use crate::responder::ask;
 use crate::sandbox::eventually;
@@ -43,12 +43,7 @@ fn a_project_lives_on_an_engine() {
         return;
     }
     let project = Project::new("life");
-    project.responder();
-    project.answering("one");
-    project
-        .sandbox
-        .pipe(&["-e", "docker", "secrets", "set", "token"], "hunter2");
-    project.deploy();
+    project.serves();
     answers(project.port, "one");
 
     // Changed, and taken back, while requests come.

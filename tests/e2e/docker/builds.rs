@@ -16,39 +16,15 @@ USER 65532:65532
 impl Project {
     /// A service made by a Dockerfile, from the responder in its folder.
     pub(super) fn dockerfile(&self, text: &str, keys: &str, answer: &str) {
-        let Self {
-            name,
-            port,
-            sandbox,
-        } = self;
+        let Self { sandbox, .. } = self;
         sandbox.write("api/Dockerfile", text);
         sandbox.write("api/.dockerignore", "left-out\n");
         sandbox.write("api/left-out", "");
-        sandbox.write(
-            "platform.toml",
-            &format!(
-                r#"[project]
-name = "{name}"
-
-[services.api]
-build = {{ dockerfile = "api", {keys} }}
-command = ["/app/api", "--exact", "serves_when_a_blueprint_asks", "--nocapture", "--test-threads=1"]
-port = 9000
-health = {{ ready = "/health", start_within = "30s", interval = "300ms" }}
-env = {{ RESPOND = "{answer}" }}
-
-[gateway]
-port = {port}
-
-[[routes]]
-path = "/"
-service = "api"
-
-[environments.docker]
-provider = "docker"
-"#
-            ),
+        let api = format!(
+            r#"build = {{ dockerfile = "api", {keys} }}
+env = {{ RESPOND = "{answer}" }}"#
         );
+        self.blueprint(&api, "");
     }
 
     fn image(&self) -> String {
@@ -74,8 +50,7 @@ fn a_dockerfile_is_built_and_its_secrets_are_in_no_layer() {
     build_responder(&project.sandbox.project().join("api/api"));
     let keys = r#"args = { GREETING = "hello" }, secrets = ["token"]"#;
     project.dockerfile(DOCKERFILE, keys, "one");
-    let secrets = &["-e", "docker", "secrets", "set", "token"];
-    project.sandbox.pipe(secrets, "hunter2").ok();
+    project.secret("token", "hunter2");
     project.deploy();
     answers(project.port, "one");
 

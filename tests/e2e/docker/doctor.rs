@@ -100,8 +100,7 @@ fn an_engine_is_looked_at_here_and_elsewhere() {
         .set("DOCKER_HOST", elsewhere(("none-of-this", "none-of-this")));
     let unknown = text(&found(&project, "docker::disk"));
     assert!(unknown.contains("is not known here"), "{unknown}");
-    let words = ["-e", "docker", "secrets", "set", "token"];
-    project.sandbox.pipe(&words, "hunter2").ok();
+    project.secret("token", "hunter2");
     project.deploy();
     let disk = text(&found(&project, "docker::disk"));
     assert!(disk.contains(" GiB are free at "), "{disk}");
@@ -141,8 +140,7 @@ fn an_engine_of_another_kind_of_machine_is_refused_before_anything_is_there() {
     let mut project = Project::new("foreign");
     project.responder();
     project.answering("one");
-    let words = ["-e", "docker", "secrets", "set", "token"];
-    project.sandbox.pipe(&words, "hunter2").ok();
+    project.secret("token", "hunter2");
     let other = ("\"Architecture\":\"x86_64\"", "\"Architecture\":\"mips64\"");
     project.sandbox.set("DOCKER_HOST", elsewhere(other));
     let refused = project.run(&["deploy", "--yes"]);

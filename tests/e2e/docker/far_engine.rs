@@ -85,11 +85,7 @@ fn a_connection_that_is_lost_is_told_and_taken_up_again() {
     let mut project = Project::new("lost");
     let address = format!("tcp://127.0.0.1:{}", way.port);
     project.sandbox.set("DOCKER_HOST", address.clone());
-    project.responder();
-    project.answering("one");
-    let tokens = &["-e", "docker", "secrets", "set", "token"];
-    project.sandbox.pipe(tokens, "hunter2").ok();
-    project.deploy();
+    project.serves();
     assert_eq!(engine.answer(&project), "one");
 
     // It goes away while instances are replaced.
@@ -215,11 +211,7 @@ fn an_engine_is_reached_through_ssh() {
     let address = format!("ssh://root@127.0.0.1:{}", server.port);
     project.sandbox.set("DOCKER_HOST", address);
     project.sandbox.set("PATH", server.path());
-    project.responder();
-    project.answering("one");
-    let tokens = &["-e", "docker", "secrets", "set", "token"];
-    project.sandbox.pipe(tokens, "hunter2").ok();
-    project.deploy();
+    project.serves();
     assert_eq!(engine.answer(&project), "one");
     project.answering("two");
     project.deploy();

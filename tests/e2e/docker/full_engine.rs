@@ -76,11 +76,7 @@ fn a_full_disk_is_told_and_leaves_nothing_half_done() {
     let engine = Engine::with_space("full", "1g");
     let mut project = Project::new("full");
     project.sandbox.set("DOCKER_HOST", engine.socket());
-    project.responder();
-    project.answering("one");
-    let tokens = &["-e", "docker", "secrets", "set", "token"];
-    project.sandbox.pipe(tokens, "hunter2").ok();
-    project.deploy();
+    project.serves();
     assert_eq!(engine.answer(&project), "one");
 
     // A program's image finds no place.

@@ -18,41 +18,15 @@ const DOCKERFILE: &str = "FROM debian:bookworm-slim\nCOPY api /app/api\nUSER 655
 /// lives.
 fn deployed(test: &str) -> Project {
     let project = Project::new(test);
-    let Project {
-        name,
-        port,
-        sandbox,
-    } = &project;
-    std::fs::create_dir(sandbox.project().join("api")).expect("a folder");
-    build_responder(&sandbox.project().join("api/api"));
-    sandbox.write("api/Dockerfile", DOCKERFILE);
-    sandbox.write(
-        "platform.toml",
-        &format!(
-            r#"[project]
-name = "{name}"
-
-[services.api]
-build = {{ dockerfile = "api" }}
-command = ["/app/api", "--exact", "serves_when_a_blueprint_asks", "--nocapture", "--test-threads=1"]
-port = 9000
-health = {{ ready = "/health", live = "/health", start_within = "30s", interval = "300ms" }}
-env = {{ RESPOND = "one", TOKEN = {{ secret = "token" }}, KEY = {{ secret = "token", as = "file" }} }}
-
-[gateway]
-port = {port}
-
-[[routes]]
-path = "/"
-service = "api"
-
-[environments.docker]
-provider = "docker"
-"#
-        ),
-    );
-    let words = ["-e", "docker", "secrets", "set", "token"];
-    sandbox.pipe(&words, "hunter2").ok();
+    let folder = project.sandbox.project().join("api");
+    std::fs::create_dir(&folder).expect("a folder");
+    build_responder(&folder.join("api"));
+    project.sandbox.write("api/Dockerfile", DOCKERFILE);
+    let api = r#"build = { dockerfile = "api" }
+health.live = "/health"
+env = { RESPOND = "one", TOKEN = { secret = "token" }, KEY = { secret = "token", as = "file" } }"#;
+    project.blueprint(api, "");
+    project.secret("token", "hunter2");
     project.deploy();
     project
 }

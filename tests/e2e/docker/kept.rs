@@ -73,25 +73,13 @@ impl Nats {
 
 impl Project {
     fn stores(&self, valkey: &str, answer: &str, memory: &str) {
-        let Self {
-            name,
-            port,
-            sandbox,
-        } = self;
-        sandbox.write(
-            "platform.toml",
-            &format!(
-                r#"[project]
-name = "{name}"
-
-[services.api]
-build = {{ program = "api" }}
-command = ["api", "--exact", "serves_when_a_blueprint_asks", "--nocapture", "--test-threads=1"]
-port = 9000
+        let api = format!(
+            r#"build = {{ program = "api" }}
 needs = ["cache", "other", "events"]
-health = {{ ready = "/health", start_within = "30s", interval = "300ms" }}
-env = {{ RESPOND = "{answer}" }}
-
+env = {{ RESPOND = "{answer}" }}"#
+        );
+        let resources = format!(
+            r#"
 [resources.cache]
 kind = "redis"
 version = "7"
@@ -108,19 +96,9 @@ kind = "nats"
 version = "2.9"
 image = "{NATS}"
 memory = "{memory}"
-
-[gateway]
-port = {port}
-
-[[routes]]
-path = "/"
-service = "api"
-
-[environments.docker]
-provider = "docker"
 "#
-            ),
         );
+        self.blueprint(&api, &resources);
     }
 
     /// Asks a Redis or what is like it, with its own client and password.

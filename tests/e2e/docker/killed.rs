@@ -10,7 +10,7 @@ use std::thread;
 
 use platform_testkit::needs;
 
-use super::{Project, docker, has_engine};
+use super::{AT_ONCE, Project, docker, has_engine};
 use crate::load::Load;
 use crate::responder::ask;
 
@@ -152,54 +152,24 @@ fn change(piece: &[u8]) -> Option<String> {
 impl Project {
     /// A service that answers a secret, and a resource whose volume has to be given to its user.
     fn owned(&self) {
-        let Self {
-            name,
-            port,
-            sandbox,
-        } = self;
-        sandbox.write(
-            "platform.toml",
-            &format!(
-                r#"[project]
-name = "{name}"
-
-[services.api]
-build = {{ program = "api" }}
-command = ["api", "--exact", "serves_when_a_blueprint_asks", "--nocapture", "--test-threads=1"]
-port = 9000
+        let api = r#"build = { program = "api" }
 replicas = 2
 needs = ["kept"]
-health = {{ ready = "/health", start_within = "30s", interval = "100ms" }}
-env = {{ RESPOND = {{ secret = "answer" }} }}
-
+env = { RESPOND = { secret = "answer" } }"#;
+        let kept = format!(
+            r#"
 [resources.kept]
 kind = "nats"
 version = "2.9"
 image = "{IMAGE}"
-
-[gateway]
-port = {port}
-
-[[routes]]
-path = "/"
-service = "api"
-
-[rollout]
-hold = "0s"
-bake = "0s"
-analysis = false
-
-[environments.docker]
-provider = "docker"
-"#
-            ),
+{AT_ONCE}"#
         );
+        self.blueprint(api, &kept);
     }
 
     /// Has the service answer this from the next deploy on.
     fn told(&self, answer: &str) {
-        let words = ["-e", "docker", "secrets", "set", "answer"];
-        self.sandbox.pipe(&words, answer).ok();
+        self.secret("answer", answer);
     }
 
     /// All is as asked, there is nothing more than that, and nothing is left to do.

@@ -53,42 +53,18 @@ impl Bucket {
 }
 
 fn write(project: &Project) {
-    let Project {
-        name,
-        port,
-        sandbox,
-    } = project;
-    sandbox.write(
-        "platform.toml",
-        &format!(
-            r#"[project]
-name = "{name}"
-
-[services.api]
-build = {{ program = "api" }}
-command = ["api", "--exact", "serves_when_a_blueprint_asks", "--nocapture", "--test-threads=1"]
-port = 9000
+    let api = r#"build = { program = "api" }
 needs = ["files"]
-health = {{ ready = "/health", start_within = "30s", interval = "300ms" }}
-env = {{ RESPOND = "one" }}
-
+env = { RESPOND = "one" }"#;
+    let files = format!(
+        r#"
 [resources.files]
 kind = "object-store"
 version = "2.5"
 image = "{IMAGE}"
-
-[gateway]
-port = {port}
-
-[[routes]]
-path = "/"
-service = "api"
-
-[environments.docker]
-provider = "docker"
 "#
-        ),
     );
+    project.blueprint(api, &files);
 }
 
 #[test]

@@ -33,8 +33,7 @@ fn images_that_no_release_may_ask_for_are_removed() {
     let project = Project::new("old-images");
     project.responder();
     project.answering("one");
-    let words = ["-e", "docker", "secrets", "set", "token"];
-    project.sandbox.pipe(&words, "hunter2").ok();
+    project.secret("token", "hunter2");
     for _ in 0..12 {
         project.deploys_another();
     }

@@ -202,11 +202,7 @@ fn an_engine_is_shared_over_tls_and_restarted_mid_deploy() {
     let mut engine = Engine::new("tls");
     let mut project = Project::new("tls");
     engine.leads(&mut project.sandbox, "certs");
-    project.responder();
-    project.answering("one");
-    let tokens = &["-e", "docker", "secrets", "set", "token"];
-    project.sandbox.pipe(tokens, "hunter2").ok();
-    project.deploy();
+    project.serves();
     assert_eq!(engine.answer(&project), "one");
 
     // Another machine, with nothing but the blueprint, sees the releases and the lock.

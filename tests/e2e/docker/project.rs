@@ -5,6 +5,14 @@ use std::process::Command;
 
 use crate::sandbox::{Sandbox, Seen, free_port};
 
+/// A rollout that waits for nothing but the instances.
+pub(crate) const AT_ONCE: &str = r#"
+[rollout]
+hold = "100ms"
+bake = "0s"
+analysis = false
+"#;
+
 /// Runs Docker's own client.
 pub(crate) fn docker(words: &[&str]) -> String {
     let told = Command::new("docker").args(words).output().expect("docker");
@@ -63,8 +71,11 @@ impl Project {
         build_responder(&self.sandbox.project().join("api"));
     }
 
-    /// Has the service `api` answer this from the next deploy on.
-    pub(crate) fn answering(&self, answer: &str) {
+    /// Writes a blueprint in which all requests go to the service `api`, and that is the responder.
+    ///
+    /// - `api`: what is said of the service beside its command, its port and how it is asked
+    /// - `rest`: what is said of the environment beside its provider; then other tables
+    pub(crate) fn blueprint(&self, api: &str, rest: &str) {
         let Self { name, port, .. } = self;
         self.sandbox.write(
             "platform.toml",
@@ -73,12 +84,12 @@ impl Project {
 name = "{name}"
 
 [services.api]
-build = {{ program = "api" }}
-command = ["api", "--exact", "serves_when_a_blueprint_asks", "--nocapture", "--test-threads=1"]
+command = ["/app/api", "--exact", "serves_when_a_blueprint_asks", "--nocapture", "--test-threads=1"]
 port = 9000
-replicas = 2
-health = {{ ready = "/health", start_within = "30s", interval = "300ms" }}
-env = {{ RESPOND = "{answer}", TOKEN = {{ secret = "token" }} }}
+health.ready = "/health"
+health.start_within = "30s"
+health.interval = "300ms"
+{api}
 
 [gateway]
 port = {port}
@@ -87,16 +98,35 @@ port = {port}
 path = "/"
 service = "api"
 
-[rollout]
-hold = "100ms"
-bake = "0s"
-analysis = false
-
 [environments.docker]
 provider = "docker"
-"#
+{rest}"#
             ),
         );
+    }
+
+    /// Has the service `api` answer this from the next deploy on.
+    pub(crate) fn answering(&self, answer: &str) {
+        let api = format!(
+            r#"build = {{ program = "api" }}
+replicas = 2
+env = {{ RESPOND = "{answer}", TOKEN = {{ secret = "token" }} }}"#
+        );
+        self.blueprint(&api, AT_ONCE);
+    }
+
+    /// Sets a secret from the next deploy on.
+    pub(crate) fn secret(&self, name: &str, value: &str) {
+        let words = ["-e", "docker", "secrets", "set", name];
+        self.sandbox.pipe(&words, value).ok();
+    }
+
+    /// Deploys the service `api`, which answers `one`.
+    pub(crate) fn serves(&self) {
+        self.responder();
+        self.answering("one");
+        self.secret("token", "hunter2");
+        self.deploy();
     }
 
     pub(crate) fn run(&self, words: &[&str]) -> Seen {

@@ -212,42 +212,18 @@ provider = "docker"
 
     /// A service that goes over a registry, and a cache from there.
     fn cached(&self, host: &str, cache: &str) {
-        let Project {
-            name,
-            port,
-            sandbox,
-        } = self;
-        sandbox.write(
-            "platform.toml",
-            &format!(
-                r#"[project]
-name = "{name}"
-
-[services.api]
-build = {{ program = "api" }}
-command = ["api", "--exact", "serves_when_a_blueprint_asks", "--nocapture", "--test-threads=1"]
-port = 9000
+        let api = r#"build = { program = "api" }
 needs = ["cache"]
-health = {{ ready = "/health", start_within = "30s", interval = "300ms" }}
-env = {{ RESPOND = "one" }}
+env = { RESPOND = "one" }"#;
+        let rest = format!(
+            r#"registry = "{host}/me"
 
 [resources.cache]
 kind = "redis"
 image = "{cache}"
-
-[gateway]
-port = {port}
-
-[[routes]]
-path = "/"
-service = "api"
-
-[environments.docker]
-provider = "docker"
-registry = "{host}/me"
 "#
-            ),
         );
+        self.blueprint(api, &rest);
     }
 
     /// Uses a configuration of Docker's from now on.

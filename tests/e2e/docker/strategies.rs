@@ -9,11 +9,7 @@ fn moves(test: &str, strategy: &str) {
         return;
     }
     let project = Project::new(test);
-    project.responder();
-    project.answering("one");
-    let tokens = &["-e", "docker", "secrets", "set", "token"];
-    project.sandbox.pipe(tokens, "hunter2");
-    project.deploy();
+    project.serves();
     let load = Load::on(project.port, 40);
     project.answering("two");
     let told = project.run(&["deploy", "--yes", strategy]).ok();
