@@ -1,12 +1,18 @@
 #!/usr/bin/env python3
-"""Times a Docker environment against docker-compose and `docker build`, by turns in one run. Prints Markdown.
+"""Times a shop on Docker against docker-compose and `docker build`, by turns in one run. Prints Markdown.
 
-Needs a Docker engine with `platform/postgres:15` (`.ci/docker` makes it), docker-compose, rustc, and `platform` in
-`PLATFORM` or `target/release`. Everything it starts has a project name of its own and is taken away at the end.
+The shop is the reference one: gateway, web and two of orders, PostgreSQL with the orders, and a Redis that orders are handed.
+Its programs are built once; what is timed begins with them and ends when the gateway answers with what orders read from the database.
+
+Needs a Docker engine with `platform/postgres:15` and `platform/redis:7` (`.ci/docker` makes them), docker-compose, cargo, and
+`platform` in `PLATFORM` or `target/release`. `RUNS` says how many rounds (5), `PROFILE` how the shop's programs are built (release).
+Everything it starts has a project name of its own and is taken away at the end.
 """
 
+import json
 import os
 import pathlib
+import platform as machine
 import shutil
 import socket
 import statistics
@@ -18,7 +24,9 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 PLATFORM = os.environ.get("PLATFORM", str(ROOT / "target/release/platform"))
 RUNS = int(os.environ.get("RUNS", "5"))
+PROFILE = os.environ.get("PROFILE", "release")
 NAME = f"bench{os.getpid()}"
+LABEL = f"platform.bench={NAME}"
 
 
 def free_port():
@@ -31,36 +39,41 @@ PORT = free_port()
 BLUEPRINT = """[project]
 name = "{name}"
 
-[services.api]
-build = {{ program = "api" }}
-command = ["api", "--exact", "serves_when_a_blueprint_asks", "--nocapture"]
-port = 9000
+[services.orders]
+build = {{ program = "orders" }}
+port = 8081
 replicas = 2
-needs = ["db"]
-health = {{ ready = "/health", interval = "200ms" }}
-env = {{ RESPOND = "{answer}" }}
+needs = ["orders-db", "cache"]
+health = {{ ready = "/health/ready", interval = "200ms" }}
+limits = {{ memory = "128MiB" }}
+env = {{ EDITION = "{edition}" }}
 
 [services.web]
-build = {{ program = "api" }}
-command = ["api", "--exact", "serves_when_a_blueprint_asks", "--nocapture"]
-port = 9001
-health = {{ ready = "/health", interval = "200ms" }}
-env = {{ RESPOND = "web" }}
+build = {{ program = "web" }}
+port = 8082
+needs = ["orders"]
+health = {{ ready = "/health/ready", interval = "200ms" }}
+limits = {{ memory = "128MiB" }}
 
-[resources.db]
+[resources.orders-db]
 kind = "postgres"
 version = "15"
 image = "platform/postgres:15"
+
+[resources.cache]
+kind = "redis"
+version = "7"
+image = "platform/redis:7"
 
 [gateway]
 port = {port}
 
 [[routes]]
-path = "/"
-service = "api"
+path = "/api/v1/orders"
+service = "orders"
 
 [[routes]]
-path = "/web"
+path = "/"
 service = "web"
 
 [rollout]
@@ -73,27 +86,35 @@ analysis = false
 [environments.docker]
 provider = "docker"
 """
+ORDER = {"customer": "ada", "currency": "EUR", "items": [{"sku": "tea", "quantity": 2, "unit_price": 350}]}
 
 
-def call(*words, cwd, quiet=True):
-    done = subprocess.run(words, cwd=cwd, capture_output=quiet, text=True)
+def call(*words, cwd):
+    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{words}: {done.stdout}{done.stderr}")
     return done.stdout
 
 
-def answers(what):
-    """Waits until the gateway answers so; polls every 5 ms."""
+def ask(path, body=None):
+    """What the gateway answers, or nothing where that is no success."""
+    headers = {"content-type": "application/json", "idempotency-key": f"{NAME}-{time.monotonic()}"}
+    request = urllib.request.Request(f"http://127.0.0.1:{PORT}{path}", json.dumps(body).encode() if body else None, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=2) as answer:
+            return answer.read().decode()
+    except OSError:
+        return None
+
+
+def healthy(holds):
+    """Waits until orders are answered from the database, `holds` among them, and there is a page; polls every 5 ms."""
     end = time.monotonic() + 120
     while time.monotonic() < end:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/", timeout=2) as answer:
-                if answer.read().decode().startswith(what):
-                    return
-        except OSError:
-            pass
+        if holds in (ask("/api/v1/orders") or "nothing") and "<html" in (ask("/") or ""):
+            return
         time.sleep(0.005)
-    raise SystemExit(f"it never answered {what}")
+    raise SystemExit("the shop never was healthy")
 
 
 def timed(work):
@@ -112,14 +133,32 @@ def row(what, ours, theirs):
     print(f"| {what} | {shown(ours)} | {shown(theirs)} | {times:.1f}× |", flush=True)
 
 
+def programs(folder):
+    """Builds the shop's programs static, as `platform` does, and puts them into a folder."""
+    target = f"{machine.machine()}-unknown-linux-gnu"
+    flags = f'target.{target}.rustflags=["-C","target-feature=+crt-static"]'
+    call("cargo", "build", "--quiet", "--locked", "--profile", PROFILE, "--target", target, "--config", flags,
+         "-p", "orders", "-p", "web", cwd=ROOT)
+    built = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / target
+    for name in ["orders", "web"]:
+        shutil.copy(built / ("debug" if PROFILE == "dev" else PROFILE) / name, folder / name)
+
+
+def runs_edition(edition, filters):
+    """Fails unless both instances of orders are of an edition."""
+    found = call("docker", "ps", "-q", *filters, cwd=ROOT).split()
+    seen = call("docker", "inspect", "-f", "{{.Config.Env}}", *found, cwd=ROOT)
+    count = seen.count(f"EDITION={edition}")
+    if count != 2 or seen.count("EDITION=") != 2:
+        raise SystemExit(f"{count} instances of orders are of edition {edition}: {seen}")
+
+
 def main():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="platform-bench-"))
-    source = ROOT / "tests/e2e/responder.rs"
-    call("rustc", "--edition", "2024", "--test", "-O", "-C", "target-feature=+crt-static", "--cap-lints", "allow",
-         "-o", str(folder / "api"), str(source), cwd=folder)
+    programs(folder)
 
-    def write(answer, surge=1):
-        text = BLUEPRINT.format(name=NAME, port=PORT, answer=answer, surge=surge)
+    def write(edition, surge=1):
+        text = BLUEPRINT.format(name=NAME, port=PORT, edition=edition, surge=surge)
         (folder / "platform.toml").write_text(text)
 
     def platform(*words):
@@ -128,11 +167,16 @@ def main():
     def compose(*words):
         return call("docker-compose", "-p", f"{NAME}c", *words, cwd=folder)
 
-    def up(answer, start):
+    def up(start, holds):
         def work():
             start()
-            answers(answer)
-        return work
+            healthy(holds)
+        return timed(work)
+
+    deploy = lambda: platform("deploy", "--yes")
+    composed = lambda: compose("up", "-d")
+    own = ["--filter", f"label=platform.project={NAME}"]
+    theirs_own = ["--filter", f"label=com.docker.compose.project={NAME}c"]
 
     try:
         print("| what | platform, s | docker-compose or docker build, s | times faster |")
@@ -141,38 +185,46 @@ def main():
         for _ in range(RUNS):
             write("one")
             shutil.rmtree(folder / ".platform", ignore_errors=True)
-            first.append(timed(up("one", lambda: platform("deploy", "--yes"))))
+            first.append(up(deploy, "["))
+            ask("/api/v1/orders", ORDER)
             write("two")
-            again.append(timed(up("two", lambda: platform("deploy", "--yes"))))
+            again.append(up(deploy, "ada"))
+            runs_edition("two", own)
             write("three", surge=2)
-            at_once.append(timed(up("three", lambda: platform("deploy", "--yes"))))
+            at_once.append(up(deploy, "ada"))
+            runs_edition("three", own)
             platform("destroy", "--yes", "--data")
             write("one")
             platform("export", "compose", "--force")
-            their_first.append(timed(up("one", lambda: compose("up", "-d"))))
+            their_first.append(up(composed, "["))
+            ask("/api/v1/orders", ORDER)
             write("two")
             platform("export", "compose", "--force")
-            their_again.append(timed(up("two", lambda: compose("up", "-d"))))
+            their_again.append(up(composed, "ada"))
+            runs_edition("two", theirs_own)
             compose("down", "-v", "-t", "1")
-        row("from a built program to the first good answer", first, their_first)
-        row("one of two services changed, its two instances by turns", again, their_again)
+        row("from built programs to a healthy shop", first, their_first)
+        row("orders changed, its two instances by turns", again, their_again)
         row("the same, both at once (`surge = 2`)", at_once, their_again)
 
-        (folder / "Dockerfile").write_text("FROM debian:bookworm-slim\nCOPY api /app/api\nUSER 65532\nENTRYPOINT [\"/app/api\"]\n")
-        (folder / ".dockerignore").write_text("*\n!api\n")
+        dockerfile = "FROM debian:bookworm-slim\nCOPY orders /app/orders\nUSER 65532\nENTRYPOINT [\"/app/orders\"]\n"
+        (folder / "Dockerfile").write_text(dockerfile)
+        (folder / ".dockerignore").write_text("*\n!orders\n")
         image, theirs = [], []
+        debian = ["docker", "build", "--no-cache", "-q", "--label", LABEL, "-t", f"{NAME}:debian", "."]
         for _ in range(RUNS):
-            image.append(timed(lambda: platform("build", "--service", "api", "--again")))
-            theirs.append(timed(lambda: call("docker", "build", "--no-cache", "-q", "-t", f"{NAME}:debian", ".", cwd=folder)))
+            image.append(timed(lambda: platform("build", "--service", "orders", "--again")))
+            theirs.append(timed(lambda: call(*debian, cwd=folder)))
         row("an image from a built program", image, theirs)
         size = lambda name: int(call("docker", "image", "inspect", "-f", "{{.Size}}", name, cwd=folder))
-        ours = call("docker", "images", "-q", f"platform.local/{NAME}-api", cwd=folder).split()[0]
+        ours = call("docker", "images", "-q", f"platform.local/{NAME}-orders", cwd=folder).split()[0]
         print(f"\nImage: {size(ours) / 1e6:.1f} MB; on `debian:bookworm-slim`: {size(f'{NAME}:debian') / 1e6:.1f} MB.")
     finally:
-        subprocess.run([PLATFORM, "-e", "docker", "destroy", "--yes", "--data"], cwd=folder, capture_output=True)
         subprocess.run(["docker-compose", "-p", f"{NAME}c", "down", "-v", "-t", "1"], cwd=folder, capture_output=True)
-        images = f"docker images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' 'platform.local/{NAME}-*' {NAME} | xargs -r docker rmi"
-        subprocess.run(["sh", "-c", f"{images}; docker rmi -f {NAME}:debian"], capture_output=True)
+        subprocess.run([PLATFORM, "-e", "docker", "destroy", "--yes", "--data"], cwd=folder, capture_output=True)
+        # Each build but the last has lost its name to the next.
+        images = f"docker images -q --filter label={LABEL} | sort -u | xargs -r docker rmi -f"
+        subprocess.run(["sh", "-c", images], capture_output=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
