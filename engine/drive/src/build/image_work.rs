@@ -1,16 +1,18 @@
 //! The work that makes images: assembling, Dockerfiles, pushing, pinning.
 
+mod parts;
+mod pinning;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
-use platform_blueprint::{Build, DockerfileBuild, ResourceName, Service, ServiceName, Services};
+use platform_blueprint::{Build, DockerfileBuild, Service, ServiceName, Services};
 use platform_decide::digest::Digest;
 use platform_image::{
-    Attachment, Built, CYCLONEDX, Compression, HOME, IN_TOTO, Image, ImageError, ImageLock,
-    ImageSpec, LockedPackages, Provenance, Registry, SourceFile, cyclonedx, pack, reference,
-    static_program,
+    Attachment, Built, CYCLONEDX, Compression, IN_TOTO, Image, ImageLock, Provenance, Registry,
+    pack, reference,
 };
 use platform_port::DockerfileRequest;
 
@@ -18,10 +20,10 @@ use super::builder::BuildOptions;
 use super::cargo::normal;
 use super::error::BuildError;
 use super::events::{BuildEvent, BuildSink};
-use super::images::{Images, contents};
+use super::images::Images;
 use super::inputs::Inputs;
-use super::jobs::program_of;
-use super::store::{ArtifactStore, Manifest, ManifestFile};
+use super::store::ArtifactStore;
+use parts::{bill_of, spec_of, version_of};
 
 /// What the labels of every image begin with.
 ///
@@ -392,221 +394,5 @@ impl ImageWork<'_> {
             sent: pushed.sent,
         });
         Ok(built)
-    }
-
-    /// Pins the images of resources. What has no digest that can be had is left to the engine, which is told.
-    pub(super) async fn resources(
-        &self,
-        images: &BTreeMap<ResourceName, String>,
-    ) -> Result<bool, BuildError> {
-        let damaged = |error| BuildError::Lock(Box::new(error));
-        let mut lock = ImageLock::read(self.project).map_err(damaged)?;
-        let mut pinned = false;
-        for (name, image) in images {
-            if lock.digest(image).is_some() && !self.images.target.look_anew {
-                continue;
-            }
-            if self.options.stop.is_cancelled() {
-                return Err(BuildError::Interrupted);
-            }
-            let found = match self.had(image).await {
-                Had::As(digest) => Ok(digest),
-                Had::Alone => Err("it is on the engine alone".to_owned()),
-                Had::Not => asked(image).await.map_err(|error| error.to_string()),
-            };
-            match found {
-                Ok(digest) => {
-                    pinned |= lock.pin(image, &digest);
-                    self.sink.event(BuildEvent::Pinned {
-                        service: name.to_string(),
-                        reference: image.clone(),
-                        digest,
-                    });
-                }
-                Err(why) => self.sink.event(BuildEvent::Unpinned {
-                    service: name.to_string(),
-                    reference: image.clone(),
-                    why,
-                }),
-            }
-        }
-        if pinned {
-            lock.write(self.project).map_err(damaged)?;
-        }
-        Ok(pinned)
-    }
-
-    /// What the engine has is what runs there, and nobody need be asked for it.
-    async fn had(&self, image: &str) -> Had {
-        let Some(engine) = &self.images.target.engine else {
-            return Had::Not;
-        };
-        let digest = engine.digest(image).await;
-        match digest {
-            Ok(Some(digest)) if !self.images.target.look_anew => Had::As(digest),
-            Ok(None) if matches!(engine.find(image).await, Ok(Some(_))) => Had::Alone,
-            _ => Had::Not,
-        }
-    }
-
-    /// Finds the digest that a reference stands for: on its registry, or as the engine knows it.
-    ///
-    /// An image that is on the engine alone has none, which is told.
-    async fn pin(&self, name: &ServiceName, image: &str) -> Result<Option<String>, BuildError> {
-        let pinned = |digest: String| {
-            self.sink.event(BuildEvent::Pinned {
-                service: name.to_string(),
-                reference: image.to_owned(),
-                digest: digest.clone(),
-            });
-            Ok(Some(digest))
-        };
-        let error = match asked(image).await {
-            Ok(digest) => return pinned(digest),
-            Err(error) => error,
-        };
-        let Some(engine) = &self.images.target.engine else {
-            return Err(BuildError::image(name)(error));
-        };
-        let failed = |source| BuildError::Engine {
-            service: name.clone(),
-            source: Box::new(source),
-        };
-        if let Some(digest) = engine.digest(image).await.map_err(failed)? {
-            return pinned(digest);
-        }
-        if engine.find(image).await.map_err(failed)?.is_some() {
-            self.sink.event(BuildEvent::Unpinned {
-                service: name.to_string(),
-                reference: image.to_owned(),
-                why: error.to_string(),
-            });
-            return Ok(None);
-        }
-        Err(BuildError::image(name)(error))
-    }
-}
-
-/// Whether an engine has an image.
-enum Had {
-    /// Not, or not as it is now.
-    Not,
-    /// With the digest that a registry has it under.
-    As(String),
-    /// From no registry.
-    Alone,
-}
-
-/// The digest that a registry says a reference stands for.
-async fn asked(image: &str) -> Result<String, ImageError> {
-    Registry::of(image).await?.digest(image).await
-}
-
-/// What an image is made from: an artifact's files, and its program.
-fn spec_of(
-    build: &Build,
-    manifest: &Manifest,
-    place: &Path,
-) -> Result<ImageSpec, platform_image::ImageError> {
-    let programs: Vec<&String> = manifest
-        .files
-        .iter()
-        .filter(|(_, file)| {
-            matches!(
-                file,
-                ManifestFile::File {
-                    executable: true,
-                    ..
-                }
-            )
-        })
-        .map(|(path, _)| path)
-        .collect();
-    let mut architecture = None;
-    for program in &programs {
-        architecture = Some(static_program(&place.join(program))?.architecture);
-    }
-    let named = program_of(build);
-    let entry = named
-        .as_ref()
-        .and_then(|name| programs.iter().find(|path| path.as_str() == name))
-        .or_else(|| programs.first().filter(|_| programs.len() == 1));
-    let (certificates, time_zones) = contents(build);
-    let title = named.clone().or_else(|| entry.map(ToString::to_string));
-    let labels = title.map(|title| (format!("{LABELS}.title"), title));
-    Ok(ImageSpec {
-        files: manifest
-            .files
-            .iter()
-            .map(|(path, file)| {
-                let file = match file {
-                    ManifestFile::File { executable, .. } => SourceFile::File {
-                        from: place.join(path),
-                        executable: *executable,
-                    },
-                    ManifestFile::Link { target } => SourceFile::Link {
-                        target: target.clone(),
-                    },
-                };
-                (path.clone(), file)
-            })
-            .collect(),
-        entrypoint: entry
-            .map(|entry| format!("{HOME}/{entry}"))
-            .into_iter()
-            .collect(),
-        architecture: architecture.unwrap_or("amd64").to_owned(),
-        labels: labels.into_iter().collect(),
-        certificates,
-        time_zones,
-        ..ImageSpec::default()
-    })
-}
-
-/// The bill of materials of a cargo build, where there is a lock file.
-fn bill_of(project: &Path, build: &Build) -> Option<Vec<u8>> {
-    let (lock, package) = locked(project, build)?;
-    cyclonedx(&lock, package).ok().flatten()
-}
-
-/// The version of a cargo build's package, where there is a lock file.
-fn version_of(project: &Path, build: &Build) -> Option<String> {
-    let (lock, package) = locked(project, build)?;
-    let lock = LockedPackages::parse(&lock).ok()?;
-    let mut own = lock.named(package).map(|place| lock.at(place));
-    own.find(|own| own.source.is_none())
-        .map(|own| own.version.clone())
-}
-
-/// The text of a cargo build's lock file, and its package.
-fn locked<'build>(project: &Path, build: &'build Build) -> Option<(String, &'build str)> {
-    let Build::Cargo(build) = build else {
-        return None;
-    };
-    let folder: PathBuf = normal(&project.join(&build.folder));
-    let lock = folder
-        .ancestors()
-        .map(|up| up.join("Cargo.lock"))
-        .find(|path| path.is_file())?;
-    Some((fs::read_to_string(lock).ok()?, &build.cargo))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_version_of_an_image_is_that_of_its_package() {
-        let folder = tempfile::tempdir().unwrap();
-        let lock = "version = 4\n\n[[package]]\nname = \"orders\"\nversion = \"9.0.0\"\nsource = \"registry+https://x\"\n\n\
-                    [[package]]\nname = \"orders\"\nversion = \"1.2.3\"\n";
-        std::fs::write(folder.path().join("Cargo.lock"), lock).unwrap();
-        let check = |build: serde_json::Value, wanted: Option<&str>| {
-            let build: Build = serde_json::from_value(build).unwrap();
-            assert_eq!(version_of(folder.path(), &build).as_deref(), wanted);
-        };
-        check(serde_json::json!({ "cargo": "orders" }), Some("1.2.3"));
-        check(serde_json::json!({ "cargo": "web" }), None);
-        check(serde_json::json!({ "program": "orders" }), None);
     }
 }

@@ -1,0 +1,165 @@
+//! What each strategy makes of good and bad releases, asked by gates and metrics.
+
+use std::time::Duration;
+
+use platform_decide::rollout::{Order, Phase};
+use platform_drive::rollout::Outcome;
+use platform_testkit::Behaviour;
+use tokio_util::sync::CancellationToken;
+
+use crate::scene::{BAD, BLUE_GREEN, CANARY, GOOD, ROLLING, Scene};
+
+#[tokio::test(start_paused = true)]
+async fn a_healthy_canary_moves_step_by_step() {
+    let scene = Scene::of(CANARY).await;
+    scene.behave("orders@r2", GOOD);
+    let before = scene.target.acts().len();
+    assert_eq!(scene.goes().await, Outcome::Promoted);
+    scene.stands_on("orders@r2").await;
+    assert_eq!(
+        scene.target.acts()[before..],
+        [
+            "ensure orders@r1-baseline x1",
+            "ensure orders@r2 x1",
+            "route orders@r1=800 orders@r1-baseline=100 orders@r2=100",
+            "route orders@r1-baseline=500 orders@r2=500",
+            "ensure orders@r2 x2",
+            "route orders@r2=1000",
+            "remove orders@r1-baseline",
+            "remove orders@r1",
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_strategy_promotes_what_is_good_and_takes_back_what_is_bad() {
+    for rollout in [CANARY, ROLLING] {
+        let scene = Scene::of(rollout).await;
+        assert_eq!(scene.goes().await, Outcome::Promoted, "{rollout}");
+        scene.stands_on("orders@r2").await;
+        for bad in [
+            BAD,
+            Behaviour::NeverReady,
+            Behaviour::Crashes,
+            Behaviour::CrashesAfter { requests: 100 },
+            Behaviour::Serves {
+                after_looks: 0,
+                bad: 0.0,
+                slow: 0.3,
+            },
+        ] {
+            let scene = Scene::of(rollout).await;
+            scene.behave("orders@r2", bad);
+            let outcome = scene.goes().await;
+            assert!(
+                matches!(outcome, Outcome::RolledBack { .. }),
+                "{bad:?}: {outcome:?}"
+            );
+            scene.stands_on("orders@r1").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn blue_green_asks_before_it_switches() {
+    let scene = Scene::of(BLUE_GREEN).await;
+    assert_eq!(scene.goes().await, Outcome::Promoted);
+    scene.stands_on("orders@r2").await;
+
+    let refused = BLUE_GREEN.replace(
+        "\"true\"",
+        "\"sh\", \"-c\", \"echo $PLATFORM_SERVICES is not well; exit 4\"",
+    );
+    let scene = Scene::of(&refused).await;
+    let outcome = scene.goes().await;
+    let Outcome::RolledBack { why } = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(
+        why,
+        "gate `sh` does not agree: exit status: 4: orders is not well"
+    );
+    scene.stands_on("orders@r1").await;
+}
+
+#[tokio::test]
+async fn a_gate_that_hangs_is_cut_off_and_going_back_does_not_wait_for_it() {
+    let hangs = BLUE_GREEN.replace("\"true\"]", "\"sleep\", \"600\"], timeout = \"1s\"");
+    let scene = Scene::of(&hangs).await;
+    let outcome = scene.goes().await;
+    let Outcome::RolledBack { why } = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(
+        why,
+        "gate `sleep` does not agree: `sleep` did not end within 1 s"
+    );
+
+    let hangs = BLUE_GREEN.replace("\"true\"]", "\"sleep\", \"600\"], timeout = \"10m\"");
+    let scene = Scene::of(&hangs).await;
+    let steers = async {
+        scene
+            .until(|phase| *phase == Phase::Starting { stage: 0 })
+            .await;
+        scene.say(Order::Abort).await;
+    };
+    let (outcome, ()) = tokio::join!(scene.goes(), steers);
+    assert!(matches!(outcome, Outcome::RolledBack { .. }), "{outcome:?}");
+    scene.stands_on("orders@r1").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_metric_of_a_command_takes_back_what_is_worse_and_only_reports_on_a_dry_run() {
+    // A program takes no time of the test's clock, so it is asked through a file that each side has its number in.
+    let figures = tempfile::tempdir().expect("a folder");
+    for (lane, figure) in [("r1", "10"), ("r1-baseline", "10"), ("r2", "30")] {
+        std::fs::write(figures.path().join(lane), figure).expect("a file");
+    }
+    let metric = |more: &str| {
+        format!(
+            "{CANARY}\n[[rollout.analysis.metrics]]\nname = \"heap\"\nevery = \"1s\"\n\
+             command = [\"cat\", \"{}/${{VERSION}}\"]\n{more}",
+            figures.path().display()
+        )
+        .replace("analysis = {", "[rollout.analysis]\n")
+        .replace(
+            "at_least = \"1s\", min_samples = 20 }",
+            "at_least = \"1s\"\nmin_samples = 20",
+        )
+    };
+    let scene = Scene::of(&metric("")).await;
+    let Outcome::RolledBack { why } = scene.goes().await else {
+        panic!("it is worse");
+    };
+    assert!(why.starts_with("orders@r2: metric `heap` is"), "{why}");
+    scene.stands_on("orders@r1").await;
+
+    let scene = Scene::of(&metric("dry_run = true")).await;
+    assert_eq!(scene.goes().await, Outcome::Promoted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_batch_starts_while_an_old_instance_ends_and_no_further() {
+    let scene = Scene::with(ROLLING, 3).await;
+    scene.target.linger(true);
+    let did = |act: &str| scene.target.acts().iter().any(|done| done == act);
+    let stop = CancellationToken::new();
+    let outcome = scene.run("one", &stop);
+    tokio::pin!(outcome);
+    let lingering = async {
+        scene
+            .until(|phase| matches!(phase, Phase::Starting { stage: 2 }))
+            .await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    };
+    tokio::select! {
+        ended = &mut outcome => panic!("it ended while an old instance did not: {ended:?}"),
+        () = lingering => {}
+    }
+    assert!(did("ensure orders@r2 x2"), "{:?}", scene.target.acts());
+    // The second old instance is not even on its way out, so a third new one would be one too many.
+    assert!(!did("ensure orders@r2 x3"), "{:?}", scene.target.acts());
+    scene.target.linger(false);
+    assert_eq!(outcome.await.expect("an outcome"), Outcome::Promoted);
+    assert_eq!(scene.groups().await, ["orders@r2×3"]);
+}
