@@ -22,6 +22,7 @@ use crate::inside::{Answer, Ask, GatewayAsk, SOCKETS};
 use crate::keeper::{Reach, unexpected};
 use crate::names::{BUILD, KEEP, Role};
 use crate::network::Network;
+use crate::observe::Found;
 use crate::program::{FOLDER, USER};
 use crate::site::{Site, is_running, label, lock};
 
@@ -377,7 +378,11 @@ impl Site {
                 }
                 other => return Err(unexpected(action, other)),
             };
-            let found = self.found(&network.name).await?;
+            let listed = self.containers().await?;
+            let found = listed.iter();
+            let found: Vec<Found> = found
+                .filter_map(|one| Found::listed(one, &network.name))
+                .collect();
             if crate::certificates::mutual(&found).is_some() {
                 self.certify_gateway(routed).await?;
             }

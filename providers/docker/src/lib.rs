@@ -17,6 +17,7 @@ mod group;
 mod image;
 pub mod inside;
 mod keeper;
+mod listed;
 mod logs;
 mod names;
 mod network;
