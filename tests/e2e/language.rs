@@ -73,7 +73,8 @@ fn problems_become_sarif_with_the_code_as_rule() {
         result["locations"][0]["physicalLocation"]["region"]["startLine"],
         6
     );
-    assert!(sandbox.read("out.xml").contains("<failure"));
+    let junit = sandbox.read("out.xml");
+    assert!(junit.contains("name=\"platform.toml:6:") && junit.contains("<failure"), "{junit}");
 }
 
 #[test]

@@ -228,6 +228,12 @@ impl Check<'_, '_> {
         let mut seen: Seen<'_> = HashMap::with_capacity(routes.len());
         let any = ["*".to_owned()];
         for (number, route) in routes.iter().enumerate() {
+            // A path that could not be read has been reported, and stands for none.
+            let place = self.at(steps!["routes", number, "path"]);
+            let is_bad = |problem: &Problem| place.is_some() && problem.span == place;
+            if self.written(steps!["routes", number, "path"]) && self.problems.iter().any(is_bad) {
+                continue;
+            }
             let hosts = if route.host.is_empty() {
                 &any[..]
             } else {

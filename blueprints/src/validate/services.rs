@@ -300,12 +300,25 @@ impl Check<'_, '_> {
 
     fn volumes(&mut self, name: &ServiceName, service: &Service) {
         for (number, volume) in service.volumes.iter().enumerate() {
+            let place = steps!["services", name.as_str(), "volumes", number];
+            if !volume.path.starts_with('/') {
+                let problem = Problem::new(
+                    Code::BadValue,
+                    format!(
+                        "`{}` is not the path of a folder in the instance",
+                        volume.path
+                    ),
+                    self.at(place),
+                )
+                .help("begin it with `/`");
+                self.report(problem);
+            }
             let before = service.volumes[..number].iter();
             if before.clone().any(|other| other.path == volume.path) {
                 let problem = Problem::new(
                     Code::Contradiction,
                     format!("two volumes of `{name}` have the path `{}`", volume.path),
-                    self.at(steps!["services", name.as_str(), "volumes", number]),
+                    self.at(place),
                 )
                 .help("change one");
                 self.report(problem);

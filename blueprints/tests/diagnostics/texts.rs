@@ -212,3 +212,24 @@ fn texts_as_they_may_be() {
     valid
     "#);
 }
+
+#[test]
+fn a_path_that_cannot_be_read_is_nobody_elses() {
+    let told = check(
+        "[services.web]\ncommand = ['web']\nport = 8081\n\n[[routes]]\npath = 'a'\nservice = 'web'\n\n[[routes]]\npath = '/'\nservice = 'web'\n",
+    );
+    assert!(told.contains("`a` is not a path"), "{told}");
+    assert!(!told.contains("duplicate-route"), "{told}");
+}
+
+#[test]
+fn volumes_have_paths_of_their_own_from_the_root() {
+    let told = check(
+        "[services.web]\ncommand = ['web']\nport = 8081\nvolumes = [{ name = 'a', path = 'data' }, { name = 'b', path = '/b' }, { name = 'c', path = '/b' }]\n",
+    );
+    assert!(
+        told.contains("`data` is not the path of a folder"),
+        "{told}"
+    );
+    assert!(told.contains("have the path `/b`"), "{told}");
+}

@@ -117,17 +117,22 @@ pub(crate) fn run(_: &ValidateArgs, world: &World) -> Result<Exit, CliError> {
         .iter()
         .filter(|d| d.severity == Severity::Error)
         .count();
-    let verdict = found
-        .iter()
-        .find(|d| d.severity == Severity::Error)
-        .map_or(Verdict::Passed, |first| {
-            Verdict::Failed(format!("{}: {}", first.code, first.message))
-        });
-    world.view.case(Case {
+    let case = |name: String, verdict| Case {
         suite: "validate".to_owned(),
-        name: blueprint.clone(),
+        name,
         verdict,
-    });
+    };
+    if errors == 0 {
+        world.view.case(case(blueprint.clone(), Verdict::Passed));
+    }
+    for problem in found.iter().filter(|d| d.severity == Severity::Error) {
+        let name = match &problem.place {
+            Some(place) => format!("{}:{}:{}", place.file, place.line, place.column),
+            None => blueprint.clone(),
+        };
+        let why = format!("{}: {}", problem.code, problem.message);
+        world.view.case(case(name, Verdict::Failed(why)));
+    }
     world.view.show(&Validation {
         blueprint,
         valid: errors == 0,

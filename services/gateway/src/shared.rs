@@ -89,8 +89,9 @@ impl Shared {
         let name = format!("platform:rate:{}:{route}:{key:016x}", self.settings.space);
         let asking = async {
             let config = ConnectionManagerConfig::new().set_number_of_retries(1);
-            let connection = self.connection.get_or_try_init(|| {
-                ConnectionManager::new_with_config(self.client.clone(), config)
+            // What takes longer to connect than anybody waits goes on where it was at the next request.
+            let connection = self.connection.get_or_try_init(async || {
+                ConnectionManager::new_lazy_with_config(self.client.clone(), config)
             });
             let mut connection = connection.await?.clone();
             TAKE.key(name)
