@@ -74,7 +74,10 @@ fn problems_become_sarif_with_the_code_as_rule() {
         6
     );
     let junit = sandbox.read("out.xml");
-    assert!(junit.contains("name=\"platform.toml:6:") && junit.contains("<failure"), "{junit}");
+    assert!(
+        junit.contains("name=\"platform.toml:6:") && junit.contains("<failure"),
+        "{junit}"
+    );
 }
 
 #[test]
