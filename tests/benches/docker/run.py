@@ -178,7 +178,16 @@ def main():
     own = ["--filter", f"label=platform.project={NAME}"]
     theirs_own = ["--filter", f"label=com.docker.compose.project={NAME}c"]
 
+    def keep_program():
+        """Gives the image of our own program a name of the bench's, so that rounds begin with it on the engine, as Compose's do."""
+        platform("export", "compose", "--force")
+        found = call("docker", "images", "--filter", "label=platform.build", "--format", "{{.ID}} {{.Repository}}", cwd=folder)
+        own = [line.split()[0] for line in found.splitlines() if line.endswith("platform.local/platform")]
+        call("docker", "tag", own[0], f"{NAME}:program", cwd=folder)
+
     try:
+        write("one")
+        keep_program()
         print("| what | platform, s | docker-compose or docker build, s | times faster |")
         print("| --- | ---: | ---: | ---: |")
         first, again, at_once, their_first, their_again = [], [], [], [], []
@@ -225,6 +234,7 @@ def main():
         # Each build but the last has lost its name to the next.
         images = f"docker images -q --filter label={LABEL} | sort -u | xargs -r docker rmi -f"
         subprocess.run(["sh", "-c", images], capture_output=True)
+        subprocess.run(["docker", "rmi", f"{NAME}:program"], capture_output=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 

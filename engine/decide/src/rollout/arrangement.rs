@@ -67,7 +67,7 @@ fn of_member(state: &State, member: &MemberState, stages: &[Stage], index: usize
     let new = here.new.max(in_force.map_or(0, |side| side.new));
     let baseline = here.baseline.max(in_force.map_or(0, |side| side.baseline));
     let old = match (state.in_force, in_force) {
-        (Some(at), Some(side)) if at == state.phase.stage() => watched(member, &side),
+        (Some(at), Some(side)) if at == state.phase.stage() => watched(state, member, &side),
         (_, Some(side)) => side.old,
         (_, None) if state.phase.stage() == 0 => here.old_before,
         (_, None) => member.from_replicas,
@@ -86,7 +86,12 @@ fn of_member(state: &State, member: &MemberState, stages: &[Stage], index: usize
             }
             part(new, old, baseline, split)
         }
-        Phase::Serving { .. } => part(here.new, watched(member, &here), here.baseline, shares()),
+        Phase::Serving { .. } => part(
+            here.new,
+            watched(state, member, &here),
+            here.baseline,
+            shares(),
+        ),
         Phase::Retiring | Phase::Promoted => {
             part(member.to_replicas, 0, 0, Split::all(member.to.clone()))
         }
@@ -106,9 +111,9 @@ fn of_member(state: &State, member: &MemberState, stages: &[Stage], index: usize
 }
 
 /// Instances of the old group while a stage is watched: none has gone yet, so that requests have somewhere to go should the
-/// new ones fail, unless running means working.
-fn watched(member: &MemberState, side: &Side) -> u32 {
-    if member.routed {
+/// new ones fail, unless running means working, or nobody is to watch.
+fn watched(state: &State, member: &MemberState, side: &Side) -> u32 {
+    if member.routed && !state.policy.hold.is_zero() {
         side.old_before
     } else {
         side.old

@@ -23,7 +23,8 @@ pub struct Stage {
 pub struct Side {
     /// Instances of the new group.
     pub new: u32,
-    /// Instances of the old group while the new ones come up, and, of a service that requests reach, while they are watched.
+    /// Instances of the old group while the new ones come up, and, of a service that requests reach, while they are watched
+    /// where that takes any time.
     pub old_before: u32,
     /// Instances of the old group after that.
     pub old: u32,

@@ -169,6 +169,16 @@ fn while_a_batch_is_watched_the_old_instances_are_there_to_take_over() {
 }
 
 #[test]
+fn where_nobody_is_to_watch_the_old_instances_go_with_the_requests() {
+    let mut world = World::of(&policy(Strategy::Rolling), vec![member("orders", 1, 1)]);
+    world.state.policy.hold = Period::from_secs(0);
+    world.until(serving(0));
+    world.turn(None, false);
+    assert_eq!(world.groups(), ["orders@r2×1"]);
+    assert_eq!(world.end(), Phase::Promoted);
+}
+
+#[test]
 fn of_what_no_request_reaches_the_old_instances_end_when_new_ones_run() {
     let worker = MemberState {
         routed: false,
