@@ -276,6 +276,36 @@ fn the_word_to_stop_is_heard_while_a_question_is_asked() {
 }
 
 #[test]
+fn a_rollback_that_only_a_secret_is_in_the_way_of_says_so() {
+    let shop = Shop::new();
+    let text = shop.sandbox.read("platform.toml");
+    let secret = r#"RESPOND = { secret = "greeting" }"#;
+    let text = text.replace(r#"RESPOND = "hello""#, secret);
+    shop.sandbox.write("platform.toml", &text);
+    for greeting in ["good", "bad"] {
+        let set = ["secrets", "set", "greeting"];
+        shop.sandbox.pipe(&set, greeting).ok();
+        shop.sandbox.run(&["deploy", "--yes"]).ok();
+    }
+    let refused = shop.sandbox.run(&["rollback", "--yes"]);
+    assert_eq!(refused.code, 1, "{refused:#?}");
+    let told = &refused.stderr;
+    assert!(told.contains("rollback::only-secrets"), "{refused:#?}");
+    assert!(told.contains("`greeting`"), "{refused:#?}");
+    // With more that differs it goes back, and says what does not.
+    shop.sandbox.write(
+        "platform.toml",
+        &text.replace("replicas = 2", "replicas = 1"),
+    );
+    shop.sandbox.run(&["deploy", "--yes"]).ok();
+    let back = shop.sandbox.run(&["rollback", "r1", "--yes"]).ok();
+    assert!(
+        back.stderr.contains("`greeting` changed since r1"),
+        "{back:#?}"
+    );
+}
+
+#[test]
 fn what_cannot_be_written_is_an_error() {
     let sandbox = Sandbox::empty();
     let full = || std::fs::File::create("/dev/full").expect("a full device");

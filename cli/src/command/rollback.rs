@@ -90,7 +90,7 @@ async fn locked(
     deployment::carry_out(world, crew, lease, prepared).await
 }
 
-/// The secrets of a release's services that have been given another value since.
+/// The secrets of a release, its gateway's among them, that have been given another value since.
 fn changed_secrets<'a>(
     release: &'a Release,
     versions: &BTreeMap<SecretName, u32>,
@@ -99,6 +99,7 @@ fn changed_secrets<'a>(
         .services
         .values()
         .flat_map(|placed| &placed.spec.secrets)
+        .chain(&release.ingress.secrets)
         .filter(|(name, then)| versions.get(*name).is_some_and(|now| now != *then))
         .map(|(name, _)| name.as_str())
         .collect()

@@ -406,3 +406,37 @@ fn another_address_is_another_file_whose_name_tells_nothing_of_it() {
     let far = serde_json::json!({ "kind": "redis", "external": { "secret": "far" } });
     assert_eq!(file(far, "redis://:hunter2@a:1"), "/secrets/far.3");
 }
+
+#[test]
+fn the_blueprint_and_the_gateway_refuse_the_same_fields_of_the_connection() {
+    let blueprint = |name: &str| {
+        let text = format!(
+            "[project]\nname = 'shop'\n[services.web]\ncommand = ['web']\nport = 8081\n[[routes]]\nservice = 'web'\n\
+             request_headers = {{ remove = ['{name}'] }}\n"
+        );
+        blueprint::Blueprint::parse(&text, "platform.toml").is_ok()
+    };
+    let gateway = |name: &str| {
+        let route = serde_json::json!({
+            "name": "all", "redirect": { "path": "/x", "status": 308 }, "request_headers": { "remove": [name] }
+        });
+        let config = serde_json::json!({ "routes": [route] });
+        let config: api::Config = serde_json::from_value(config).unwrap();
+        config.validate().is_ok()
+    };
+    for name in [
+        "connection",
+        "Content-Length",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "http2-settings",
+        "x own",
+    ] {
+        assert!(!blueprint(name) && !gateway(name), "{name}");
+    }
+    assert!(blueprint("x-own") && gateway("x-own"));
+}

@@ -121,6 +121,13 @@ fn killed_half_way_it_is_gone_on_with_or_taken_back() {
         shop.sandbox.run(next).ok();
         shop.stands_on(end);
         assert_eq!(harm(&users.end(), ""), Answers::new(), "{next:?}");
+        let ended = if end == "r1" {
+            "rolled-back"
+        } else {
+            "promoted"
+        };
+        let status = shop.status();
+        assert_eq!(status["phase"], ended, "{next:?}: {status:#}");
     }
 }
 
