@@ -11,11 +11,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::rollout::shop::orders;
+use crate::rollout::shop::{ORDERS, deploy_orders};
 use crate::rollout::users::{Answers, Users};
 use crate::sandbox::{Sandbox, eventually, free_port};
-
-const PATH: &str = "/api/v1/orders";
 
 /// A project with `orders` behind the gateway.
 struct Shop {
@@ -35,41 +33,12 @@ impl Shop {
     ///
     /// - `lasts`: how long certificates do
     fn deploys(&self, protocol: &str, lasts: &str) {
-        let (program, port) = (orders().display(), self.port);
-        let text = format!(
-            r#"[project]
-name = "shop"
-
-[services.orders]
-command = ["{program}"]
-port = 8081
-protocol = "{protocol}"
-needs = ["orders-db"]
-replicas = 2
-health = {{ ready = "/health/ready", live = "/health/live", start_within = "60s" }}
-env = {{ LOG = "info" }}
-
-[resources.orders-db]
-kind = "postgres"
-
-[gateway]
-port = {port}
-mtls = {{ lasts = "{lasts}" }}
-
-[[routes]]
-path = "{PATH}"
-service = "orders"
-
-[rollout]
-strategy = "rolling"
-"#
-        );
-        self.sandbox.write("platform.toml", &text);
-        self.sandbox.run(&["deploy", "--yes"]).ok();
+        let mtls = format!("mtls = {{ lasts = \"{lasts}\" }}");
+        deploy_orders(&self.sandbox, self.port, protocol, &mtls);
     }
 
     fn users(&self) -> Users {
-        Users::ask(self.port, PATH, 50)
+        Users::ask(self.port, ORDERS, 50)
     }
 
     /// The port of the first instance.
@@ -104,7 +73,7 @@ strategy = "rolling"
 
 /// What a service answers to whoever asks it over this.
 pub(crate) fn answer(mut line: impl io::Read + io::Write) -> io::Result<String> {
-    let request = format!("GET {PATH} HTTP/1.1\r\nhost: orders\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {ORDERS} HTTP/1.1\r\nhost: orders\r\nconnection: close\r\n\r\n");
     line.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     line.read_to_end(&mut answer)?;
@@ -142,7 +111,7 @@ pub(crate) fn harm(answers: &Answers) -> Answers {
 fn a_service_with_certificates_answers_the_gateway_and_nobody_without_one() {
     let shop = Shop::new();
     shop.deploys("mtls", "90d");
-    let answers = || crate::responder::ask(shop.port, PATH).is_some();
+    let answers = || crate::responder::ask(shop.port, ORDERS).is_some();
     assert!(answers());
     let port = shop.instance("r1");
     let stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");

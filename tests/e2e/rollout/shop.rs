@@ -159,3 +159,44 @@ pub(crate) fn harm(answers: &Answers, bad: &str) -> Answers {
         .filter(|((version, status), _)| !well(version, *status));
     harmed.map(|(key, count)| (key.clone(), *count)).collect()
 }
+
+/// The path that leads to `orders` where they are deployed alone.
+pub(crate) const ORDERS: &str = "/api/v1/orders";
+
+/// Deploys two of `orders` and their database behind the gateway, or replaces them batch by batch.
+///
+/// - `protocol`: how the gateway asks them
+/// - `gateway`: more of its settings
+pub(crate) fn deploy_orders(sandbox: &Sandbox, port: u16, protocol: &str, gateway: &str) {
+    let program = orders().display();
+    let text = format!(
+        r#"[project]
+name = "shop"
+
+[services.orders]
+command = ["{program}"]
+port = 8081
+protocol = "{protocol}"
+needs = ["orders-db"]
+replicas = 2
+health = {{ ready = "/health/ready", live = "/health/live", start_within = "60s" }}
+env = {{ LOG = "info" }}
+
+[resources.orders-db]
+kind = "postgres"
+
+[gateway]
+port = {port}
+{gateway}
+
+[[routes]]
+path = "{ORDERS}"
+service = "orders"
+
+[rollout]
+strategy = "rolling"
+"#
+    );
+    sandbox.write("platform.toml", &text);
+    sandbox.run(&["deploy", "--yes"]).ok();
+}
