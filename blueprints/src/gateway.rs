@@ -46,6 +46,8 @@ pub struct Gateway {
     pub otlp: Option<String>,
     /// The share of requests that are traced.
     pub trace: Percent,
+    /// Where Prometheus may gather figures; nowhere if not given.
+    pub metrics: Option<Metrics>,
     /// The redis resource through which several gateways count together.
     pub shared: Option<crate::ResourceName>,
     /// Certificates that services with `protocol = "mtls"` and the gateway show each other.
@@ -71,11 +73,69 @@ impl Default for Gateway {
             drain: Period::from_secs(30),
             otlp: None,
             trace: Percent::whole(10),
+            metrics: None,
             shared: None,
             mtls: Mtls::default(),
         }
     }
 }
+
+/// Where Prometheus may gather figures: a port of this machine alone, or `{ port = 9464, address = "10.0.0.5" }`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(with = "MetricsForms")]
+pub struct Metrics {
+    /// The address it listens on.
+    pub address: IpAddr,
+    /// The port it listens on.
+    pub port: Port,
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(
+    dead_code,
+    reason = "the variants describe the written forms in the schema"
+)]
+enum MetricsForms {
+    Short(Port),
+    Full(MetricsKeys),
+}
+
+/// Where figures are, in full.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MetricsKeys {
+    /// The address; this machine alone if not given.
+    #[serde(default = "loopback")]
+    address: IpAddr,
+    /// The port.
+    port: Port,
+}
+
+fn loopback() -> IpAddr {
+    IpAddr::V4(Ipv4Addr::LOCALHOST)
+}
+
+impl Shorthand for Metrics {
+    type Table = MetricsKeys;
+    const EXPECTED: &'static str =
+        "a port from 1 to 65535 or { port = 9464, address = \"127.0.0.1\" }";
+    const TABLES: bool = true;
+    fn from_integer(number: i64) -> Result<Self, Refused> {
+        Ok(Self {
+            address: loopback(),
+            port: Port::from_integer(number)?,
+        })
+    }
+    fn from_table(keys: MetricsKeys) -> Result<Self, Refused> {
+        Ok(Self {
+            address: keys.address,
+            port: keys.port,
+        })
+    }
+}
+
+deserialize_shorthand!(Metrics);
 
 /// Certificates that services with `protocol = "mtls"` and the gateway show each other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

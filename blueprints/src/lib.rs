@@ -43,8 +43,8 @@ pub use environment::{
 };
 pub use format::format;
 pub use gateway::{
-    AccessLog, ApiKeys, Breaker, Certificate, Gateway, GatewayLimits, Jwt, Mtls, Outliers, Tls,
-    TlsVersion,
+    AccessLog, ApiKeys, Breaker, Certificate, Gateway, GatewayLimits, Jwt, Metrics, Mtls, Outliers,
+    Tls, TlsVersion,
 };
 pub use health::{Check, Health};
 pub use name::{

@@ -328,16 +328,20 @@ impl Check<'_, '_> {
 
     pub(super) fn ports(&mut self, scene: &Scene<'_>) {
         let gateway = &scene.gateway;
-        if let Some(tls) = &gateway.tls
-            && tls.port == gateway.port
-        {
-            let problem = Problem::new(
-                Code::PortClash,
-                format!("the gateway's `port` and `tls.port` are both {}", tls.port),
-                self.at(steps!["gateway", "port"]),
-            )
-            .help("change one");
-            self.report(problem);
+        let secured = gateway.tls.as_ref().map(|tls| ("tls.port", tls.port));
+        let figures = gateway.metrics.as_ref().map(|at| ("metrics", at.port));
+        let mut known = vec![("port", gateway.port)];
+        for (key, port) in secured.into_iter().chain(figures) {
+            if let Some((other, _)) = known.iter().find(|(_, taken)| *taken == port) {
+                let problem = Problem::new(
+                    Code::PortClash,
+                    format!("the gateway's `{other}` and `{key}` are both {port}"),
+                    self.at(steps!["gateway", "port"]),
+                )
+                .help("change one");
+                self.report(problem);
+            }
+            known.push((key, port));
         }
         if !matches!(scene.environment.provider, Provider::Process(_)) {
             return; // Elsewhere each instance has an address of its own.
@@ -349,6 +353,9 @@ impl Check<'_, '_> {
         }
         if let Some(tls) = &gateway.tls {
             taken.insert(tls.port.get(), None);
+        }
+        if let Some(figures) = &gateway.metrics {
+            taken.insert(figures.port.get(), None);
         }
         for (name, service) in &scene.services {
             let Some(port) = service.port.filter(|_| service.replicas > 0) else {

@@ -1,7 +1,7 @@
 //! The gateway's container, and the configuration it is given.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -65,28 +65,42 @@ pub(crate) struct Heard {
 
 /// Where the gateway's ports are published on the engine's machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Published {
+pub(crate) struct Published {
     address: IpAddr,
     ports: Vec<u16>,
+    /// Where figures are told, which may be at an address of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    figures: Option<SocketAddr>,
 }
 
 impl Published {
-    fn of(gateway: &Gateway) -> Self {
+    pub(crate) fn of(gateway: &Gateway) -> Self {
         let secured = gateway.tls.as_ref().map(|tls| tls.port.get());
         Self {
             address: gateway.address,
             ports: std::iter::once(gateway.port.get()).chain(secured).collect(),
+            figures: gateway
+                .metrics
+                .as_ref()
+                .map(|at| SocketAddr::new(at.address, at.port.get())),
         }
     }
 
+    /// Every address and port that leads to the gateway.
+    pub(crate) fn places(&self) -> impl Iterator<Item = SocketAddr> {
+        let ports = self.ports.iter();
+        ports
+            .map(|port| SocketAddr::new(self.address, *port))
+            .chain(self.figures)
+    }
+
     fn bindings(&self) -> PortMap {
-        let binding = |port: &u16| PortBinding {
-            host_ip: Some(self.address.to_string()),
-            host_port: Some(port.to_string()),
+        let binding = |place: SocketAddr| PortBinding {
+            host_ip: Some(place.ip().to_string()),
+            host_port: Some(place.port().to_string()),
         };
-        self.ports
-            .iter()
-            .map(|port| (format!("{port}/tcp"), Some(vec![binding(port)])))
+        self.places()
+            .map(|place| (format!("{}/tcp", place.port()), Some(vec![binding(place)])))
             .collect::<HashMap<_, _>>()
     }
 }
@@ -220,7 +234,9 @@ impl Site {
         let mut labels = self.names.labels(Role::Gateway);
         labels.insert(BUILD.to_owned(), program.build.clone());
         labels.insert(KEEP.to_owned(), wanted);
-        let exposed = published.ports.iter().map(|port| format!("{port}/tcp"));
+        let exposed = published
+            .places()
+            .map(|place| format!("{}/tcp", place.port()));
         let body = ContainerCreateBody {
             hostname: Some(ALIAS.to_owned()),
             image: Some(program.image()),

@@ -48,6 +48,10 @@ pub(crate) fn preflight(layout: &Layout, root: &Path, desired: &Desired) -> Vec<
     for port in ports {
         found.extend(public_port(layout, SocketAddr::new(gateway.address, port)));
     }
+    if let Some(figures) = &gateway.metrics {
+        let at = SocketAddr::new(figures.address, figures.port.get());
+        found.extend(public_port(layout, at));
+    }
     let mut looked = Looked::default();
     for (name, service) in &desired.services {
         found.extend(program(root, name.as_str(), service, &mut looked));

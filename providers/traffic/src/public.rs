@@ -62,6 +62,16 @@ pub(super) fn side(config: &mut api::Config, parts: &Parts<'_>, ingress: &Ingres
             ..api::Listener::default()
         });
     }
+    if let Some(figures) = &gateway.metrics {
+        let at =
+            std::net::SocketAddr::new(parts.public.unwrap_or(figures.address), figures.port.get());
+        config.listeners.push(api::Listener {
+            name: "metrics".to_owned(),
+            address: at.to_string(),
+            kind: api::ListenerKind::Metrics,
+            ..api::Listener::default()
+        });
+    }
     config.trusted_proxies.clone_from(&gateway.trust);
     config.max_requests = gateway.limits.requests;
     config.cache_memory = gateway.limits.cache.bytes();

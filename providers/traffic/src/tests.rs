@@ -4,6 +4,8 @@ use platform_decide::traffic::Share;
 
 use super::*;
 
+mod options;
+
 fn ingress() -> Ingress {
     let upstream = Upstream {
         internal: true,

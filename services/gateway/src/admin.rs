@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio::net::UnixListener;
 
 use crate::control::{Control, Refusal};
-use crate::metrics;
+use crate::figures;
 
 /// Largest configuration.
 const LARGEST: usize = 64 * 1024 * 1024;
@@ -62,16 +62,7 @@ async fn answer(
         }
         (Method::GET, "/tallies") => json(StatusCode::OK, &control.gateway.tallies()),
         (Method::GET, "/status") => json(StatusCode::OK, &control.status().await),
-        (Method::GET, "/metrics") => {
-            let gateway = &control.gateway;
-            let text = metrics::render(
-                &gateway.tallies(),
-                &gateway.status(),
-                gateway.log.lost.get(),
-                gateway.traces.lost.get(),
-            );
-            respond(StatusCode::OK, "text/plain; version=0.0.4", text.into())
-        }
+        (Method::GET, "/metrics") => figures::answer(&control.gateway),
         (Method::GET, "/openapi.json") => json(StatusCode::OK, &openapi::document()),
         (Method::DELETE, "/cache") => {
             control.gateway.cache.forget_all();

@@ -28,6 +28,7 @@ mod development;
 mod endpoint;
 mod failure;
 mod fetch;
+mod figures;
 mod form;
 mod forward;
 mod forwarded;

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use crate::app::App;
 use crate::clock::limit;
 use crate::connection::{self, ClientStream, ConnectionState, Transport};
+use crate::figures;
 use crate::gateway::Gateway;
 use crate::tally::Gauge;
 use crate::tls::Secured;
@@ -23,6 +24,7 @@ pub(crate) struct Accepted {
     id: u64,
     head_ms: u64,
     secured: Option<Arc<Secured>>,
+    metrics: bool,
     open: Arc<Gauge>,
 }
 
@@ -55,6 +57,7 @@ impl Accepted {
             state,
             head_ms: limits.head_ms,
             secured: known.secured.clone(),
+            metrics: known.metrics,
             open: open.clone(),
         })
     }
@@ -114,6 +117,14 @@ async fn over_tls(
 }
 
 async fn speak<T: Transport>(accepted: &Accepted, app: &Arc<App>, stream: ClientStream<T>) {
+    if accepted.metrics {
+        return Box::pin(figures::serve(
+            accepted.gateway.clone(),
+            stream,
+            accepted.head_ms,
+        ))
+        .await;
+    }
     let shutdown = accepted.gateway.shutdown();
     let stream = Box::new(stream);
     if stream.speaks_http2() {

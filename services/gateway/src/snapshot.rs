@@ -52,6 +52,8 @@ pub(crate) struct ListenerState {
     pub(crate) limits: ListenerLimits,
     /// The route of an internal listener.
     pub(crate) internal: Option<Arc<RouteState>>,
+    /// Tells figures, and nothing else.
+    pub(crate) metrics: bool,
     pub(crate) secured: Option<Arc<Secured>>,
     /// Sends every request to HTTPS on this port.
     pub(crate) https: Option<u16>,
@@ -137,7 +139,7 @@ impl Snapshot {
             .iter()
             .map(|listener| {
                 let internal = match &listener.kind {
-                    ListenerKind::Public => None,
+                    ListenerKind::Public | ListenerKind::Metrics => None,
                     ListenerKind::Internal { service } => Some(compile(&Route {
                         name: format!("internal/{service}"),
                         service: Some(service.clone()),
@@ -147,6 +149,7 @@ impl Snapshot {
                 let state = ListenerState {
                     limits: listener.limits.clone(),
                     internal,
+                    metrics: listener.kind == ListenerKind::Metrics,
                     secured: made.secured.get(&listener.name).cloned(),
                     https: listener.https,
                 };

@@ -17,7 +17,7 @@ use platform_traffic::{Internal, Parts, ReadyInstance};
 use super::{Draft, ExportedFile, body, endpoint, group, mount};
 use crate::PROVIDER;
 use crate::container::{attached, hardened, log_config, volume};
-use crate::gateway::{CERTIFICATES, certificate_file};
+use crate::gateway::{CERTIFICATES, Published, certificate_file};
 use crate::names::Role;
 use crate::observe::Keep;
 use crate::program::{FOLDER, USER};
@@ -69,12 +69,8 @@ impl Draft<'_> {
             ..ContainerCreateBody::default()
         };
         let mut service = body::service(body, &self.around.names);
-        let secured = settings.tls.as_ref().map(|tls| tls.port.get());
-        for port in std::iter::once(settings.port.get()).chain(secured) {
-            let published = match settings.address {
-                IpAddr::V6(address) => format!("[{address}]:{port}:{port}"),
-                IpAddr::V4(address) => format!("{address}:{port}:{port}"),
-            };
+        for place in Published::of(settings).places() {
+            let published = format!("{place}:{}", place.port());
             service.ports.push(PortForm::Short(published.into()));
         }
         let file = "gateway.json".to_owned();

@@ -122,6 +122,8 @@ pub enum ListenerKind {
         /// Name in [`Config::services`].
         service: String,
     },
+    /// Whoever gathers figures: `GET /metrics` as Prometheus text, and nothing else.
+    Metrics,
 }
 
 /// Certificates of a TLS listener, chosen by SNI.

@@ -7,7 +7,7 @@ use platform_gateway_api::client::ClientError;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::bench::{Place, Upstream, client, configuration, get, orders};
+use crate::bench::{Place, Upstream, ask, client, configuration, get, orders};
 use crate::load::Load;
 use crate::process::program;
 use crate::secured::certificate;
@@ -46,6 +46,41 @@ async fn a_wrong_configuration_is_refused_whole() {
     assert_eq!(gateway.admin.config().await.unwrap().revision, 5);
     let address = gateway.address("public").await;
     assert_eq!(get(&client(), address, "/").await.name(), "orders");
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn figures_have_a_listener_of_their_own() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let upstream = Upstream::start("orders").await;
+    gateway
+        .configure(json!({
+            "services": orders(&[&upstream]),
+            "listeners": [
+                { "name": "public", "address": "127.0.0.1:0" },
+                { "name": "metrics", "address": "127.0.0.1:0", "kind": "metrics" },
+            ],
+        }))
+        .await;
+    let client = client();
+    let public = gateway.address("public").await;
+    assert_eq!(get(&client, public, "/").await.status, 200);
+    let figures = gateway.address("metrics").await;
+    let told = get(&client, figures, "/metrics").await;
+    assert_eq!(told.header("content-type"), "text/plain; version=0.0.4");
+    let counted = r#"gateway_requests_total{service="orders",version="r1",result="good"} 1"#;
+    let text = String::from_utf8(told.body.to_vec()).unwrap();
+    assert!(text.lines().any(|line| line == counted), "{text}");
+    // Neither routes nor what the admin socket has are there, nor figures where everyone comes.
+    for path in ["/", "/config", "/status"] {
+        assert_eq!(get(&client, figures, path).await.status, 404, "{path}");
+    }
+    assert_eq!(get(&client, public, "/metrics").await.name(), "orders");
+    let written = ask(&client, "POST", figures, "/metrics", &[], b"")
+        .await
+        .unwrap();
+    assert_eq!(written.status, 405);
     gateway.drain().await;
 }
 
