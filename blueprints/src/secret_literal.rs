@@ -24,6 +24,7 @@ fn named_secret(name: &str) -> bool {
     };
     let named = [
         "_KEY",
+        "BASIC_AUTH",
         "_TOKEN",
         "_SECRET",
         "_CREDENTIAL",
@@ -40,6 +41,24 @@ fn named_secret(name: &str) -> bool {
     named && !name.to_ascii_uppercase().contains("PUBLIC")
 }
 
+/// Whether a text is a list of settings with a password among them, as drivers of databases take.
+fn states_password(value: &str) -> bool {
+    let lower = value.to_ascii_lowercase();
+    ["password=", "passwd=", "pwd="].into_iter().any(|key| {
+        lower.match_indices(key).any(|(at, _)| {
+            let begins = lower[..at]
+                .chars()
+                .next_back()
+                .is_none_or(|before| !before.is_ascii_alphanumeric());
+            let stated = &value[at + key.len()..];
+            let ends = |letter: char| letter.is_whitespace() || ";&,'\"".contains(letter);
+            begins
+                && !stated.starts_with('$')
+                && !stated.split(ends).next().unwrap_or("").is_empty()
+        })
+    })
+}
+
 /// Why a text looks like a key, if it does. The forms are those that the
 /// issuers of keys publish so that scanners can find them.
 pub(crate) fn looks_like_key(value: &str) -> Option<&'static str> {
@@ -51,6 +70,9 @@ pub(crate) fn looks_like_key(value: &str) -> Option<&'static str> {
                     .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
         })
     };
+    if states_password(value) {
+        return Some("it states a password");
+    }
     // Shorter than any key, unless it is an address.
     if value.len() < 16 && !value.contains("://") {
         return None;
@@ -106,6 +128,8 @@ mod tests {
             ("DB_PASSWORD", "hunter2"),
             ("token", "x"),
             ("DATABASE_URL", "postgres://me:pw@db/shop"),
+            ("DSN", "host=db user=me password=pw"),
+            ("DSN", "Server=db;PWD=pw;"),
             ("X", "AKIAIOSFODNN7EXAMPLE"),
             ("X", "-----BEGIN PRIVATE KEY-----"),
         ] {
@@ -120,6 +144,9 @@ mod tests {
             ("DATABASE_URL", "postgres://db/shop"),
             ("DATABASE_URL", "postgres://me:${DB_PASSWORD}@db/shop"),
             ("STRIPE_KEY_FILE", "/run/key"),
+            ("DSN", "host=db user=me password=${DB_PASSWORD}"),
+            ("DSN", "host=db password= user=me"),
+            ("RULES", "nopassword=yes"),
         ] {
             assert!(looks_secret(name, value).is_none(), "{name}={value}");
         }

@@ -237,6 +237,17 @@ impl Draft<'_> {
         out
     }
 
+    /// Whether a text refers to the address of a resource, which its credentials are part of.
+    fn holds_credentials(&self, text: &str) -> bool {
+        let mut found = false;
+        expand(text, |variable| {
+            let named = |resource: &String| address_variable(&self.names[resource]) == variable;
+            found |= self.resources.keys().any(named);
+            Some(String::new())
+        });
+        found
+    }
+
     fn replaced(&self, url: &Url<'_>) -> Option<String> {
         let variable = address_variable(&self.names[url.host]);
         let rest = match self.resources.get(url.host).map(|kind| kind.word) {
@@ -296,6 +307,18 @@ impl Draft<'_> {
         let mut left = words.iter().peekable();
         while let Some(word) = left.next() {
             let text = self.addressed(name, place, word);
+            if self.holds_credentials(&text) {
+                // What introduces it alone would take the next word for it.
+                let introduced = |flag: &mut String| flag.starts_with('-') && !flag.contains('=');
+                let flag = kept.pop_if(introduced).map(|flag| format!("`{flag}` and "));
+                let why = format!(
+                    "{}the address `{text}` is left out: it holds a password, which whoever may list processes would see",
+                    flag.unwrap_or_default()
+                );
+                let help = "have the program read that variable itself";
+                self.leave(Code::NotCarried, place, why, Some(help));
+                continue;
+            }
             let next = left.peek().map(|next| next.as_str());
             let Some(secret) = shown(&text, next) else {
                 kept.push(text);

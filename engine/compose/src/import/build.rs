@@ -1,5 +1,6 @@
 //! Builds, images and commands.
 
+use platform_blueprint::looks_secret;
 use toml_edit::Table;
 
 use super::environment::sounds_secret;
@@ -61,7 +62,7 @@ impl Draft<'_> {
                 .as_ref()
                 .or_else(|| self.inputs.variables.get(argument))
             {
-                if sounds_secret(argument, value) {
+                if looks_secret(argument, value).is_some() || sounds_secret(argument, value) {
                     let why =
                         "it may well be a secret, and what a build is told stays in the image";
                     let help = "hand it to the build as one of its `secrets`";

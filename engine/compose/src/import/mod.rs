@@ -305,4 +305,49 @@ mod tests {
             ("128MiB".to_owned(), "1000B".to_owned())
         );
     }
+
+    #[test]
+    fn what_may_be_secret_is_written_nowhere() {
+        let text = r#"
+services:
+  web:
+    build:
+      context: .
+      args: { INDEX: "https://me:hunter2@pypi.example/x", MODE: release }
+    command: ["serve", "--dsn", "postgres://app:hunter2@db/app", "--quiet"]
+    environment:
+      DSN: "host=db user=me password=hunter2"
+      BASIC_AUTH: "admin:hunter2"
+    labels: { api_key: hunter2, team: shop }
+  db:
+    image: postgres:15
+    environment: { POSTGRES_PASSWORD: hunter2 }
+"#;
+        let imported = import(&Inputs {
+            name: "compose.yml",
+            folder: "shop",
+            text,
+            variables: &BTreeMap::new(),
+            profiles: &BTreeSet::new(),
+            files: &|_| None,
+        })
+        .unwrap();
+        let blueprint = &imported.blueprint;
+        assert!(!blueprint.contains("hunter2"), "{blueprint}");
+        // What is left of the command is whole: no option waits for the address that was left out.
+        assert!(
+            blueprint.contains(r#"command = ["serve", "--quiet"]"#),
+            "{blueprint}"
+        );
+        assert!(blueprint.contains(r#"team = "shop""#), "{blueprint}");
+        for place in ["build.args.INDEX", "command", "labels.api_key"] {
+            let place = format!("services.web.{place}");
+            assert!(
+                imported.left.iter().any(|left| left.place == place),
+                "{place}"
+            );
+        }
+        let found = platform_blueprint::Blueprint::parse(blueprint, "platform.toml");
+        assert!(found.is_ok(), "{blueprint}");
+    }
 }

@@ -1,7 +1,9 @@
 //! A service, key by key.
 
+use platform_blueprint::looks_secret;
 use toml_edit::{Table, value};
 
+use super::environment::sounds_secret;
 use super::{Draft, inline, period, size, texts};
 use crate::form::{bytes, millis};
 use crate::left::Code;
@@ -269,12 +271,18 @@ impl Draft<'_> {
         }
         let mut own = toml_edit::InlineTable::new();
         for (label, text) in labels {
-            if !of_proxy(label)
-                && !label.starts_with("com.docker.")
-                && !label.starts_with("platform.")
+            let text = text.clone().unwrap_or_default();
+            if of_proxy(label) || label.starts_with("com.docker.") || label.starts_with("platform.")
             {
-                own.insert(label, text.clone().unwrap_or_default().into());
+                continue;
             }
+            if looks_secret(label, &text).is_some() || sounds_secret(label, &text) {
+                let why = "it may well be a secret, and labels are for everyone who may look at a container";
+                let place = ["services", name, "labels", label];
+                self.leave(Code::NotCarried, &place, why, None);
+                continue;
+            }
+            own.insert(label, text.into());
         }
         if !own.is_empty() {
             table.insert("labels", value(own));
