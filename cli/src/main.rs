@@ -247,5 +247,5 @@ fn explain_panics(format: Format) {
 
 /// The providers and parts that this program carries.
 fn features() -> Vec<&'static str> {
-    vec!["process", "gateway"]
+    vec!["process", "docker", "gateway"]
 }

@@ -253,6 +253,19 @@ fn a_port_that_would_lead_to_itself_is_refused() {
 }
 
 #[test]
+fn a_service_without_a_port_is_forwarded_to_where_one_says_alone() {
+    let sandbox = Sandbox::empty();
+    let text = format!(
+        "[project]\nname = \"shop\"\n\n[services.mailer]\nkind = \"worker\"\ncommand = {}\n",
+        responder::command()
+    );
+    sandbox.write("platform.toml", &text);
+    let seen = sandbox.run(&["port-forward", "mailer"]);
+    assert_eq!(seen.code, 1, "{seen:#?}");
+    assert!(seen.stderr.contains("port-forward::no-port"), "{seen:#?}");
+}
+
+#[test]
 fn the_word_to_stop_is_heard_while_a_question_is_asked() {
     let shop = Shop::deployed();
     let terminal = nix::pty::openpty(None, None).expect("a terminal");

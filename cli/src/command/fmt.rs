@@ -9,14 +9,14 @@ use crate::error::CliError;
 use crate::exit::Exit;
 use crate::file;
 use crate::paint::Paint;
-use crate::project;
+use crate::project::{self, BLUEPRINT};
 use crate::view::{Shown, Told};
 use crate::world::World;
 
 /// Write a blueprint the usual way, keeping its comments
 #[derive(Debug, clap::Args)]
 pub(crate) struct FmtArgs {
-    /// The blueprint, or `-` to read standard input and write standard output
+    /// The blueprint or its folder, or `-` to read standard input and write standard output
     path: Option<PathBuf>,
     /// Change nothing; show what would change and fail if anything would
     #[arg(long)]
@@ -73,6 +73,7 @@ pub(crate) fn run(args: &FmtArgs, world: &World) -> Result<Exit, CliError> {
     let piped = args.path.as_deref() == Some(Path::new("-"));
     let path = match &args.path {
         _ if piped => PathBuf::from("-"),
+        Some(path) if world.here.join(path).is_dir() => world.here.join(path).join(BLUEPRINT),
         Some(path) => world.here.join(path),
         None => world.blueprint_path()?,
     };

@@ -85,11 +85,20 @@ impl Shown for Written<'_> {
         }
         text.push_str("next:\n");
         if self.elsewhere {
-            let _ = writeln!(text, "  cd {}", self.folder);
+            let _ = writeln!(text, "  cd {}", quoted(&self.folder));
         }
         text.push_str("  platform deploy\n");
         text
     }
+}
+
+/// A path as it is typed in a shell.
+fn quoted(path: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+".contains(letter);
+    if path.chars().all(plain) && !path.starts_with('-') {
+        return path.to_owned();
+    }
+    format!("'{}'", path.replace('\'', r"'\''"))
 }
 
 pub(crate) fn run(args: &InitArgs, world: &World) -> Result<Exit, CliError> {
@@ -129,4 +138,21 @@ pub(super) fn failed(error: &TemplateError) -> CliError {
         .behind(error)
         .maybe_help(error.help().map(str::to_owned))
         .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_written_as_a_shell_reads_them() {
+        for (path, expected) in [
+            ("shop", "shop"),
+            ("../a/shop-1", "../a/shop-1"),
+            ("my shop é", "'my shop é'"),
+            ("it's", r"'it'\''s'"),
+        ] {
+            assert_eq!(quoted(path), expected);
+        }
+    }
 }

@@ -71,6 +71,16 @@ pub(crate) async fn run(args: &PortForwardArgs, world: &World) -> Result<Exit, C
     let resolved = world.resolved()?;
     if !resolved.resources.contains_key(args.name.as_str()) {
         known_service(resolved, &args.name)?;
+        let service = resolved.services.get(args.name.as_str());
+        if args.ports.remote.is_none() && service.is_some_and(|service| service.port.is_none()) {
+            let message = format!("`{}` has no `port` in the blueprint", args.name);
+            return Err(
+                CliError::new("port-forward::no-port", message).help(format!(
+                    "if it listens all the same, say where: `platform port-forward {} REMOTE`",
+                    args.name
+                )),
+            );
+        }
     }
     let target = world.target()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.ports.local))
