@@ -63,8 +63,9 @@ pub use rollout::{
     Analysis, Better, Gate, GateWhen, Metric, OptIn, Order, Rollout, Strategy, WhenQuiet,
 };
 pub use route::{
-    Auth, AuthBy, Cache, Compression, Cors, Encoding, HeaderChanges, Method, Mirror, PathMatch,
-    RateLimit, RatePer, Redirect, Retries, RetryOn, Rewrite, Route, Timeout, ValueMatch,
+    Auth, AuthBy, Cache, Compression, Cors, Encoding, EscapedSlashes, HeaderChanges, Method,
+    Mirror, PathMatch, RateLimit, RatePer, Redirect, Retries, RetryOn, Rewrite, Route, Timeout,
+    ValueMatch,
 };
 pub use schema::schema;
 pub use secret_literal::looks_secret;

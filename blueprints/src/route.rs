@@ -16,7 +16,7 @@ use crate::{Balance, ByteSize, ServiceName};
 
 pub use attempts::{Retries, RetryOn, Timeout};
 pub use delivery::{Cache, Compression, Encoding, Mirror};
-pub use matching::{Method, PathMatch, ValueMatch};
+pub use matching::{EscapedSlashes, Method, PathMatch, ValueMatch};
 pub use protection::{Auth, AuthBy, Cors, RateLimit, RatePer};
 pub use rewriting::{HeaderChanges, Redirect, Rewrite};
 
@@ -80,6 +80,8 @@ pub struct Route {
     pub allow: Vec<String>,
     /// Addresses and networks that may not.
     pub deny: Vec<String>,
+    /// What becomes of a path with an escaped slash or backslash.
+    pub escaped_slashes: EscapedSlashes,
     /// Whether requests that change something must come from our own pages.
     pub csrf: bool,
     /// The content security policy of the answers.
@@ -115,6 +117,7 @@ impl Default for Route {
             max_answer: None,
             allow: Vec::new(),
             deny: Vec::new(),
+            escaped_slashes: EscapedSlashes::Refuse,
             csrf: false,
             csp: None,
         }

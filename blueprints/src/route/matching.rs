@@ -69,8 +69,21 @@ pub(super) fn check_path(path: String) -> Result<String, Refused> {
     Ok(path)
 }
 
-fn check_template(path: String) -> Result<PathMatch, Refused> {
+/// Checks a path that requests are matched by: none has these.
+fn check_matched(path: String) -> Result<String, Refused> {
     let path = check_path(path)?;
+    let lower = path.to_ascii_lowercase();
+    let never = ["\\", "%2f", "%5c", "%00"];
+    if never.iter().any(|part| lower.contains(part)) {
+        return Err(Refused::Value(format!(
+            "`{path}` matches no request; leave out backslashes, and slashes, backslashes and NUL in escapes"
+        )));
+    }
+    Ok(path)
+}
+
+fn check_template(path: String) -> Result<PathMatch, Refused> {
+    let path = check_matched(path)?;
     let count = path.split('/').count();
     let mut names = std::collections::BTreeSet::new();
     for (at, segment) in path.split('/').enumerate() {
@@ -110,7 +123,7 @@ impl Shorthand for PathMatch {
         if text.contains(['{', '}']) {
             check_template(text.to_owned())
         } else {
-            check_path(text.to_owned()).map(Self::Prefix)
+            check_matched(text.to_owned()).map(Self::Prefix)
         }
     }
     fn from_table(keys: PathKeys) -> Result<Self, Refused> {
@@ -119,12 +132,12 @@ impl Shorthand for PathMatch {
                 prefix: Some(path),
                 exact: None,
                 template: None,
-            } => check_path(path).map(Self::Prefix),
+            } => check_matched(path).map(Self::Prefix),
             PathKeys {
                 prefix: None,
                 exact: Some(path),
                 template: None,
-            } => check_path(path).map(Self::Exact),
+            } => check_matched(path).map(Self::Exact),
             PathKeys {
                 prefix: None,
                 exact: None,
@@ -139,6 +152,17 @@ impl Shorthand for PathMatch {
 }
 
 deserialize_shorthand!(PathMatch);
+
+/// What becomes of a path with an escaped slash or backslash (`%2F`, `%5C`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum EscapedSlashes {
+    /// It is answered 400, as some services take it for the character itself and some do not.
+    #[default]
+    Refuse,
+    /// It reaches the service as it is, unless another route would take it if the escapes were resolved.
+    Keep,
+}
 
 /// An HTTP method.
 #[derive(

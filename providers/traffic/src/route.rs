@@ -89,6 +89,10 @@ pub(super) fn route(
         response_headers: answer_headers(written),
         security_headers: gateway.security_headers,
         csrf: written.csrf,
+        escaped_slashes: match written.escaped_slashes {
+            blueprint::EscapedSlashes::Refuse => api::EscapedSlashes::Refuse,
+            blueprint::EscapedSlashes::Keep => api::EscapedSlashes::Keep,
+        },
         mirror: mirrored(written).map(|mirror| shadow(&mirror.service)),
         mirror_share: mirrored(written).map_or(0, |mirror| u32::from(mirror.share.tenths())),
         by_weight: !written.sticky,

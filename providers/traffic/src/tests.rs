@@ -205,6 +205,7 @@ fn a_route_hands_over_all_of_its_options() {
     let config = joined(|ingress| {
         let route = &mut ingress.routes[0];
         route.csrf = true;
+        route.escaped_slashes = blueprint::EscapedSlashes::Keep;
         route.csp = Some("default-src 'self'".to_owned());
         route.sticky = false;
         route.max_answer = Some(blueprint::ByteSize::from_mib(1));
@@ -221,6 +222,7 @@ fn a_route_hands_over_all_of_its_options() {
     let route = &config.routes[0];
     assert!(route.csrf && route.by_weight && route.security_headers);
     assert_eq!(route.max_answer, 1 << 20);
+    assert_eq!(route.escaped_slashes, api::EscapedSlashes::Keep);
     assert_eq!(
         text(&route.response_headers),
         r#"{"remove":[],"set":{"content-security-policy":"default-src 'self'"},"add":{}}"#

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
-use platform_gateway_api::{ListenerLimits, RateKey, Route};
+use platform_gateway_api::{EscapedSlashes, ListenerLimits, RateKey, Route};
 
 use crate::auth::{self, Caller};
 use crate::balance::{hash, hash_address};
@@ -16,7 +16,7 @@ use crate::cors;
 use crate::form;
 use crate::forward;
 use crate::own::Own;
-use crate::router::{Asked, Found, normalize};
+use crate::router::{Asked, Found, escapes_slashes, normalize, readings};
 use crate::snapshot::{RouteState, Snapshot};
 use crate::trace;
 
@@ -231,32 +231,59 @@ fn limit_concurrency(route: &RouteState) -> Result<(), Own> {
 
 fn find(snapshot: &Snapshot, head: &RequestHeader, host: &str) -> Result<Arc<RouteState>, Own> {
     let Some(path) = normalize(head.uri.path()) else {
-        let detail = "the path has dot segments, a backslash or a broken escape";
+        let detail = "the path has dot segments, a backslash, NUL or a broken escape";
         return Err(Own::new(400, "ambiguous-path", detail));
     };
-    let asked = |method| Asked {
-        host,
-        path: &path,
-        query: head.uri.query(),
-        method,
-        headers: &head.headers,
-    };
-    // A preflight is for the route of the request that is to follow.
-    if let Some(method) = cors::method_to_come(&head.method, &head.headers)
-        && let Found::Route(route) = snapshot.router.find(&asked(method))
-        && route.route.cors.is_some()
-    {
-        return Ok(route.clone());
-    }
-    let asked = asked(head.method.as_str());
-    match snapshot.router.find(&asked) {
-        Found::Route(route) => Ok(route.clone()),
+    let route = match find_at(snapshot, head, host, &path) {
+        Found::Route(route) => route.clone(),
         Found::OtherMethods(methods) => {
             let own = Own::new(405, "method-not-allowed", "no route takes this method here");
-            Err(own.header("allow", methods.join(", ")))
+            return Err(own.header("allow", methods.join(", ")));
         }
-        Found::Nothing => Err(nothing_here()),
+        Found::Nothing => return Err(nothing_here()),
+    };
+    if escapes_slashes(&path) && route.route.escaped_slashes != EscapedSlashes::Keep {
+        let detail = "the path has an escaped slash or backslash, which this route does not take";
+        return Err(Own::new(400, "escaped-slash", detail));
     }
+    // However the service reads the path, the rules it passes are those of what it reads.
+    for reading in readings(&path) {
+        let same = match find_at(snapshot, head, host, &reading) {
+            Found::Route(other) => Arc::ptr_eq(other, &route),
+            Found::OtherMethods(_) => false,
+            Found::Nothing => true,
+        };
+        if !same {
+            let detail = "the path can be read in two ways, which are for different routes";
+            return Err(Own::new(400, "ambiguous-path", detail));
+        }
+    }
+    Ok(route)
+}
+
+fn find_at<'a>(
+    snapshot: &'a Snapshot,
+    head: &RequestHeader,
+    host: &str,
+    path: &str,
+) -> Found<'a, RouteState> {
+    let find = |method| {
+        snapshot.router.find(&Asked {
+            host,
+            path,
+            query: head.uri.query(),
+            method,
+            headers: &head.headers,
+        })
+    };
+    // A preflight is for the route of the request that is to follow.
+    if let Some(method) = cors::method_to_come(&head.method, &head.headers) {
+        let found = find(method);
+        if matches!(&found, Found::Route(route) if route.route.cors.is_some()) {
+            return found;
+        }
+    }
+    find(head.method.as_str())
 }
 
 /// Sends the client to the same place over TLS.

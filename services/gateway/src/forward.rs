@@ -13,7 +13,7 @@ use crate::connection::ConnectionState;
 use crate::context::RequestContext;
 use crate::forwarded;
 use crate::mirror;
-use crate::router::{normalize, template_values};
+use crate::router::{as_written, values_of_fitting};
 
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -161,9 +161,12 @@ pub(crate) fn host_with_port(head: &RequestHeader) -> Option<String> {
 /// The path that a route turns the request's into, if it does.
 pub(crate) fn rewritten(route: &Route, path: &str) -> Option<String> {
     let rewrite = route.rewrite.as_ref()?;
-    let path = normalize(path)?;
+    let path = as_written(path);
     if let (Some(replacement), PathMatch::Prefix(prefix)) = (&rewrite.prefix, &route.matches.path) {
-        let rest = path.strip_prefix(prefix.trim_end_matches('/'))?;
+        // By segments, as their spellings may differ.
+        let segments = prefix.trim_end_matches('/').matches('/').count();
+        let mut slashes = path.match_indices('/').map(|(at, _)| at);
+        let rest = slashes.nth(segments).map_or("", |at| &path[at..]);
         let joined = format!("{}{rest}", replacement.trim_end_matches('/'));
         return Some(if joined.is_empty() {
             "/".into()
@@ -177,13 +180,13 @@ pub(crate) fn rewritten(route: &Route, path: &str) -> Option<String> {
 /// The path that a route sends the client to, if that is another one.
 pub(crate) fn redirected(route: &Route, path: &str) -> Option<String> {
     let wanted = route.redirect.as_ref()?.path.as_ref()?;
-    filled(&route.matches.path, wanted, &normalize(path)?)
+    filled(&route.matches.path, wanted, &as_written(path))
 }
 
 /// Replaces `{name}` and `{name...}` by what stands in their place in a path that matches. Values are not looked through again.
 fn filled(matched: &PathMatch, wanted: &str, path: &str) -> Option<String> {
     let values = match matched {
-        PathMatch::Template(template) => template_values(template, path)?,
+        PathMatch::Template(template) => values_of_fitting(template, path)?,
         _ => Vec::new(),
     };
     let mut filled = String::with_capacity(wanted.len());
@@ -344,10 +347,14 @@ mod tests {
         let strip = serde_json::json!({
             "match": { "path": { "prefix": "/api/" } }, "rewrite": { "prefix": "/" } });
         check(strip.clone(), "/api/orders", Some("/orders"));
-        check(strip, "/api", Some("/"));
+        check(strip.clone(), "/api", Some("/"));
+        // What stays is as its client wrote it.
+        check(strip.clone(), "/%61pi//a%3Ab%2fc/", Some("/a%3Ab%2fc/"));
+        check(strip, "/api/", Some("/"));
         let template = serde_json::json!({
             "match": { "path": { "template": "/o/{id}/items" } }, "rewrite": { "path": "/items/{id}" } });
-        check(template, "/o/7/items", Some("/items/7"));
+        check(template.clone(), "/o/7/items", Some("/items/7"));
+        check(template, "/o/7%40x/%69tems", Some("/items/7%40x"));
         check(serde_json::json!({}), "/x", None);
     }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt::Write;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -11,7 +12,7 @@ use platform_gateway_api::{Match, PathMatch, ValueMatch};
 pub(crate) struct Asked<'a> {
     /// Without port, in lower case.
     pub(crate) host: &'a str,
-    /// As [`normalize`] returns it.
+    /// As [`normalize`] or [`readings`] return it.
     pub(crate) path: &'a str,
     pub(crate) query: Option<&'a str>,
     pub(crate) method: &'a str,
@@ -48,7 +49,10 @@ struct Entry<T> {
 impl<T> Router<T> {
     pub(crate) fn new(routes: impl Iterator<Item = (Match, Arc<T>)>) -> Self {
         let mut entries: Vec<Entry<T>> = routes
-            .map(|(matches, target)| Entry { matches, target })
+            .map(|(mut matches, target)| {
+                matches.path = canonical_match(&matches.path);
+                Entry { matches, target }
+            })
             .collect();
         // Stable: an earlier route wins among equals.
         entries.sort_by_key(|entry| std::cmp::Reverse(specificity(&entry.matches)));
@@ -179,6 +183,22 @@ pub(crate) fn template_values<'a>(
     template: &'a str,
     path: &'a str,
 ) -> Option<Vec<(&'a str, &'a str)>> {
+    values_where(template, path, |wanted, given| wanted == given)
+}
+
+/// What stands for each `{name}` of a template in a path that is known to fit, however it is written.
+pub(crate) fn values_of_fitting<'a>(
+    template: &'a str,
+    path: &'a str,
+) -> Option<Vec<(&'a str, &'a str)>> {
+    values_where(template, path, |_, _| true)
+}
+
+fn values_where<'a>(
+    template: &'a str,
+    path: &'a str,
+    same: impl Fn(&str, &str) -> bool,
+) -> Option<Vec<(&'a str, &'a str)>> {
     let mut values = Vec::new();
     if let Some((before, rest)) = template.rsplit_once("/{")
         && let Some(name) = rest.strip_suffix("...}")
@@ -194,7 +214,7 @@ pub(crate) fn template_values<'a>(
                 .and_then(|rest| rest.strip_suffix('}'));
             match inner {
                 Some(name) if end > 0 => values.push((name, &given[..end])),
-                None if segment == &given[..end] => (),
+                None if same(segment, &given[..end]) => (),
                 _ => return None,
             }
             at += 1 + end;
@@ -212,7 +232,7 @@ pub(crate) fn template_values<'a>(
                     .and_then(|rest| rest.strip_suffix('}'));
                 match name {
                     Some(name) if !given.is_empty() => values.push((name, given)),
-                    None if wanted == given => (),
+                    None if same(wanted, given) => (),
                     _ => return None,
                 }
             }
@@ -239,36 +259,117 @@ fn query_values<'a>(
     })
 }
 
-/// Returns the path that routes are matched on: escapes of characters that
-/// need none are resolved and repeated slashes joined, so that two spellings
-/// that a service takes for the same meet the same route.
+/// Returns the path that routes are matched on: escapes of characters that stand for
+/// themselves are resolved, all others written in one way, and repeated slashes joined, so that
+/// spellings that a service takes for the same meet the same route. Routes are written so, too.
 ///
-/// - returns: `None` for dot segments, be they disguised, and broken escapes, which are refused
+/// - returns: `None` for dot segments, be they disguised, backslashes, NUL and broken escapes, which are refused
 ///
-/// Source: RFC 3986, 6.2.2.
+/// Source: RFC 3986, 2.2, 3.3 and 6.2.2.
 pub(crate) fn normalize(path: &str) -> Option<Cow<'_, str>> {
-    let plain = !path.contains('%') && !path.contains("//") && !path.contains("/.");
-    if plain && !path.contains('\\') {
+    let usual = path
+        .bytes()
+        .all(|byte| byte == b'/' || stands_for_itself(byte));
+    if usual && !path.contains("//") && !path.contains("/.") {
         return Some(Cow::Borrowed(path));
     }
     if path.contains('\\') || broken_escape(path) {
         return None;
     }
-    let decoded = decode(path, |byte| {
-        byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
-    });
-    let mut joined = String::with_capacity(decoded.len());
-    let mut last = ' ';
-    for character in decoded.chars() {
-        if !(character == '/' && last == '/') {
-            joined.push(character);
-        }
-        last = character;
-    }
-    if joined.split('/').any(climbs) {
+    let joined = join_slashes(&canonical(path));
+    if joined.contains("%00") || joined.split('/').any(climbs) {
         return None;
     }
     Some(Cow::Owned(joined))
+}
+
+/// Whether a path, as [`normalize`] returns it, has slashes or backslashes that are escaped.
+pub(crate) fn escapes_slashes(path: &str) -> bool {
+    path.contains("%2F") || path.contains("%5C")
+}
+
+/// Returns other paths that services may take this one for: some resolve escaped slashes
+/// before they look for a handler, some backslashes too, some leave parameters (`;x=1`) out.
+///
+/// - `path`: as [`normalize`] returns it
+/// - returns: none for nearly every path
+pub(crate) fn readings(path: &str) -> Vec<String> {
+    let mut readings = Vec::new();
+    if escapes_slashes(path) {
+        let slashes = path.replace("%2F", "/");
+        readings.push(join_slashes(&slashes.replace("%5C", "/")));
+        readings.push(join_slashes(&slashes));
+    }
+    if path.contains(';') {
+        let bare = readings.iter().map(|reading| without_parameters(reading));
+        let bare: Vec<String> = bare.chain([without_parameters(path)]).collect();
+        readings.extend(bare);
+    }
+    readings
+}
+
+fn without_parameters(path: &str) -> String {
+    let names = path.split('/').map(|part| part.split(';').next());
+    let names: Vec<&str> = names.map(Option::unwrap_or_default).collect();
+    join_slashes(&names.join("/"))
+}
+
+fn join_slashes(path: &str) -> String {
+    let mut joined = String::with_capacity(path.len());
+    for character in path.chars() {
+        if !(character == '/' && joined.ends_with('/')) {
+            joined.push(character);
+        }
+    }
+    joined
+}
+
+/// A path with needless escapes resolved and repeated slashes joined, and else as its client
+/// wrote it. It has the segments of what [`normalize`] makes of it.
+pub(crate) fn as_written(path: &str) -> String {
+    let needless = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    join_slashes(&decode(path, needless))
+}
+
+/// Whether a byte may stand in a segment unescaped (`pchar` of RFC 3986, 3.3).
+fn stands_for_itself(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte)
+}
+
+/// Writes what needs no escape without one, and all else with one in upper case.
+fn canonical(text: &str) -> String {
+    let mut written = String::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let escaped = (*first == b'%').then(|| after.get(..2)).flatten();
+        let value = escaped.and_then(|digits| {
+            let digits = std::str::from_utf8(digits).ok()?;
+            u8::from_str_radix(digits, 16).ok()
+        });
+        let byte = value.unwrap_or(*first);
+        if stands_for_itself(byte) || (byte == b'/' && value.is_none()) {
+            written.push(char::from(byte));
+        } else {
+            let _ = write!(written, "%{byte:02X}");
+        }
+        rest = if value.is_some() { &after[2..] } else { after };
+    }
+    written
+}
+
+fn canonical_match(path: &PathMatch) -> PathMatch {
+    match path {
+        PathMatch::Prefix(text) => PathMatch::Prefix(canonical(text)),
+        PathMatch::Exact(text) => PathMatch::Exact(canonical(text)),
+        PathMatch::Template(text) => {
+            let segments = text.split('/').map(|segment| {
+                let names = segment.starts_with('{') && segment.ends_with('}');
+                let fixed = || canonical(segment);
+                if names { segment.to_owned() } else { fixed() }
+            });
+            PathMatch::Template(segments.collect::<Vec<_>>().join("/"))
+        }
+    }
 }
 
 /// Whether a segment is a dot segment, or is one to services that resolve escaped
@@ -292,7 +393,7 @@ fn broken_escape(text: &str) -> bool {
 }
 
 /// Resolves the escapes of those bytes that `wanted` names.
-fn decode(text: &str, wanted: impl Fn(u8) -> bool) -> Cow<'_, str> {
+pub(crate) fn decode(text: &str, wanted: impl Fn(u8) -> bool) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);
     }
@@ -414,7 +515,10 @@ mod tests {
         for (path, expected) in [
             ("/a/b", Some("/a/b")),
             ("/a/%7euser", Some("/a/~user")),
-            ("/a%2Fb", Some("/a%2Fb")),
+            ("/a%2fb%5c", Some("/a%2Fb%5C")),
+            ("/a%3Ab%40%3b%2A", Some("/a:b@;*")),
+            ("/caf\u{e9}\"%22%3f%25", Some("/caf%C3%A9%22%22%3F%25")),
+            ("/a%00b", None),
             ("/a//b///c", Some("/a/b/c")),
             ("/.well-known/x", Some("/.well-known/x")),
             ("/a/../b", None),
@@ -429,5 +533,50 @@ mod tests {
         ] {
             assert_eq!(normalize(path).as_deref(), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn routes_and_paths_are_written_in_one_way() {
+        let exact = |path: &str| serde_json::json!({ "path": { "exact": path } });
+        let router = router(&[
+            ("batch", exact("/v1/items:batch")),
+            ("coffee", exact("/caf\u{e9}")),
+            ("tea", exact("/th%c3%a9%20vert")),
+            (
+                "at",
+                serde_json::json!({ "path": { "template": "/%40{x/{id}" } }),
+            ),
+        ]);
+        check(&router, "GET", "a", "/v1/items%3abatch", "batch");
+        check(&router, "GET", "a", "/v1//items:batch", "batch");
+        check(&router, "GET", "a", "/caf%C3%A9", "coffee");
+        check(&router, "GET", "a", "/th\u{e9}%20vert", "tea");
+        check(&router, "GET", "a", "/@%7bx/7", "at");
+        check(&router, "GET", "a", "/V1/items:batch", "nothing");
+    }
+
+    #[test]
+    fn what_services_may_take_a_path_for_is_known() {
+        for (path, expected) in [
+            ("/a/b", &[][..]),
+            ("/a%2Fb", &["/a/b", "/a/b"]),
+            ("/a/%2F%5Cb", &["/a/b", "/a/%5Cb"]),
+            ("/a;x=1/b;y", &["/a/b"]),
+            ("/a/;x/b", &["/a/b"]),
+            ("/a;x%2Fb", &["/a;x/b", "/a;x/b", "/a/b", "/a/b", "/a"]),
+        ] {
+            assert_eq!(readings(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_a_client_wrote_keeps_its_segments() {
+        for path in ["/a/b", "//%61%3A/%2Fb;c%3b//d/", "/caf\u{e9}/%e9"] {
+            let (written, matched) = (as_written(path), normalize(path).unwrap());
+            assert_eq!(canonical(&written), matched, "{path}");
+            let slashes = |text: &str| text.matches('/').count();
+            assert_eq!(slashes(&written), slashes(&matched), "{path}");
+        }
+        assert_eq!(as_written("//%61%3A/%2Fb;c%3b"), "/a%3A/%2Fb;c%3b");
     }
 }

@@ -20,7 +20,8 @@ pub use config::{
 };
 pub use protection::{ApiKey, Auth, Cors, Identity, Jwks, RateKey, RateLimit};
 pub use route::{
-    Cache, HeaderChange, Match, PathMatch, Redirect, Retries, Rewrite, Route, Timeouts, ValueMatch,
+    Cache, EscapedSlashes, HeaderChange, Match, PathMatch, Redirect, Retries, Rewrite, Route,
+    Timeouts, ValueMatch,
 };
 pub use service::{
     Balance, Breaker, Endpoint, HealthCheck, Outliers, Override, Role, Service, ServiceLimits,

@@ -47,6 +47,8 @@ pub struct Route {
     pub security_headers: bool,
     /// Refuses requests with cookies that a browser sends for another site.
     pub csrf: bool,
+    /// What becomes of a path with escaped slashes.
+    pub escaped_slashes: EscapedSlashes,
     /// Largest request body in bytes; 0 is unlimited.
     pub max_body: u64,
     /// Largest body of an answer in bytes; 0 is unlimited. A longer one is answered 502, or breaks off
@@ -110,6 +112,19 @@ impl Default for PathMatch {
     fn default() -> Self {
         Self::Prefix("/".into())
     }
+}
+
+/// What becomes of a path with an escaped slash or backslash (`%2F`, `%5C`), which some services take for
+/// the character itself and some do not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum EscapedSlashes {
+    /// It is answered 400.
+    #[default]
+    Refuse,
+    /// It is forwarded as it is and matched as part of a segment, unless another route would take it
+    /// if the escapes were resolved.
+    Keep,
 }
 
 /// How a header or query value is matched.

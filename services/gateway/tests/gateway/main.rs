@@ -23,6 +23,7 @@ mod routing;
 mod second;
 mod secured;
 mod shaping;
+mod spellings;
 mod traffic;
 mod tunnels;
 mod upstreams;

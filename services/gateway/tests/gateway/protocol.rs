@@ -125,8 +125,8 @@ async fn services_get_a_path_and_a_host() {
         ("GET /x HTTP/1.0\r\n\r\n", "/x", "orders"),
         // What no target may have reaches services escaped.
         (
-            "GET /a\0b\x7fc HTTP/1.1\r\nHost: a\r\n\r\n",
-            "/a%00b%7Fc",
+            "GET /a\x01b\x7fc HTTP/1.1\r\nHost: a\r\n\r\n",
+            "/a%01b%7Fc",
             "a",
         ),
     ] {

@@ -17,6 +17,12 @@ pub(super) fn check_route(config: &Config, route: &Route, path: &str, reasons: &
         &at,
         "must not contain `?`, `#` or a space",
     );
+    let lower = text.to_ascii_lowercase();
+    reasons.unless(
+        !["\\", "%2f", "%5c", "%00"].iter().any(|part| lower.contains(part)),
+        &at,
+        "must not contain a backslash, or an escaped slash, backslash or NUL, which no request is matched by",
+    );
     for (index, method) in route.matches.methods.iter().enumerate() {
         reasons.unless(
             !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_uppercase()),
