@@ -84,8 +84,11 @@ pub(crate) fn begin(session: &mut Session, context: &mut RequestContext) {
     let Some(settings) = route.route.cache.as_ref().filter(|_| memory > 0) else {
         return;
     };
+    // Services may answer by what a request carries, which no key tells apart (RFC 9110, 9.3.1).
+    let carries = !session.is_body_empty();
     let head = session.req_header();
-    if !matches!(head.method, Method::GET | Method::HEAD)
+    if carries
+        || !matches!(head.method, Method::GET | Method::HEAD)
         || asks_for(&head.headers, "no-store")
         || head.headers.contains_key(header::UPGRADE)
     {

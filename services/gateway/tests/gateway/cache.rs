@@ -96,6 +96,34 @@ async fn a_fresh_answer_is_given_again_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_to_what_a_request_carried_is_for_that_request_alone() {
+    let place = Place::new();
+    let upstream = numbering(Duration::ZERO, |_, _| (200, says("max-age=60"))).await;
+    let gateway = keeping(&place, &upstream, json!({})).await;
+    let address = gateway.address("public").await;
+    let (client, bypassed) = (client(), "gateway; fwd=bypass");
+    let fat = async || {
+        let asked = ask(&client, "GET", address, "/", &[], b"evil").await;
+        asked.expect("an answer")
+    };
+    let first = fat().await;
+    assert_eq!(first.header("cache-status"), bypassed);
+    let chunked = "GET / HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nevil\r\n0\r\n\r\n";
+    let chunked = chunked.replace("HOST", &address.to_string());
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(chunked.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains(bypassed), "{answer}");
+    // Who carries nothing meets none of those, and who carries something not what is kept.
+    let thin = get(&client, &gateway, "/", &[]).await;
+    assert_eq!(text(&thin), "answer 3");
+    assert_eq!(text(&fat().await), "answer 4");
+    assert_eq!(text(&get(&client, &gateway, "/", &[]).await), "answer 3");
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stale_answer_is_checked_and_kept_on() {
     let place = Place::new();
     let upstream = numbering(Duration::ZERO, |head, _| {
