@@ -12,7 +12,7 @@ pub(crate) fn headers(cors: &Cors, origin: Option<&str>) -> Vec<(&'static str, S
     let Some(origin) = origin else {
         return vec![("vary", "origin".into())];
     };
-    let any = cors.origins.iter().any(|allowed| allowed == "*");
+    let any = any(cors);
     if !any && !allows(&cors.origins, origin) {
         return vec![("vary", "origin".into())];
     }
@@ -30,6 +30,10 @@ pub(crate) fn headers(cors: &Cors, origin: Option<&str>) -> Vec<(&'static str, S
         headers.push(("access-control-expose-headers", cors.expose.join(", ")));
     }
     headers
+}
+
+fn any(cors: &Cors) -> bool {
+    cors.origins.iter().any(|allowed| allowed == "*")
 }
 
 fn allows(origins: &[String], origin: &str) -> bool {
@@ -52,7 +56,15 @@ pub(crate) fn preflight(
     request: &HeaderMap,
 ) -> Option<Own> {
     let asked = method_to_come(method, request)?;
-    let origin = text(request, "origin")?;
+    let origin = text(request, "origin").unwrap_or_default();
+    if !any(cors) && !allows(&cors.origins, origin) {
+        let own = Own::new(
+            403,
+            "origin-denied",
+            "pages of this origin may not ask here",
+        );
+        return Some(own.header("vary", "origin"));
+    }
     let mut own = Own::new(204, "preflight", "");
     for (name, value) in headers(cors, Some(origin)) {
         // What scripts may read concerns the actual answer only.
@@ -194,5 +206,11 @@ mod tests {
         );
         assert_eq!(found("access-control-allow-methods").unwrap().1, "PUT");
         assert!(preflight(&cors, &[], &Method::GET, &request).is_none());
+        for origin in ["https://evil.test", "null", "https://a.test.evil.test"] {
+            let request = map(&[("origin", origin), ("access-control-request-method", "PUT")]);
+            let own = preflight(&cors, &[], &Method::OPTIONS, &request).unwrap();
+            assert_eq!((own.status, own.code), (403, "origin-denied"), "{origin}");
+            assert_eq!(own.headers, [("vary", "origin".to_owned())]);
+        }
     }
 }

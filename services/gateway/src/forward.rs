@@ -247,10 +247,15 @@ pub(crate) fn response(head: &mut ResponseHeader, context: &RequestContext) -> R
             head.insert_header("strict-transport-security", "max-age=31536000")?;
         }
     }
-    for (name, value) in &context.cors {
-        if *name != "vary" {
-            head.remove_header(*name);
+    if route.route.cors.is_some() {
+        // Who may read the answer is for the route to say, whatever the service allows.
+        let allows = |name: &&HeaderName| name.as_str().starts_with("access-control-");
+        let allowed: Vec<HeaderName> = head.headers.keys().filter(allows).cloned().collect();
+        for name in &allowed {
+            head.remove_header(name);
         }
+    }
+    for (name, value) in &context.cors {
         head.append_header(*name, value.as_str())?;
     }
     let change = &route.route.response_headers;

@@ -176,6 +176,65 @@ async fn keys_addresses_and_other_sites() {
     gateway.drain().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn which_origins_may_read_an_answer_is_for_the_route_to_say() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let behaviour = Behaviour {
+        script: Some(Arc::new(|_, _| {
+            http::Response::builder()
+                .header("access-control-allow-origin", "*")
+                .header("access-control-allow-credentials", "true")
+                .header("access-control-expose-headers", "x-secret")
+                .body(http_body_util::Full::default())
+                .expect("an answer")
+        })),
+        ..Behaviour::default()
+    };
+    let upstream = Upstream::start_with("orders", behaviour).await;
+    gateway
+        .configure(json!({
+            "services": orders(&[&upstream]),
+            "routes": [
+                { "name": "own", "service": "orders", "match": { "path": { "prefix": "/own" } } },
+                { "name": "one", "service": "orders", "cors": { "origins": ["https://a.test"] } },
+            ],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    let client = client();
+    let asked = async |method: &str, target: &str, origin: &str| {
+        let headers = [("origin", origin), ("access-control-request-method", "PUT")];
+        let told = &headers[..if method == "OPTIONS" { 2 } else { 1 }];
+        let asked = ask(&client, method, address, target, told, b"").await;
+        let answer = asked.unwrap();
+        let mut allows: Vec<_> = answer
+            .headers
+            .iter()
+            .filter(|(name, _)| name.as_str().starts_with("access-control-"))
+            .map(|(name, value)| format!("{}={}", &name.as_str()[15..], value.to_str().unwrap()))
+            .collect();
+        allows.sort();
+        (answer.status, allows.join(" "))
+    };
+    let (good, evil) = ("https://a.test", "https://evil.test");
+    let one = |status: u16, allows: &str| (status, allows.to_owned());
+    assert_eq!(asked("GET", "/", evil).await, one(200, ""));
+    assert_eq!(
+        asked("GET", "/", good).await,
+        one(200, "allow-origin=https://a.test")
+    );
+    assert_eq!(asked("OPTIONS", "/", evil).await, one(403, ""));
+    assert_eq!(
+        asked("OPTIONS", "/", good).await,
+        one(204, "allow-methods=PUT allow-origin=https://a.test")
+    );
+    // Without `cors` it is for the service.
+    let own = "allow-credentials=true allow-origin=* expose-headers=x-secret";
+    assert_eq!(asked("GET", "/own", evil).await, one(200, own));
+    gateway.drain().await;
+}
+
 /// Serves a JSON Web Key Set, as it is just then, and counts how often it is asked for.
 async fn key_server(document: Arc<Mutex<String>>) -> (std::net::SocketAddr, Arc<AtomicU64>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
