@@ -53,16 +53,26 @@ fn describe(session: &mut Session, context: &mut RequestContext) -> Result<Asker
         .uri
         .path_and_query()
         .map_or_else(String::new, |target| target.as_str().to_string());
-    let found = match (listener, internal) {
-        (None, _) => return Err(nothing_here()),
-        (Some(_), Some(route)) => Ok(route),
-        (Some(_), None) => form::check(head).and_then(|()| find(&snapshot, head, &context.host)),
+    let formed = match session.as_http1() {
+        Some(request) => form::check_lines(&request.get_headers_raw_bytes()),
+        None => Ok(()),
+    };
+    let formed = formed.and_then(|()| form::check(head));
+    let found = match (listener, &formed, internal) {
+        (None, ..) => return Err(nothing_here()),
+        (Some(_), Err(own), _) => Err(own.clone()),
+        (Some(_), Ok(()), Some(route)) => Ok(route),
+        (Some(_), Ok(()), None) => find(&snapshot, head, &context.host),
     };
     let declared = head
         .headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<u64>().ok());
+    if formed.is_err() {
+        // Where the next request would begin is anybody's guess.
+        session.set_keepalive(None);
+    }
     if let Some(listener) = listener {
         let limits = &listener.limits;
         too_much(session.req_header(), limits)?;

@@ -37,6 +37,21 @@ pub(crate) fn check(head: &RequestHeader) -> Result<(), Own> {
     Ok(())
 }
 
+/// Refuses a head with a line that ends without CR, which others may take for no end at all.
+///
+/// - `head`: as it came over HTTP/1
+pub(crate) fn check_lines(head: &[u8]) -> Result<(), Own> {
+    let mut before = b'\n';
+    for byte in head {
+        if *byte == b'\n' && before != b'\r' {
+            let detail = "a line of the request's head ends without a carriage return";
+            return Err(Own::new(400, "bare-line-feed", detail));
+        }
+        before = *byte;
+    }
+    Ok(())
+}
+
 fn at_most_one(head: &RequestHeader, name: HeaderName, fits: impl Fn(&[u8]) -> bool) -> bool {
     let mut values = head.headers.get_all(name).iter();
     values.next().is_none_or(|value| fits(value.as_bytes())) && values.next().is_none()
@@ -130,6 +145,20 @@ mod tests {
         );
         let twice = [host, (coding, "chunked"), (coding, "chunked")];
         check("/", &twice, Some("transfer-coding"));
+    }
+
+    #[test]
+    fn lines_end_in_one_way() {
+        let check = |head: &str, expected: bool| {
+            assert_eq!(check_lines(head.as_bytes()).is_ok(), expected, "{head:?}");
+        };
+        check("GET / HTTP/1.1\r\nHost: a\r\n\r\n", true);
+        check("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", true);
+        check("GET / HTTP/1.1\nHost: a\r\n\r\n", false);
+        check("GET / HTTP/1.1\r\nX: b\nHost: a\r\n\r\n", false);
+        check("GET / HTTP/1.1\r\nHost: a\n\r\n", false);
+        check("GET / HTTP/1.1\r\nHost: a\r\n\n", false);
+        check("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", false);
     }
 
     #[test]
