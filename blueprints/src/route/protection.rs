@@ -12,14 +12,17 @@ use crate::{Method, Period};
 pub struct Auth {
     /// What is taken as proof; any one of them.
     pub by: Vec<AuthBy>,
-    /// Scopes of which the token must have all.
+    /// Scopes of which the token or key must have all.
     pub scopes: Vec<String>,
-    /// Roles of which the token must have one.
+    /// Roles of which the token or key must have one.
     pub roles: Vec<String>,
     /// The audience, in place of the gateway's.
     pub audience: Option<String>,
     /// Whether requests without proof come in too, unnamed; a wrong proof never does.
     pub optional: bool,
+    /// Keys that are not known and tokens that nobody signed, each minute and from one client address,
+    /// beyond which none of that address are looked at; 0 for no limit.
+    pub failures: u32,
 }
 
 impl Default for Auth {
@@ -30,6 +33,7 @@ impl Default for Auth {
             roles: Vec::new(),
             audience: None,
             optional: false,
+            failures: 60,
         }
     }
 }

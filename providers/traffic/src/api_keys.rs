@@ -2,7 +2,11 @@
 
 use platform_gateway_api::ApiKey;
 
-/// Reads the list: on each line a name, the key's SHA-256 in hex, and the scopes it carries.
+/// What the role of a key's holder begins with.
+const ROLE: &str = "role=";
+
+/// Reads the list: on each line a name, the key's SHA-256 in hex, and the scopes it carries, and
+/// as `role=NAME` the roles of its holder.
 ///
 /// Empty lines and those that begin with `#` are left out.
 ///
@@ -20,11 +24,19 @@ pub fn parse(text: &str) -> Result<Vec<ApiKey>, usize> {
             word.len() == 64 && word.bytes().all(|letter| letter.is_ascii_hexdigit())
         });
         let hash = hash.ok_or(number + 1)?;
-        keys.push(ApiKey {
+        let mut key = ApiKey {
             name: name.to_owned(),
             sha256: hash.to_ascii_lowercase(),
-            scopes: words.map(str::to_owned).collect(),
-        });
+            ..ApiKey::default()
+        };
+        for word in words {
+            match word.strip_prefix(ROLE) {
+                Some("") => return Err(number + 1),
+                Some(role) => key.roles.push(role.to_owned()),
+                None => key.scopes.push(word.to_owned()),
+            }
+        }
+        keys.push(key);
     }
     Ok(keys)
 }
@@ -36,7 +48,9 @@ mod tests {
     #[test]
     fn a_list_is_read_and_a_wrong_line_is_told_by_its_number() {
         let hash = "AB".repeat(32);
-        let list = format!("# partners\n\npartner {hash} orders:read orders:write\nbare {hash}\n");
+        let list = format!(
+            "# partners\n\npartner {hash} orders:read role=clerk orders:write\nbare {hash}\n"
+        );
         let keys = parse(&list).unwrap();
         let seen: Vec<(&str, usize)> = keys
             .iter()
@@ -44,7 +58,9 @@ mod tests {
             .collect();
         assert_eq!(seen, [("partner", 2), ("bare", 0)]);
         assert_eq!(keys[0].sha256, hash.to_ascii_lowercase());
-        for wrong in ["partner", "partner plain-text-key", "partner 12ab"] {
+        assert_eq!(keys[0].roles, ["clerk"]);
+        let nobody = format!("partner {hash} role=");
+        for wrong in ["partner", "partner plain-text-key", "partner 12ab", &nobody] {
             assert_eq!(parse(&format!("# one\n{wrong}")), Err(2), "{wrong}");
         }
     }

@@ -236,6 +236,7 @@ fn auth(
             |list| list.header.clone(),
         ),
         optional: written.optional,
+        failures: written.failures,
     }
 }
 

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header;
+use http::{HeaderMap, header};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
-use platform_gateway_api::{EscapedSlashes, ListenerLimits, RateKey, Route};
+use platform_gateway_api::{Auth, EscapedSlashes, ListenerLimits, RateKey, RateLimit, Route};
 
 use crate::auth::{self, Caller};
 use crate::balance::{hash, hash_address};
@@ -154,14 +154,13 @@ pub(crate) async fn admit(session: &mut Session, context: &mut RequestContext) -
             return Err(Own::new(403, "cross-site", detail));
         }
     }
-    // Who guesses keys and tokens is limited by address, too.
     let limit = route.route.rate_limit.as_ref();
     let by_address = limit.is_some_and(|limit| matches!(limit.per, RateKey::Client));
     if by_address {
         limit_rate(&route, context, address).await?;
     }
     if let Some(auth) = &route.route.auth {
-        context.caller = auth::check(auth, snapshot.verifier.as_ref(), &head.headers).await?;
+        context.caller = identify(auth, &route, &snapshot, &head.headers, address).await?;
     }
     if !by_address {
         limit_rate(&route, context, address).await?;
@@ -171,6 +170,37 @@ pub(crate) async fn admit(session: &mut Session, context: &mut RequestContext) -
         return Err(too_large());
     }
     limit_concurrency(&route)
+}
+
+/// Finds out who asks. An address that showed too many wrong keys and tokens is not listened to
+/// for a while, or guessing would only cost time.
+async fn identify(
+    auth: &Auth,
+    route: &RouteState,
+    snapshot: &Snapshot,
+    headers: &HeaderMap,
+    client: IpAddr,
+) -> Result<Caller, Own> {
+    let limit = RateLimit {
+        requests: auth.failures.into(),
+        every_ms: 60_000,
+        ..RateLimit::default()
+    };
+    let key = hash_address(network_of(client));
+    let limited = auth.failures > 0 && auth::shows_proof(auth, headers);
+    if limited && let Err(micros) = route.runtime.guesses.look(key, &limit) {
+        let detail = "too many keys or tokens of this address were not valid";
+        let own = Own::new(429, "too-many-failures", detail);
+        return Err(own.retry_after(micros.div_ceil(1_000_000)));
+    }
+    let checked = auth::check(auth, snapshot.verifier.as_ref(), headers).await;
+    checked.map_err(|refused| {
+        if limited && refused.guessed {
+            // Several at once may go below nothing.
+            let _ = route.runtime.guesses.take(key, &limit);
+        }
+        refused.own
+    })
 }
 
 /// Takes a token from the bucket that the request belongs to.

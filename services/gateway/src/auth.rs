@@ -24,6 +24,8 @@ pub(crate) enum Caller {
         name: String,
         /// What the key may.
         scopes: Vec<String>,
+        /// What its holder is.
+        roles: Vec<String>,
     },
 }
 
@@ -43,6 +45,35 @@ impl Caller {
             Self::Key { scopes, .. } => scopes,
         }
     }
+
+    fn roles(&self) -> &[String] {
+        match self {
+            Self::Unknown => &[],
+            Self::Token(claims) => &claims.roles,
+            Self::Key { roles, .. } => roles,
+        }
+    }
+}
+
+/// Why a caller is not let in.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) own: Own,
+    /// Whether what was shown may have been guessed.
+    pub(crate) guessed: bool,
+}
+
+impl From<Own> for Refused {
+    fn from(own: Own) -> Self {
+        let guessed = false;
+        Self { own, guessed }
+    }
+}
+
+/// Whether a request shows a key or a token, be it a good one.
+pub(crate) fn shows_proof(auth: &Auth, headers: &HeaderMap) -> bool {
+    headers.contains_key(auth.key_header.as_str())
+        || headers.contains_key(http::header::AUTHORIZATION)
 }
 
 /// Finds out who asks and checks what the route demands.
@@ -50,18 +81,22 @@ pub(crate) async fn check(
     auth: &Auth,
     verifier: Option<&Arc<Verifier>>,
     headers: &HeaderMap,
-) -> Result<Caller, Own> {
+) -> Result<Caller, Refused> {
     if let Some(value) = headers.get(auth.key_header.as_str())
         && !auth.api_keys.is_empty()
     {
         let Some(key) = find_key(&auth.api_keys, value.as_bytes()) else {
-            return Err(unauthorized("invalid-key", "the API key is not known"));
+            return Err(Refused {
+                own: unauthorized("invalid-key", "the API key is not known"),
+                guessed: true,
+            });
         };
         let caller = Caller::Key {
             name: key.name.clone(),
             scopes: key.scopes.clone(),
+            roles: key.roles.clone(),
         };
-        return may(auth, caller);
+        return Ok(may(auth, caller)?);
     }
     let token = headers
         .get(http::header::AUTHORIZATION)
@@ -76,7 +111,10 @@ pub(crate) async fn check(
         (Some(token), Some(verifier)) => {
             let claims = verifier.verify(token).await.map_err(|rejected| {
                 tracing::debug!(%rejected, "a token is not taken");
-                unauthorized("invalid-token", "the token is not valid here")
+                Refused {
+                    own: unauthorized("invalid-token", "the token is not valid here"),
+                    guessed: rejected.may_be_a_guess(),
+                }
             })?;
             let wanted = if auth.audiences.is_empty() {
                 &verifier.settings.audiences
@@ -84,12 +122,13 @@ pub(crate) async fn check(
                 &auth.audiences
             };
             if !wanted.is_empty() && !claims.audiences.iter().any(|one| wanted.contains(one)) {
-                return Err(unauthorized("invalid-token", "the token is not valid here"));
+                let detail = "the token is not valid here";
+                return Err(unauthorized("invalid-token", detail).into());
             }
-            may(auth, Caller::Token(claims))
+            Ok(may(auth, Caller::Token(claims))?)
         }
         _ if auth.optional => Ok(Caller::Unknown),
-        _ => Err(unauthorized("unauthenticated", "a token or key is needed")),
+        _ => Err(unauthorized("unauthenticated", "a token or key is needed").into()),
     }
 }
 
@@ -110,10 +149,7 @@ fn may(auth: &Auth, caller: Caller) -> Result<Caller, Own> {
         let own = Own::new(403, "missing-scope", "the token or key lacks a scope");
         return Err(own.header("www-authenticate", challenge));
     }
-    let roles: &[String] = match &caller {
-        Caller::Token(claims) => &claims.roles,
-        _ => &[],
-    };
+    let roles = caller.roles();
     if !auth.roles.is_empty() && !auth.roles.iter().any(|role| roles.contains(role)) {
         return Err(Own::new(
             403,
@@ -154,7 +190,7 @@ mod tests {
             }
             match check(&auth, None, &headers).await {
                 Ok(caller) => caller.subject().unwrap_or("").to_string(),
-                Err(own) => own.code.to_string(),
+                Err(refused) => refused.own.code.to_string(),
             }
         };
         assert_eq!(check(Some("secret")).await, "ci");

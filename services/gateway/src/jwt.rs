@@ -41,6 +41,13 @@ pub(crate) enum Rejected {
     Issuer,
 }
 
+impl Rejected {
+    /// Whether anybody could have written the token, as no key of ours signed it.
+    pub(crate) fn may_be_a_guess(self) -> bool {
+        matches!(self, Self::Malformed | Self::UnknownKey | Self::Signature)
+    }
+}
+
 /// What a verified token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Claims {

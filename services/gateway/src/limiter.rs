@@ -6,7 +6,7 @@
 //! Source: the generic cell rate algorithm, ITU-T I.371, annex A.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use platform_gateway_api::RateLimit;
@@ -82,6 +82,12 @@ impl Shard {
         &mut self.buckets[place].full_at
     }
 
+    /// When the bucket of `key` is full again, if there is one.
+    fn known(&self, key: u64) -> Option<u64> {
+        let place = self.places.get(&key)?;
+        Some(self.buckets[*place].full_at)
+    }
+
     /// Forgets a few full buckets where there are many; where there are as many as may be and none
     /// of those looked at is full, the fullest, whose client loses the least by it.
     fn make_room(&mut self, now: u64) {
@@ -140,11 +146,29 @@ impl Limiter {
         self.take_at(key, limit, saturating_micros(self.start.elapsed()))
     }
 
-    fn take_at(&self, key: u64, limit: &RateLimit, now: u64) -> Result<(), u64> {
+    /// Looks whether there is a token in the bucket of `key`, and leaves it there.
+    ///
+    /// - returns: as error, the microseconds until there is one
+    pub(crate) fn look(&self, key: u64, limit: &RateLimit) -> Result<(), u64> {
+        let now = saturating_micros(self.start.elapsed());
         let Rate { one, room } = Rate::of(limit);
+        let full_at = self.shard(key).known(key).unwrap_or(now);
+        let next = full_at.max(now) + one;
+        if next - now > room {
+            return Err(next - now - room);
+        }
+        Ok(())
+    }
+
+    fn shard(&self, key: u64) -> MutexGuard<'_, Shard> {
         let index = usize::try_from(mix(key) % SHARDS as u64).unwrap_or(0);
         let shard = &self.shards[index];
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_at(&self, key: u64, limit: &RateLimit, now: u64) -> Result<(), u64> {
+        let Rate { one, room } = Rate::of(limit);
+        let mut shard = self.shard(key);
         let full_at = shard.full_at(key, now);
         let next = (*full_at).max(now) + one;
         if next - now > room {
@@ -225,8 +249,10 @@ mod tests {
         };
         let takes = |key: u64, now: u64| limiter.take_at(key, &limit, now).is_ok();
         let greedy = 0..50_u64;
+        assert!(greedy.clone().all(|key| limiter.look(key, &limit).is_ok()));
         for key in greedy.clone() {
             assert_eq!((0..20).filter(|_| takes(key, 0)).count(), 10);
+            assert!(limiter.look(key, &limit).is_err());
         }
         // Twice as many as there is room for, none of whose buckets is full meanwhile.
         let others = 1_000..1_000 + 2 * (SHARDS * MOST) as u64;

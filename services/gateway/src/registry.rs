@@ -90,6 +90,8 @@ pub(crate) struct VersionRuntime {
 pub(crate) struct RouteRuntime {
     pub(crate) counts: RouteCounts,
     pub(crate) limiter: Limiter,
+    /// Counts keys and tokens that may have been guessed.
+    pub(crate) guesses: Limiter,
 }
 
 impl VersionRuntime {

@@ -53,9 +53,9 @@ pub enum RateKey {
 pub struct Auth {
     /// Whether bearer tokens are taken.
     pub tokens: bool,
-    /// Scopes that all must be in the token's `scope` or `scp`.
+    /// Scopes that all must be in the token's `scope` or `scp`, or among those of the key.
     pub scopes: Vec<String>,
-    /// Roles of which one must be in the token's `roles`. Empty asks for none.
+    /// Roles of which one must be in the token's `roles`, or among those of the key. Empty asks for none.
     pub roles: Vec<String>,
     /// Audiences of which one must be in the token, instead of the identity's.
     pub audiences: Vec<String>,
@@ -65,6 +65,9 @@ pub struct Auth {
     pub key_header: String,
     /// Lets requests without token and key pass, unidentified.
     pub optional: bool,
+    /// Keys that are not known and tokens that nobody signed, each minute and from one client address
+    /// (IPv6 by /64), beyond which none of that address are looked at: 429. 0 is unlimited.
+    pub failures: u32,
 }
 
 impl Default for Auth {
@@ -77,6 +80,7 @@ impl Default for Auth {
             api_keys: Vec::new(),
             key_header: "x-api-key".to_owned(),
             optional: false,
+            failures: 60,
         }
     }
 }
@@ -91,6 +95,8 @@ pub struct ApiKey {
     pub sha256: String,
     /// Scopes the key carries.
     pub scopes: Vec<String>,
+    /// Roles of its holder.
+    pub roles: Vec<String>,
 }
 
 /// How bearer tokens (JWT: RS256/384/512, PS256/384/512, ES256/384, `EdDSA`) are verified.

@@ -129,6 +129,110 @@ async fn one_of_the_roles_is_needed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn holders_of_keys_have_roles_and_scopes() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let upstream = Upstream::start("orders").await;
+    let key = |name: &str, roles: &[&str]| json!({ "name": name, "sha256": hex::encode(Sha256::digest(name)), "scopes": ["read"], "roles": roles });
+    let keys = json!([
+        key("clerk", &["clerk"]),
+        key("guest", &["guest"]),
+        key("nobody", &[])
+    ]);
+    gateway
+        .configure(json!({
+            "services": orders(&[&upstream]),
+            "routes": [{ "name": "all", "service": "orders",
+                "auth": { "scopes": ["read"], "roles": ["clerk", "admin"], "api_keys": keys } }],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    let client = client();
+    for (key, expected) in [
+        ("clerk", 200),
+        ("guest", 403),
+        ("nobody", 403),
+        ("else", 401),
+    ] {
+        let seen = status(&client, address, "/", ("x-api-key", key)).await;
+        assert_eq!(seen, expected, "{key}");
+    }
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_guesses_is_not_listened_to_for_a_while() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let upstream = Upstream::start("orders").await;
+    let (issuer, stranger) = (Issuer::new(), Issuer::new());
+    let keys = json!([{ "name": "ci", "sha256": hex::encode(Sha256::digest("secret")) }]);
+    let auth = json!({ "api_keys": keys, "failures": 3, "scopes": [] });
+    gateway
+        .configure(json!({
+            "services": orders(&[&upstream]),
+            "identity": issuer.identity(),
+            "trusted_proxies": ["127.0.0.1"],
+            "routes": [
+                { "name": "all", "service": "orders", "auth": auth },
+                { "name": "open", "service": "orders", "match": { "path": { "prefix": "/open" } },
+                  "auth": { "api_keys": keys, "failures": 0 } },
+            ],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    let client = client();
+    let asked = async |target: &str, from: &str, name: &str, value: &str| {
+        let headers = [("x-forwarded-for", from), (name, value)];
+        let asked = ask(&client, "GET", address, target, &headers, b"").await;
+        asked.unwrap()
+    };
+    let forged = stranger.bearer("ann", &[]);
+    let guesses = [
+        ("x-api-key", "a"),
+        ("x-api-key", "b"),
+        ("authorization", &*forged),
+    ];
+    for (name, value) in guesses {
+        assert_eq!(asked("/", "10.0.0.1", name, value).await.status, 401);
+        // What shows nothing guesses nothing, and what is good costs nothing.
+        assert_eq!(asked("/", "10.0.0.1", "x-other", "1").await.status, 401);
+        assert_eq!(
+            asked("/", "10.0.0.2", "x-api-key", "secret").await.status,
+            200
+        );
+    }
+    let found = asked("/", "10.0.0.1", "x-api-key", "secret").await;
+    assert_eq!(found.status, 429);
+    assert_eq!(found.json()["code"], "too-many-failures");
+    assert!(found.header("retry-after").parse::<u64>().unwrap() <= 20);
+    assert_eq!(
+        asked("/", "10.0.0.1", "authorization", &forged)
+            .await
+            .status,
+        429
+    );
+    // Other addresses and other routes have counts of their own.
+    assert_eq!(
+        asked("/", "10.0.0.2", "x-api-key", "secret").await.status,
+        200
+    );
+    for _ in 0..9 {
+        assert_eq!(
+            asked("/open", "10.0.0.1", "x-api-key", "a").await.status,
+            401
+        );
+    }
+    assert_eq!(
+        asked("/open", "10.0.0.1", "x-api-key", "secret")
+            .await
+            .status,
+        200
+    );
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_finds_no_room_is_told_so_at_once() {
     let place = Place::new();
     let gateway = place.gateway().await;
