@@ -6,7 +6,7 @@ use http::HeaderMap;
 use platform_gateway_api::{ApiKey, Auth};
 use sha2::{Digest, Sha256};
 
-use crate::identity::Verifier;
+use crate::identity::{Unverified, Verifier};
 use crate::jwt::Claims;
 use crate::own::Own;
 
@@ -109,12 +109,9 @@ pub(crate) async fn check(
         });
     match (token.filter(|_| auth.tokens), verifier) {
         (Some(token), Some(verifier)) => {
-            let claims = verifier.verify(token).await.map_err(|rejected| {
-                tracing::debug!(%rejected, "a token is not taken");
-                Refused {
-                    own: unauthorized("invalid-token", "the token is not valid here"),
-                    guessed: rejected.may_be_a_guess(),
-                }
+            let claims = verifier.verify(token).await.map_err(|why| {
+                tracing::debug!(%why, "a token is not taken");
+                not_taken(&why)
             })?;
             let wanted = if auth.audiences.is_empty() {
                 &verifier.settings.audiences
@@ -129,6 +126,20 @@ pub(crate) async fn check(
         }
         _ if auth.optional => Ok(Caller::Unknown),
         _ => Err(unauthorized("unauthenticated", "a token or key is needed").into()),
+    }
+}
+
+fn not_taken(why: &Unverified) -> Refused {
+    match why {
+        Unverified::Rejected(rejected) => Refused {
+            own: unauthorized("invalid-token", "the token is not valid here"),
+            guessed: rejected.may_be_a_guess(),
+        },
+        // Who is told that a token is not good throws it away.
+        Unverified::NoKeys => {
+            let detail = "tokens cannot be checked, as the keys for them cannot be had";
+            Own::new(503, "no-keys", detail).retry_after(1).into()
+        }
     }
 }
 

@@ -358,7 +358,7 @@ async fn keys_of_tokens_are_fetched_from_whom_we_believe() {
     );
     let signature = BASE64_URL_SAFE_NO_PAD.encode(pair.sign(signed.as_bytes()).as_ref());
     let authorization = format!("Bearer {signed}.{signature}");
-    for (revision, (authority, expected)) in (1_u64..).zip([(&others, 401), (&ours, 200)]) {
+    for (revision, (authority, expected)) in (1_u64..).zip([(&others, 503), (&ours, 200)]) {
         gateway
             .configure(json!({
                 "revision": revision,

@@ -235,7 +235,7 @@ async fn which_origins_may_read_an_answer_is_for_the_route_to_say() {
     gateway.drain().await;
 }
 
-/// Serves a JSON Web Key Set, as it is just then, and counts how often it is asked for.
+/// Serves a JSON Web Key Set, as it is just then, or fails while that is empty; counts how often it is asked for.
 async fn key_server(document: Arc<Mutex<String>>) -> (std::net::SocketAddr, Arc<AtomicU64>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
@@ -250,7 +250,12 @@ async fn key_server(document: Arc<Mutex<String>>) -> (std::net::SocketAddr, Arc<
             let _ = stream.read(&mut part).await;
             let document = document.lock().expect("nobody panicked").clone();
             let length = document.len();
-            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{document}");
+            let status = if length > 0 {
+                "200 OK"
+            } else {
+                "500 Internal Server Error"
+            };
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{document}");
             let _ = stream.write_all(answer.as_bytes()).await;
         }
     });
@@ -321,6 +326,49 @@ async fn keys_of_tokens_come_and_go_while_the_gateway_runs() {
     })
     .await;
     assert_eq!(status(&new_token).await, 200);
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_nobody_could_check_is_not_called_wrong() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let upstream = Upstream::start("orders").await;
+    let pair = Ed25519KeyPair::generate().unwrap();
+    let keys = Arc::new(Mutex::new(String::new()));
+    let (key_address, fetched) = key_server(keys.clone()).await;
+    gateway
+        .configure(json!({
+            "services": orders(&[&upstream]),
+            "identity": { "jwks": { "url": format!("http://{key_address}/jwks.json") } },
+            "routes": [{ "name": "all", "service": "orders", "auth": { "failures": 1 } }],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    let client = client();
+    let token = bearer(
+        &pair,
+        "k1",
+        json!({ "sub": "ann", "exp": 4_000_000_000_u64 }),
+    );
+    let asked = async || {
+        let headers = [("authorization", token.as_str())];
+        let asked = ask(&client, "GET", address, "/", &headers, b"").await;
+        asked.unwrap()
+    };
+    // However often it fails: that is nobody's guess, and it is asked for again in time.
+    until("the keys were asked for three times", async || {
+        let answer = asked().await;
+        assert_eq!((answer.status, answer.header("retry-after")), (503, "1"));
+        assert_eq!(answer.json()["code"], "no-keys");
+        fetched.load(Ordering::Relaxed) == 3
+    })
+    .await;
+    *keys.lock().unwrap() = key_set(&[("k1", &pair)]);
+    until("the keys are there", async || asked().await.status == 200).await;
+    // What is known stays good while they cannot be had again.
+    keys.lock().unwrap().clear();
+    assert_eq!(asked().await.status, 200);
     gateway.drain().await;
 }
 
