@@ -205,7 +205,7 @@ impl Default for ListenerLimits {
 pub struct AccessLog {
     /// Logged share of good answers, in thousandths. Bad ones are always logged.
     pub sample: u32,
-    /// Query parameters whose values are replaced by `[redacted]`.
+    /// Query parameters whose values are replaced by `[redacted]`, in any case and however they are escaped.
     pub redact_query: Vec<String>,
 }
 
@@ -215,11 +215,29 @@ impl Default for AccessLog {
             sample: 1000,
             redact_query: [
                 "access_token",
+                "refresh_token",
+                "id_token",
                 "token",
-                "api_key",
-                "key",
-                "password",
+                "jwt",
+                "assertion",
+                "client_assertion",
                 "code",
+                "code_verifier",
+                "client_secret",
+                "secret",
+                "password",
+                "passwd",
+                "api_key",
+                "api-key",
+                "apikey",
+                "key",
+                "session",
+                "sessionid",
+                "sig",
+                "signature",
+                "x-amz-signature",
+                "x-amz-security-token",
+                "x-goog-signature",
             ]
             .map(String::from)
             .to_vec(),
