@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, Method, header};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use platform_gateway_api::{Auth, EscapedSlashes, ListenerLimits, RateKey, RateLimit, Route};
@@ -165,11 +165,39 @@ pub(crate) async fn admit(session: &mut Session, context: &mut RequestContext) -
     if !by_address {
         limit_rate(&route, context, address).await?;
     }
+    if let Some(own) = last_hop(session.req_header(), &route.route) {
+        return Err(own);
+    }
     let most = route.route.max_body;
     if most > 0 && declared.is_some_and(|length| length > most) {
         return Err(too_large());
     }
     limit_concurrency(&route)
+}
+
+/// The answer to who wants to know how far a request gets, and has it end here (RFC 9110, 7.6.2).
+fn last_hop(head: &RequestHeader, route: &Route) -> Option<Own> {
+    if forward::hops_left(head)? > 0 {
+        return None;
+    }
+    let methods = &route.matches.methods;
+    let any = || "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned();
+    let allow = if methods.is_empty() {
+        any()
+    } else {
+        methods.join(", ")
+    };
+    let own = if head.method == Method::OPTIONS {
+        Own::new(204, "options", "")
+    } else {
+        // What came may hold what the client's scripts are not to see.
+        Own::new(
+            405,
+            "method-not-allowed",
+            "the gateway sends no request back",
+        )
+    };
+    Some(own.header("allow", allow))
 }
 
 /// Finds out who asks. An address that showed too many wrong keys and tokens is not listened to

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use http::header::{self, HeaderName, HeaderValue};
+use http::{Method, Version};
 use pingora_core::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use platform_gateway_api::{HeaderChange, PathMatch, Route};
@@ -14,9 +15,11 @@ use crate::context::RequestContext;
 use crate::forwarded;
 use crate::mirror;
 use crate::router::{as_written, values_of_fitting};
+use crate::trace;
 
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const TRACE_STATE: &str = "tracestate";
 const SUBJECT: &str = "x-auth-subject";
 const SCOPES: &str = "x-auth-scopes";
 /// The name of the header that tells which version answered.
@@ -74,7 +77,15 @@ fn request(
     join_cookies(head)?;
     identify(head, context)?;
     head.insert_header(REQUEST_ID, context.request_id.as_str())?;
+    if head.headers.contains_key(TRACE_STATE) && !trace::trace_parent(&head.headers).1 {
+        // It belongs to a trace that is not gone on with (W3C Trace Context, 3.3).
+        head.remove_header(TRACE_STATE);
+    }
     head.insert_header("traceparent", context.trace_parent.as_str())?;
+    came_via(head, connection.is_http2())?;
+    if let Some(left) = hops_left(head) {
+        head.insert_header(header::MAX_FORWARDS, left.saturating_sub(1))?;
+    }
     if let Some(path) = rewritten(route, head.uri.path()) {
         let target = match head.uri.query() {
             Some(query) => format!("{path}?{query}"),
@@ -117,8 +128,10 @@ fn chain(head: &RequestHeader, context: &RequestContext, peer: &HeaderValue) -> 
 /// Whether a header says what the gateway alone tells services, or proxies that it trusts.
 fn may_not_be_claimed(name: &str, trusted: bool, internal: bool) -> bool {
     if name.contains('_') {
-        // Services that read headers as variables (RFC 3875, 4.1.18) take both spellings for one.
-        return may_not_be_claimed(&name.replace('_', "-"), trusted, internal);
+        // Services that read headers as variables (RFC 3875, 4.1.18) take both spellings for one,
+        // and who may claim one writes it as it is written.
+        let dashed = name.replace('_', "-");
+        return dashed == REQUEST_ID || may_not_be_claimed(&dashed, false, false);
     }
     match name {
         cache::VERSION | mirror::MARK => true,
@@ -126,6 +139,18 @@ fn may_not_be_claimed(name: &str, trusted: bool, internal: bool) -> bool {
         "forwarded" | "x-real-ip" => !trusted,
         _ => !trusted && name.starts_with("x-forwarded-"),
     }
+}
+
+/// Whether services that read headers as variables take two names for one.
+fn are_twins(one: &str, other: &str) -> bool {
+    let plain = |byte: u8| {
+        if byte == b'_' {
+            b'-'
+        } else {
+            byte.to_ascii_lowercase()
+        }
+    };
+    one.bytes().map(plain).eq(other.bytes().map(plain))
 }
 
 /// HTTP/2 lets cookies come in several fields, HTTP/1.1 in one (RFC 9113, 8.2.3).
@@ -208,7 +233,40 @@ fn filled(matched: &PathMatch, wanted: &str, path: &str) -> Option<String> {
     Some(filled)
 }
 
+/// Adds by which protocol a request came, and to whom (RFC 9110, 7.6.3).
+fn came_via(head: &mut RequestHeader, http2: bool) -> Result<()> {
+    let own = match head.version {
+        _ if http2 => "2 platform", // The head's version is that of the service already.
+        Version::HTTP_10 => "1.0 platform",
+        _ => "1.1 platform",
+    };
+    let before = head.headers.get_all(header::VIA).iter();
+    let mut all: Vec<&[u8]> = before.map(HeaderValue::as_bytes).collect();
+    all.push(own.as_bytes());
+    let joined = all.join(&b", "[..]);
+    let value = HeaderValue::from_bytes(&joined).unwrap_or(HeaderValue::from_static(own));
+    head.insert_header(header::VIA, value)
+}
+
+/// How often a request that looks for its way may still be forwarded, if it says so (RFC 9110, 7.6.2).
+pub(crate) fn hops_left(head: &RequestHeader) -> Option<u64> {
+    if !matches!(head.method, Method::TRACE | Method::OPTIONS) {
+        return None;
+    }
+    let stated = head.headers.get(header::MAX_FORWARDS)?;
+    stated.to_str().ok()?.parse().ok()
+}
+
 fn change_request(head: &mut RequestHeader, change: &HeaderChange) -> Result<()> {
+    let changed = || change.remove.iter().chain(change.set.keys());
+    let twins = |name: &&HeaderName| {
+        let given = name.as_str();
+        given.contains('_') && changed().any(|name| are_twins(given, name))
+    };
+    let twins: Vec<HeaderName> = head.headers.keys().filter(twins).cloned().collect();
+    for name in &twins {
+        head.remove_header(name);
+    }
     for name in &change.remove {
         head.remove_header(name.as_str());
     }
@@ -329,8 +387,10 @@ mod tests {
             ("x-forwarded-client-cert", true, false, false),
             ("forwarded", true, false, false),
             ("x-auth-subject", true, true, false),
-            ("x_auth_subject", true, true, false),
-            ("x-forwarded_for", true, false, false),
+            ("x_auth_subject", true, true, true),
+            ("x-forwarded_for", true, true, true),
+            ("x_request_id", true, true, true),
+            ("x-request-id", false, false, false),
             ("my_own", false, false, false),
             ("x-platform-cache-version", true, true, true),
             ("x-platform-mirror", true, true, true),

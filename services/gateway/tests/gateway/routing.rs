@@ -63,13 +63,24 @@ async fn headers_are_forwarded_by_the_book() {
     let gateway = place.gateway().await;
     let upstream = Upstream::start("orders").await;
     gateway
-        .configure(json!({ "services": orders(&[&upstream]), "show_version": true }))
+        .configure(json!({
+            "services": orders(&[&upstream]),
+            "show_version": true,
+            "routes": [{ "name": "all", "service": "orders",
+                "request_headers": { "remove": ["x-debug"], "set": { "X-Shop": "main" } } }],
+        }))
         .await;
     let address = gateway.address("public").await;
     let forged = [
         ("x-forwarded-for", "1.2.3.4"),
         ("forwarded", "for=1.2.3.4"),
         ("x-request-id", "forged"),
+        ("x_request_id", "forged"),
+        ("x_shop", "forged"),
+        ("x_debug", "1"),
+        ("via", "1.0 before"),
+        ("traceparent", "00-0"),
+        ("tracestate", "vendor=1"),
         ("connection", "x-secret"),
         ("x-secret", "1"),
         ("te", "trailers"),
@@ -82,13 +93,79 @@ async fn headers_are_forwarded_by_the_book() {
     assert_eq!(sent["x-forwarded-proto"], "http");
     assert_eq!(sent["x-forwarded-host"], address.to_string());
     assert_eq!(sent["host"], address.to_string());
-    assert!(sent.get("forwarded").is_none());
-    assert!(sent.get("x-secret").is_none());
+    for name in [
+        "forwarded",
+        "x-secret",
+        "x_request_id",
+        "x_shop",
+        "x_debug",
+        "tracestate",
+    ] {
+        assert!(sent.get(name).is_none(), "{name}");
+    }
+    assert_eq!(sent["x-shop"], "main");
+    assert_eq!(sent["via"], "1.0 before, 1.1 platform");
     let id = sent["x-request-id"].as_str().unwrap();
     assert_eq!((id.len(), id), (32, answer.header("x-request-id")));
     assert_eq!(sent["traceparent"].as_str().unwrap().len(), 55);
     assert_eq!(answer.header("x-platform-version"), "r1");
     assert_eq!(answer.header("x-hop"), "");
+    let known = [
+        (
+            "traceparent",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ),
+        ("tracestate", "vendor=1"),
+    ];
+    let answer = ask(&client(), "GET", address, "/", &known, b"").await;
+    let sent = &answer.unwrap().json()["headers"];
+    assert_eq!(sent["traceparent"], known[0].1);
+    assert_eq!(sent["tracestate"], "vendor=1");
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_asks_for_its_way_goes_no_further_than_it_says() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let upstream = Upstream::start("orders").await;
+    gateway
+        .configure(json!({
+            "services": orders(&[&upstream]),
+            "routes": [
+                { "name": "all", "service": "orders" },
+                { "name": "read", "service": "orders", "match": { "path": { "prefix": "/read" }, "methods": ["GET", "OPTIONS"] } },
+            ],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    let client = client();
+    let asked = async |method: &str, target: &str, hops: &str| {
+        let headers = [("max-forwards", hops)];
+        let asked = ask(&client, method, address, target, &headers, b"").await;
+        asked.unwrap()
+    };
+    let answer = asked("OPTIONS", "/read", "0").await;
+    assert_eq!(
+        (answer.status, answer.header("allow")),
+        (204, "GET, OPTIONS")
+    );
+    assert_eq!(asked("OPTIONS", "/", "0").await.status, 204);
+    assert_eq!(asked("TRACE", "/", "0").await.status, 405);
+    assert_eq!(upstream.asked(), 0);
+    for (method, given, sent) in [
+        ("OPTIONS", "7", "6"),
+        ("TRACE", "1", "0"),
+        ("GET", "0", "0"),
+        ("OPTIONS", "x", "x"),
+    ] {
+        let answer = asked(method, "/", given).await;
+        assert_eq!(
+            answer.json()["headers"]["max-forwards"],
+            sent,
+            "{method} {given}"
+        );
+    }
     gateway.drain().await;
 }
 
