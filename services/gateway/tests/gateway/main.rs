@@ -19,6 +19,7 @@ mod processes;
 mod protection;
 mod protocol;
 mod release;
+mod renewals;
 mod routing;
 mod second;
 mod secured;
