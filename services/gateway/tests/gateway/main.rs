@@ -18,6 +18,7 @@ mod process;
 mod processes;
 mod protection;
 mod protocol;
+mod readers;
 mod release;
 mod renewals;
 mod routing;
