@@ -54,8 +54,8 @@ pub use name::{
 pub use problem::{Position, Problem, Problems, Severity};
 pub use quantity::{BadQuantity, ByteSize, Cores, Percent, Period, Port, Probability};
 pub use reference::{
-    CERTIFICATE_VARIABLES, INSTANCE_VARIABLES, address_variable, expand, folder_variable,
-    references,
+    CERTIFICATE_VARIABLES, DRAIN_DELAY, INSTANCE_VARIABLES, address_variable, expand,
+    folder_variable, references,
 };
 pub use resolved::{Need, Project, Resolved, Services};
 pub use resource::{Backup, Engine, External, Objectives, Resource, ResourceKind};

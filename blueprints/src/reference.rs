@@ -13,6 +13,10 @@ pub const INSTANCE_VARIABLES: [&str; 7] = [
     "PLATFORM_INSTANCE",
 ];
 
+/// Tells a program how long to go on accepting after the signal to stop, and what it says there: not at all. It is handed where
+/// an instance is out of the gateway, and has no request any more, before it gets that signal.
+pub const DRAIN_DELAY: (&str, &str) = ("PLATFORM_DRAIN_DELAY", "0s");
+
 /// The variables that every instance of a service with `protocol = "mtls"` is handed: the paths of its certificate, of the
 /// key of that, and of the authority that must have signed what clients show. PEM.
 pub const CERTIFICATE_VARIABLES: [&str; 3] =

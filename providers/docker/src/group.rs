@@ -206,6 +206,7 @@ impl Site {
             needs: ready.needs.clone(),
             secrets: ready.secrets,
             token: ready.token.as_deref(),
+            leaves_first: true,
             image_command: &ready.image.command,
         })
         .map_err(|why| TargetError::refused(PROVIDER, format!("start {id}"), why).about(id.clone()))

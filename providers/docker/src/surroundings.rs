@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use platform_blueprint::{CERTIFICATE_VARIABLES, SecretForm, expand, folder_variable, references};
+use platform_blueprint::{
+    CERTIFICATE_VARIABLES, DRAIN_DELAY, SecretForm, expand, folder_variable, references,
+};
 use platform_decide::group::GroupSpec;
 use platform_port::SecretValues;
 
@@ -31,6 +33,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) secrets: &'a SecretValues,
     /// What shows the keeper that it is of its service, where that speaks mtls.
     pub(crate) token: Option<&'a str>,
+    /// Whether it is taken out of the gateway before it is stopped.
+    pub(crate) leaves_first: bool,
     /// What the image runs by itself.
     pub(crate) image_command: &'a [String],
 }
@@ -170,6 +174,10 @@ fn given(inputs: &Inputs<'_>) -> BTreeMap<String, String> {
     plain("PLATFORM_INSTANCE", inputs.instance.to_owned());
     plain("PLATFORM_ENVIRONMENT", inputs.names.environment.to_string());
     plain("PLATFORM_PROJECT", inputs.names.project.to_string());
+    if inputs.leaves_first {
+        let (name, none) = DRAIN_DELAY;
+        plain(name, none.to_owned());
+    }
     for volume in &service.volumes {
         plain(&folder_variable(volume.name.as_str()), volume.path.clone());
     }
@@ -220,6 +228,7 @@ mod tests {
             needs: BTreeMap::from([("DB_URL".to_owned(), Address::Secret(url))]),
             secrets: &secrets,
             token: Some("hunter2"),
+            leaves_first: true,
             image_command: &[],
         })
     }
@@ -252,6 +261,7 @@ mod tests {
         let handed: Vec<&str> = made.handed.variables.keys().map(String::as_str).collect();
         assert_eq!(handed, ["DB_URL", "POOL", "TOKEN"]);
         assert_eq!(made.handed.files["KEY"], "hunter2");
+        assert_eq!(made.variables["PLATFORM_DRAIN_DELAY"], "0s");
         let file = &made.variables["TLS_KEY_FILE"];
         assert_eq!(file, "/dev/shm/secrets/TLS_KEY_FILE");
         for named in ["${DB_URL}", "--pool=${POOL}", "${TOKEN}"] {

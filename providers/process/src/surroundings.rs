@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use platform_blueprint::{CERTIFICATE_VARIABLES, SecretForm, SecretName};
+use platform_blueprint::{CERTIFICATE_VARIABLES, DRAIN_DELAY, SecretForm, SecretName};
 use platform_decide::group::{GroupSpec, Place};
 use platform_port::SecretValue;
 
@@ -99,6 +99,7 @@ pub(crate) fn surroundings(inputs: &Inputs<'_>) -> Result<Surroundings, String> 
     own("PLATFORM_ENVIRONMENT", inputs.environment.to_owned());
     own("PLATFORM_PROJECT", inputs.project.to_owned());
     own(STATE_VARIABLE, inputs.tag.to_owned());
+    own(DRAIN_DELAY.0, DRAIN_DELAY.1.to_owned());
 
     if inputs.certificates {
         for variable in CERTIFICATE_VARIABLES {
@@ -249,6 +250,48 @@ mod tests {
         check("${OTHER} $PORT $", "${OTHER} $PORT $");
         check("$${PORT}", "${PORT}");
         check("${PORT", "${PORT");
+    }
+
+    #[test]
+    fn an_instance_need_not_go_on_accepting_once_it_is_to_stop() {
+        let check = |env: serde_json::Value, expected: &str| {
+            let service = serde_json::json!({ "command": ["sleep"], "port": 8080, "env": env });
+            let service: platform_blueprint::Service = serde_json::from_value(service).unwrap();
+            let spec = platform_decide::group::ServiceSpec {
+                service: std::sync::Arc::new(service),
+                artifact: platform_decide::group::Artifact {
+                    key: platform_decide::digest::Digest::of(b"x"),
+                    place: Place::Installed,
+                },
+                needs: Vec::new(),
+                secrets: BTreeMap::new(),
+            };
+            let group = GroupSpec {
+                id: "orders@r1".parse().unwrap(),
+                replicas: 1,
+                digest: spec.digest(),
+                spec,
+            };
+            let made = surroundings(&Inputs {
+                group: &group,
+                instance: "orders@r1.1",
+                port: Some(81),
+                needs: BTreeMap::new(),
+                secrets: &BTreeMap::new(),
+                secret_files: Path::new("/secrets"),
+                project: "shop",
+                environment: "local",
+                root: Path::new("/shop"),
+                tag: "tag",
+                inherited: &BTreeMap::new(),
+                volumes: BTreeMap::new(),
+                certificates: false,
+            })
+            .unwrap();
+            assert_eq!(made.environment["PLATFORM_DRAIN_DELAY"], expected);
+        };
+        check(serde_json::json!({}), "0s");
+        check(serde_json::json!({ "PLATFORM_DRAIN_DELAY": "1s" }), "1s");
     }
 
     #[test]

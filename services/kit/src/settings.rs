@@ -69,7 +69,8 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// Most connections held at once (`MAX_CONNECTIONS`, default 10000).
     pub max_connections: usize,
-    /// How long to go on accepting, no longer ready, after a stop signal (`DRAIN_DELAY`, default `300ms`).
+    /// How long to go on accepting, no longer ready, after a stop signal (`DRAIN_DELAY`, default
+    /// `PLATFORM_DRAIN_DELAY`, which says whether who stops it has sent its clients elsewhere before, and else `300ms`).
     pub drain_delay: Duration,
     /// How long requests in flight may take after that (`SHUTDOWN_DEADLINE`, default `25s`).
     pub shutdown_deadline: Duration,
@@ -110,6 +111,7 @@ impl Settings {
             );
         }
         let certificates = certificates(variables);
+        let drain_delay = variables.or("PLATFORM_DRAIN_DELAY", Duration::from_millis(300));
         let settings = Self {
             identity: Identity {
                 service: variables.or("PLATFORM_SERVICE", about.name.to_owned()),
@@ -129,7 +131,7 @@ impl Settings {
             request_timeout: variables.or("REQUEST_TIMEOUT", Duration::from_secs(10)),
             header_timeout: variables.or("HEADER_TIMEOUT", Duration::from_secs(10)),
             max_connections: variables.or("MAX_CONNECTIONS", 10_000),
-            drain_delay: variables.or("DRAIN_DELAY", Duration::from_millis(300)),
+            drain_delay: variables.or("DRAIN_DELAY", drain_delay),
             shutdown_deadline: variables.or("SHUTDOWN_DEADLINE", Duration::from_secs(25)),
             faults: variables.optional(&format!("{}_FAULT", about.name.to_uppercase())),
             otlp_endpoint,
@@ -173,6 +175,21 @@ mod tests {
         let settings = variables.finish(settings).unwrap();
         assert_eq!(settings.host.to_string(), "127.0.0.1");
         assert_eq!(settings.identity.service, "orders");
+    }
+
+    #[test]
+    fn who_stops_it_may_say_that_no_delay_is_needed() {
+        let check = |given: &[(&str, &str)], expected: u64| {
+            let port = [("PORT", "8080")];
+            let mut variables = Variables::new(port.iter().chain(given).copied());
+            let settings = Settings::read(ABOUT, &mut variables);
+            let settings = variables.finish(settings).unwrap();
+            assert_eq!(settings.drain_delay, Duration::from_millis(expected));
+        };
+        check(&[], 300);
+        check(&[("PLATFORM_DRAIN_DELAY", "0s")], 0);
+        let both = [("PLATFORM_DRAIN_DELAY", "0s"), ("DRAIN_DELAY", "2s")];
+        check(&both, 2000);
     }
 
     #[test]

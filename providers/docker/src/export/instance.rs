@@ -49,6 +49,8 @@ impl Draft<'_> {
                 secrets: self.asked.secrets,
                 // Certificates are for who is deployed: nobody replaces them here.
                 token: None,
+                // Compose tells the gateway nothing.
+                leaves_first: false,
                 image_command: match &known {
                     Some(image) => &image.command,
                     None => &unknown,
