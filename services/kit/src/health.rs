@@ -2,17 +2,20 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// A check that takes longer than this has failed.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// A report this fresh is given again, so that eager probes cost little.
 const FRESH: Duration = Duration::from_millis(100);
+/// The same for one that says that something is missing: who waits for it to come should not wait for us.
+const FRESH_FAILURE: Duration = Duration::from_millis(10);
 
 /// Where an instance is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -159,7 +162,7 @@ impl Health {
     /// Runs the checks and tells how things stand.
     pub async fn report(&self) -> Report {
         let checks = self.checked().await;
-        let failed = checks.iter().any(|check| check.required && !check.passed);
+        let failed = fails(&checks);
         let status = if self.is_draining() {
             "draining"
         } else if failed || self.dead().is_some() {
@@ -172,10 +175,11 @@ impl Health {
 
     async fn checked(&self) -> Vec<CheckReport> {
         let mut last = self.last.lock().await;
-        if let Some((at, reports)) = &*last
-            && at.elapsed() < FRESH
-        {
-            return reports.clone();
+        if let Some((at, reports)) = &*last {
+            let fresh = if fails(reports) { FRESH_FAILURE } else { FRESH };
+            if at.elapsed() < fresh {
+                return reports.clone();
+            }
         }
         let checks = self
             .checks
@@ -186,6 +190,10 @@ impl Health {
         *last = Some((Instant::now(), reports.clone()));
         reports
     }
+}
+
+fn fails(checks: &[CheckReport]) -> bool {
+    checks.iter().any(|check| check.required && !check.passed)
 }
 
 async fn run(check: &Check) -> CheckReport {
@@ -234,6 +242,27 @@ mod tests {
             report.checks[0].detail.as_deref(),
             Some("no answer within 2s")
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bad_news_is_given_again_for_a_shorter_while_than_good() {
+        let health = Health::default();
+        let (set, passes) = watch::channel(false);
+        health.register("need", true, move || {
+            let passes = *passes.borrow();
+            async move { passes.then_some(()).ok_or_else(|| "gone".to_owned()) }
+        });
+        let check = async |after: u64, expected: &str| {
+            tokio::time::advance(Duration::from_millis(after)).await;
+            assert_eq!(health.report().await.status, expected);
+        };
+        check(0, "not-ready").await;
+        set.send_replace(true);
+        check(9, "not-ready").await;
+        check(1, "ready").await;
+        set.send_replace(false);
+        check(99, "ready").await;
+        check(1, "not-ready").await;
     }
 
     #[tokio::test]
