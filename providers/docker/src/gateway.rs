@@ -28,8 +28,10 @@ use crate::site::{Site, is_running, label, lock};
 
 /// How long a gateway may take to answer after its start.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// A request that was on its way to an instance when that was taken out.
+/// How long requests are waited for that began before an instance was taken out and may not have chosen one yet.
 const SETTLE: Duration = Duration::from_millis(50);
+/// How often it is asked whether requests are still on their way to an instance.
+const DRAINED_EVERY: Duration = Duration::from_millis(10);
 /// Where the gateway keeps its last configuration.
 const KEPT: &str = "/state";
 /// Where programs of newer builds are put.
@@ -445,7 +447,8 @@ impl Site {
     /// Waits until no request is on its way to instances any more, for `within` at the most.
     pub(crate) async fn drained(&self, group: &GroupId, instances: &[String], within: Duration) {
         let begun = Instant::now();
-        tokio::time::sleep(SETTLE).await;
+        // Whatever is in force now has them no more.
+        let mut without = None;
         while begun.elapsed() < within {
             let Ok(Some(Answer::Tallies(tallies))) =
                 self.gateway(GatewayAsk::Tallies, Reach::IfRunning).await
@@ -457,10 +460,12 @@ impl Site {
                 .iter()
                 .filter_map(|name| own?.endpoints.get(name))
                 .any(|endpoint| endpoint.in_flight > 0);
-            if !under_way {
+            let without = *without.get_or_insert(tallies.revision);
+            let settled = tallies.oldest_revision >= without || begun.elapsed() >= SETTLE;
+            if settled && !under_way {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(DRAINED_EVERY).await;
         }
     }
 }

@@ -142,8 +142,7 @@ impl Control {
         let made = self.make(&config).map_err(Refusal::Invalid)?;
         // From here on nothing can fail.
         let snapshot = Snapshot::new(config.clone(), &self.gateway.registry, &made);
-        self.gateway.snapshot.store(Arc::new(snapshot));
-        self.gateway.reconfigured.notify_one();
+        self.gateway.put_in_force(snapshot);
         self.gateway.registry.started();
         listeners.switch(&config, prepared, &self.gateway, &self.app);
         let revision = config.revision;

@@ -1,8 +1,8 @@
 //! The running gateway: what all its parts share.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use pingora_core::server::ShutdownWatch;
@@ -24,6 +24,8 @@ use crate::workers::Workers;
 /// Shared by listeners, requests and the admin socket.
 pub(crate) struct Gateway {
     pub(crate) snapshot: ArcSwap<Snapshot>,
+    /// Those that were in force before, for as long as requests keep to them.
+    replaced: Mutex<Vec<Weak<Snapshot>>>,
     pub(crate) registry: Registry,
     pub(crate) connections: Connections,
     pub(crate) log: AccessLogWriter,
@@ -52,6 +54,7 @@ impl Gateway {
         let registry = Registry::default();
         Ok(Arc::new(Self {
             snapshot: ArcSwap::from_pointee(Snapshot::empty(&registry)),
+            replaced: Mutex::default(),
             registry,
             connections: Connections::default(),
             log: AccessLogWriter::new(log),
@@ -69,6 +72,29 @@ impl Gateway {
             descriptors: raise_descriptors(),
             shutdown: watch::channel(false).0,
         }))
+    }
+
+    /// Puts a configuration in force. Requests that are under way keep to theirs.
+    pub(crate) fn put_in_force(&self, snapshot: Snapshot) {
+        let mut replaced = self.replaced();
+        replaced.retain(|one| one.strong_count() > 0);
+        let before = self.snapshot.swap(Arc::new(snapshot));
+        replaced.push(Arc::downgrade(&before));
+        drop(replaced);
+        self.reconfigured.notify_one();
+    }
+
+    fn replaced(&self) -> MutexGuard<'_, Vec<Weak<Snapshot>>> {
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The revision in force, and the oldest that a request keeps to.
+    fn revisions(&self) -> (u64, u64) {
+        let replaced = self.replaced();
+        let now = self.snapshot.load().revision;
+        let kept = replaced.iter().filter_map(Weak::upgrade);
+        let oldest = kept.map(|one| one.revision).min();
+        (now, oldest.map_or(now, |oldest| oldest.min(now)))
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -91,13 +117,15 @@ impl Gateway {
     }
 
     pub(crate) fn tallies(&self) -> Tallies {
+        let (revision, oldest_revision) = self.revisions();
         let mut tallies = Tallies {
             epoch: self.epoch.clone(),
             // Read first: what is counted meanwhile shows up in a later sequence.
             sequence: self.sequence.get(),
             since_ms: self.started_ms,
             now_ms: unix_ms(),
-            revision: self.snapshot.load().revision,
+            revision,
+            oldest_revision,
             ..Tallies::default()
         };
         self.registry.read(&mut tallies);

@@ -27,8 +27,10 @@ pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 pub(super) const DRAIN_WITHIN: Duration = Duration::from_secs(45);
 /// Changes that come together are pushed together.
 const COALESCE: Duration = Duration::from_millis(5);
-/// A request that was on its way to an endpoint when that was taken out.
+/// How long requests are waited for that began before an endpoint was taken out and may not have chosen one yet.
 const SETTLE: Duration = Duration::from_millis(50);
+/// How often it is asked whether requests are still on their way to an endpoint.
+const DRAINED_EVERY: Duration = Duration::from_millis(10);
 
 /// What is known of the gateway.
 pub(super) struct Gateway {
@@ -278,7 +280,8 @@ impl Gateway {
         };
         agent.wait_until(Duration::from_secs(5), taken_out).await;
         agent.wait_until(within, || self.leaving.get() == 0).await;
-        tokio::time::sleep(SETTLE).await;
+        let taken_out = Instant::now();
+        let without = self.revision();
         while begun.elapsed() < within {
             let Ok(tallies) = self.client.tallies().await else {
                 return;
@@ -288,10 +291,11 @@ impl Gateway {
                 .get(group.service.as_str())
                 .and_then(|service| service.endpoints.get(instance))
                 .map_or(0, |endpoint| endpoint.in_flight);
-            if under_way == 0 {
+            let settled = tallies.oldest_revision >= without || taken_out.elapsed() >= SETTLE;
+            if settled && under_way == 0 {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(DRAINED_EVERY).await;
         }
     }
 }

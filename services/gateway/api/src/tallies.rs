@@ -69,6 +69,9 @@ pub struct Tallies {
     pub now_ms: u64,
     /// Revision of the configuration in force.
     pub revision: u64,
+    /// The oldest revision that a request under way began with, each keeping to its own; `revision` where none began with another.
+    /// Gateways that do not tell say 0.
+    pub oldest_revision: u64,
     /// Counts by service.
     pub services: BTreeMap<String, ServiceTally>,
     /// Counts by route.

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use platform_gateway_api::client::ClientError;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
-use crate::bench::{Place, Upstream, ask, client, configuration, get, orders};
+use crate::bench::{Place, Upstream, ask, client, configuration, get, orders, until};
 use crate::load::Load;
 use crate::process::program;
 use crate::secured::certificate;
+use crate::upstreams::{Then, at, saying};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_configuration_is_refused_whole() {
@@ -225,6 +228,49 @@ async fn a_hundred_configurations_a_second_cost_no_request() {
     gateway.drain().await;
 }
 
+/// Whoever took an instance out wants to know when nobody goes by a configuration any more that has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_told_by_which_configuration_requests_still_go() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let silent = saying(b"", Then::Waits).await;
+    let config =
+        |revision: u64| json!({ "revision": revision, "services": at(&silent.to_string()) });
+    let revisions = async || {
+        let tallies = gateway.tallies().await;
+        (tallies.oldest_revision, tallies.revision)
+    };
+    gateway.configure(config(1)).await;
+    assert_eq!(revisions().await, (1, 1));
+    let address = gateway.address("public").await;
+    let mut asking = TcpStream::connect(address).await.unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    asking.write_all(request).await.unwrap();
+    until("the request is under way", async || {
+        gateway.admin.status().await.expect("a status").requests == 1
+    })
+    .await;
+    gateway.configure(config(2)).await;
+    gateway.configure(config(3)).await;
+    assert_eq!(revisions().await, (1, 3));
+    drop(asking);
+    until("nobody goes by the first", async || {
+        revisions().await == (3, 3)
+    })
+    .await;
+    // A client that only keeps its connection goes by none.
+    let upstream = Upstream::start("orders").await;
+    let config = |revision: u64| json!({ "revision": revision, "services": orders(&[&upstream]) });
+    gateway.configure(config(4)).await;
+    let client = client();
+    get(&client, address, "/").await;
+    gateway.counted().await;
+    gateway.configure(config(5)).await;
+    assert_eq!(revisions().await, (5, 5));
+    get(&client, address, "/").await;
+    gateway.drain().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn listeners_come_and_go() {
     let place = Place::new();
@@ -244,7 +290,7 @@ async fn listeners_come_and_go() {
     gateway.configure(config(2, &["b", "c"])).await;
     assert_eq!(gateway.address("b").await, b);
     get(&client, gateway.address("c").await, "/").await;
-    crate::bench::until("the first is gone", async || {
+    until("the first is gone", async || {
         tokio::net::TcpStream::connect(a).await.is_err()
     })
     .await;
