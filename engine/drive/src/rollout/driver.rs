@@ -125,6 +125,7 @@ impl<'a> Driver<'a> {
         }
         let mut failed = 0;
         loop {
+            let earliest = Instant::now() + LOOK_AT_MOST_EVERY;
             let observed = match self.crew.target.observe().await {
                 Ok(observed) => observed,
                 Err(error) if error.retry == Retry::Later && failed < PATIENCE => {
@@ -157,7 +158,7 @@ impl<'a> Driver<'a> {
             if done != Done::Refused && over && self.leaving.is_empty() {
                 return self.finish().await;
             }
-            self.wait(done).await;
+            self.wait(done, earliest).await;
         }
     }
 
@@ -228,19 +229,28 @@ impl<'a> Driver<'a> {
     }
 
     /// Waits until there may be something to see or hear.
-    async fn wait(&mut self, done: Done) {
-        let earliest = Instant::now() + LOOK_AT_MOST_EVERY;
+    ///
+    /// - `earliest`: when to look again at the earliest where the target says that something changed
+    async fn wait(&mut self, done: Done, earliest: Instant) {
         match done {
             Done::Refused => tokio::time::sleep(ASK_AGAIN_AFTER).await,
             // What was just done is there to be seen.
             Done::Fresh => return self.hear_all(),
-            Done::All => tokio::select! {
-                () = self.crew.target.changed(LOOK_EVERY) => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-                Some(told) = self.told.recv() => self.hear(told),
-            },
+            Done::All => {
+                let changed = async {
+                    tokio::select! {
+                        () = self.crew.target.changed(LOOK_EVERY) => {}
+                        () = tokio::time::sleep(LOOK_EVERY) => {}
+                    }
+                    tokio::time::sleep_until(earliest).await;
+                };
+                tokio::select! {
+                    () = changed => {}
+                    // That is one thing, and all of it, while changes of the target come in numbers.
+                    Some(told) = self.told.recv() => self.hear(told),
+                }
+            }
         }
-        tokio::time::sleep_until(earliest).await;
         self.hear_all();
         if std::mem::take(&mut self.rests) {
             tokio::time::sleep(ASK_AGAIN_AFTER).await;

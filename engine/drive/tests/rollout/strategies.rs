@@ -5,6 +5,7 @@ use std::time::Duration;
 use platform_decide::rollout::{Order, Phase};
 use platform_drive::rollout::Outcome;
 use platform_testkit::Behaviour;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::scene::{BAD, BLUE_GREEN, CANARY, GOOD, ROLLING, Scene};
@@ -162,4 +163,22 @@ async fn the_next_batch_starts_while_an_old_instance_ends_and_no_further() {
     scene.target.linger(false);
     assert_eq!(outcome.await.expect("an outcome"), Outcome::Promoted);
     assert_eq!(scene.groups().await, ["orders@r2×3"]);
+}
+
+/// Time stands still but for those who sleep, so nobody slept.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_last_old_instance_is_acted_upon_at_once() {
+    let scene = Scene::of(ROLLING).await;
+    scene.target.linger(true);
+    let stop = CancellationToken::new();
+    let outcome = scene.run("one", &stop);
+    tokio::pin!(outcome);
+    tokio::select! {
+        ended = &mut outcome => panic!("it ended while an old instance did not: {ended:?}"),
+        () = scene.until(|phase| *phase == Phase::Retiring) => {}
+    }
+    let ended = Instant::now();
+    scene.target.linger(false);
+    assert_eq!(outcome.await.expect("an outcome"), Outcome::Promoted);
+    assert_eq!(ended.elapsed(), Duration::ZERO);
 }
