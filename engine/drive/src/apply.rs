@@ -153,7 +153,11 @@ async fn one<'a>(
     let begun = Instant::now();
     let store = actor.crew.target.store();
     let result = async {
-        journal.mark(store, &step.id, Progress::Begun).await?;
+        if matches!(step.action, Action::Record) {
+            journal.note(&step.id, Progress::Begun); // It acts on nothing.
+        } else {
+            journal.mark(store, &step.id, Progress::Begun).await?;
+        }
         actor.crew.events.emit(Event::ApplyStart {
             step: step.id.clone(),
         });
@@ -165,12 +169,8 @@ async fn one<'a>(
         Err(Cause::Stopped) => Progress::Begun,
         Err(_) => Progress::Failed,
     };
-    let noted = journal.mark(store, &step.id, progress).await;
-    (
-        step,
-        begun.elapsed(),
-        result.and(noted.map_err(Cause::from)),
-    )
+    journal.note(&step.id, progress);
+    (step, begun.elapsed(), result)
 }
 
 /// Which steps may be taken up, given those that are done.

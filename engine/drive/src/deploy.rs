@@ -203,8 +203,10 @@ pub async fn carry_out(
         parallelism: with.parallelism,
     };
     let applied = match apply(crew, lease, &journal, &plan, means).await {
-        // Whoever has it now goes on from here; taking back would undo what that run does.
-        Err(DriveError::Failed { .. }) if !lease.is_held().await => Err(DriveError::LeaseLost),
+        // Whoever has it now goes on from here; taking back would undo what that run does, and a record would say what is not so.
+        Ok(_) | Err(DriveError::Failed { .. }) if !lease.is_held().await => {
+            Err(DriveError::LeaseLost)
+        }
         applied => applied,
     };
     let result = match applied {
@@ -237,7 +239,13 @@ pub async fn carry_out(
     };
     let entries = match &result {
         // The next run reads the journal to say what it found.
-        Err(DriveError::Stopped { .. } | DriveError::LeaseLost) => None,
+        Err(DriveError::Stopped { .. }) => {
+            if let Err(error) = journal.save(store).await {
+                tracing::warn!(%error, "how the last steps ended is not in the journal");
+            }
+            None
+        }
+        Err(DriveError::LeaseLost) => None,
         _ => Some(journal.close(store).await?),
     };
     let record = RunRecord {

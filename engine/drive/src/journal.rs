@@ -1,4 +1,4 @@
-//! The journal: what a run is about to do, written before it does it.
+//! The journal: what a run is about to do, written before it does it. How that ended is written with the next that it is about to do.
 //!
 //! Killed at any instant, a run leaves behind which steps it had begun. The next one reads that, says what it found, and plans from
 //! what it observes; so the journal explains and the target decides.
@@ -99,12 +99,31 @@ impl Journal {
         step: &StepId,
         progress: Progress,
     ) -> Result<(), StoreError> {
-        let mine = {
-            let mut entries = self.lock();
-            entries.0.steps.insert(step.clone(), progress);
-            entries.1 += 1;
-            entries.1
-        };
+        let mine = self.note(step, progress);
+        self.write(store, mine).await
+    }
+
+    /// Notes how far a step has come, to be written down with the next mark. Returns how many notes there are.
+    ///
+    /// For ends: the next run plans from what it observes, so it loses nothing by not knowing of the last one.
+    pub fn note(&self, step: &StepId, progress: Progress) -> u64 {
+        let mut entries = self.lock();
+        entries.0.steps.insert(step.clone(), progress);
+        entries.1 += 1;
+        entries.1
+    }
+
+    /// Writes down whatever was noted.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails, or another run took the journal over.
+    pub async fn save(&self, store: &dyn Store) -> Result<(), StoreError> {
+        let all = self.lock().1;
+        self.write(store, all).await
+    }
+
+    async fn write(&self, store: &dyn Store, mine: u64) -> Result<(), StoreError> {
         let mut written = self.written.lock().await;
         if written.1 >= mine {
             return Ok(());

@@ -8,14 +8,14 @@ use platform_blueprint::{Blueprint, ServiceName};
 use platform_decide::desired::Desired;
 use platform_decide::digest::Digest;
 use platform_decide::group::{Artifact, GroupId, Place};
-use platform_decide::plan::{ChangeKind, Pace};
+use platform_decide::plan::{ChangeKind, Pace, StepId};
 use platform_decide::release::{ReleaseNumber, ReleaseStatus};
 use platform_drive::apply::Crew;
 use platform_drive::clock::SystemClock;
 use platform_drive::deploy::{Outcome, Prepared, Request, With, carry_out, prepare, prepare_saved};
 use platform_drive::error::DriveError;
 use platform_drive::events::{Event, Events};
-use platform_drive::journal::{self, Journal};
+use platform_drive::journal::{self, Journal, Progress};
 use platform_drive::lease::{self, Lease, LeaseError};
 use platform_drive::record;
 use platform_drive::releases::{self, History};
@@ -407,6 +407,36 @@ async fn a_deploy_that_goes_on_waits_for_what_is_not_up_yet() {
     scene.target.behave(&group, Behaviour::HEALTHY);
     scene.deploy("three", &wanted).await.expect("a deploy");
     assert_eq!(scene.statuses().await, [(1, ReleaseStatus::Active)]);
+}
+
+/// What a run is about to do is written down before it does it, and how that ended with whatever is written next.
+#[tokio::test]
+async fn the_journal_has_an_end_with_the_next_beginning() {
+    let scene = Scene::new();
+    let plan = scene.prepare(&desired(SHOP), Pace::ByPolicy).await.plan;
+    let store = scene.target.store();
+    let journal = Journal::open(store, "one", "platform deploy", String::new(), &plan)
+        .await
+        .expect("a journal");
+    let [first, second] = [&plan.steps[0].id, &plan.steps[1].id];
+    let steps = async |expected: &[(&StepId, Progress)]| {
+        let left = journal::left_behind(store).await.expect("a store");
+        let steps = left.expect("a journal").steps;
+        let expected = expected.iter().map(|(id, how)| ((*id).clone(), *how));
+        assert_eq!(steps, expected.collect::<BTreeMap<_, _>>());
+    };
+    let begun = async |step: &StepId| {
+        let marked = journal.mark(store, step, Progress::Begun).await;
+        marked.expect("a store");
+    };
+    begun(first).await;
+    journal.note(first, Progress::Done);
+    steps(&[(first, Progress::Begun)]).await;
+    begun(second).await;
+    journal.note(second, Progress::Done);
+    steps(&[(first, Progress::Done), (second, Progress::Begun)]).await;
+    journal.save(store).await.expect("a store");
+    steps(&[(first, Progress::Done), (second, Progress::Done)]).await;
 }
 
 /// A run that was killed after its last act is put away by the next, which finds nothing to do.
