@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bollard::models::{ContainerStateStatusEnum, ContainerSummary};
-use futures::future::{join_all, try_join_all};
+use futures::future::{join_all, try_join, try_join_all};
 use platform_blueprint::ServiceKind;
 use platform_decide::digest::Digest;
 use platform_decide::group::{GroupId, GroupSpec, Need};
@@ -113,7 +113,11 @@ impl Site {
             self.wait_for(group, &replaced).await?;
         }
         let surplus: Vec<&Found> = good[kept.len()..].iter().chain(&wrong).copied().collect();
-        self.take_down(&group.id, &surplus).await
+        if surplus.is_empty() {
+            return Ok(());
+        }
+        self.take_down(&group.id, &surplus).await?;
+        self.refresh().await
     }
 
     /// Starts what was stopped and wakes what was paused.
@@ -286,11 +290,9 @@ impl Site {
         Ok(())
     }
 
-    /// Takes instances out of the gateway, waits for their requests, and removes their containers.
+    /// Takes instances out of the gateway, waits for their requests, and removes their containers. The gateway is still to be told
+    /// that they are gone.
     async fn take_down(&self, group: &GroupId, instances: &[&Found]) -> Result<(), TargetError> {
-        if instances.is_empty() {
-            return Ok(());
-        }
         let names: Vec<String> = instances.iter().map(|one| one.name()).collect();
         self.leaving().extend(names.iter().cloned());
         let grace = instances.iter().map(|one| one.keep.grace_seconds).max();
@@ -313,8 +315,7 @@ impl Site {
         for name in &names {
             self.leaving().remove(name);
         }
-        done?;
-        self.refresh().await
+        done
     }
 
     /// Drains a group's instances and removes them with everything of theirs.
@@ -329,10 +330,20 @@ impl Site {
             .into_values()
             .filter_map(|seen| Found::read(seen, &network))
             .collect();
-        self.take_down(group, &found.iter().collect::<Vec<_>>())
-            .await?;
+        let was_there = !found.is_empty();
+        if was_there {
+            let all: Vec<&Found> = found.iter().collect();
+            self.take_down(group, &all).await?;
+        }
         self.handed.lock().await.remove(group);
-        self.remove_volume(&self.names.secrets(&group.to_string()))
-            .await
+        let told = async {
+            if was_there {
+                self.refresh().await?;
+            }
+            Ok(())
+        };
+        let secrets = self.names.secrets(&group.to_string());
+        try_join(told, self.remove_volume(&secrets)).await?;
+        Ok(())
     }
 }
