@@ -19,6 +19,7 @@ use crate::error::{Cause, DriveError, Failure, in_words};
 use crate::events::{Event, Events};
 use crate::journal::{Journal, Progress};
 use crate::lease::Lease;
+use crate::rollout;
 use crate::watcher::Watcher;
 
 /// How long a run may say nothing before it says that it goes on.
@@ -84,6 +85,7 @@ pub async fn apply(
         abandon: &abandon,
         acting: &acting,
     };
+    let _ahead = rollout::Ahead::of_plan(crew, plan, means);
     let mut order = Order::of(plan);
     let mut running = FuturesUnordered::new();
     let mut times = BTreeMap::new();

@@ -3,6 +3,7 @@
 //! What should be so is decided by [`platform_decide::rollout`]; this loop holds no policy. The state is saved before it is acted
 //! upon, each act is safe to repeat, and an operator's word is found in the store, so any run can take any rollout up.
 
+mod ahead;
 mod document;
 mod driver;
 mod event;
@@ -15,6 +16,7 @@ mod smoke;
 mod specs;
 mod status;
 
+pub(crate) use ahead::Ahead;
 pub(crate) use document::give_up;
 pub use document::{WORDS, all, last, say, under_way};
 pub use event::RolloutEvent;

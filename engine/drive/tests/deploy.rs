@@ -409,6 +409,24 @@ async fn a_deploy_that_goes_on_waits_for_what_is_not_up_yet() {
     assert_eq!(scene.statuses().await, [(1, ReleaseStatus::Active)]);
 }
 
+#[tokio::test]
+async fn each_batch_is_made_ready_before_it_is_asked_for() {
+    let scene = Scene::new();
+    scene.deploy("one", &desired(SHOP)).await.expect("a deploy");
+    assert!(scene.target.prepared().is_empty());
+    let changed = desired(&SHOP.replace("LOG = \"info\"", "LOG = \"debug\""));
+    scene.deploy("two", &changed).await.expect("a deploy");
+    assert_eq!(scene.target.prepared(), ["orders@r2 x1", "orders@r2 x2"]);
+    let gate = "bake = \"0s\", gates = [{ when = \"before-start\", command = [\"true\"] }] }";
+    let gated = SHOP.replace("bake = \"0s\" }", gate);
+    scene
+        .deploy("three", &desired(&gated))
+        .await
+        .expect("a deploy");
+    // Nothing is touched before a gate agreed that is asked before the start.
+    assert_eq!(scene.target.prepared()[2..], ["orders@r3 x2"]);
+}
+
 /// What a run is about to do is written down before it does it, and how that ended with whatever is written next.
 #[tokio::test]
 async fn the_journal_has_an_end_with_the_next_beginning() {

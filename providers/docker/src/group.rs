@@ -1,6 +1,7 @@
 //! Groups: bringing instances up, replacing what is not as asked, and taking instances down without losing a request.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bollard::models::{ContainerStateStatusEnum, ContainerSummary};
@@ -31,8 +32,8 @@ const TRIES: u32 = 8;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Everything that the instances of a group have in common.
-struct Ready<'a> {
-    group: &'a GroupSpec,
+pub(crate) struct Ready<'a> {
+    pub(crate) group: &'a GroupSpec,
     image: Image,
     network: Network,
     needs: BTreeMap<String, Address>,
@@ -74,6 +75,7 @@ impl Site {
         group: &GroupSpec,
         secrets: &SecretValues,
     ) -> Result<(), TargetError> {
+        drop(self.making_ahead.write().await);
         let network = self.ensure_network().await?;
         let before: BTreeMap<u32, Found> = self
             .instances(&group.id)
@@ -81,7 +83,10 @@ impl Site {
             .into_iter()
             .filter_map(|(number, seen)| Some((number, Found::read(seen, &network.name)?)))
             .collect();
-        let (good, wrong): (Vec<&Found>, Vec<&Found>) = before.values().partition(|one| {
+        let (made, others): (Vec<&Found>, Vec<&Found>) = before
+            .values()
+            .partition(|one| self.is_made_ahead(group, one));
+        let (good, wrong): (Vec<&Found>, Vec<&Found>) = others.into_iter().partition(|one| {
             one.digest == group.digest
                 && one.changed.is_none()
                 && !matches!(
@@ -97,8 +102,11 @@ impl Site {
         for one in kept {
             self.wake(one).await?;
         }
-        let mut free = (1..).filter(|number| !before.contains_key(number));
-        let fresh: Vec<u32> = free.by_ref().take(wanted - kept.len()).collect();
+        let missing = wanted - kept.len();
+        let (used, unused) = made.split_at(made.len().min(missing));
+        let free = (1..).filter(|number| !before.contains_key(number));
+        let used = used.iter().map(|one| one.number);
+        let fresh: Vec<u32> = used.chain(free).take(missing).collect();
         if !fresh.is_empty() {
             let ready = self.prepare(group, secrets, network).await?;
             // The first puts the secrets in place that the others find.
@@ -112,7 +120,8 @@ impl Site {
                 .collect();
             self.wait_for(group, &replaced).await?;
         }
-        let surplus: Vec<&Found> = good[kept.len()..].iter().chain(&wrong).copied().collect();
+        let surplus = good[kept.len()..].iter().chain(&wrong).chain(unused);
+        let surplus: Vec<&Found> = surplus.copied().collect();
         if surplus.is_empty() {
             return Ok(());
         }
@@ -159,7 +168,7 @@ impl Site {
         )
     }
 
-    async fn prepare<'a>(
+    pub(crate) async fn prepare<'a>(
         &self,
         group: &'a GroupSpec,
         secrets: &'a SecretValues,
@@ -201,7 +210,11 @@ impl Site {
         })
     }
 
-    fn surroundings(&self, ready: &Ready<'_>, number: u32) -> Result<Surroundings, TargetError> {
+    pub(crate) fn surroundings(
+        &self,
+        ready: &Ready<'_>,
+        number: u32,
+    ) -> Result<Surroundings, TargetError> {
         let id = &ready.group.id;
         surroundings(&Inputs {
             names: &self.names,
@@ -220,43 +233,9 @@ impl Site {
         let id = &ready.group.id;
         let name = self.names.instance(id, number);
         let own = self.surroundings(ready, number)?;
-        let service = &ready.group.spec.service;
-        if own.is_handed() {
-            self.plumbing(&self.names.secrets(&id.to_string())).await?;
-        }
         let mut refused = Vec::new();
         for _ in 0..TRIES {
-            let address = {
-                let _one_at_a_time = self.addressing.lock().await;
-                let address = match ready.network.subnet {
-                    None => None,
-                    Some(subnet) => {
-                        let mut used = self.used_addresses(&ready.network.name).await?;
-                        used.extend(&refused);
-                        subnet.address(&alias(id, number), &used)
-                    }
-                };
-                let body = container::instance(&Instance {
-                    names: &self.names,
-                    group: ready.group,
-                    number,
-                    image: &ready.image.reference,
-                    image_user: &ready.image.user,
-                    surroundings: &own,
-                    network: &ready.network.name,
-                    address,
-                    init: ready.init,
-                    program: (&ready.program, &ready.program_volume),
-                    live: service.health.live.is_some() && service.kind == ServiceKind::Service,
-                });
-                self.create(&name, body)
-                    .await
-                    .map_err(|error| error.about(id.clone()))?;
-                address
-            };
-            if own.is_handed() {
-                self.hand(id, &name, &own.handed).await?;
-            }
+            let address = self.make(ready, number, &own, &refused).await?;
             match (self.start(&name).await, address) {
                 (Ok(()), _) => return Ok(()),
                 (Err(error), Some(address))
@@ -274,6 +253,56 @@ impl Site {
             "no free address was found on its network",
         )
         .about(id.clone()))
+    }
+
+    /// Makes an instance's container, unless it is there, and puts its secrets in place; returns the address that was chosen for it.
+    ///
+    /// - `refused`: addresses that the engine did not take
+    pub(crate) async fn make(
+        &self,
+        ready: &Ready<'_>,
+        number: u32,
+        own: &Surroundings,
+        refused: &[Ipv4Addr],
+    ) -> Result<Option<Ipv4Addr>, TargetError> {
+        let id = &ready.group.id;
+        let name = self.names.instance(id, number);
+        let service = &ready.group.spec.service;
+        if own.is_handed() {
+            self.plumbing(&self.names.secrets(&id.to_string())).await?;
+        }
+        let address = {
+            let _one_at_a_time = self.addressing.lock().await;
+            let address = match ready.network.subnet {
+                None => None,
+                Some(subnet) => {
+                    let mut used = self.used_addresses(&ready.network.name).await?;
+                    used.extend(refused);
+                    subnet.address(&alias(id, number), &used)
+                }
+            };
+            let body = container::instance(&Instance {
+                names: &self.names,
+                group: ready.group,
+                number,
+                image: &ready.image.reference,
+                image_user: &ready.image.user,
+                surroundings: own,
+                network: &ready.network.name,
+                address,
+                init: ready.init,
+                program: (&ready.program, &ready.program_volume),
+                live: service.health.live.is_some() && service.kind == ServiceKind::Service,
+            });
+            self.create(&name, body)
+                .await
+                .map_err(|error| error.about(id.clone()))?;
+            address
+        };
+        if own.is_handed() {
+            self.hand(id, &name, &own.handed).await?;
+        }
+        Ok(address)
     }
 
     /// Puts what is secret into the group's volume, where it does not lie there already.
@@ -320,6 +349,7 @@ impl Site {
 
     /// Drains a group's instances and removes them with everything of theirs.
     pub(crate) async fn remove_group(&self, group: &GroupId) -> Result<(), TargetError> {
+        drop(self.making_ahead.write().await);
         let network = self
             .network()
             .await?

@@ -5,6 +5,7 @@
 //! are with the keeper, a small container that holds their volumes.
 
 mod access;
+mod ahead;
 mod builds;
 mod certificates;
 mod container;

@@ -76,6 +76,7 @@ mod tests {
             let found = Found::listed(&one, "net").unwrap();
             assert_eq!(found.name(), "orders@r1.2");
             assert_eq!(found.changed, None);
+            assert_eq!(found.was_started(), state != "created");
             let taken = found.takes_requests().then_some(found.address).flatten();
             assert_eq!(taken.as_deref(), address, "{state}: {status}");
         };

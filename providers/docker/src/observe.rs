@@ -146,6 +146,11 @@ impl Found {
         }
     }
 
+    /// Whether it ever was more than a container that is there.
+    pub(crate) fn was_started(&self) -> bool {
+        self.status() != ContainerStateStatusEnum::CREATED
+    }
+
     /// Whether the gateway should know of it.
     pub(crate) fn takes_requests(&self) -> bool {
         let checked = !self.keep.by_command || self.health() == Some(HealthStatusEnum::HEALTHY);

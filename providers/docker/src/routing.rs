@@ -40,7 +40,9 @@ pub(crate) fn join(
     secrets: &SecretValues,
     names: &Names,
 ) -> Config {
-    let serving: Vec<&Found> = found.iter().filter(|one| one.address.is_some()).collect();
+    // What was made ahead is none of the gateway's business yet.
+    let serving = found.iter().filter(|one| one.was_started());
+    let serving: Vec<&Found> = serving.filter(|one| one.address.is_some()).collect();
     let groups: BTreeSet<GroupId> = serving.iter().map(|one| one.group.clone()).collect();
     let h2c = serving
         .iter()

@@ -49,6 +49,10 @@ pub(crate) struct Site {
     pub(crate) pushing: tokio::sync::Mutex<()>,
     /// Addresses are given out one at a time.
     pub(crate) addressing: tokio::sync::Mutex<()>,
+    /// Held for reading while instances are made ahead, so that whoever wants them or wants them gone waits for that.
+    pub(crate) making_ahead: tokio::sync::RwLock<()>,
+    /// Instances that this run made ahead, by name.
+    pub(crate) made_ahead: Mutex<std::collections::BTreeSet<String>>,
     /// The plumbing is laid once at a time.
     pub(crate) laying: tokio::sync::Mutex<()>,
     /// Instances that take no requests any more, by name, because they are about to stop.
@@ -86,6 +90,8 @@ impl Site {
             line: tokio::sync::Mutex::default(),
             pushing: tokio::sync::Mutex::default(),
             addressing: tokio::sync::Mutex::default(),
+            making_ahead: tokio::sync::RwLock::default(),
+            made_ahead: Mutex::default(),
             laying: tokio::sync::Mutex::default(),
             leaving: Mutex::default(),
             destroyed: AtomicBool::new(false),

@@ -281,6 +281,17 @@ impl Target for DockerTarget {
             .map_err(|error| error.about(group.id.clone()))
     }
 
+    async fn prepare_group(
+        &self,
+        group: &GroupSpec,
+        secrets: &SecretValues,
+    ) -> Result<(), TargetError> {
+        self.site
+            .prepare_group(group, secrets)
+            .await
+            .map_err(|error| error.about(group.id.clone()))
+    }
+
     async fn remove_group(&self, group: &GroupId) -> Result<(), TargetError> {
         self.site
             .remove_group(group)

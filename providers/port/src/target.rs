@@ -175,6 +175,18 @@ pub trait Target: Send + Sync {
         secrets: &SecretValues,
     ) -> Result<(), TargetError>;
 
+    /// Makes ready what can be of a group that [`Target::ensure_group`] will soon be asked for, so that this takes less.
+    ///
+    /// Nothing of it runs or takes requests. It goes with the group where nobody asks for it in the end.
+    async fn prepare_group(
+        &self,
+        group: &GroupSpec,
+        secrets: &SecretValues,
+    ) -> Result<(), TargetError> {
+        let _ = (group, secrets);
+        Ok(())
+    }
+
     /// Drains a group's instances, stops them within their grace period and removes them.
     async fn remove_group(&self, group: &GroupId) -> Result<(), TargetError>;
 

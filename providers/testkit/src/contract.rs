@@ -131,6 +131,17 @@ pub async fn group_life(target: &dyn Target, group: &GroupSpec, traffic: &Traffi
             replicas,
             ..group.clone()
         };
+        // More than is asked for in the end.
+        let more = GroupSpec {
+            replicas: replicas + 1,
+            ..group.clone()
+        };
+        let running = |seen: &Observed| seen.groups.get(&group.id).map_or(0, |seen| seen.replicas);
+        let before = running(&target.observe().await.expect("a look"));
+        let prepared = target.prepare_group(&more, &secrets).await;
+        prepared.expect("a group that is made ready");
+        let after = running(&target.observe().await.expect("a look"));
+        assert_eq!(before, after, "what is made ready does not run");
         target
             .ensure_group(&group, &secrets)
             .await
@@ -174,6 +185,13 @@ pub async fn group_life(target: &dyn Target, group: &GroupSpec, traffic: &Traffi
         .remove_group(&group.id)
         .await
         .expect("the same removal again");
+    until(target, |seen| !seen.groups.contains_key(&group.id)).await;
+    let prepared = target.prepare_group(group, &secrets).await;
+    prepared.expect("a group that is made ready");
+    target
+        .remove_group(&group.id)
+        .await
+        .expect("a removal of what was made ready");
     until(target, |seen| !seen.groups.contains_key(&group.id)).await;
 }
 

@@ -76,6 +76,7 @@ struct World {
     carried: BTreeMap<GroupId, u64>,
     acts: Vec<Act>,
     tidied: String,
+    prepared: Vec<String>,
     requests_per_look: u64,
     seed: u64,
 }
@@ -126,6 +127,11 @@ impl FakeTarget {
     pub fn hang_after(&self, acts: u64) {
         self.hangs.store(true, Ordering::SeqCst);
         self.acts_left.store(acts, Ordering::SeqCst);
+    }
+
+    /// What was to be made ready ahead, as text: `orders@r2 x1`.
+    pub fn prepared(&self) -> Vec<String> {
+        self.lock().prepared.clone()
     }
 
     /// The releases that may still be asked for, as the last run told it at its end: `r1 r2`.
@@ -421,6 +427,12 @@ impl Target for FakeTarget {
                 .insert(group.id.clone(), (group.clone(), looks));
         })
         .await
+    }
+
+    async fn prepare_group(&self, group: &GroupSpec, _: &SecretValues) -> Result<(), TargetError> {
+        let prepared = format!("{} x{}", group.id, group.replicas);
+        self.lock().prepared.push(prepared);
+        Ok(())
     }
 
     async fn remove_group(&self, group: &GroupId) -> Result<(), TargetError> {

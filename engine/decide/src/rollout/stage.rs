@@ -1,12 +1,15 @@
 //! The stages of a strategy: how many instances of which side, with which share of the requests.
 
 use std::cmp::{max, min};
+use std::collections::BTreeMap;
 
 use platform_blueprint::{Percent, Rollout, Strategy};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::state::MemberState;
+use super::gates;
+use super::state::{MemberState, Phase, State};
+use crate::group::GroupId;
 use crate::traffic::Share;
 
 /// A stage of a rollout.
@@ -50,6 +53,26 @@ pub fn stages(policy: &Rollout, members: &[MemberState]) -> Vec<Stage> {
         Strategy::BlueGreen => vec![last(members)],
         Strategy::Rolling => rolling(policy, members),
     }
+}
+
+/// The new groups that are asked for soon, with how many instances, so that a target may make them ready meanwhile.
+///
+/// These are the first stage's, unless a gate is asked before anything is touched, and those of each batch that follows.
+pub fn ahead(state: &State) -> BTreeMap<GroupId, u32> {
+    let next = match state.phase {
+        Phase::BeforeStart if gates::all(state).is_empty() => 0,
+        Phase::Starting { stage } if state.policy.strategy == Strategy::Rolling => stage + 1,
+        _ => return BTreeMap::new(),
+    };
+    let stages = state.stages();
+    let sides = stages.get(next).map_or(&[][..], |stage| &stage.sides);
+    state
+        .members
+        .iter()
+        .zip(sides)
+        .filter(|(_, side)| side.new > 0)
+        .map(|(member, side)| (member.to.clone(), side.new))
+        .collect()
 }
 
 fn last(members: &[MemberState]) -> Stage {

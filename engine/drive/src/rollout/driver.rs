@@ -12,7 +12,7 @@ use platform_decide::group::GroupId;
 use platform_decide::observed::Observed;
 use platform_decide::plan::Plan;
 use platform_decide::rollout::{
-    Counts, GateAnswer, GateKey, Move, Note, Phase, Reading, Seen, State, advance, due,
+    Counts, GateAnswer, GateKey, Move, Note, Phase, Reading, Seen, State, advance, ahead, due,
 };
 use platform_port::{Retry, StoreError, Tallies, TargetError};
 use tokio::sync::mpsc;
@@ -23,6 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 use acts::Done;
 
 use super::Outcome;
+use super::ahead::Ahead;
 use super::document::{self, Document};
 use super::event::RolloutEvent;
 use super::gate::{self, Surroundings};
@@ -71,6 +72,8 @@ pub(super) struct Driver<'a> {
     measured: Vec<metric::Answering>,
     /// Groups of which instances are being taken down, with how many shall be left.
     leaving: BTreeMap<GroupId, (u32, AbortOnDropHandle<()>)>,
+    /// What the target makes ready meanwhile.
+    ahead: Ahead,
     /// The moves of the last look.
     made: Vec<Move>,
     /// The target did not do something that it was not waited for; it is not asked again at once.
@@ -105,6 +108,7 @@ impl<'a> Driver<'a> {
             metrics: Vec::new(),
             measured: Vec::new(),
             leaving: BTreeMap::new(),
+            ahead: Ahead::default(),
             made: Vec::new(),
             rests: false,
             telling,
@@ -152,6 +156,7 @@ impl<'a> Driver<'a> {
             self.measure();
             self.progress(&observed, tallies.as_ref());
             let done = self.act(&observed).await;
+            self.look_ahead();
             let stopped =
                 self.abandon.is_cancelled() && self.document.state.phase == Phase::BeforeStart;
             let over = stopped || self.document.state.phase.is_over();
@@ -225,6 +230,16 @@ impl<'a> Driver<'a> {
                 .map(|reader| AbortOnDropHandle::new(tokio::spawn(reader)))
                 .collect();
             self.measured = answering;
+        }
+    }
+
+    /// Has the target make ready what the next stage asks for.
+    fn look_ahead(&mut self) {
+        for (group, replicas) in ahead(&self.document.state) {
+            if let Some(spec) = self.specs.group(&group, replicas) {
+                self.ahead
+                    .begin(&self.crew.target, spec, self.means.secrets);
+            }
         }
     }
 

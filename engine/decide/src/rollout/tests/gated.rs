@@ -167,3 +167,24 @@ fn without_a_check_of_its_own_blue_green_smokes() {
     assert_eq!(asks, [Ask::Smoke]);
     promoted(&mut world);
 }
+
+#[test]
+fn what_comes_next_may_be_made_ready_unless_a_gate_comes_first() {
+    let check = |mut world: World, phase: Phase, expected: Option<u32>| {
+        world.state.phase = phase;
+        let ahead = ahead(&world.state);
+        assert_eq!(ahead.values().copied().next(), expected, "{ahead:?}");
+    };
+    let rolling = || orders(Strategy::Rolling);
+    check(rolling(), Phase::BeforeStart, Some(1));
+    check(rolling(), Phase::Starting { stage: 0 }, Some(2));
+    check(rolling(), Phase::Starting { stage: 9 }, None);
+    check(rolling(), Phase::Serving { stage: 0 }, None);
+    let gate = gated(Strategy::Rolling, GateWhen::BeforeStart);
+    check(gate, Phase::BeforeStart, None);
+    let gate = gated(Strategy::Rolling, GateWhen::PerStep);
+    check(gate, Phase::BeforeStart, Some(1));
+    // A step of a canary may be long.
+    check(orders(Strategy::Canary), Phase::BeforeStart, Some(1));
+    check(orders(Strategy::Canary), Phase::Starting { stage: 0 }, None);
+}

@@ -1,0 +1,49 @@
+//! Instances that are made before they are asked for: their containers are there with all that they are handed, and do not run.
+
+use futures::future::try_join_all;
+use platform_decide::group::GroupSpec;
+use platform_port::{SecretValues, TargetError};
+
+use crate::group::Ready;
+use crate::names::instance_name;
+use crate::observe::Found;
+use crate::site::{Site, lock};
+
+impl Site {
+    /// Makes instances that a group will soon be brought to, and starts none.
+    pub(crate) async fn prepare_group(
+        &self,
+        group: &GroupSpec,
+        secrets: &SecretValues,
+    ) -> Result<(), TargetError> {
+        let _making = self.making_ahead.read().await;
+        let network = self.ensure_network().await?;
+        let there = self.instances(&group.id).await?;
+        let missing = (group.replicas as usize).saturating_sub(there.len());
+        let free = (1..).filter(|number| !there.contains_key(number));
+        let fresh: Vec<u32> = free.take(missing).collect();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let ready = self.prepare(group, secrets, network).await?;
+        let make = fresh.iter().map(|number| self.make_ahead(&ready, *number));
+        try_join_all(make).await?;
+        Ok(())
+    }
+
+    async fn make_ahead(&self, ready: &Ready<'_>, number: u32) -> Result<(), TargetError> {
+        let own = self.surroundings(ready, number)?;
+        self.make(ready, number, &own, &[]).await?;
+        let name = instance_name(&ready.group.id, number);
+        lock(&self.made_ahead).insert(name);
+        Ok(())
+    }
+
+    /// Whether this run made an instance for the very spec, secrets and all, and nobody started it yet.
+    pub(crate) fn is_made_ahead(&self, group: &GroupSpec, one: &Found) -> bool {
+        !one.was_started()
+            && one.digest == group.digest
+            && one.changed.is_none()
+            && lock(&self.made_ahead).contains(&one.name())
+    }
+}
