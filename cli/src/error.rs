@@ -117,16 +117,18 @@ impl From<LeaseError> for CliError {
 impl From<DriveError> for CliError {
     fn from(error: DriveError) -> Self {
         let log = match &error {
-            DriveError::Failed { failure, .. } | DriveError::NotTakenBack { failure, .. } => {
-                failure.log.clone()
-            }
+            DriveError::Failed { failure, .. }
+            | DriveError::Unfinished { failure, .. }
+            | DriveError::NotTakenBack { failure, .. } => failure.log.clone(),
             _ => Vec::new(),
         };
         let (code, help) = (error.code(), error.help());
         let diagnostic = Diagnostic::error(code, error.to_string());
         let diagnostic = match &error {
             // The failure stands in the message already; its cause is what is behind it.
-            DriveError::Failed { failure, .. } => diagnostic.behind(failure.as_ref()),
+            DriveError::Failed { failure, .. } | DriveError::Unfinished { failure, .. } => {
+                diagnostic.behind(failure.as_ref())
+            }
             other => diagnostic.behind(other),
         };
         diagnostic.maybe_help(help).log(log).into()

@@ -55,6 +55,7 @@ fn line(event: &Event) -> Line {
         Event::PlannedChange(_) | Event::ChangeSummary { .. } => Line::Nothing,
         Event::ApplyStart { step } => Line::Begin(step.to_string(), step.to_string()),
         Event::ApplyProgress { step, message } => Line::Update(step.to_string(), message.clone()),
+        Event::Trouble { what } => Line::Important(what.clone()),
         Event::ApplyComplete { step, milliseconds } => {
             let took = moment::span(Duration::from_millis(*milliseconds));
             Line::Done(step.to_string(), format!("{step} ({took})"))

@@ -3,6 +3,7 @@
 mod act;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::clock::Clock;
 use crate::error::{Cause, DriveError, Failure, in_words};
 use crate::events::{Event, Events};
 use crate::journal::{Journal, Progress};
-use crate::lease::Lease;
+use crate::lease::{Hold, Lease};
 use crate::rollout;
 use crate::watcher::Watcher;
 
@@ -48,6 +49,15 @@ impl std::fmt::Debug for Crew {
     }
 }
 
+impl Crew {
+    /// Tells what is asked again about.
+    pub(crate) fn trouble(&self, error: &(dyn Error + 'static)) {
+        self.events.emit(Event::Trouble {
+            what: format!("{}; asking again", in_words(error)),
+        });
+    }
+}
+
 /// What a plan is applied with.
 #[derive(Debug, Clone, Copy)]
 pub struct Means<'a> {
@@ -66,7 +76,9 @@ pub struct Means<'a> {
 ///
 /// # Errors
 ///
-/// [`DriveError::Failed`] names the step that failed; [`DriveError::Stopped`] where a run was stopped.
+/// [`DriveError::Failed`] names the step that failed, [`DriveError::Unfinished`] one for which the target or its store was away once
+/// a rollout had promoted its services; [`DriveError::Stopped`] where a run was stopped; [`DriveError::LeaseLost`] and
+/// [`DriveError::LeaseExpired`] where it must not act any more.
 pub async fn apply(
     crew: &Crew,
     lease: &Lease,
@@ -90,21 +102,31 @@ pub async fn apply(
     let mut running = FuturesUnordered::new();
     let mut times = BTreeMap::new();
     let mut failure: Option<Failure> = None;
+    let mut promoted = false;
     let mut heartbeat = tokio::time::interval(HEARTBEAT_EVERY);
     heartbeat.reset();
+    let mut lock = lease.watch();
     loop {
-        while failure.is_none() && !crew.stop.is_cancelled() {
+        let hold = *lock.borrow_and_update();
+        if let Hold::Lost(lost) = hold {
+            return Err(lost.into());
+        }
+        let ours = hold == Hold::Ours;
+        while ours && failure.is_none() && !crew.stop.is_cancelled() {
             let Some(step) = order.take() else { break };
             running.push(one(&actor, journal, step));
         }
-        if running.is_empty() {
+        let ends = failure.is_some() || crew.stop.is_cancelled() || order.free.is_empty();
+        if running.is_empty() && ends {
             break;
         }
         tokio::select! {
-            Some((step, took, result)) = running.next() => {
+            // What has begun rests as well while another run may have the lock.
+            Some((step, took, result)) = running.next(), if ours => {
                 heartbeat.reset();
                 match result {
                     Ok(()) => {
+                        promoted |= matches!(step.action, Action::Rollout { .. });
                         times.insert(step.id.clone(), took);
                         order.done(&step.id);
                         crew.events.emit(Event::ApplyComplete {
@@ -127,13 +149,23 @@ pub async fn apply(
                     Err(_) => {}
                 }
             }
-            () = lease.lost() => return Err(DriveError::LeaseLost),
+            Ok(()) = lock.changed() => {
+                if *lock.borrow() == Hold::InDoubt {
+                    crew.events.emit(Event::Trouble {
+                        what: "the lock cannot be renewed; waiting for the store".to_owned(),
+                    });
+                }
+            }
             _ = heartbeat.tick() => {
                 crew.events.emit(Event::Heartbeat { steps: order.under_way() });
             }
         }
     }
     match (failure, order.next()) {
+        (Some(failure), _) if promoted && failure.cause.is_away() => Err(DriveError::Unfinished {
+            release: plan.release.number,
+            failure: Box::new(failure),
+        }),
         (Some(failure), _) => Err(DriveError::Failed {
             release: plan.release.number,
             failure: Box::new(failure),
@@ -153,14 +185,17 @@ async fn one<'a>(
     step: &'a Step,
 ) -> (&'a Step, Duration, Result<(), Cause>) {
     let begun = Instant::now();
-    let store = actor.crew.target.store();
+    let crew = actor.crew;
+    let store = crew.target.store();
     let result = async {
         if matches!(step.action, Action::Record) {
             journal.note(&step.id, Progress::Begun); // It acts on nothing.
         } else {
-            journal.mark(store, &step.id, Progress::Begun).await?;
+            actor
+                .ask(async || journal.mark(store, &step.id, Progress::Begun).await)
+                .await?;
         }
-        actor.crew.events.emit(Event::ApplyStart {
+        crew.events.emit(Event::ApplyStart {
             step: step.id.clone(),
         });
         actor.act(step).await

@@ -7,14 +7,15 @@ use platform_blueprint::{SecretName, ServiceName};
 use platform_decide::desired::Desired;
 use platform_decide::plan::{Inputs, Pace, Plan, StepId, plan};
 use platform_decide::release::{Release, ReleaseNumber, ReleaseStatus};
-use platform_port::{Finding, SecretValues};
+use platform_port::{Finding, SecretValues, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::{Crew, Means, apply};
-use crate::error::{DriveError, Failure};
+use crate::error::{DriveError, Failure, in_words};
 use crate::events::Event;
 use crate::journal::{self, Entries, Journal};
 use crate::lease::Lease;
+use crate::patience::patiently;
 use crate::record::{Ending, RunRecord};
 use crate::releases::{self, History};
 
@@ -211,7 +212,8 @@ pub async fn carry_out(
     };
     let result = match applied {
         Ok(times) => {
-            history.finish(store, &plan.release).await?;
+            let finish = async || history.finish(store, &plan.release).await;
+            patiently(None, finish, |error| crew.trouble(error)).await?;
             crew.events.emit(Event::Released {
                 release: plan.release.number,
             });
@@ -239,14 +241,13 @@ pub async fn carry_out(
     };
     let entries = match &result {
         // The next run reads the journal to say what it found.
-        Err(DriveError::Stopped { .. }) => {
-            if let Err(error) = journal.save(store).await {
-                tracing::warn!(%error, "how the last steps ended is not in the journal");
-            }
+        Err(DriveError::LeaseLost | DriveError::LeaseExpired { .. }) => None,
+        Err(error) if !error.ends_the_run() => {
+            let what = "how the last steps ended";
+            put_down(crew, what, async || journal.save(store).await).await;
             None
         }
-        Err(DriveError::LeaseLost) => None,
-        _ => Some(journal.close(store).await?),
+        _ => put_down(crew, "the run's end", async || journal.close(store).await).await,
     };
     let record = RunRecord {
         run: crew.run.clone(),
@@ -260,16 +261,38 @@ pub async fn carry_out(
         from: plan.from,
         steps: entries.map(|e| e.steps).unwrap_or_default(),
     };
-    if !matches!(result, Err(DriveError::LeaseLost)) {
-        record.save(store).await?;
-    }
+    let ended = match &result {
+        Ok(_) => true,
+        Err(error) => error.ends_the_run(),
+    };
     if !matches!(
         result,
-        Err(DriveError::Stopped { .. } | DriveError::LeaseLost)
+        Err(DriveError::LeaseLost | DriveError::LeaseExpired { .. })
     ) {
+        put_down(crew, "the run's record", async || record.save(store).await).await;
+    }
+    if ended {
         tidy(crew).await;
     }
     result
+}
+
+/// Has the store take in how a run ended. It has ended so, whatever comes of this; `None` where the store did not take it.
+async fn put_down<T>(
+    crew: &Crew,
+    what: &str,
+    write: impl AsyncFnMut() -> Result<T, StoreError>,
+) -> Option<T> {
+    match patiently(None, write, |error| crew.trouble(error)).await {
+        Ok(done) => Some(done),
+        Err(error) => {
+            let why = in_words(&error);
+            crew.events.emit(Event::Trouble {
+                what: format!("{what} could not be written down: {why}"),
+            });
+            None
+        }
+    }
 }
 
 /// Has the target remove what nobody asks for any more. The run has ended as it has, whatever comes of this.
@@ -308,7 +331,8 @@ async fn take_back(
         to: Some(current.number),
     });
     let store = crew.target.store();
-    let observed = crew.target.observe().await?;
+    let look = async || crew.target.observe().await;
+    let observed = patiently(None, look, |error| crew.trouble(error)).await?;
     let desired = Desired::of_release(current);
     let back = plan(Inputs {
         desired: &desired,
@@ -326,13 +350,18 @@ async fn take_back(
         ..crew.clone()
     };
     let command = format!("take back {}", failed.number);
-    let journal = Journal::open(store, &crew.run, &command, crew.clock.rfc3339(), &back).await?;
+    let since = crew.clock.rfc3339();
+    let open = async || Journal::open(store, &crew.run, &command, since.clone(), &back).await;
+    let journal = patiently(None, open, |error| crew.trouble(error)).await?;
     let result = apply(crew, lease, &journal, &back, means).await;
     match result {
         Ok(_) => {
-            history
-                .give_up(store, failed, ReleaseStatus::RolledBack)
-                .await?;
+            let give_up = async || {
+                history
+                    .give_up(store, failed, ReleaseStatus::RolledBack)
+                    .await
+            };
+            patiently(None, give_up, |error| crew.trouble(error)).await?;
             Ok(Outcome::RolledBack {
                 release: failed.number,
                 to: current.number,

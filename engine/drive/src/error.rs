@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use platform_decide::plan::StepId;
 use platform_decide::release::ReleaseNumber;
-use platform_port::{LogLine, StoreError, TargetError};
+use platform_port::{LogLine, Retry, StoreError, TargetError};
 
 use crate::lease::LeaseError;
 
@@ -19,6 +19,14 @@ pub enum DriveError {
         /// The release.
         release: ReleaseNumber,
         /// The step that failed.
+        failure: Box<Failure>,
+    },
+    /// What was asked for could not be asked or written down, after a part of the release had been promoted.
+    #[error("release {release} could not be finished: {failure}; nothing is taken back")]
+    Unfinished {
+        /// The release.
+        release: ReleaseNumber,
+        /// The step that could not be carried out.
         failure: Box<Failure>,
     },
     /// A step failed, and so did taking back what the run had begun.
@@ -48,6 +56,12 @@ pub enum DriveError {
     /// Another run took the lease, so this one must not act any more.
     #[error("the lock was lost to another run")]
     LeaseLost,
+    /// The lease could not be renewed for so long that another run may have it.
+    #[error("the lock could not be renewed for {seconds} s, since the store did not answer")]
+    LeaseExpired {
+        /// How long.
+        seconds: u64,
+    },
     /// The lease could not be taken.
     #[error(transparent)]
     Lease(#[from] LeaseError),
@@ -60,14 +74,26 @@ pub enum DriveError {
 }
 
 impl DriveError {
+    /// Whether nobody goes on with what the run was doing: not so where the next run takes it up.
+    pub(crate) fn ends_the_run(&self) -> bool {
+        !matches!(
+            self,
+            Self::Stopped { .. }
+                | Self::Unfinished { .. }
+                | Self::LeaseLost
+                | Self::LeaseExpired { .. }
+        )
+    }
+
     /// Stable code, such as `deploy::not-ready`.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Failed { failure, .. } => failure.cause.code(),
+            Self::Failed { failure, .. } | Self::Unfinished { failure, .. } => failure.cause.code(),
             Self::NotTakenBack { .. } => "deploy::not-taken-back",
             Self::Stale => "plan::stale",
             Self::Stopped { .. } | Self::Lease(LeaseError::Stopped) => "run::stopped",
             Self::LeaseLost => "lock::lost",
+            Self::LeaseExpired { .. } => "lock::expired",
             Self::Lease(LeaseError::Held { .. }) => "lock::held",
             Self::Lease(LeaseError::Store(error)) | Self::Store(error) => store_code(error),
             Self::Target(error) => error.code,
@@ -83,6 +109,10 @@ impl DriveError {
                         .to_owned(),
                 )
             }),
+            Self::Unfinished { .. } | Self::LeaseExpired { .. } => Some(
+                "run `platform deploy` again once the target answers; it goes on from here, and what serves goes on serving"
+                    .to_owned(),
+            ),
             Self::NotTakenBack { .. } => Some(
                 "run `platform status` to see what serves, then `platform deploy` again".to_owned(),
             ),
@@ -231,6 +261,16 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Whether the target or its store could not be reached or written to, which says nothing of the release.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Target(error) => error.retry == Retry::Later,
+            Self::Unseen(error) => error.retry == Retry::Later,
+            Self::Store(error) => matches!(error, StoreError::Unavailable { .. }),
+            _ => false,
+        }
+    }
+
     /// Stable code.
     pub fn code(&self) -> &'static str {
         match self {

@@ -53,6 +53,11 @@ pub enum Event {
         /// In words.
         message: String,
     },
+    /// Something did not go as it should, and the run goes on.
+    Trouble {
+        /// What, and what becomes of it, in words.
+        what: String,
+    },
     /// A step is done.
     ApplyComplete {
         /// The step.

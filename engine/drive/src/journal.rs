@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 
 use platform_decide::plan::{Plan, StepId};
 use platform_decide::release::ReleaseNumber;
-use platform_port::{Store, StoreError, Version};
+use platform_port::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
+use crate::kept::Kept;
 use crate::releases::{read_json, to_json};
 
 /// The key of the journal of the run under way.
@@ -51,7 +52,7 @@ pub struct Entries {
 #[derive(Debug)]
 pub struct Journal {
     entries: std::sync::Mutex<(Entries, u64)>,
-    written: Mutex<(Option<Version>, u64)>,
+    written: Mutex<(Kept, u64)>,
 }
 
 impl Journal {
@@ -76,19 +77,17 @@ impl Journal {
             planned: plan.steps.len(),
             steps: BTreeMap::new(),
         };
-        let before = store.read(KEY).await?.map(|document| document.version);
-        let version = store
-            .write(KEY, &to_json(&entries), before.as_ref())
-            .await?;
+        let mut kept = Kept::found(store.read(KEY).await?.map(|document| document.version));
+        kept.write(store, KEY, to_json(&entries)).await?;
         Ok(Self {
             entries: std::sync::Mutex::new((entries, 0)),
-            written: Mutex::new((Some(version), 0)),
+            written: Mutex::new((kept, 0)),
         })
     }
 
     /// Writes down how far a step has come, and returns once that is durable.
     ///
-    /// Steps that write at the same time share one write.
+    /// Steps that write at the same time share one write. Safe to repeat after any error.
     ///
     /// # Errors
     ///
@@ -132,8 +131,8 @@ impl Journal {
             let entries = self.lock();
             (to_json(&entries.0), entries.1)
         };
-        let version = store.write(KEY, &bytes, written.0.as_ref()).await?;
-        *written = (Some(version), upto);
+        written.0.write(store, KEY, bytes).await?;
+        written.1 = upto;
         Ok(())
     }
 
@@ -142,7 +141,7 @@ impl Journal {
     /// # Errors
     ///
     /// If the store fails.
-    pub async fn close(self, store: &dyn Store) -> Result<Entries, StoreError> {
+    pub async fn close(&self, store: &dyn Store) -> Result<Entries, StoreError> {
         let entries = self.lock().0.clone();
         store.delete(KEY).await?;
         Ok(entries)

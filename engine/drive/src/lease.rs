@@ -1,6 +1,7 @@
 //! The lease: one run at a time changes an environment.
 //!
-//! A document on the target names the holder and is renewed while the run lives. Whether a holder on this machine lives is read from
+//! A document on the target names the holder and is renewed while the run lives. A run that could not renew it for its term rests
+//! until it can, as another may have it by then; only if another has, or that takes too long, the lease is lost. Whether a holder on this machine lives is read from
 //! its process, so a killed run never blocks the next one; a holder elsewhere has lost the lease when the document stays
 //! unrenewed for its term, measured on the waiter's own steady clock, so that no clock that jumps can take a lease away.
 
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::error::DriveError;
 use crate::events::{Event, Events};
 use crate::owner::Owner;
 
@@ -24,7 +26,11 @@ pub const KEY: &str = "lease";
 /// How long a lease holds after its last renewal.
 pub const TERM: Duration = Duration::from_secs(15);
 
+/// How long a lease may go without renewal before its run gives up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
 const RENEW_EVERY: Duration = Duration::from_secs(5);
+const RENEW_AGAIN_AFTER: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Who holds an environment's lease.
@@ -62,13 +68,44 @@ pub enum LeaseError {
     Stopped,
 }
 
+/// Whether a run may act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// Nobody else can have the lease.
+    Ours,
+    /// It was not renewed for its term, so somebody else may have it.
+    InDoubt,
+    /// It is gone.
+    Lost(Lost),
+}
+
+/// How a lease was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// Another run took it, or somebody took it away.
+    Taken,
+    /// It could not be renewed for too long.
+    Expired,
+}
+
+impl From<Lost> for DriveError {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Taken => Self::LeaseLost,
+            Lost::Expired => Self::LeaseExpired {
+                seconds: PATIENCE.as_secs(),
+            },
+        }
+    }
+}
+
 /// A lease that is held and renewed until it is released or dropped.
 #[derive(Debug)]
 pub struct Lease {
     target: TargetHandle,
     run: String,
     renewing: JoinHandle<()>,
-    lost: watch::Receiver<bool>,
+    hold: watch::Receiver<Hold>,
 }
 
 struct TargetHandle(Arc<dyn Target>);
@@ -145,29 +182,39 @@ impl Lease {
     }
 
     fn hold(target: Arc<dyn Target>, holder: Holder, version: Version) -> Self {
-        let (tell, lost) = watch::channel(false);
+        let (tell, hold) = watch::channel(Hold::Ours);
         let run = holder.run.clone();
         let renewing = tokio::spawn(renew(Arc::clone(&target), holder, version, tell));
         Self {
             target: TargetHandle(target),
             run,
             renewing,
-            lost,
+            hold,
         }
     }
 
-    /// Returns when the lease has been lost to somebody else, and never otherwise.
-    pub async fn lost(&self) {
-        let mut lost = self.lost.clone();
-        if lost.wait_for(|lost| *lost).await.is_err() {
-            std::future::pending::<()>().await;
+    /// Whether the run may act, as it changes.
+    pub(crate) fn watch(&self) -> watch::Receiver<Hold> {
+        self.hold.clone()
+    }
+
+    /// Returns when the lease has been lost, and never otherwise.
+    pub async fn lost(&self) -> Lost {
+        let mut hold = self.hold.clone();
+        loop {
+            if let Hold::Lost(lost) = *hold.borrow_and_update() {
+                return lost;
+            }
+            if hold.changed().await.is_err() {
+                return std::future::pending().await;
+            }
         }
     }
 
     /// Whether nobody else has it now, as far as the store tells: a run that was stopped for a while and woke up may have lost it
     /// without having noticed.
     pub async fn is_held(&self) -> bool {
-        if *self.lost.borrow() {
+        if let Hold::Lost(_) = *self.hold.borrow() {
             return false;
         }
         match read(self.target.0.store()).await {
@@ -263,32 +310,63 @@ async fn renew(
     target: Arc<dyn Target>,
     mut holder: Holder,
     mut version: Version,
-    lost: watch::Sender<bool>,
+    tell: watch::Sender<Hold>,
 ) {
     let mut renewed = Instant::now();
-    loop {
-        tokio::time::sleep(RENEW_EVERY).await;
+    let mut again = RENEW_EVERY;
+    let lost = loop {
+        let by = match *tell.borrow() {
+            Hold::Ours => renewed + TERM,
+            _ => renewed + PATIENCE,
+        };
+        tokio::time::sleep_until(by.min(Instant::now() + again)).await;
         holder.renewals += 1;
-        match take(target.store(), &holder, Some(&version)).await {
-            Ok(Some(next)) => {
-                version = next;
-                renewed = Instant::now();
+        let asked = Instant::now();
+        let renewal = renewal(target.store(), &mut holder, &mut version);
+        // A store that takes its time with an answer has not renewed anything yet.
+        match tokio::time::timeout_at(by, renewal).await {
+            Ok(Ok(true)) => {
+                renewed = asked;
+                again = RENEW_EVERY;
+                tell.send_if_modified(|hold| std::mem::replace(hold, Hold::Ours) != Hold::Ours);
             }
-            // The store is away, and others do not count the term as over yet.
-            Err(_) if renewed.elapsed() < TERM => {}
-            // A renewal of which the answer was lost was one all the same.
-            Ok(None) => match read(target.store()).await {
-                Ok(Some((found, now))) if found.run == holder.run => {
-                    holder.renewals = holder.renewals.max(found.renewals);
-                    version = now;
-                    renewed = Instant::now();
+            // Somebody took or removed it: this run must not act any more.
+            Ok(Ok(false)) => break Lost::Taken,
+            Ok(Err(_)) | Err(_) if renewed.elapsed() >= PATIENCE => break Lost::Expired,
+            Ok(Err(_)) | Err(_) => {
+                again = RENEW_AGAIN_AFTER;
+                if renewed.elapsed() >= TERM {
+                    tell.send_if_modified(|hold| {
+                        std::mem::replace(hold, Hold::InDoubt) != Hold::InDoubt
+                    });
                 }
-                // Somebody took or removed it: this run must not act any more.
-                _ => break,
-            },
-            Err(_) => break,
+            }
+        }
+    };
+    // Nobody may be listening any more.
+    let _ = tell.send(Hold::Lost(lost));
+}
+
+/// Renews the lease once; `false` where it is somebody else's, or nobody's.
+async fn renewal(
+    store: &dyn Store,
+    holder: &mut Holder,
+    version: &mut Version,
+) -> Result<bool, StoreError> {
+    loop {
+        if let Some(next) = take(store, holder, Some(&*version)).await? {
+            *version = next;
+            return Ok(true);
+        }
+        match read(store).await {
+            // An earlier renewal of which the answer was lost was one all the same. It may be long ago, so this one has yet to
+            // be made.
+            Ok(Some((found, now))) if found.run == holder.run && now != *version => {
+                holder.renewals = holder.renewals.max(found.renewals) + 1;
+                *version = now;
+            }
+            Ok(_) | Err(StoreError::Damaged { .. }) => return Ok(false),
+            Err(away) => return Err(away),
         }
     }
-    // Nobody may be listening any more.
-    let _ = lost.send(true);
 }

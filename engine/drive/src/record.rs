@@ -47,10 +47,12 @@ impl Ending {
                 why: failure.in_words(),
             },
             Err(DriveError::Stopped { .. }) => Self::Stopped,
-            Err(DriveError::Failed { failure, .. }) => Self::Failed {
-                code: failure.cause.code().to_owned(),
-                why: failure.in_words(),
-            },
+            Err(DriveError::Failed { failure, .. } | DriveError::Unfinished { failure, .. }) => {
+                Self::Failed {
+                    code: failure.cause.code().to_owned(),
+                    why: failure.in_words(),
+                }
+            }
             Err(error) => Self::Failed {
                 code: error.code().to_owned(),
                 why: error.to_string(),

@@ -7,6 +7,7 @@ use platform_port::{Store, StoreError, Version};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::kept::Kept;
 use crate::rollout;
 
 /// The key of the document that says which release serves.
@@ -28,8 +29,7 @@ pub struct Head {
 pub struct History {
     /// Which matter.
     pub head: Head,
-    /// Version of the head document, for compare-and-swap.
-    pub version: Option<Version>,
+    kept: Kept,
     /// The release that serves.
     pub current: Option<Release>,
     /// The release that a run was stopped while deploying.
@@ -50,7 +50,7 @@ impl History {
         let unfinished = read_some(store, head.unfinished).await?;
         Ok(Self {
             head,
-            version: Some(version),
+            kept: Kept::found(Some(version)),
             current,
             unfinished,
         })
@@ -78,7 +78,7 @@ impl History {
         Ok(())
     }
 
-    /// Records that `release` serves.
+    /// Records that `release` serves; safe to repeat.
     ///
     /// # Errors
     ///
@@ -87,11 +87,10 @@ impl History {
         let mut active = release.clone();
         active.status = ReleaseStatus::Active;
         write_release(store, &active).await?;
-        let before = self.current.replace(active);
         self.head.current = Some(release.number);
         self.head.unfinished = None;
-        self.unfinished = None;
         self.save(store).await?;
+        let before = self.current.clone();
         if let Some(mut before) = before.filter(|b| b.number != release.number) {
             before.status = match release.rollback_of {
                 Some(_) => ReleaseStatus::RolledBack,
@@ -99,10 +98,12 @@ impl History {
             };
             write_release(store, &before).await?;
         }
+        self.current = Some(active);
+        self.unfinished = None;
         Ok(())
     }
 
-    /// Records that `release` was given up: taken back, or never up.
+    /// Records that `release` was given up: taken back, or never up; safe to repeat.
     ///
     /// # Errors
     ///
@@ -123,8 +124,7 @@ impl History {
 
     async fn save(&mut self, store: &dyn Store) -> Result<(), StoreError> {
         let bytes = to_json(&self.head);
-        self.version = Some(store.write(HEAD, &bytes, self.version.as_ref()).await?);
-        Ok(())
+        self.kept.write(store, HEAD, bytes).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use platform_port::{Document, Store, StoreError, Version};
@@ -20,6 +21,7 @@ pub enum Trouble {
 pub struct MemoryStore {
     documents: Mutex<BTreeMap<String, (u64, Vec<u8>)>>,
     troubles: Mutex<VecDeque<Trouble>>,
+    away: AtomicBool,
 }
 
 impl MemoryStore {
@@ -45,15 +47,37 @@ impl MemoryStore {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// Has everything fail, until this is called with `false`.
+    pub fn away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+
+    fn reach(&self, action: &'static str, key: &str) -> Result<(), StoreError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(broken(action, key));
+        }
+        Ok(())
+    }
+
     /// Removes every document.
     pub fn clear(&self) {
         self.lock().clear();
     }
 }
 
+fn broken(action: &'static str, key: &str) -> StoreError {
+    StoreError::Unavailable {
+        action,
+        key: key.to_owned(),
+        place: "memory".to_owned(),
+        source: "the connection broke".into(),
+    }
+}
+
 #[async_trait]
 impl Store for MemoryStore {
     async fn read(&self, key: &str) -> Result<Option<Document>, StoreError> {
+        self.reach("read", key)?;
         Ok(self.lock().get(key).map(|(version, bytes)| Document {
             version: Version(version.to_string()),
             bytes: bytes.clone(),
@@ -66,15 +90,10 @@ impl Store for MemoryStore {
         bytes: &[u8],
         expected: Option<&Version>,
     ) -> Result<Version, StoreError> {
+        self.reach("write", key)?;
         let trouble = self.troubles().pop_front();
-        let away = || StoreError::Unavailable {
-            action: "write",
-            key: key.to_owned(),
-            place: "memory".to_owned(),
-            source: "the connection broke".into(),
-        };
         if trouble == Some(Trouble::Refused) {
-            return Err(away());
+            return Err(broken("write", key));
         }
         let mut documents = self.lock();
         let found = documents.get(key).map(|(version, _)| *version);
@@ -86,17 +105,19 @@ impl Store for MemoryStore {
         let next = found.unwrap_or(0) + 1;
         documents.insert(key.to_owned(), (next, bytes.to_vec()));
         if trouble.is_some() {
-            return Err(away());
+            return Err(broken("write", key));
         }
         Ok(Version(next.to_string()))
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.reach("delete", key)?;
         self.lock().remove(key);
         Ok(())
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        self.reach("list", prefix)?;
         let documents = self.lock();
         let keys = documents.keys().filter(|key| key.starts_with(prefix));
         Ok(keys.cloned().collect())

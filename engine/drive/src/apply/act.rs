@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Crew, Means};
 use crate::error::Cause;
+use crate::patience::{Passing, patiently};
 use crate::rollout;
 use crate::watcher::Watcher;
 
@@ -23,7 +24,7 @@ const BACKING_WITHIN: Duration = Duration::from_secs(120);
 /// What a target has on top of `start_within` to say itself that an instance is given up on.
 const GRACE: Duration = Duration::from_secs(15);
 /// Looks at the target that may fail in a row, one each second or so.
-const PATIENCE: u32 = 30;
+const PATIENCE: u32 = 60;
 
 pub(super) struct Actor<'a> {
     pub(super) crew: &'a Crew,
@@ -43,13 +44,15 @@ impl Actor<'_> {
             Action::EnsureResource { name } => self.resource(name).await,
             Action::EnsureGateway => self.gateway().await,
             Action::RouteEarly => {
-                let observed = target.observe().await?;
+                let observed = self.ask(async || target.observe().await).await?;
                 let traffic = self.plan.early_traffic(&observed, self.means.current);
-                Ok(target.route(&traffic, self.means.secrets).await?)
+                self.ask(async || target.route(&traffic, self.means.secrets).await)
+                    .await
             }
             Action::Route => {
                 let traffic = self.plan.traffic();
-                Ok(target.route(&traffic, self.means.secrets).await?)
+                self.ask(async || target.route(&traffic, self.means.secrets).await)
+                    .await
             }
             Action::Start { group, .. } => self.start(group).await,
             Action::Rollout { members, policy } => {
@@ -70,11 +73,29 @@ impl Actor<'_> {
             }
             Action::Remove { group } => {
                 let _permit = self.acting.acquire().await;
-                Ok(target.remove_group(group).await?)
+                self.ask(async || target.remove_group(group).await).await
             }
-            Action::RemoveResource { name } => Ok(target.remove_resource(name, false).await?),
+            Action::RemoveResource { name } => {
+                self.ask(async || target.remove_resource(name, false).await)
+                    .await
+            }
             // Builds are not among the steps that are applied; the record is written by the run once every other step is done.
             Action::Build { .. } | Action::Record => Ok(()),
+        }
+    }
+
+    /// Asks something of the target or its store, again while it is away.
+    pub(super) async fn ask<T, E: Passing>(
+        &self,
+        asking: impl AsyncFnMut() -> Result<T, E>,
+    ) -> Result<T, Cause>
+    where
+        Cause: From<E>,
+    {
+        let stop = Some(self.abandon);
+        match patiently(stop, asking, |error| self.crew.trouble(error)).await {
+            Err(error) if error.passes() && self.abandon.is_cancelled() => Err(Cause::Stopped),
+            done => Ok(done?),
         }
     }
 
@@ -82,7 +103,9 @@ impl Actor<'_> {
         let Some(wanted) = self.plan.release.resources.get(name) else {
             return Ok(());
         };
-        self.crew.target.ensure_resource(name, wanted).await?;
+        let target = self.crew.target.as_ref();
+        self.ask(async || target.ensure_resource(name, wanted).await)
+            .await?;
         let mut reason = None;
         let up = self.watcher.until(PATIENCE, |observed| {
             let seen = observed.resources.get(name)?;
@@ -98,7 +121,8 @@ impl Actor<'_> {
     }
 
     async fn gateway(&self) -> Result<(), Cause> {
-        self.crew.target.ensure_gateway().await?;
+        self.ask(async || self.crew.target.ensure_gateway().await)
+            .await?;
         let up = self.watcher.until(PATIENCE, |observed| {
             observed.gateway.as_ref().filter(|g| g.ready).map(|_| ())
         });
@@ -117,7 +141,8 @@ impl Actor<'_> {
         {
             let _permit = self.acting.acquire().await;
             let target = self.crew.target.as_ref();
-            target.ensure_group(&group, self.means.secrets).await?;
+            self.ask(async || target.ensure_group(&group, self.means.secrets).await)
+                .await?;
         }
         self.up(&group).await
     }

@@ -7,6 +7,7 @@ use platform_decide::rollout::{Entry, Note, Phase, State, Why, Word};
 use platform_port::{Store, StoreError, Version};
 use tokio::time::Instant;
 
+use crate::kept::Kept;
 use crate::releases::{read_json, to_json};
 
 /// The key of the words that operators said last.
@@ -23,10 +24,8 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Document {
     pub(super) state: State,
     key: String,
-    version: Option<Version>,
+    kept: Kept,
     saved: Option<Instant>,
-    /// What a write that failed meant to write: it may have been written nevertheless.
-    unsure: Option<Vec<u8>>,
 }
 
 impl Document {
@@ -57,9 +56,8 @@ impl Document {
             return Ok(Self {
                 state,
                 key,
-                version: Some(version),
+                kept: Kept::found(Some(version)),
                 saved: None,
-                unsure: None,
             });
         }
         let key = fresh.key();
@@ -67,9 +65,8 @@ impl Document {
         Ok(Self {
             state: fresh,
             key,
-            version,
+            kept: Kept::found(version),
             saved: None,
-            unsure: None,
         })
     }
 
@@ -84,21 +81,7 @@ impl Document {
             self.state = next;
             return Ok(());
         }
-        if let Some(meant) = &self.unsure {
-            let found = store.read(&self.key).await?;
-            if let Some(written) = found.filter(|found| found.bytes == *meant) {
-                self.version = Some(written.version);
-            }
-            self.unsure = None;
-        }
-        let bytes = to_json(&next);
-        match store.write(&self.key, &bytes, self.version.as_ref()).await {
-            Ok(version) => self.version = Some(version),
-            Err(error) => {
-                self.unsure = Some(bytes);
-                return Err(error);
-            }
-        }
+        self.kept.write(store, &self.key, to_json(&next)).await?;
         self.saved = Some(Instant::now());
         self.state = next;
         Ok(())

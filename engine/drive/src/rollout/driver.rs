@@ -34,6 +34,7 @@ use super::specs::Specs;
 use crate::apply::{Crew, Means};
 use crate::error::{Cause, in_words};
 use crate::events::Event;
+use crate::patience::patiently;
 
 /// The longest time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -138,6 +139,7 @@ impl<'a> Driver<'a> {
                     tokio::time::sleep(ASK_AGAIN_AFTER).await;
                     continue;
                 }
+                Err(error) if self.is_promoted() => return self.leave(&error).await,
                 Err(error) => return Err(Cause::Unseen(Arc::new(error))),
             };
             let tallies = self.crew.target.tallies().await.ok();
@@ -149,6 +151,9 @@ impl<'a> Driver<'a> {
                     self.trouble(&error);
                     tokio::time::sleep(ASK_AGAIN_AFTER).await;
                     continue;
+                }
+                Err(error @ StoreError::Unavailable { .. }) if self.is_promoted() => {
+                    return self.leave(&error).await;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -338,12 +343,36 @@ impl<'a> Driver<'a> {
         self.crew.events.emit(Event::Rollout(event));
     }
 
+    fn is_promoted(&self) -> bool {
+        self.document.state.phase == Phase::Promoted
+    }
+
+    /// Ends once the new release serves alone, whatever could not be seen or written after that.
+    async fn leave(self, error: &(dyn Error + Send + Sync + 'static)) -> Result<Outcome, Cause> {
+        self.crew.events.emit(Event::Trouble {
+            what: format!(
+                "{} serves, and the next run sees to what is left: {}",
+                self.document.state.release,
+                in_words(error)
+            ),
+        });
+        self.finish().await
+    }
+
     /// Writes the report and says how it ended.
     async fn finish(self) -> Result<Outcome, Cause> {
         let state: &State = &self.document.state;
-        Report::of(state, self.crew.clock.millis())
-            .save(self.crew.target.store(), &self.crew.run)
-            .await?;
+        let report = Report::of(state, self.crew.clock.millis());
+        let save = async || report.save(self.crew.target.store(), &self.crew.run).await;
+        if let Err(error) = patiently(None, save, |error| self.trouble(error)).await {
+            // What it tells of has happened, whether or not that is written down.
+            self.crew.events.emit(Event::Trouble {
+                what: format!(
+                    "the rollout's report could not be kept: {}",
+                    in_words(&error)
+                ),
+            });
+        }
         match &state.phase {
             Phase::Promoted => Ok(Outcome::Promoted),
             Phase::RolledBack { why } => Ok(Outcome::RolledBack {

@@ -144,8 +144,8 @@ impl Report {
         }
     }
 
-    /// Keeps the report as evidence of the run.
-    pub(super) async fn save(self, store: &dyn Store, run: &str) -> Result<(), StoreError> {
+    /// Keeps the report as evidence of the run; safe to repeat.
+    pub(super) async fn save(&self, store: &dyn Store, run: &str) -> Result<(), StoreError> {
         let Some(first) = self
             .members
             .first()
@@ -157,7 +157,7 @@ impl Report {
         let record = RolloutRecord {
             markdown: self.markdown(),
             junit: self.junit(),
-            report: self,
+            report: self.clone(),
         };
         let before = store.read(&key).await?.map(|document| document.version);
         store

@@ -1,5 +1,7 @@
 //! Whole deploys against the fake target: forward, back, stopped half-way, twice in a row.
 
+mod away;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -609,7 +611,7 @@ async fn a_renewal_whose_answer_was_lost_costs_no_lock() {
         };
         tokio::select! {
             () = renewed => {}
-            () = lease.lost() => panic!("the lock is lost"),
+            lost = lease.lost() => panic!("the lock is lost: {lost:?}"),
         }
         assert_eq!(store.troubles_left(), 0);
         assert!(lease.is_held().await);
