@@ -60,7 +60,8 @@ pub use reference::{
 pub use resolved::{Need, Project, Resolved, Services};
 pub use resource::{Backup, Engine, External, Objectives, Resource, ResourceKind};
 pub use rollout::{
-    Analysis, Better, Gate, GateWhen, Metric, OptIn, Order, Rollout, Strategy, WhenQuiet,
+    Analysis, Better, Gate, GateWhen, HeaderSecret, HeaderValue, Leeway, Metric, OptIn, Order,
+    Rollout, Strategy, WhenQuiet,
 };
 pub use route::{
     Auth, AuthBy, Cache, Compression, Cors, Encoding, EscapedSlashes, HeaderChanges, Method,

@@ -1,10 +1,12 @@
 //! Rollouts: how traffic and instances move from one release to the next.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::shorthand::{Never, Refused, Shorthand, deserialize_shorthand, shorthand};
-use crate::{Amount, Percent, Period, Probability, ServiceName};
+use crate::{Amount, Percent, Period, Probability, SecretName, ServiceName};
 
 /// How traffic and instances move from one release to the next.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -41,7 +43,8 @@ pub struct Rollout {
     pub analysis: Option<Analysis>,
     /// In which order the services of one release move. Top level only.
     pub order: Order,
-    /// The longest it may take; past it, it goes back.
+    /// The longest it may take; past it, it goes back. Time in which it is
+    /// paused, or stays for somebody to decide, does not count.
     pub at_most: Period,
 }
 
@@ -254,6 +257,14 @@ pub struct Analysis {
     pub metrics: Vec<Metric>,
 }
 
+impl Analysis {
+    /// The secrets that its queries are sent with.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
+        let metrics = self.metrics.iter();
+        metrics.flat_map(|metric| metric.headers.values().filter_map(HeaderValue::secret))
+    }
+}
+
 impl Default for Analysis {
     fn default() -> Self {
         Self {
@@ -346,15 +357,20 @@ pub struct Metric {
     /// Where Prometheus is.
     #[serde(default)]
     pub prometheus: Option<String>,
+    /// What a query is sent with, beside the usual: credentials such as
+    /// `Authorization`, as secrets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, HeaderValue>,
     /// A program that prints one number for `${SERVICE}` and `${VERSION}`.
     #[serde(default)]
     pub command: Option<Vec<String>>,
     /// Which way is better.
     #[serde(default)]
     pub better: Better,
-    /// How much worse it may be, as a share of the old release's.
+    /// How much worse it may be: a share of the old release's, or a number
+    /// in the figure's own unit.
     #[serde(default = "a_tenth")]
-    pub margin: Percent,
+    pub margin: Leeway,
     /// The time between two samples.
     #[serde(default = "ten_seconds")]
     pub every: Period,
@@ -363,9 +379,86 @@ pub struct Metric {
     pub dry_run: bool,
 }
 
-fn a_tenth() -> Percent {
-    Percent::whole(10)
+fn a_tenth() -> Leeway {
+    Leeway::Share(Percent::whole(10))
 }
+
+/// What a header holds: a text, or `{ secret = "name" }`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum HeaderValue {
+    /// A text that anybody may read.
+    Text(String),
+    /// The value of a secret, all of it.
+    Secret(HeaderSecret),
+}
+
+impl HeaderValue {
+    /// The secret that holds it.
+    pub fn secret(&self) -> Option<&SecretName> {
+        match self {
+            Self::Text(_) => None,
+            Self::Secret(reference) => Some(&reference.secret),
+        }
+    }
+}
+
+/// The secret that a header holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeaderSecret {
+    /// The name of the secret.
+    pub secret: SecretName,
+}
+
+impl Shorthand for HeaderValue {
+    type Table = HeaderSecret;
+    const EXPECTED: &'static str = "a text or { secret = \"name\" }";
+    const TABLES: bool = true;
+    fn from_text(text: &str) -> Result<Self, Refused> {
+        Ok(Self::Text(text.to_owned()))
+    }
+    fn from_table(reference: HeaderSecret) -> Result<Self, Refused> {
+        Ok(Self::Secret(reference))
+    }
+}
+
+deserialize_shorthand!(HeaderValue);
+
+/// How much worse a figure may be.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Leeway {
+    /// So much, in the figure's own unit.
+    Absolute(#[schemars(range(min = 0))] f64),
+    /// As a share of the old release's figure.
+    Share(Percent),
+}
+
+impl Shorthand for Leeway {
+    type Table = Never;
+    const EXPECTED: &'static str = "a percentage such as \"10%\", or a number";
+    fn from_text(text: &str) -> Result<Self, Refused> {
+        text.parse()
+            .map(Self::Share)
+            .map_err(|error: crate::BadQuantity| Refused::Value(error.to_string()))
+    }
+    fn from_integer(number: i64) -> Result<Self, Refused> {
+        #[expect(clippy::cast_precision_loss, reason = "a margin is no count")]
+        Self::from_float(number as f64)
+    }
+    fn from_float(number: f64) -> Result<Self, Refused> {
+        if number.is_finite() && number >= 0.0 {
+            Ok(Self::Absolute(number))
+        } else {
+            Err(Refused::Value(format!(
+                "`{number}` cannot be a margin; write 0 or more"
+            )))
+        }
+    }
+}
+
+deserialize_shorthand!(Leeway);
 
 fn ten_seconds() -> Period {
     Period::from_secs(10)

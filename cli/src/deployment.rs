@@ -344,7 +344,9 @@ fn missing(missing: &[Missing]) -> CliError {
     let diagnostics = missing
         .iter()
         .map(|one| match one {
-            Missing::Secret { secret, .. } | Missing::GatewaySecret(secret) => {
+            Missing::Secret { secret, .. }
+            | Missing::GatewaySecret(secret)
+            | Missing::RolloutSecret(secret) => {
                 Diagnostic::error("preflight::secret-unset", one.to_string())
                     .help(format!("run `platform secrets set {secret}`"))
             }

@@ -2,7 +2,11 @@
 
 use super::{Check, Scene};
 use crate::node::{Step, place, text};
-use crate::{Analysis, Code, Order, Percent, Problem, Rollout, Service, ServiceName, Strategy};
+use crate::secret_literal::looks_secret;
+use crate::{
+    Analysis, Code, HeaderValue, Metric, Order, Percent, Problem, Rollout, Service, ServiceName,
+    Strategy,
+};
 
 impl Check<'_, '_> {
     pub(super) fn rollout_of_all(&mut self, scene: &Scene<'_>) {
@@ -171,6 +175,7 @@ impl Check<'_, '_> {
             self.report(problem);
         }
         for (number, metric) in analysis.metrics.iter().enumerate() {
+            self.headers(metric, &below(base, &["metrics".into(), number.into()]));
             let place = self.at(&below(base, &["metrics".into(), number.into()]));
             let name = &metric.name;
             let problem = match (&metric.query, &metric.command) {
@@ -195,6 +200,46 @@ impl Check<'_, '_> {
                 _ => continue,
             };
             self.report(problem);
+        }
+    }
+
+    /// Checks what a metric's query is sent with.
+    fn headers(&mut self, metric: &Metric, base: &[Step<'_>]) {
+        if !metric.headers.is_empty() && metric.query.is_none() {
+            let problem = Problem::new(
+                Code::UnusedKey,
+                format!(
+                    "`headers` has no effect on the metric `{}`, which is no query",
+                    metric.name
+                ),
+                self.at(&below(base, &["headers".into()])),
+            )
+            .warning()
+            .help("take it out; a command finds its credentials itself");
+            self.report(problem);
+        }
+        for (name, value) in &metric.headers {
+            let HeaderValue::Text(text) = value else {
+                continue;
+            };
+            let credentials = ["authorization", "cookie", "x-api-key"]
+                .iter()
+                .any(|known| name.eq_ignore_ascii_case(known));
+            let named = name.replace('-', "_");
+            let why = looks_secret(&named, text)
+                .or_else(|| credentials.then_some("its name says that it is one"));
+            if let Some(why) = why {
+                let problem = Problem::new(
+                    Code::LiteralSecret,
+                    format!("the header `{name}` holds a secret as a literal: {why}"),
+                    self.at(&below(base, &["headers".into(), name.as_str().into()])),
+                )
+                .label("readable by everyone")
+                .help(
+                    "store it with `platform secrets set NAME` and write `{ secret = \"NAME\" }`",
+                );
+                self.report(problem);
+            }
         }
     }
 

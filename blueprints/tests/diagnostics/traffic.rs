@@ -246,6 +246,43 @@ fn keys_without_effect() {
 }
 
 #[test]
+fn metrics() {
+    let check = |metric: &str| {
+        check(&format!(
+            "[services.web]\ncommand = ['web']\n\n[[rollout.analysis.metrics]]\nname = 'heap'\n{metric}\n"
+        ))
+    };
+    let query = "query = 'heap'\nprometheus = 'http://127.0.0.1:9090'\n";
+    for well in [
+        "margin = 2",
+        "margin = 0.5",
+        "margin = '0%'",
+        "headers = { Authorization = { secret = 'metrics' }, X-Scope-OrgID = 'shop' }",
+    ] {
+        assert_eq!(check(&format!("{query}{well}")), "valid");
+    }
+    for (rest, expected) in [
+        ("margin = -1", "`-1` cannot be a margin"),
+        ("margin = nan", "cannot be a margin"),
+        ("margin = '5'", "`5` is not a percentage"),
+        (
+            "headers = { Authorization = 'Bearer abc' }",
+            "the header `Authorization` holds a secret as a literal",
+        ),
+        (
+            "headers = { X-Auth-Token = 'abc' }",
+            "the header `X-Auth-Token` holds a secret as a literal",
+        ),
+        ("headers = { A = { secret = 'B B' } }", "B B"),
+    ] {
+        let shown = check(&format!("{query}{rest}"));
+        assert!(shown.contains(expected), "{rest}: {shown}");
+    }
+    let shown = check("command = ['heap']\nheaders = { A = 'b' }");
+    assert!(shown.contains("`headers` has no effect"), "{shown}");
+}
+
+#[test]
 fn certificates_between_services() {
     assert_snapshot!(check("[services.web]\ncommand = ['web', '${TLS_KEY_FILE}']\nport = 8081\n\n[services.audit]\ncommand = ['audit', '--key=${TLS_KEY_FILE}']\nport = 8082\nprotocol = 'mtls'\nenv = { TLS_CLIENT_CA_FILE = '/etc/ca' }\n\n[gateway]\nmtls = { lasts = '2s' }\n\n[[routes]]\nservice = 'web'\nmirror = 'audit'\n"), @r#"
       × `platform.toml` is not a valid blueprint: 3 problems

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::statvfs::statvfs;
 use platform_blueprint::{Build, Resolved};
-use platform_decide::desired::secrets_of_gateway;
+use platform_decide::desired::{secrets_of_gateway, secrets_of_rollouts};
 use platform_drive::releases;
 use platform_image::Registry;
 use platform_port::{Finding, Severity};
@@ -378,6 +378,7 @@ fn secrets(report: &mut Report, world: &World, resolved: &Resolved) {
         .filter_map(|value| value.secret())
         .map(|reference| reference.secret.clone())
         .chain(secrets_of_gateway(resolved).into_iter().cloned())
+        .chain(secrets_of_rollouts(resolved).into_iter().cloned())
         .collect();
     let set = match world.secrets().and_then(|file| Ok(file.versions()?)) {
         Ok(set) => set,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use chrono::Utc;
 use clap::Subcommand;
 use platform_blueprint::{Resolved, SecretName};
-use platform_decide::desired::secrets_of_gateway;
+use platform_decide::desired::{secrets_of_gateway, secrets_of_rollouts};
 use platform_port::SecretValue;
 use platform_secrets::{Keyring, Listed, Recipient, Source};
 use serde_json::{Value, json};
@@ -169,6 +169,10 @@ fn users(resolved: &Resolved) -> BTreeMap<SecretName, Vec<String>> {
     for secret in secrets_of_gateway(resolved) {
         let by = users.entry(secret.clone()).or_default();
         by.push("the gateway".to_owned());
+    }
+    for secret in secrets_of_rollouts(resolved) {
+        let by = users.entry(secret.clone()).or_default();
+        by.push("the analysis of rollouts".to_owned());
     }
     for (resource_name, resource) in &resolved.resources {
         if let Some(external) = &resource.external {

@@ -105,6 +105,9 @@ pub enum Missing {
     /// A secret that the gateway is handed has not been set.
     #[error("secret `{0}`, which the gateway is handed, is not set")]
     GatewaySecret(SecretName),
+    /// A secret that a rollout asks for figures with has not been set.
+    #[error("secret `{0}`, which a metric of the analysis is asked for with, is not set")]
+    RolloutSecret(SecretName),
 }
 
 impl Desired {
@@ -164,6 +167,11 @@ impl Desired {
                     handed.insert(secret.clone(), *version);
                 }
                 None => missing.push(Missing::GatewaySecret(secret.clone())),
+            }
+        }
+        for secret in secrets_of_rollouts(resolved) {
+            if !secrets.contains_key(secret) {
+                missing.push(Missing::RolloutSecret(secret.clone()));
             }
         }
         if !missing.is_empty() {
@@ -312,6 +320,13 @@ pub fn secrets_of_gateway(resolved: &Resolved) -> BTreeSet<&SecretName> {
         .collect()
 }
 
+/// The secrets that rollouts ask for figures with, each once. Nobody else is handed them.
+pub fn secrets_of_rollouts(resolved: &Resolved) -> BTreeSet<&SecretName> {
+    let services = resolved.services.values();
+    let analyses = services.filter_map(|service| service.rollout.analysis.as_ref());
+    analyses.flat_map(Analysis::secrets).collect()
+}
+
 fn ingress_of(resolved: &Resolved, secrets: BTreeMap<SecretName, u32>) -> Ingress {
     let needed: BTreeSet<&str> = resolved
         .services
@@ -383,6 +398,39 @@ mod tests {
         assert_eq!(desired.ingress.secrets, set);
         let newer = BTreeMap::from([(key, 3), (list, 1)]);
         assert_eq!(desired.with_secrets(&newer).ingress.secrets, newer);
+    }
+
+    const MEASURED: &str = r#"
+        [project]
+        name = "shop"
+        [services.web]
+        command = ["web"]
+        port = 8081
+        [[rollout.analysis.metrics]]
+        name = "heap"
+        query = "heap"
+        prometheus = "https://metrics.example"
+        headers = { Authorization = { secret = "metrics" }, X-Scope-OrgID = "shop" }
+    "#;
+
+    #[test]
+    fn the_secret_that_a_metric_is_asked_for_with_has_to_be_set_and_is_handed_to_nobody() {
+        let blueprint = platform_blueprint::Blueprint::parse(MEASURED, "platform.toml");
+        let resolved = blueprint.unwrap().blueprint.resolve(None).unwrap();
+        let artifact = Artifact {
+            key: Digest::of(b"web"),
+            place: Place::Installed,
+        };
+        let artifacts = BTreeMap::from([("web".parse().unwrap(), artifact)]);
+        let secret: SecretName = "metrics".parse().unwrap();
+        assert_eq!(
+            Desired::new(&resolved, &artifacts, &BTreeMap::new()),
+            Err(vec![Missing::RolloutSecret(secret.clone())])
+        );
+        let set = BTreeMap::from([(secret, 1)]);
+        let desired = Desired::new(&resolved, &artifacts, &set).unwrap();
+        assert!(desired.ingress.secrets.is_empty());
+        assert!(desired.services["web"].spec.secrets.is_empty());
     }
 
     const ELSEWHERE: &str = r#"

@@ -33,7 +33,7 @@ pub use arrangement::{Arrangement, Move, arrangement, moves};
 pub use comparison::{Comparison, Increment, comparison_policy};
 pub use entry::{Entry, Note, StageResult, StageSide};
 pub use gates::{Ask, GateCall, GateKey, due};
-pub use seen::{Counts, GateAnswer, Reading, Seen};
+pub use seen::{Counts, GateAnswer, Reading, Seen, Unread};
 pub use stage::{Side, Stage, ahead, stages};
 pub use state::{Clock, MemberState, Paused, Phase, State};
 pub use words::{Order, Why, Word};

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use platform_blueprint::{SecretName, ServiceName};
+use platform_blueprint::{Analysis, SecretName, ServiceName};
 use platform_decide::desired::Desired;
-use platform_decide::plan::{Inputs, Pace, Plan, StepId, plan};
+use platform_decide::plan::{Action, Inputs, Pace, Plan, StepId, plan};
 use platform_decide::release::{Release, ReleaseNumber, ReleaseStatus};
 use platform_port::{Finding, SecretValues, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -53,8 +53,17 @@ impl Prepared {
         self.history.current.as_ref()
     }
 
-    /// Every secret that carrying the plan out, or taking it back, hands to a service or the gateway.
+    /// Every secret that carrying the plan out, or taking it back, hands to a service or the gateway, or asks for figures with.
     pub fn secrets(&self) -> BTreeSet<SecretName> {
+        let analyses = self
+            .plan
+            .steps
+            .iter()
+            .filter_map(|step| match &step.action {
+                Action::Rollout { policy, .. } => policy.analysis.as_ref(),
+                _ => None,
+            });
+        let asked_with = analyses.flat_map(Analysis::secrets);
         [Some(&self.plan.release), self.current()]
             .into_iter()
             .flatten()
@@ -64,6 +73,7 @@ impl Prepared {
                     .flat_map(|placed| placed.spec.secrets.keys())
                     .chain(release.ingress.secrets.keys())
             })
+            .chain(asked_with)
             .cloned()
             .collect()
     }

@@ -89,6 +89,7 @@ pub struct FakeTarget {
     changed: Notify,
     acts_left: AtomicU64,
     hangs: AtomicBool,
+    uncounted: AtomicBool,
     hung: Notify,
     lingers: watch::Sender<bool>,
 }
@@ -148,6 +149,11 @@ impl FakeTarget {
     pub fn recover(&self) {
         self.hangs.store(false, Ordering::SeqCst);
         self.acts_left.store(u64::MAX, Ordering::SeqCst);
+    }
+
+    /// Keeps the gateway's counts from being read, until this is called with `false`.
+    pub fn uncounted(&self, uncounted: bool) {
+        self.uncounted.store(uncounted, Ordering::SeqCst);
     }
 
     /// Whether instances that shall go take their time, until this is called with `false`.
@@ -471,6 +477,10 @@ impl Target for FakeTarget {
     }
 
     async fn tallies(&self) -> Result<Tallies, TargetError> {
+        if self.uncounted.load(Ordering::SeqCst) {
+            let why = "the fake was told not to count";
+            return Err(TargetError::unreachable(PROVIDER, "read the counts", why));
+        }
         Ok(Tallies {
             epoch: "fake".to_owned(),
             lanes: self.lock().tallies.clone(),

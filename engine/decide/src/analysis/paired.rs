@@ -4,7 +4,8 @@
 //! tolerance counts, so outliers, units and distributions do not matter. Against "not worse more often than not" it bets
 //! that the canary is worse in 65, 80 or 95 % of the pairs, and the other way round. What is assumed is that, given the
 //! past, a canary within the tolerance is as likely to be on either side of it; values that are averages over windows
-//! that overlap break that, so read them no faster than their window.
+//! that overlap break that, so read them no faster than their window. What is allowed counts as no regression, also where
+//! both are nothing: the bet that it is better or equal then is against "worse at all more often than not".
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -115,8 +116,10 @@ impl PairedEvidence {
             WorseWhen::Higher => canary - baseline,
             WorseWhen::Lower => baseline - canary,
         };
-        let worse = excess > self.policy.allowed.at(baseline);
-        let better = excess < self.policy.regression.at(baseline);
+        let allowed = self.policy.allowed.at(baseline);
+        let worse = excess > allowed;
+        // What is allowed is no regression, also where both are nothing: a figure that is zero on both sides is as good.
+        let better = excess <= allowed || excess < self.policy.regression.at(baseline);
         self.pairs += 1;
         self.worse_pairs += u64::from(worse);
         self.last = Some((baseline, canary));
@@ -229,6 +232,45 @@ mod tests {
         let mut evidence = PairedEvidence::new(policy());
         evidence.observe(1.0, 1e12);
         assert_eq!(evidence.verdict(), PairedVerdict::CannotTellYet);
+    }
+
+    /// What sixty pairs show where so much is allowed, for figures of which more is worse and of which less is.
+    fn check_allowing(allowed: Tolerance, pair: (f64, f64), expected: [PairedVerdict; 2]) {
+        let regression = match allowed {
+            Tolerance::Absolute(value) => Tolerance::Absolute(value * 3.0),
+            Tolerance::Relative(share) => Tolerance::Relative(share * 3.0),
+        };
+        let shown = [WorseWhen::Higher, WorseWhen::Lower].map(|worse_when| {
+            let mut evidence = PairedEvidence::new(PairedPolicy {
+                worse_when,
+                allowed,
+                regression,
+                ..policy()
+            });
+            for _ in 0..60 {
+                evidence.observe(pair.0, pair.1);
+            }
+            evidence.verdict()
+        });
+        assert_eq!(shown, expected, "{allowed:?} {pair:?}");
+    }
+
+    #[test]
+    fn equal_values_are_equal_whatever_is_allowed() {
+        use PairedVerdict::{BetterOrEqual, Worse};
+        let equal = [BetterOrEqual; 2];
+        for allowed in [0.0, 0.1].map(Tolerance::Relative) {
+            check_allowing(allowed, (0.0, 0.0), equal);
+            check_allowing(allowed, (7.0, 7.0), equal);
+            check_allowing(allowed, (-7.0, -7.0), equal);
+            // A share of nothing is nothing.
+            check_allowing(allowed, (0.0, 1.0), [Worse, BetterOrEqual]);
+            check_allowing(allowed, (0.0, -1.0), [BetterOrEqual, Worse]);
+        }
+        check_allowing(Tolerance::Absolute(0.0), (0.0, 0.0), equal);
+        check_allowing(Tolerance::Absolute(2.0), (0.0, 2.0), equal);
+        check_allowing(Tolerance::Absolute(2.0), (0.0, -2.0), equal);
+        check_allowing(Tolerance::Absolute(2.0), (0.0, 7.0), [Worse, BetterOrEqual]);
     }
 
     #[test]

@@ -140,9 +140,16 @@ impl Step<'_> {
             Phase::Starting { .. } => self.state.in_force,
             _ => serving,
         };
+        if self.state.paused.is_some() || self.state.holds {
+            self.state.clock.idle = self.state.clock.idle.saturating_add(passed);
+        }
         let placed = in_place(&self.state, self.seen);
-        // Until the shares are in force a stage has not begun, and a pause is no part of it.
-        if serving.is_none() || (placed && self.state.paused.is_none()) {
+        // Until the shares are in force a stage has not begun, and neither a pause nor what nobody could see is a part of it.
+        let counts = match serving {
+            Some(stage) => placed && self.state.paused.is_none() && !self.is_blind(stage),
+            None => !self.drains(passed),
+        };
+        if counts {
             self.state.clock.phase = self.state.clock.phase.saturating_add(passed);
         }
         let policy = self.policy();
@@ -171,11 +178,30 @@ impl Step<'_> {
         self.read_metrics(serving.is_some() && placed);
     }
 
+    /// Whether it waits for instances of the old release that have to end before they can start anew. Those take the time that
+    /// they were given to end, which says nothing of whether they come up.
+    fn drains(&mut self, passed: u64) -> bool {
+        let back = matches!(self.state.phase, Phase::GoingBack { .. });
+        let mut members = self.state.members.iter();
+        let waits = back && members.any(|m| !m.old_serves && self.seen.leaving.contains(&m.from));
+        if waits {
+            self.state.clock.drained = self.state.clock.drained.saturating_add(passed);
+        }
+        waits && self.state.clock.drained <= back::LONGEST_REMOVAL
+    }
+
     fn read_metrics(&mut self, judged: bool) {
         let Some(analysis) = self.state.policy.analysis.clone() else {
             return;
         };
         let comparisons = self.comparisons();
+        for unread in &self.seen.unread {
+            let mut members = self.state.members.iter_mut();
+            if let Some(member) = members.find(|member| *member.service() == unread.service) {
+                let why = (unread.metric.clone(), unread.why.clone());
+                member.comparison.unread.extend([why]);
+            }
+        }
         for reading in &self.seen.readings {
             let metric = analysis
                 .metrics
@@ -230,8 +256,12 @@ impl Step<'_> {
             });
         }
         let at_most = millis(self.state.policy.at_most.duration());
-        if self.state.clock.total > at_most {
-            return Some(Why::TookTooLong { at_most });
+        let clock = self.state.clock;
+        if clock.total.saturating_sub(clock.idle) > at_most {
+            return Some(Why::TookTooLong {
+                at_most,
+                unseen: self.unseen(),
+            });
         }
         let touched = self.state.phase != Phase::BeforeStart;
         touched.then(|| guardrail::tripped(&self.state, self.seen))?
@@ -282,7 +312,8 @@ impl Step<'_> {
     }
 
     fn starting(&mut self, stage: usize) {
-        if let Some(why) = self.state.in_force.and_then(|stage| self.turned_bad(stage)) {
+        let judged = self.state.in_force.filter(|_| !self.state.forced);
+        if let Some(why) = judged.and_then(|stage| self.turned_bad(stage)) {
             return self.go_back(why);
         }
         let wanted = arrangement(&self.state).groups;
@@ -340,8 +371,9 @@ impl Step<'_> {
             }
             return;
         }
+        self.state.holds = false;
         let open = match self.judge(stage, last) {
-            Ok(open) => open,
+            Ok(open) => open || self.is_blind(stage),
             Err(why) => return self.go_back(why),
         };
         if placed && !open && self.state.paused.is_none() && self.watched(last) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use platform_blueprint::{Analysis, Better, Metric, Rollout, WhenQuiet};
+use platform_blueprint::{Analysis, Better, Leeway, Metric, Rollout, WhenQuiet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +60,9 @@ pub struct Comparison {
     pub verdict: Option<Verdict>,
     /// Evidence of extra metrics in this stage.
     pub metrics: BTreeMap<String, PairedEvidence>,
+    /// Why each could not be read when it was last asked for.
+    #[serde(default)]
+    pub unread: BTreeMap<String, String>,
     /// What the old release's values of each were, for when it has no requests any more.
     #[serde(default)]
     metric_records: BTreeMap<String, MetricRecord>,
@@ -179,6 +182,7 @@ impl Comparison {
         (alpha, beta): (f64, f64),
         judged: bool,
     ) {
+        self.unread.remove(&metric.name);
         let record = self.metric_records.entry(metric.name.clone()).or_default();
         if let Some(old) = reading.old {
             record.add(old);
@@ -305,10 +309,17 @@ fn paired_policy(metric: &Metric, alpha: f64, beta: f64) -> PairedPolicy {
             Better::Lower => WorseWhen::Higher,
             Better::Higher => WorseWhen::Lower,
         },
-        allowed: Tolerance::Relative(metric.margin.fraction()),
-        regression: Tolerance::Relative(metric.margin.fraction() * REGRESSION),
+        allowed: tolerance(metric.margin, 1.0),
+        regression: tolerance(metric.margin, REGRESSION),
         alpha,
         beta,
+    }
+}
+
+fn tolerance(leeway: Leeway, times: f64) -> Tolerance {
+    match leeway {
+        Leeway::Share(share) => Tolerance::Relative(share.fraction() * times),
+        Leeway::Absolute(difference) => Tolerance::Absolute(difference * times),
     }
 }
 

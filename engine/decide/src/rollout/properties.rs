@@ -301,7 +301,14 @@ proptest! {
         watched.world.answers.entry(GateWhen::PerStep).or_insert(GateAnswer::Agrees);
         let mut looks = 0;
         while !watched.world.state.phase.is_over() {
-            watched.look(None, false, usize::MAX);
+            // What waits for somebody to decide has somebody.
+            let state = &watched.world.state;
+            let order = match (&state.paused, state.holds) {
+                (Some(_), _) => Some(Order::Resume),
+                (None, true) => Some(Order::Next),
+                (None, false) => None,
+            };
+            watched.look(order, false, usize::MAX);
             looks += 1;
             prop_assert!(looks < 1_500, "no end: {:?}", watched.world.state.phase);
         }

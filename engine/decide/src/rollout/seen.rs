@@ -1,6 +1,6 @@
 //! What a rollout looks at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use platform_blueprint::ServiceName;
 use schemars::JsonSchema;
@@ -45,6 +45,17 @@ pub struct Reading {
     pub new: Option<f64>,
 }
 
+/// An extra metric that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// The service.
+    pub service: ServiceName,
+    /// The metric.
+    pub metric: String,
+    /// Why, in words.
+    pub why: String,
+}
+
 /// What was seen since the last decision.
 #[derive(Debug, Clone)]
 pub struct Seen<'a> {
@@ -56,6 +67,10 @@ pub struct Seen<'a> {
     pub gates: BTreeMap<GateKey, GateAnswer>,
     /// Extra metrics that were read.
     pub readings: Vec<Reading>,
+    /// Extra metrics that could not be.
+    pub unread: Vec<Unread>,
+    /// Groups of which instances are being taken down.
+    pub leaving: BTreeSet<GroupId>,
     /// The last of the operators' words, in their order.
     pub words: &'a [Word],
     /// The run was told to stop.
@@ -72,6 +87,8 @@ impl<'a> Seen<'a> {
             counts: None,
             gates: BTreeMap::new(),
             readings: Vec::new(),
+            unread: Vec::new(),
+            leaving: BTreeSet::new(),
             words: &[],
             stop: false,
             refused: None,

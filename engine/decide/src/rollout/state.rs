@@ -128,6 +128,12 @@ pub struct Clock {
     pub up: u64,
     /// Time of the whole rollout.
     pub total: u64,
+    /// Of that, time in which it was paused, or stayed for somebody to decide.
+    #[serde(default)]
+    pub idle: u64,
+    /// Time in this phase in which instances that it waits for had yet to end before they could start anew.
+    #[serde(default)]
+    pub drained: u64,
 }
 
 impl Clock {
@@ -212,6 +218,9 @@ pub struct State {
     pub up: bool,
     /// Who paused it, while it is.
     pub paused: Option<Paused>,
+    /// Nothing more is to be seen in the stage's time, and the policy has it stay until somebody decides.
+    #[serde(default)]
+    pub holds: bool,
     /// An operator asked for the end without waiting.
     pub forced: bool,
     /// The first of the operators' words that is about this rollout, by its number; those before it were said of earlier ones.
@@ -282,6 +291,7 @@ impl State {
             in_force: None,
             up: false,
             paused: None,
+            holds: false,
             forced: false,
             words_from: 0,
             words_to: 0,
@@ -351,7 +361,9 @@ impl State {
         self.phase = phase;
         self.clock.phase = 0;
         self.clock.up = 0;
+        self.clock.drained = 0;
         self.up = false;
+        self.holds = false;
         self.said.clear();
         if let Phase::Serving { .. } = self.phase {
             for member in &mut self.members {

@@ -75,6 +75,12 @@ pub(super) struct World {
     pub(super) answers: std::collections::HashMap<GateWhen, GateAnswer>,
     /// Values of an extra metric named `heap`, of the old release and the new one, read in each look while they have requests.
     pub(super) heap: Option<(f64, f64)>,
+    /// Why that metric cannot be read.
+    pub(super) unread: Option<String>,
+    /// The gateway's counts cannot be read.
+    pub(super) uncounted: bool,
+    /// Groups of which instances are being taken down.
+    pub(super) leaving: std::collections::BTreeSet<GroupId>,
     pub(super) notes: Vec<Note>,
     pub(super) words: u64,
 }
@@ -110,6 +116,9 @@ impl World {
             health: BTreeMap::new(),
             answers: std::collections::HashMap::new(),
             heap: None,
+            unread: None,
+            uncounted: false,
+            leaving: std::collections::BTreeSet::new(),
             notes: Vec::new(),
             words: 0,
         };
@@ -257,10 +266,17 @@ impl World {
         });
         let observed = self.observed.clone();
         let counts = self.counts.clone();
+        let unread = |why: &String| Unread {
+            service: self.state.members[0].service().clone(),
+            metric: "heap".to_owned(),
+            why: why.clone(),
+        };
         let seen = Seen {
-            counts: Some(&counts),
+            counts: (!self.uncounted).then_some(&counts),
             gates: self.answered(),
             readings: self.readings(),
+            unread: self.unread.iter().map(unread).collect(),
+            leaving: self.leaving.clone(),
             words: words.as_slice(),
             stop,
             ..Seen::only(&observed)

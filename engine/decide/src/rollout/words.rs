@@ -18,7 +18,7 @@ pub enum Order {
     Resume,
     /// Go to the next step without waiting for its verdict.
     Next,
-    /// Go to the end without waiting for holds, gates or verdicts; instances still have to be ready.
+    /// Go to the end without waiting for holds, gates or verdicts; instances still have to be ready and to stay up.
     Promote,
     /// Go back.
     Abort,
@@ -108,6 +108,9 @@ pub enum Why {
     TookTooLong {
         /// The longest time, in milliseconds.
         at_most: u64,
+        /// What it still waited for and could not see, where there is something.
+        #[serde(default)]
+        unseen: Option<String>,
     },
     /// An operator asked for it.
     Operator {
@@ -154,7 +157,12 @@ impl fmt::Display for Why {
                     .map_or(Ok(()), |reason| write!(f, ": {reason}"))
             }
             Self::Gate { gate, answer } => write!(f, "gate `{gate}` does not agree: {answer}"),
-            Self::TookTooLong { at_most } => write!(f, "it took longer than {} s", at_most / 1000),
+            Self::TookTooLong { at_most, unseen } => {
+                write!(f, "it took longer than {} s", at_most / 1000)?;
+                unseen
+                    .as_ref()
+                    .map_or(Ok(()), |unseen| write!(f, ": {unseen}"))
+            }
             Self::Operator { by } => write!(f, "{by} asked for it"),
             Self::GivenUp { to } => write!(f, "{to} took its place"),
             Self::Refused { message } => f.write_str(message),

@@ -7,12 +7,14 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use platform_blueprint::ServiceName;
 use platform_decide::analysis::Tally;
 use platform_decide::group::GroupId;
 use platform_decide::observed::Observed;
 use platform_decide::plan::Plan;
 use platform_decide::rollout::{
-    Counts, GateAnswer, GateKey, Move, Note, Phase, Reading, Seen, State, advance, ahead, due,
+    Counts, GateAnswer, GateKey, Move, Note, Phase, Reading, Seen, State, Unread, advance, ahead,
+    due,
 };
 use platform_port::{Retry, StoreError, Tallies, TargetError};
 use tokio::sync::mpsc;
@@ -56,6 +58,7 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 pub(super) enum Told {
     Gate(GateKey, GateAnswer),
     Reading(Reading),
+    Unread(Unread),
     /// A group's instances were taken down, or not.
     Down(GroupId, Result<(), TargetError>),
 }
@@ -84,6 +87,11 @@ pub(super) struct Driver<'a> {
     /// What was told and not decided upon yet.
     gates: BTreeMap<GateKey, GateAnswer>,
     readings: Vec<Reading>,
+    unread: Vec<Unread>,
+    /// What was told of each metric that cannot be read, by service and name.
+    told_unread: BTreeMap<(ServiceName, String), String>,
+    /// It was told that the gateway's counts cannot be read.
+    told_uncounted: bool,
     refused: Option<String>,
     progress_told: Option<Instant>,
 }
@@ -116,6 +124,9 @@ impl<'a> Driver<'a> {
             told,
             gates: BTreeMap::new(),
             readings: Vec::new(),
+            unread: Vec::new(),
+            told_unread: BTreeMap::new(),
+            told_uncounted: false,
             refused: None,
             progress_told: None,
         }
@@ -142,7 +153,7 @@ impl<'a> Driver<'a> {
                 Err(error) if self.is_promoted() => return self.leave(&error).await,
                 Err(error) => return Err(Cause::Unseen(Arc::new(error))),
             };
-            let tallies = self.crew.target.tallies().await.ok();
+            let tallies = self.tallies().await;
             match self.decide(&observed, tallies.as_ref()).await {
                 Ok(()) => failed = 0,
                 // What cannot be saved is not acted upon; traffic stays as it is meanwhile.
@@ -172,6 +183,26 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// What the gateway counted; `None`, and told once, where that cannot be read.
+    async fn tallies(&mut self) -> Option<Tallies> {
+        match self.crew.target.tallies().await {
+            Ok(tallies) => {
+                self.told_uncounted = false;
+                Some(tallies)
+            }
+            Err(error) => {
+                let state = &self.document.state;
+                let judges = state.policy.analysis.is_some();
+                let matters = judges && state.members.iter().any(|member| member.routed);
+                if matters && !self.told_uncounted {
+                    self.trouble(&error);
+                    self.told_uncounted = true;
+                }
+                None
+            }
+        }
+    }
+
     /// Takes the next state from what was seen, saved before anything is done about it.
     async fn decide(
         &mut self,
@@ -186,6 +217,8 @@ impl<'a> Driver<'a> {
             counts: counts.as_ref(),
             gates: self.gates.clone(),
             readings: self.readings.clone(),
+            unread: self.unread.clone(),
+            leaving: self.leaving.keys().cloned().collect(),
             words: &words,
             stop: self.abandon.is_cancelled(),
             refused: self.refused.clone(),
@@ -194,6 +227,7 @@ impl<'a> Driver<'a> {
         self.document.take(store, next).await?;
         self.gates.clear();
         self.readings.clear();
+        self.unread.clear();
         self.refused = None;
         for note in notes {
             self.tell(note);
@@ -229,7 +263,7 @@ impl<'a> Driver<'a> {
         let state = &self.document.state;
         let answering = metric::answering(state);
         if answering != self.measured {
-            let readers = metric::readers(state, &answering, &self.telling);
+            let readers = metric::readers(state, &answering, self.means.secrets, &self.telling);
             self.metrics = readers
                 .into_iter()
                 .map(|reader| AbortOnDropHandle::new(tokio::spawn(reader)))
@@ -288,7 +322,22 @@ impl<'a> Driver<'a> {
             Told::Gate(key, answer) => {
                 self.gates.insert(key, answer);
             }
-            Told::Reading(reading) => self.readings.push(reading),
+            Told::Reading(reading) => {
+                let of = (reading.service.clone(), reading.metric.clone());
+                self.told_unread.remove(&of);
+                self.readings.push(reading);
+            }
+            Told::Unread(unread) => {
+                let of = (unread.service.clone(), unread.metric.clone());
+                let before = self.told_unread.insert(of, unread.why.clone());
+                if before.is_none_or(|why| why != unread.why) {
+                    self.tell_trouble(format!(
+                        "cannot read metric `{}` of {}: {}",
+                        unread.metric, unread.service, unread.why
+                    ));
+                }
+                self.unread.push(unread);
+            }
             Told::Down(group, done) => {
                 self.leaving.remove(&group);
                 if let Err(error) = done {
@@ -324,9 +373,13 @@ impl<'a> Driver<'a> {
     }
 
     fn trouble(&self, error: &(dyn Error + 'static)) {
+        self.tell_trouble(in_words(error));
+    }
+
+    fn tell_trouble(&self, text: String) {
         self.crew.events.emit(Event::Rollout(RolloutEvent::Trouble {
             release: self.document.state.release,
-            text: in_words(error),
+            text,
         }));
     }
 

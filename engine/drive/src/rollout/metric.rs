@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use platform_blueprint::{Metric, ServiceName};
+use platform_blueprint::{HeaderValue as Written, Metric, ServiceName};
 use platform_decide::group::GroupId;
-use platform_decide::rollout::{Phase, Reading, State, arrangement};
+use platform_decide::rollout::{Phase, Reading, State, Unread, arrangement};
 use platform_decide::traffic::Share;
+use platform_port::SecretValues;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -17,6 +19,9 @@ use super::program;
 
 /// How long one number may take.
 const WITHIN: Duration = Duration::from_secs(10);
+
+/// So much is kept of why a number could not be read, in characters.
+const TOLD_AT_MOST: usize = 300;
 
 /// The groups of one service that have requests, of which numbers can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,22 +56,53 @@ pub(super) fn answering(state: &State) -> Vec<Answering> {
 pub(super) fn readers(
     state: &State,
     answering: &[Answering],
+    secrets: &SecretValues,
     telling: &UnboundedSender<Told>,
 ) -> Vec<BoxFuture<'static, ()>> {
     let metrics = state.policy.analysis.iter().flat_map(|a| &a.metrics);
     let each = metrics.flat_map(|metric| answering.iter().map(move |sides| (metric, sides)));
-    each.map(|(metric, sides)| read(metric.clone(), sides.clone(), telling.clone()).boxed())
-        .collect()
+    each.map(|(metric, sides)| {
+        let headers = headers(metric, secrets);
+        read(metric.clone(), headers, sides.clone(), telling.clone()).boxed()
+    })
+    .collect()
 }
 
-async fn read(metric: Metric, sides: Answering, telling: UnboundedSender<Told>) {
+/// What a query is sent with. Neither names nor errors show a secret's value.
+fn headers(metric: &Metric, secrets: &SecretValues) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &metric.headers {
+        let key = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| format!("`{name}` cannot be the name of a header"))?;
+        let text = match value {
+            Written::Text(text) => text.as_str(),
+            Written::Secret(reference) => secrets
+                .get(&reference.secret)
+                .ok_or_else(|| format!("secret `{}` has no value", reference.secret))?
+                .reveal()
+                .trim(),
+        };
+        let mut value = HeaderValue::from_str(text)
+            .map_err(|_| format!("the value of `{name}` cannot be sent as a header"))?;
+        value.set_sensitive(true);
+        headers.insert(key, value);
+    }
+    Ok(headers)
+}
+
+async fn read(
+    metric: Metric,
+    headers: Result<HeaderMap, String>,
+    sides: Answering,
+    telling: UnboundedSender<Told>,
+) {
     let every = metric.every.duration().max(Duration::from_millis(100));
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let of = async |side: &Option<GroupId>| match side {
-            Some(group) => value(&metric, group).await.map(Some),
+            Some(group) => value(&metric, &headers, group).await.map(Some),
             None => Ok(None),
         };
         match tokio::join!(of(&sides.old), of(&sides.new)) {
@@ -83,18 +119,32 @@ async fn read(metric: Metric, sides: Answering, telling: UnboundedSender<Told>) 
             }
             // No number is no evidence.
             (Err(error), _) | (_, Err(error)) => {
-                tracing::debug!(metric = metric.name, error, "no reading");
+                let unread = Unread {
+                    service: sides.service.clone(),
+                    metric: metric.name.clone(),
+                    why: error.chars().take(TOLD_AT_MOST).collect(),
+                };
+                if telling.send(Told::Unread(unread)).is_err() {
+                    return;
+                }
             }
         }
     }
 }
 
-async fn value(metric: &Metric, group: &GroupId) -> Result<f64, String> {
+async fn value(
+    metric: &Metric,
+    headers: &Result<HeaderMap, String>,
+    group: &GroupId,
+) -> Result<f64, String> {
     if let Some(command) = &metric.command {
         return from_command(command, group).await;
     }
     match (&metric.prometheus, &metric.query) {
-        (Some(address), Some(query)) => from_prometheus(address, &filled(query, group)).await,
+        (Some(address), Some(query)) => {
+            let headers = headers.clone()?;
+            from_prometheus(address, headers, &filled(query, group)).await
+        }
         _ => Err("neither a query nor a command".to_owned()),
     }
 }
@@ -140,17 +190,27 @@ struct Sample {
     value: (f64, String),
 }
 
-async fn from_prometheus(address: &str, query: &str) -> Result<f64, String> {
+async fn from_prometheus(address: &str, headers: HeaderMap, query: &str) -> Result<f64, String> {
     let url = format!("{}/api/v1/query", address.trim_end_matches('/'));
-    let words = |error: reqwest::Error| crate::error::in_words(&error);
+    // The address may hold a password.
+    let words = |error: reqwest::Error| crate::error::in_words(&error.without_url());
     let answer = super::gate::client(WITHIN)?
         .get(url)
+        .headers(headers)
         .query(&[("query", query)])
         .send()
         .await
         .map_err(words)?;
+    let status = answer.status();
     let text = answer.text().await.map_err(words)?;
-    number_in(&text)
+    // A query that is wrong is told in the body.
+    number_in(&text).map_err(|error| {
+        if status.is_success() {
+            error
+        } else {
+            format!("answered {status}: {error}")
+        }
+    })
 }
 
 fn number_in(text: &str) -> Result<f64, String> {
@@ -177,6 +237,10 @@ fn number_in(text: &str) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+
+    use platform_port::SecretValue;
+
     use super::*;
 
     #[test]
@@ -206,6 +270,79 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(number_in(text), expected.map_err(str::to_owned), "{text}");
         }
+    }
+
+    fn metric(address: &str, headers: &str) -> Metric {
+        let text = format!(
+            r#"{{ "name": "heap", "query": "heap", "prometheus": "{address}", "headers": {headers} }}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn secrets() -> SecretValues {
+        let value = SecretValue::new("Bearer s3cr3t\n".to_owned());
+        [("metrics".parse().unwrap(), value)].into()
+    }
+
+    async fn asked(address: &str, headers: &str) -> Result<f64, String> {
+        let metric = metric(address, headers);
+        let headers = super::headers(&metric, &secrets());
+        value(&metric, &headers, &"orders@r5".parse().unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn a_query_is_sent_with_the_headers_that_are_asked_for() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let answers = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            let body = r#"{"data":{"resultType":"scalar","result":[1,"5"]}}"#;
+            let length = body.len();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8(head).unwrap()
+        });
+        let headers = r#"{ "Authorization": { "secret": "metrics" }, "X-Scope-OrgID": "shop" }"#;
+        assert_eq!(asked(&address, headers).await, Ok(5.0));
+        let head = answers.join().unwrap();
+        assert!(head.contains("authorization: Bearer s3cr3t\r\n"), "{head}");
+        assert!(head.contains("x-scope-orgid: shop\r\n"), "{head}");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_asked_says_why_and_no_secret() {
+        let port = {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.local_addr().unwrap().port()
+        };
+        let address = format!("http://ada:s3cr3t@127.0.0.1:{port}");
+        for (headers, expected) in [
+            ("{}", "error sending request"),
+            (
+                r#"{ "Authorization": { "secret": "other" } }"#,
+                "secret `other` has no value",
+            ),
+            (r#"{ "a b": "c" }"#, "`a b` cannot be the name of a header"),
+            (
+                r#"{ "a": "b\nc" }"#,
+                "the value of `a` cannot be sent as a header",
+            ),
+        ] {
+            let error = asked(&address, headers).await.unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+            assert!(!error.contains("s3cr3t"), "{error}");
+        }
+        let shown = super::headers(
+            &metric(&address, r#"{ "Authorization": { "secret": "metrics" } }"#),
+            &secrets(),
+        );
+        assert!(!format!("{shown:?}").contains("s3cr3t"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use platform_blueprint::{Blueprint, ServiceName};
+use platform_blueprint::{Blueprint, SecretName, ServiceName};
 use platform_decide::desired::Desired;
 use platform_decide::digest::Digest;
 use platform_decide::group::{Artifact, GroupId, Place};
@@ -56,6 +56,11 @@ service = "web"
 "#;
 
 fn desired(text: &str) -> Desired {
+    desired_with(text, &BTreeMap::new())
+}
+
+/// - `set`: the version of each secret that is set
+fn desired_with(text: &str, set: &BTreeMap<SecretName, u32>) -> Desired {
     let blueprint = Blueprint::parse(text, "platform.toml")
         .expect("a blueprint")
         .blueprint;
@@ -71,7 +76,7 @@ fn desired(text: &str) -> Desired {
             (name.clone(), artifact)
         })
         .collect();
-    Desired::new(&resolved, &artifacts, &BTreeMap::new()).expect("a desired state")
+    Desired::new(&resolved, &artifacts, set).expect("a desired state")
 }
 
 #[derive(Default)]
@@ -206,6 +211,22 @@ async fn a_change_replaces_its_service_and_leaves_the_others_alone() {
     let seen = scene.target.observe().await.expect("a look");
     let groups: Vec<String> = seen.groups.keys().map(ToString::to_string).collect();
     assert_eq!(groups, ["orders@r2", "web@r1"]);
+}
+
+#[tokio::test]
+async fn a_rollout_is_handed_the_secrets_that_its_metrics_are_asked_for_with() {
+    let scene = Scene::new();
+    scene.deploy("one", &desired(SHOP)).await.expect("a deploy");
+    let metric = r#"hold = "0s", analysis = { metrics = [{ name = "heap", query = "heap", prometheus = "http://127.0.0.1:1", headers = { Authorization = { secret = "metrics" } } }] }"#;
+    let measured = SHOP
+        .replacen("hold = \"0s\"", metric, 1)
+        .replace("LOG = \"info\"", "LOG = \"debug\"");
+    let secret: SecretName = "metrics".parse().expect("a name");
+    let set = BTreeMap::from([(secret.clone(), 1)]);
+    let prepared = scene
+        .prepare(&desired_with(&measured, &set), Pace::ByPolicy)
+        .await;
+    assert_eq!(prepared.secrets(), BTreeSet::from([secret]));
 }
 
 #[tokio::test]

@@ -225,6 +225,16 @@ impl Scene {
             .collect()
     }
 
+    /// What did not go as it should, in words.
+    pub(crate) fn troubles(&self) -> Vec<String> {
+        let heard = self.heard.0.lock().expect("a lock");
+        let texts = heard.iter().filter_map(|event| match event {
+            RolloutEvent::Trouble { text, .. } => Some(text.clone()),
+            _ => None,
+        });
+        texts.collect()
+    }
+
     pub(crate) async fn stands_on(&self, group: &str) {
         assert_eq!(self.groups().await, [format!("{group}×2")]);
         assert_eq!(self.shares().await, [format!("{group}=1000")]);

@@ -140,6 +140,52 @@ async fn a_metric_of_a_command_takes_back_what_is_worse_and_only_reports_on_a_dr
 }
 
 #[tokio::test(start_paused = true)]
+async fn why_a_metric_cannot_be_read_is_told_and_kept() {
+    let mistyped = CANARY.replace(
+        "min_samples = 20 }",
+        "min_samples = 20, errors = \"20%\", slow = \"20%\", at_most = \"20s\", when_quiet = \"roll-back\", metrics = [{ name = \"heap\", every = \"1s\", \
+         command = [\"sh\", \"-c\", \"echo no such figure >&2; exit 3\"] }] }",
+    );
+    let scene = Scene::of(&mistyped).await;
+    let Outcome::RolledBack { why } = scene.goes().await else {
+        panic!("nobody could see that it is as good");
+    };
+    assert_eq!(
+        why,
+        "orders@r2: metric `heap` is without any reading; it could not be read: exit status: 3: no such figure"
+    );
+    let told: Vec<String> = scene.troubles();
+    assert_eq!(
+        told,
+        ["cannot read metric `heap` of orders: exit status: 3: no such figure"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn counts_that_cannot_be_read_are_told_and_hold_a_rollout_until_they_can() {
+    for rollout in [CANARY, ROLLING] {
+        let scene = Scene::of(rollout).await;
+        scene.target.uncounted(true);
+        scene.behave("orders@r2", BAD);
+        let watches = async {
+            scene
+                .until(|phase| matches!(phase, Phase::Serving { stage: 0 }))
+                .await;
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert_eq!(scene.phase().await, Some(Phase::Serving { stage: 0 }));
+            scene.target.uncounted(false);
+        };
+        let (outcome, ()) = tokio::join!(scene.goes(), watches);
+        assert!(matches!(outcome, Outcome::RolledBack { .. }), "{outcome:?}");
+        assert_eq!(
+            scene.troubles(),
+            ["cannot read the counts on fake: the fake was told not to count"]
+        );
+        scene.stands_on("orders@r1").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_next_batch_starts_while_an_old_instance_ends_and_no_further() {
     let scene = Scene::with(ROLLING, 3).await;
     scene.target.linger(true);

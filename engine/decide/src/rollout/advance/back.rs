@@ -8,7 +8,7 @@ use super::{START_SLACK, Step};
 use crate::group::GroupId;
 
 /// How long the removal of instances may take.
-const LONGEST_REMOVAL: u64 = 300_000;
+pub(super) const LONGEST_REMOVAL: u64 = 300_000;
 
 impl Step<'_> {
     /// Groups that should be gone by now and are not.

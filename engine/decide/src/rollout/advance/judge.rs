@@ -5,7 +5,7 @@ use std::time::Duration;
 use platform_blueprint::{Rollout, Strategy, WhenQuiet};
 
 use super::super::entry::Note;
-use super::super::state::millis;
+use super::super::state::{Phase, millis};
 use super::super::words::Why;
 use super::Step;
 use crate::analysis::{Advice, PairedEvidence, PairedVerdict, Verdict};
@@ -52,6 +52,43 @@ impl Step<'_> {
                 seen.canary.requests == 0 && seen.baseline.requests == 0
             });
         passed >= wanted || quiet
+    }
+
+    /// Whether the stage is to be judged and the gateway's counts cannot be read, so that nobody knows what the new release
+    /// answers.
+    pub(super) fn is_blind(&self, stage: usize) -> bool {
+        let policy = &self.state.policy;
+        let last = stage == self.last();
+        let judges = policy.analysis.as_ref().is_some_and(|a| !a.dry_run);
+        let waits = policy.strategy == Strategy::Canary && !last;
+        let sides = &self.state.stages()[stage].sides;
+        let mut parts = self.state.members.iter().zip(sides);
+        self.seen.counts.is_none()
+            && judges
+            && (waits || watched_for(policy, last) > 0)
+            && parts.any(|(member, side)| member.routed && side.new > 0)
+    }
+
+    /// What the stage would need to see and cannot, in words.
+    pub(super) fn unseen(&self) -> Option<String> {
+        let Phase::Serving { stage } = self.state.phase else {
+            return None;
+        };
+        if self.is_blind(stage) {
+            return Some("the gateway's counts could not be read".to_owned());
+        }
+        let analysis = self.state.policy.analysis.as_ref()?;
+        let mut judging = analysis.metrics.iter().filter(|metric| !metric.dry_run);
+        judging.find_map(|metric| {
+            let mut members = self.state.members.iter();
+            members.find_map(|member| {
+                let why = member.comparison.unread.get(&metric.name)?;
+                Some(format!(
+                    "metric `{}` of {} could not be read: {why}",
+                    metric.name, member.to
+                ))
+            })
+        })
     }
 
     /// Judges the stage: whether something is still open, or why to go back.
@@ -131,6 +168,7 @@ impl Step<'_> {
             }),
             Advice::Hold => {
                 if expired {
+                    self.state.holds = true;
                     let verdict = verdict.explain();
                     self.tell_once(format!("hold {group}"), Note::Holding { group, verdict });
                 }
@@ -148,8 +186,12 @@ impl Step<'_> {
         for metric in &analysis.metrics {
             let evidence = member.comparison.metrics.get(&metric.name);
             let shown = evidence.map_or(PairedVerdict::CannotTellYet, PairedEvidence::verdict);
-            let verdict =
+            let mut verdict =
                 evidence.map_or_else(|| "without any reading".to_owned(), PairedEvidence::explain);
+            if let Some(why) = member.comparison.unread.get(&metric.name) {
+                verdict = format!("{verdict}; it could not be read: {why}");
+            }
+            let held = format!("metric `{}` is {verdict}", metric.name);
             let why = Why::Metric {
                 metric: metric.name.clone(),
                 group: member.to.clone(),
@@ -169,6 +211,15 @@ impl Step<'_> {
                     open |= match analysis.when_quiet {
                         WhenQuiet::RollBack if expired => return Err(why),
                         WhenQuiet::Advance if expired => false,
+                        WhenQuiet::Hold if expired => {
+                            self.state.holds = true;
+                            let note = Note::Holding {
+                                group: member.to.clone(),
+                                verdict: held,
+                            };
+                            self.tell_once(format!("hold {} {}", metric.name, member.to), note);
+                            true
+                        }
                         _ => true,
                     };
                 }

@@ -11,10 +11,69 @@ fn nothing_to_count_holds_a_canary_and_nothing_else() {
     }
     let mut world = orders(Strategy::Canary);
     world.load = 0;
-    let why = rolled_back(&mut world);
-    assert!(matches!(why, Why::TookTooLong { .. }), "{why}");
+    // For far longer than the whole may take: it stays until somebody decides.
+    for _ in 0..3_000 {
+        world.turn(None, false);
+    }
+    assert_eq!(world.state.phase, Phase::Serving { stage: 0 });
     let holds = |note: &Note| matches!(note, Note::Holding { verdict, .. } if verdict.starts_with("too quiet"));
     assert_eq!(world.notes.iter().filter(|note| holds(note)).count(), 1);
+    world.load = 400;
+    promoted(&mut world);
+}
+
+#[test]
+fn counts_that_cannot_be_read_hold_what_is_to_be_judged_and_not_for_ever() {
+    for strategy in [Strategy::Canary, Strategy::BlueGreen, Strategy::Rolling] {
+        let mut world = orders(strategy);
+        world.uncounted = true;
+        world.until(serving(0));
+        for _ in 0..60 {
+            world.turn(None, false);
+        }
+        assert_eq!(
+            world.state.phase,
+            Phase::Serving { stage: 0 },
+            "{strategy:?}"
+        );
+        let mut seen = world.clone();
+        seen.uncounted = false;
+        promoted(&mut seen);
+        let why = rolled_back(&mut world);
+        assert_eq!(
+            why.to_string(),
+            "it took longer than 600 s: the gateway's counts could not be read"
+        );
+    }
+}
+
+#[test]
+fn counts_that_cannot_be_read_hold_nothing_that_is_not_judged() {
+    for strategy in [Strategy::Canary, Strategy::BlueGreen, Strategy::Rolling] {
+        let mut world = orders(strategy);
+        world.uncounted = true;
+        world.state.policy.analysis = None;
+        promoted(&mut world);
+    }
+    let mut world = orders(Strategy::Rolling);
+    world.uncounted = true;
+    world.state.policy.hold = Period::from_secs(0);
+    promoted(&mut world);
+}
+
+#[test]
+fn what_turns_bad_before_counts_are_lost_goes_back_when_they_are_found() {
+    let mut world = orders(Strategy::Canary);
+    world.until(serving(0));
+    world.uncounted = true;
+    world.bad("orders@r2", 300);
+    for _ in 0..30 {
+        world.turn(None, false);
+    }
+    assert_eq!(world.state.phase, Phase::Serving { stage: 0 });
+    world.uncounted = false;
+    let why = rolled_back(&mut world);
+    assert!(matches!(why, Why::Worse { .. }), "{why}");
 }
 
 #[test]
@@ -261,6 +320,65 @@ fn a_metric_nobody_can_read_holds_a_canary_until_its_time_is_over() {
         why.to_string().contains("`heap` is without any reading"),
         "{why}"
     );
+}
+
+#[test]
+fn why_a_metric_cannot_be_read_is_told() {
+    let unread = |when_quiet: WhenQuiet| {
+        let mut world = with_heap(Strategy::Canary, (1.0, 1.0), "");
+        world.heap = None;
+        world.unread = Some("parse error".to_owned());
+        world.state.policy.analysis.as_mut().unwrap().when_quiet = when_quiet;
+        world
+    };
+    let why = rolled_back(&mut unread(WhenQuiet::RollBack));
+    assert_eq!(
+        why.to_string(),
+        "orders@r2: metric `heap` is without any reading; it could not be read: parse error"
+    );
+
+    let mut world = unread(WhenQuiet::Hold);
+    for _ in 0..3_000 {
+        world.turn(None, false);
+    }
+    assert_eq!(world.state.phase, Phase::Serving { stage: 0 });
+    let told = |note: &&Note| {
+        matches!(note, Note::Holding { verdict, .. }
+            if verdict == "metric `heap` is without any reading; it could not be read: parse error")
+    };
+    assert_eq!(world.notes.iter().filter(told).count(), 1);
+    // The query is mended.
+    world.heap = Some((1.0, 1.0));
+    world.unread = None;
+    promoted(&mut world);
+
+    let mut world = unread(WhenQuiet::Hold);
+    world.state.policy.at_most = Period::from_secs(30);
+    let why = rolled_back(&mut world);
+    assert_eq!(
+        why.to_string(),
+        "it took longer than 30 s: metric `heap` of orders@r2 could not be read: parse error"
+    );
+}
+
+#[test]
+fn a_metric_that_is_nothing_on_both_sides_is_as_good() {
+    for more in [
+        "",
+        r#", "margin": "0%""#,
+        r#", "margin": 2"#,
+        r#", "better": "higher""#,
+    ] {
+        promoted(&mut with_heap(Strategy::Canary, (0.0, 0.0), more));
+    }
+    // So many more are within what is stated, and of nothing any share is none.
+    promoted(&mut with_heap(
+        Strategy::Canary,
+        (0.0, 2.0),
+        r#", "margin": 2"#,
+    ));
+    let why = rolled_back(&mut with_heap(Strategy::Canary, (0.0, 2.0), ""));
+    assert!(matches!(why, Why::Metric { .. }), "{why}");
 }
 
 #[test]

@@ -16,6 +16,56 @@ fn a_pause_stops_the_way_forward_until_it_is_lifted() {
 }
 
 #[test]
+fn a_pause_is_no_part_of_the_time_that_it_may_take() {
+    let mut world = orders(Strategy::Canary);
+    world.until(serving(0));
+    world.say(Order::Pause);
+    for _ in 0..3_000 {
+        world.turn(None, false);
+    }
+    assert_eq!(world.state.phase, Phase::Serving { stage: 0 });
+    // What goes wrong meanwhile still goes back.
+    let mut bad = world.clone();
+    bad.set("orders@r2", Health::OutOfMemory);
+    assert!(matches!(rolled_back(&mut bad), Why::Guardrail { .. }));
+    world.say(Order::Resume);
+    promoted(&mut world);
+}
+
+#[test]
+fn what_is_sent_to_the_end_waits_for_no_verdict_and_goes_back_if_it_crashes() {
+    let sent = || {
+        let mut world = orders(Strategy::Canary);
+        world.state.members = vec![member("orders", 2, 4)];
+        world.until(serving(1));
+        // Two more have to come up, and what serves is found worse meanwhile.
+        world.set("orders@r2", Health::NeverReady);
+        world.say(Order::Promote);
+        world.set("orders@r2", Health::Ready);
+        let group = world
+            .observed
+            .groups
+            .get_mut(&"orders@r2".parse().unwrap())
+            .unwrap();
+        for coming in group.instances.iter_mut().skip(2) {
+            coming.state = InstanceState::Starting;
+        }
+        world.bad("orders@r2", 500);
+        for _ in 0..15 {
+            world.turn(None, false);
+        }
+        assert_eq!(world.state.phase, Phase::Starting { stage: 2 });
+        world
+    };
+    let mut world = sent();
+    world.set("orders@r2", Health::Ready);
+    assert_eq!(world.end(), Phase::Promoted, "{:?}", world.notes);
+    let mut world = sent();
+    world.set("orders@r2", Health::OutOfMemory);
+    assert!(matches!(rolled_back(&mut world), Why::Guardrail { .. }));
+}
+
+#[test]
 fn sent_to_the_end_twice_is_once() {
     let mut world = orders(Strategy::Canary);
     world.until(serving(0));
@@ -123,6 +173,31 @@ fn an_old_release_that_does_not_come_back_leaves_traffic_where_it_is() {
     world.serves("orders", "orders@r2");
     world.state = world.state.clone().taken_up();
     world.set("orders@r1", Health::Ready);
+    rolled_back(&mut world);
+}
+
+/// The instances that are told to come back have first to end, as one name stands for one instance.
+#[test]
+fn the_time_that_old_instances_take_to_end_does_not_count_on_the_way_back() {
+    let mut world = orders(Strategy::Canary);
+    world.until(|phase| *phase == Phase::Retiring);
+    world.leaving.insert("orders@r1".parse().unwrap());
+    world.decide(Some(Order::Abort), false);
+    // Far longer than they may take to start; nothing is done about a group that is on its way out.
+    for _ in 0..120 {
+        world.decide(None, false);
+    }
+    assert!(
+        matches!(world.state.phase, Phase::GoingBack { .. }),
+        "{:?}",
+        world.state.phase
+    );
+    let mut for_ever = world.clone();
+    for _ in 0..400 {
+        for_ever.decide(None, false);
+    }
+    assert!(matches!(for_ever.state.phase, Phase::Stuck { .. }));
+    world.leaving.clear();
     rolled_back(&mut world);
 }
 
