@@ -160,36 +160,23 @@ pub enum Move {
 /// The moves from what is observed to what should be so, in their order; each holds however the one before went.
 ///
 /// - instances come before traffic, and traffic goes before instances
+/// - where traffic is as it should be, instances go before others come in their place, so that there are no more than wanted
 /// - traffic never moves to a group that has no instance ready while the one it is with has
 /// - what has to wait for an earlier move is left for the next look
 pub fn moves(state: &State, observed: &Observed) -> Vec<Move> {
     let wanted = arrangement(state);
     let seen = Seen::only(observed);
     let told = |group: &GroupId| observed.groups.get(group).map_or(0, |seen| seen.replicas);
-    let grow = wanted
-        .groups
-        .iter()
-        .filter(|(group, replicas)| told(group) < **replicas)
-        .map(|(group, replicas)| Move::Ensure {
+    let ensure = |differs: fn(u32, u32) -> bool| {
+        let groups = wanted.groups.iter();
+        let differing = groups.filter(move |(group, replicas)| differs(told(group), **replicas));
+        differing.map(|(group, replicas)| Move::Ensure {
             group: group.clone(),
             replicas: *replicas,
-        });
-    let mut moves: Vec<Move> = grow.collect();
-    if let Some(reroute) = reroute(&wanted, &seen) {
-        let Some(splits) = reroute else {
-            return moves; // Traffic cannot move yet, so nothing that it reaches may go.
-        };
-        moves.push(Move::Route { splits });
-    }
-    let shrink = wanted
-        .groups
-        .iter()
-        .filter(|(group, replicas)| told(group) > **replicas)
-        .map(|(group, replicas)| Move::Ensure {
-            group: group.clone(),
-            replicas: *replicas,
-        });
-    moves.extend(shrink);
+        })
+    };
+    let grow = ensure(|told, wanted| told < wanted);
+    let shrink = ensure(|told, wanted| told > wanted);
     let ours: BTreeSet<GroupId> = state
         .members
         .iter()
@@ -197,9 +184,18 @@ pub fn moves(state: &State, observed: &Observed) -> Vec<Move> {
         .collect();
     let gone = ours
         .into_iter()
-        .filter(|group| seen.has(group) && !wanted.groups.contains_key(group));
-    moves.extend(gone.map(|group| Move::Remove { group }));
-    moves
+        .filter(|group| seen.has(group) && !wanted.groups.contains_key(group))
+        .map(|group| Move::Remove { group });
+    match reroute(&wanted, &seen) {
+        // Traffic cannot move yet, so nothing that it reaches may go.
+        Some(None) => grow.collect(),
+        Some(Some(splits)) => grow
+            .chain([Move::Route { splits }])
+            .chain(shrink)
+            .chain(gone)
+            .collect(),
+        None => shrink.chain(gone).chain(grow).collect(),
+    }
 }
 
 /// Splits to give the gateway: `None` where it has them, `Some(None)` where it cannot have them yet.

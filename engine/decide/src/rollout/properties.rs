@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::tests::{Health, World, member, policy};
 use super::*;
 use crate::group::GroupId;
-use crate::observed::{InstanceState, Observed};
+use crate::observed::{GroupSeen, InstanceState, Observed};
 use crate::traffic::Share;
 
 /// Something that happens.
@@ -317,6 +317,42 @@ proptest! {
         let left = moves(&watched.world.state, &watched.world.observed);
         let stuck = matches!(watched.world.state.phase, Phase::Stuck { .. });
         prop_assert!(left.is_empty() || stuck, "{:?}: {left:?}", watched.world.state.phase);
+    }
+
+    #[test]
+    fn a_rolling_update_keeps_to_surge_and_missing_at_every_move(
+        (from, to) in (1_u32..9, 1_u32..9),
+        (surge, unavailable) in (0_u32..4, 0_u32..4),
+        hold in prop_oneof![Just(0_u64), Just(5)],
+    ) {
+        let policy = Rollout {
+            surge: Amount::Count(surge),
+            unavailable: Amount::Count(unavailable),
+            hold: Period::from_secs(hold),
+            ..policy(Way::Rolling)
+        };
+        let mut world = World::of(&policy, vec![member("orders", from, to)]);
+        // One old instance stays until a new one is ready, and something has to move.
+        let missing = unavailable.min(from - 1);
+        let surge = if surge + missing == 0 { 1 } else { surge };
+        while !world.state.phase.is_over() {
+            world.decide(None, false);
+            // What starts now is not ready before the next look.
+            let ready = world.observed.groups.clone();
+            for one in moves(&world.state, &world.observed) {
+                let said = format!("{one:?} {:?}", world.state.phase);
+                world.make(one);
+                let groups = &world.observed.groups;
+                let told: u32 = groups.values().map(|seen| seen.replicas).sum();
+                prop_assert!(told <= from.max(to) + surge, "{told}: {said}");
+                let serves = |(group, seen): (&GroupId, &GroupSeen)| {
+                    ready.get(group).map_or(0, |before| before.replicas.min(seen.replicas))
+                };
+                let available: u32 = groups.iter().map(serves).sum();
+                prop_assert!(available + missing >= from.min(to), "{available}: {said}");
+            }
+        }
+        prop_assert_eq!(&world.state.phase, &Phase::Promoted);
     }
 
     #[test]
