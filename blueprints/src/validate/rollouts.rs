@@ -49,6 +49,19 @@ impl Check<'_, '_> {
         }
         self.rollout(&service.rollout, &own);
         self.unused_keys(&own);
+        let all = [Step::Key("rollout"), "order".into()];
+        let mut layers = [Some(self.root), self.over].into_iter().flatten();
+        if layers.any(|layer| text(layer, &all) == Some("together")) {
+            let problem = Problem::new(
+                Code::Contradiction,
+                format!("`{name}` has a rollout of its own, so it does not move together with the others"),
+                self.at(&own),
+            )
+            .label("before or after them")
+            .warning()
+            .help("take it out, or take out `order = \"together\"`");
+            self.report(problem);
+        }
         let order = [own[0], own[1], own[2], "order".into()];
         if self.written(&order) {
             let problem = Problem::new(

@@ -283,6 +283,18 @@ fn metrics() {
 }
 
 #[test]
+fn a_rollout_of_its_own_is_none_together_with_others() {
+    let text =
+        "[services.web]\ncommand = ['web']\nrollout = { strategy = 'blue-green' }\n\n[rollout]\n";
+    let shown = check(&format!("{text}order = 'together'\n"));
+    assert!(
+        shown.contains("⚠ `web` has a rollout of its own, so it does not move together"),
+        "{shown}"
+    );
+    assert_eq!(check(text), "valid");
+}
+
+#[test]
 fn certificates_between_services() {
     assert_snapshot!(check("[services.web]\ncommand = ['web', '${TLS_KEY_FILE}']\nport = 8081\n\n[services.audit]\ncommand = ['audit', '--key=${TLS_KEY_FILE}']\nport = 8082\nprotocol = 'mtls'\nenv = { TLS_CLIENT_CA_FILE = '/etc/ca' }\n\n[gateway]\nmtls = { lasts = '2s' }\n\n[[routes]]\nservice = 'web'\nmirror = 'audit'\n"), @r#"
       × `platform.toml` is not a valid blueprint: 3 problems
