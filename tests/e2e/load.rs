@@ -27,6 +27,8 @@ pub(crate) struct Tally {
     pub(crate) failures: Vec<String>,
     /// Connections that were closed between two requests, so that the second needed another.
     pub(crate) reconnected: u64,
+    /// Those among them of which nothing told before the request was written: it may have been on its way, or dropped.
+    pub(crate) cut: u64,
     /// Answers by their text.
     pub(crate) answers: BTreeMap<String, u64>,
     /// The longest time from when a request was due to its answer.
@@ -126,15 +128,19 @@ fn work(port: u16, take: &Mutex<mpsc::Receiver<Ticket>>, tally: &Mutex<Tally>) {
             return;
         };
         let path = if number % 10 == 9 { "/slow" } else { "/" };
-        let mut reconnected = false;
+        let (mut reconnected, mut cut) = (false, false);
         let mut exchange = || -> Result<String, Failed> {
             if fresh {
                 return ask(connect(port)?, path, true).map(|(text, _)| text);
             }
             if let Some(connection) = kept.take() {
+                let closed = is_closed(connection.get_ref());
                 match ask(connection, path, false) {
                     // Both ends may close a connection that nobody uses; who sends just then opens another.
-                    Err(Failed::Unused(_)) => reconnected = true,
+                    Err(Failed::Unused(_)) => {
+                        reconnected = true;
+                        cut = !closed;
+                    }
                     Err(other) => return Err(other),
                     Ok((text, connection)) => {
                         kept = connection;
@@ -150,6 +156,7 @@ fn work(port: u16, take: &Mutex<mpsc::Receiver<Ticket>>, tally: &Mutex<Tally>) {
         let took = due.elapsed();
         let mut tally = tally.lock().expect("unpoisoned");
         tally.reconnected += u64::from(reconnected);
+        tally.cut += u64::from(cut);
         tally.slowest = tally.slowest.max(took);
         match result {
             Ok(text) => {
@@ -189,6 +196,20 @@ fn connect(port: u16) -> Result<BufReader<TcpStream>, Failed> {
         })
         .map_err(|error| Failed::Refused(format!("cannot connect: {error}")))?;
     Ok(BufReader::new(connection))
+}
+
+/// Whether the other end has closed a connection on which nothing is to come.
+fn is_closed(connection: &TcpStream) -> bool {
+    let looks = || -> std::io::Result<bool> {
+        connection.set_nonblocking(true)?;
+        let seen = connection.peek(&mut [0]);
+        connection.set_nonblocking(false)?;
+        match seen {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
+            seen => Ok(seen? == 0),
+        }
+    };
+    looks().unwrap_or(true)
 }
 
 type Answer = (String, Option<BufReader<TcpStream>>);
