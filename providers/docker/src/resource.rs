@@ -276,10 +276,18 @@ impl Site {
         Ok(())
     }
 
-    /// Removes a volume of ours. Safe to repeat.
+    /// Removes a volume of ours. Safe to repeat; somebody else's stays as it is.
     pub(crate) async fn remove_volume(&self, name: &str) -> Result<(), TargetError> {
-        let options = None::<RemoveVolumeOptions>;
-        let removed = self.engine.docker.remove_volume(name, options).await;
+        let docker = &self.engine.docker;
+        match docker.inspect_volume(name).await {
+            Ok(seen) if self.names.own(&seen.labels) => {}
+            Ok(_) => return Ok(()),
+            Err(error) if is_missing(&error) => return Ok(()),
+            Err(error) => return Err(fault(format!("look at volume `{name}`"), error)),
+        }
+        let removed = docker
+            .remove_volume(name, None::<RemoveVolumeOptions>)
+            .await;
         unless(is_missing, removed).map_err(|error| fault(format!("remove volume `{name}`"), error))
     }
 }

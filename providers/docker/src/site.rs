@@ -271,7 +271,7 @@ impl Site {
             .map_err(|error| fault(format!("start container `{name}`"), error))
     }
 
-    /// Stops a container within its grace period and removes it. Safe to repeat.
+    /// Stops a container of ours within its grace period and removes it. Safe to repeat; somebody else's stays as it is.
     pub(crate) async fn remove(
         &self,
         name: &str,
@@ -279,18 +279,22 @@ impl Site {
     ) -> Result<(), TargetError> {
         let action = || format!("remove container `{name}`");
         let docker = &self.engine.docker;
+        let seen = self.inspect(name).await?;
+        let Some(seen) = seen.filter(|seen| self.is_own(seen)) else {
+            return Ok(());
+        };
+        // Whoever takes the name from now on is somebody else.
+        let id = seen.id.as_deref().unwrap_or(name);
         if let Some(grace) = grace_seconds {
             // What is paused hears nothing.
-            if let Some(seen) = self.inspect(name).await?
-                && seen.state.as_ref().and_then(|state| state.paused) == Some(true)
-            {
-                let _ = docker.unpause_container(name).await;
+            if seen.state.as_ref().and_then(|state| state.paused) == Some(true) {
+                let _ = docker.unpause_container(id).await;
             }
             let options = StopContainerOptions {
                 t: Some(grace),
                 signal: None,
             };
-            let stopped = docker.stop_container(name, Some(options)).await;
+            let stopped = docker.stop_container(id, Some(options)).await;
             unless(is_missing, stopped).map_err(|error| fault(action(), error))?;
         }
         let options = RemoveContainerOptions {
@@ -298,7 +302,7 @@ impl Site {
             v: true,
             link: false,
         };
-        let removed = docker.remove_container(name, Some(options)).await;
+        let removed = docker.remove_container(id, Some(options)).await;
         // Somebody else may be removing it just now.
         unless(|error| is_missing(error) || is_conflict(error), removed)
             .map_err(|error| fault(action(), error))

@@ -247,25 +247,3 @@ async fn what_no_longer_lives_is_ended_and_started_anew() {
     assert_eq!(code, "0");
     world.down().await;
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_foreign_container_keeps_its_name_and_its_life() {
-    let Some(world) = World::new("foreign") else {
-        return;
-    };
-    let name = world.container("gateway");
-    docker(&["create", "--name", &name, "debian:bookworm-slim", "true"]);
-    let error = world
-        .target
-        .ensure_gateway()
-        .await
-        .expect_err("the name is taken");
-    assert_eq!(error.code, "docker::name-taken");
-    world.target.destroy(true).await.expect("a destroy");
-    assert_eq!(
-        docker(&["inspect", "-f", "{{.State.Status}}", &name]),
-        "created"
-    );
-    docker(&["rm", &name]);
-    world.down().await;
-}

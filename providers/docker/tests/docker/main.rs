@@ -1,6 +1,7 @@
 //! The adapter on a real engine: found as Docker's own client finds one, skipped where there is none.
 
 mod contract;
+mod foreign;
 mod images;
 mod life;
 mod world;
