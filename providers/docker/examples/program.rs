@@ -123,6 +123,11 @@ async fn answer(mut stream: TcpStream, manner: Manner, begun: Instant) {
             ("503 Service Unavailable", "not yet".to_owned())
         } else if path == "/live" && manner.live_for.is_some_and(|limit| elapsed > limit) {
             ("500 Internal Server Error", "no more".to_owned())
+        } else if let Some(millis) = path.strip_prefix("/slow/") {
+            let millis = millis.parse().unwrap_or(0);
+            let _ = std::fs::write("/tmp/slow", "begun");
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            ("200 OK", "at last".to_owned())
         } else if let Some(name) = path.strip_prefix("/env/") {
             ("200 OK", std::env::var(name).unwrap_or_default())
         } else if let Some(name) = path.strip_prefix("/file") {

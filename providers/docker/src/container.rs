@@ -8,7 +8,7 @@ use bollard::models::{
     HostConfigLogConfig, Mount, MountType, MountVolumeOptions, NetworkingConfig, RestartPolicy,
     RestartPolicyNameEnum,
 };
-use platform_blueprint::{Check, Health, Limits, Logs, RestartOn, ServiceKind};
+use platform_blueprint::{Check, Health, Limits, Logs, Period, RestartOn, ServiceKind};
 use platform_decide::group::GroupSpec;
 
 use crate::facets::Facets;
@@ -109,11 +109,15 @@ pub(crate) fn attached(
     }
 }
 
+/// A time as the engine counts it, where less than a second is not nothing.
+pub(crate) fn whole_seconds(period: Period) -> u64 {
+    let millis = period.duration().as_millis();
+    u64::try_from(millis.div_ceil(1000)).unwrap_or(u64::MAX)
+}
+
 /// A check that runs inside, by the engine.
 pub(crate) fn checked(command: Vec<String>, health: &Health) -> HealthConfig {
-    let nanos = |period: platform_blueprint::Period| {
-        i64::try_from(period.duration().as_nanos()).unwrap_or(i64::MAX)
-    };
+    let nanos = |period: Period| i64::try_from(period.duration().as_nanos()).unwrap_or(i64::MAX);
     let mut test = vec!["CMD".to_owned()];
     test.extend(command);
     HealthConfig {
@@ -257,7 +261,7 @@ pub(crate) fn instance(parts: &Instance<'_>) -> ContainerCreateBody {
         ),
         working_dir: own.folder.clone(),
         stop_signal: Some(service.stop.signal.as_str().to_owned()),
-        stop_timeout: i64::try_from(service.stop.grace.duration().as_secs()).ok(),
+        stop_timeout: i64::try_from(whole_seconds(service.stop.grace)).ok(),
         healthcheck: Some(healthcheck),
         networking_config: Some(attached(parts.network, vec![name], parts.address)),
         labels: Some(labels),
@@ -279,6 +283,19 @@ pub(crate) fn mark(body: &mut ContainerCreateBody) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_of_a_second_is_a_second() {
+        let check = |period: &str, seconds: u64| {
+            assert_eq!(whole_seconds(period.parse().unwrap()), seconds, "{period}");
+        };
+        check("0s", 0);
+        check("1ms", 1);
+        check("500ms", 1);
+        check("1s", 1);
+        check("1001ms", 2);
+        check("10m", 600);
+    }
 
     #[test]
     fn nobody_is_root_unless_asked() {

@@ -1,6 +1,7 @@
 //! The connection to an engine, and its errors in our words.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::{ClientVersion, Docker};
@@ -9,7 +10,7 @@ use platform_port::TargetError;
 
 use crate::{PROVIDER, ssh};
 
-/// How long one request may take before its answer begins: stopping waits for a container's whole grace.
+/// How long one request may take before its answer begins, beside what it waits for.
 const PATIENCE_SECONDS: u64 = 180;
 /// The oldest protocol that has what we use: Docker 20.10.
 pub(crate) const OLDEST: ClientVersion = ClientVersion {
@@ -37,6 +38,13 @@ pub(crate) fn place(settings: &DockerSettings) -> String {
 }
 
 impl Engine {
+    /// The same connection for requests that wait for so long before they are answered, as stopping does for a container's grace.
+    pub(crate) fn patient(&self, seconds: i32) -> Docker {
+        let docker = self.docker.clone();
+        let waited = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        docker.with_timeout(waited.saturating_add(Duration::from_secs(PATIENCE_SECONDS)))
+    }
+
     /// Prepares a connection; nothing is asked yet.
     ///
     /// # Errors
@@ -199,5 +207,27 @@ pub(crate) fn unless(
     match result {
         Err(error) if accepted(&error) => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_waits_for_a_grace_waits_longer_than_that() {
+        let place = "tcp://127.0.0.1:1".to_owned();
+        let docker = Docker::connect_with_http(&place, PATIENCE_SECONDS, &OLDEST);
+        let engine = Engine {
+            docker: docker.unwrap(),
+            place,
+        };
+        let check = |grace: i32, seconds: u64| {
+            let patience = engine.patient(grace).timeout();
+            assert_eq!(patience, Duration::from_secs(seconds), "{grace}");
+        };
+        check(0, PATIENCE_SECONDS);
+        check(600, 600 + PATIENCE_SECONDS);
+        check(-1, PATIENCE_SECONDS);
     }
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::PROVIDER;
-use crate::container::{attached, hardened, log_config, volume};
+use crate::container::{attached, hardened, log_config, volume, whole_seconds};
 use crate::inside::{Answer, Ask, GatewayAsk, SOCKETS};
 use crate::keeper::{Reach, unexpected};
 use crate::names::{BUILD, KEEP, Role};
@@ -284,7 +284,7 @@ impl Site {
     }
 
     fn drain_seconds(&self) -> i32 {
-        let seconds = self.published.drain.duration().as_secs();
+        let seconds = whole_seconds(self.published.drain);
         i32::try_from(seconds.min(120)).unwrap_or(30)
     }
 

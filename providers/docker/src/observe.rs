@@ -11,6 +11,7 @@ use platform_decide::observed::{GroupSeen, InstanceSeen, InstanceState, Resource
 use platform_gateway_api::{EndpointTally, HealthCheck, Tallies};
 use serde::{Deserialize, Serialize};
 
+use crate::container::whole_seconds;
 use crate::facets::Facets;
 use crate::names::{GROUP, KEEP, MADE, NUMBER, ROLE, Role, SPEC, alias, instance_name};
 use crate::site::label;
@@ -65,7 +66,7 @@ impl Keep {
             start_within_ms: millis(health.start_within),
             crash_loop: service.restart.crash_loop.max(1),
             stays_ended: service.kind == ServiceKind::Job || service.restart.on == RestartOn::Never,
-            grace_seconds: service.stop.grace.duration().as_secs(),
+            grace_seconds: whole_seconds(service.stop.grace),
         }
     }
 

@@ -294,7 +294,8 @@ impl Site {
                 t: Some(grace),
                 signal: None,
             };
-            let stopped = docker.stop_container(id, Some(options)).await;
+            let patient = self.engine.patient(grace);
+            let stopped = patient.stop_container(id, Some(options)).await;
             unless(is_missing, stopped).map_err(|error| fault(action(), error))?;
         }
         let options = RemoveContainerOptions {

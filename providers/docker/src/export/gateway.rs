@@ -16,7 +16,7 @@ use platform_traffic::{Internal, Parts, ReadyInstance};
 
 use super::{Draft, ExportedFile, body, endpoint, group, mount};
 use crate::PROVIDER;
-use crate::container::{attached, hardened, log_config, volume};
+use crate::container::{attached, hardened, log_config, volume, whole_seconds};
 use crate::gateway::{CERTIFICATES, Published, certificate_file};
 use crate::names::Role;
 use crate::observe::Keep;
@@ -37,7 +37,7 @@ impl Draft<'_> {
         let config = self.config(shared.as_ref().map(|(file, _)| file.as_path()));
         let text = serde_json::to_vec_pretty(&config).unwrap_or_default();
         let settings = &self.asked.desired.ingress.gateway;
-        let drain = settings.drain.duration().as_secs().min(120);
+        let drain = whole_seconds(settings.drain).min(120);
         let mut entrypoint = self.around.program.clone();
         let arguments = [
             "gateway",

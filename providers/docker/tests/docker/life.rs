@@ -203,6 +203,31 @@ async fn ends_are_told_as_they_were() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grace_of_less_than_a_second_is_a_grace() {
+    let Some(world) = World::new("grace") else {
+        return;
+    };
+    let mut service = World::service(&[]);
+    service.stop.grace = Period::from_millis(900);
+    let orders = world.group("orders@r1", 1, service);
+    world.front(&orders.id).await;
+    world.ensure(&orders).await;
+    world.until_ready(&orders).await;
+    let name = world.container("orders-r1-1");
+    let format = "{{.Config.StopTimeout}}";
+    assert_eq!(docker(&["inspect", "-f", format, &name]), "1");
+    // One request is under way when it is taken down.
+    let port = world.port;
+    let asked = tokio::spawn(platform_testkit::scene::ask(port, "/slow/500"));
+    while world.ask("/file/tmp/slow").await.1 != "begun" {}
+    let removed = world.target.remove_group(&orders.id).await;
+    removed.expect("it is taken down");
+    let answer = asked.await.expect("asked").expect("an answer");
+    assert_eq!(answer, (200, "at last".to_owned()));
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_no_longer_lives_is_ended_and_started_anew() {
     let Some(world) = World::new("live") else {
         return;
