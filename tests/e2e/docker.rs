@@ -24,6 +24,7 @@ mod killed;
 mod objects;
 mod old_images;
 mod own_engine;
+mod paused;
 mod project;
 mod registry;
 mod shared_limits;

@@ -24,7 +24,7 @@ use crate::names::{BUILD, KEEP, Role};
 use crate::network::Network;
 use crate::observe::Found;
 use crate::program::{FOLDER, USER};
-use crate::site::{Site, is_running, label, lock};
+use crate::site::{Site, is_paused, is_running, label, lock};
 
 /// How long a gateway may take to answer after its start.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -198,13 +198,12 @@ impl Site {
             let renewed = self.renewed(id).await?;
             let build = renewed.as_deref().or_else(|| label(&seen, BUILD));
             let other = build != Some(program.build.as_str());
-            let paused = seen.state.as_ref().and_then(|state| state.paused) == Some(true);
-            if same && is_running(&seen) && !paused {
+            if same && is_running(&seen) {
                 // Where a newer program does not take over, the container is made anew.
                 if !other || self.renew(id).await.is_ok() {
                     return Ok(());
                 }
-            } else if same && !other && !paused {
+            } else if same && !other && !is_paused(&seen) {
                 self.start(&name).await?;
                 return self.answers().await;
             }

@@ -19,7 +19,7 @@ use crate::engine::Engine;
 use crate::inside::{AUTHORITY, Answer, Ask, Asked, CREDENTIALS, SIGNING, SOCKETS, STATE, Told};
 use crate::names::{BUILD, KEEP, Role};
 use crate::program::{FOLDER, USER};
-use crate::site::{Site, is_running, label, lock, name};
+use crate::site::{Site, is_paused, is_running, label, lock, name};
 
 /// How long the keeper may take to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -245,8 +245,7 @@ impl Site {
                 return Err(crate::site::taken("container", &keeper));
             }
             let other = label(&seen, BUILD) != Some(program.build.as_str());
-            let paused = seen.state.as_ref().and_then(|state| state.paused) == Some(true);
-            if !(paused || current && other) {
+            if !(is_paused(&seen) || current && other) {
                 if is_running(&seen) {
                     return Ok(());
                 }

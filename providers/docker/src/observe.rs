@@ -391,6 +391,7 @@ pub(crate) fn resource(
             ContainerStateStatusEnum::EXITED
                 | ContainerStateStatusEnum::DEAD
                 | ContainerStateStatusEnum::CREATED
+                | ContainerStateStatusEnum::PAUSED
         )
     );
     Some(ResourceSeen {

@@ -24,7 +24,7 @@ use crate::keeper::{Reach, unexpected};
 use crate::names::{KEEP, Names, RESOURCE, Role, SPEC};
 use crate::program::FOLDER;
 use crate::server::{Asked, Server};
-use crate::site::{Site, is_running, label, lock};
+use crate::site::{Site, is_paused, is_running, label, lock};
 use crate::surroundings::Address;
 
 /// The document with the resources as they were asked for.
@@ -176,8 +176,7 @@ impl Site {
             let made = crate::facets::Facets::asked(&body);
             let changed = made.differing(&crate::facets::Facets::seen(&seen));
             let same = label(&seen, SPEC) == Some(wanted.digest.as_str()) && changed.is_none();
-            let paused = seen.state.as_ref().and_then(|state| state.paused) == Some(true);
-            if same && paused {
+            if same && is_paused(&seen) {
                 let woken = self.engine.docker.unpause_container(&container).await;
                 return woken.map_err(|error| fault(format!("wake `{name}`"), error));
             }

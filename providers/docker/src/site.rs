@@ -287,7 +287,7 @@ impl Site {
         let id = seen.id.as_deref().unwrap_or(name);
         if let Some(grace) = grace_seconds {
             // What is paused hears nothing.
-            if seen.state.as_ref().and_then(|state| state.paused) == Some(true) {
+            if is_paused(&seen) {
                 let _ = docker.unpause_container(id).await;
             }
             let options = StopContainerOptions {
@@ -437,7 +437,13 @@ pub(crate) fn name(seen: &ContainerInspectResponse) -> &str {
     name.strip_prefix('/').unwrap_or(name)
 }
 
-/// Whether a container runs.
+/// Whether a container runs. The engine says so of one that is paused, too, which answers nobody.
 pub(crate) fn is_running(seen: &ContainerInspectResponse) -> bool {
-    seen.state.as_ref().and_then(|state| state.running) == Some(true)
+    let state = seen.state.as_ref();
+    state.and_then(|state| state.running) == Some(true) && !is_paused(seen)
+}
+
+/// Whether a container is paused.
+pub(crate) fn is_paused(seen: &ContainerInspectResponse) -> bool {
+    seen.state.as_ref().and_then(|state| state.paused) == Some(true)
 }

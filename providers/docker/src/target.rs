@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use bollard::models::ContainerSummaryStateEnum;
 use futures::future::try_join_all;
 use futures::stream::BoxStream;
 use platform_blueprint::{DockerSettings, EnvironmentName, Gateway, ProjectName, ResourceName};
@@ -110,7 +111,11 @@ impl Site {
             subnet: None,
         });
         let of = |wanted: Role| listed.iter().filter(move |one| is_of(one, wanted));
-        let gateway_runs = of(Role::Gateway).next().is_some();
+        // One that is stopped or paused takes no requests, and a plan brings it up again.
+        let gateway_runs = of(Role::Gateway).any(|one| {
+            use ContainerSummaryStateEnum::{DEAD, EXITED, PAUSED};
+            !matches!(one.state, Some(DEAD | EXITED | PAUSED))
+        });
         let hear = async {
             if gateway_runs {
                 self.hear().await
