@@ -13,7 +13,6 @@ use bollard::grpc::build::{
 use bollard::grpc::driver::{Build as _, moby::Moby};
 use bollard::models::BuildInfoAux;
 use bollard::query_parameters::{BuildImageOptionsBuilder, BuilderVersion, TagImageOptions};
-use futures::StreamExt;
 use platform_blueprint::DockerSettings;
 use platform_image::reference;
 use platform_port::{DockerfileRequest, ImageEngine, Line, TargetError};
@@ -22,7 +21,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::PROVIDER;
-use crate::engine::{Engine, fault, is_full, is_missing};
+use crate::engine::{Engine, QUIET, QUIET_BUILD, fault, heard as next_of, is_full, is_missing};
 
 /// A step of a build ended with an error.
 const FAILED: &str = "build::failed";
@@ -82,7 +81,7 @@ impl DockerImages {
             begun: BTreeMap::new(),
             last: Vec::new(),
         };
-        while let Some(part) = said.next().await {
+        while let Some(part) = next_of(&mut said, QUIET_BUILD).await {
             let part = part.map_err(|error| heard.failed(request, error))?;
             if let Some(BuildInfoAux::BuildKit(status)) = part.aux {
                 for step in status.vertexes.iter().filter(|step| step.started.is_some()) {
@@ -437,7 +436,7 @@ impl ImageEngine for DockerImages {
         let failed = |error: io::Error| TargetError::refused(PROVIDER, action(), error);
         let mut file = tokio::fs::File::create(to).await.map_err(failed)?;
         let mut pieces = self.engine.docker.export_image(reference);
-        while let Some(piece) = pieces.next().await {
+        while let Some(piece) = next_of(&mut pieces, QUIET).await {
             let piece = piece.map_err(|error| fault(action(), error))?;
             file.write_all(&piece).await.map_err(failed)?;
         }

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::{ClientVersion, Docker};
+use futures::{Stream, StreamExt};
 use platform_blueprint::DockerSettings;
 use platform_port::TargetError;
 
 use crate::{PROVIDER, ssh};
 
+/// What is said in place of an engine that does not.
+const SILENT: &str = "the engine said nothing for so long that it is not waited for any more";
 /// How long one request may take before its answer begins, beside what it waits for.
 const PATIENCE_SECONDS: u64 = 180;
 /// The oldest protocol that has what we use: Docker 20.10.
@@ -17,6 +20,10 @@ pub(crate) const OLDEST: ClientVersion = ClientVersion {
     major_version: 1,
     minor_version: 41,
 };
+/// How long an engine may say nothing while it pulls an image, takes one in or gives one out.
+pub(crate) const QUIET: Duration = Duration::from_mins(5);
+/// The same while it builds one: what a step runs may print nothing for long.
+pub(crate) const QUIET_BUILD: Duration = Duration::from_hours(1);
 const USUAL_SOCKET: &str = "unix:///var/run/docker.sock";
 
 /// An engine, however it is reached.
@@ -112,6 +119,15 @@ fn secured(address: &str, folder: &Path) -> Result<Docker, Error> {
     )
 }
 
+/// The next of what an engine says while it works; one that says nothing for so long is not waited for any more.
+pub(crate) async fn heard<T>(
+    said: &mut (impl Stream<Item = Result<T, Error>> + Unpin),
+    within: Duration,
+) -> Option<Result<T, Error>> {
+    let next = tokio::time::timeout(within, said.next()).await;
+    next.unwrap_or(Some(Err(Error::RequestTimeoutError)))
+}
+
 /// The status that the engine answered with, if it answered.
 pub(crate) fn status(error: &Error) -> Option<u16> {
     match error {
@@ -135,6 +151,7 @@ pub(crate) fn words(error: &Error) -> String {
     match error {
         Error::DockerResponseServerError { message, .. } => message.trim().to_owned(),
         Error::DockerStreamError { error } => error.trim().to_owned(),
+        Error::RequestTimeoutError => SILENT.to_owned(),
         other => innermost(other),
     }
 }
@@ -178,7 +195,7 @@ pub(crate) fn fault(action: impl Into<String>, error: Error) -> TargetError {
                 refused
             }
         }
-        other => TargetError::unreachable(PROVIDER, action, innermost(other)).with_help(
+        other => TargetError::unreachable(PROVIDER, action, words(other)).with_help(
             "check that the engine runs and can be reached, or name another with `DOCKER_HOST` or the environment's `host`",
         ),
     }
@@ -213,6 +230,21 @@ pub(crate) fn unless(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_falls_silent_is_not_waited_for() {
+        let spoken = futures::stream::iter([Ok("pulling")]);
+        let mut said = spoken.chain(futures::stream::pending());
+        let first = heard(&mut said, QUIET).await;
+        assert!(matches!(first, Some(Ok("pulling"))), "{first:?}");
+        let Some(Err(error)) = heard(&mut said, QUIET).await else {
+            panic!("nobody said anything");
+        };
+        let told = fault("pull image `orders`", error);
+        assert_eq!(told.code, "target::unreachable");
+        assert_eq!(told.retry, platform_port::Retry::Later);
+        assert_eq!(told.source.to_string(), SILENT);
+    }
 
     #[test]
     fn whoever_waits_for_a_grace_waits_longer_than_that() {

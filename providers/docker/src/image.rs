@@ -3,15 +3,14 @@
 use bollard::errors::Error;
 use bollard::models::ImageInspect;
 use bollard::query_parameters::{CreateImageOptions, ImportImageOptions, TagImageOptions};
-use futures::StreamExt;
 use platform_blueprint::ServiceName;
 use platform_decide::group::{Place, ServiceSpec};
 use platform_image::{ImageStore, reference};
-use platform_port::TargetError;
+use platform_port::{Retry, TargetError};
 
 use crate::PROVIDER;
 use crate::builds::credentials;
-use crate::engine::{fault, is_missing, words};
+use crate::engine::{QUIET, fault, heard, is_missing, words};
 use crate::site::{NO_IMAGE, Site};
 
 /// Where builds leave images, below the project's folder.
@@ -104,7 +103,7 @@ impl Site {
             Err(_) => None, // The engine says what is wrong with it.
         };
         let mut told = self.engine.docker.create_image(Some(options), None, own);
-        while let Some(line) = told.next().await {
+        while let Some(line) = heard(&mut told, QUIET).await {
             line.map_err(|error| not_pulled(reference, error))?;
         }
         Ok(())
@@ -129,7 +128,7 @@ impl Site {
             .engine
             .docker
             .import_image(ImportImageOptions::default(), body, None);
-        while let Some(line) = told.next().await {
+        while let Some(line) = heard(&mut told, QUIET).await {
             line.map_err(|error| fault(action(), error))?;
         }
         // Of an archive with a manifest of its own, an engine takes the image and may leave the name.
@@ -151,14 +150,80 @@ impl Site {
 /// What a registry said of a pull, as an error of ours.
 fn not_pulled(reference: &str, error: Error) -> TargetError {
     let said = words(&error);
-    let help = if said.contains("denied") || said.contains("unauthorized") {
-        "log in with `docker login`, or check the image's name"
-    } else if said.contains("manifest unknown") || said.contains("not found") {
-        "check the image's name and tag"
+    let says = |one_of: &[&str]| one_of.iter().any(|words| said.contains(words));
+    let (help, answered) = if says(&["denied", "unauthorized", "no basic auth credentials"]) {
+        (
+            "log in with `docker login`, or check the image's name",
+            true,
+        )
+    } else if says(&["manifest unknown", "not found"]) {
+        ("check the image's name and tag", true)
     } else {
-        "check that the engine reaches the registry; an image that is on the engine already is not pulled"
+        (
+            "check that the engine reaches the registry; an image that is on the engine already is not pulled",
+            false,
+        )
     };
-    fault(format!("pull image `{reference}`"), error)
-        .with_code("docker::not-pulled")
-        .with_help(help)
+    let error = fault(format!("pull image `{reference}`"), error);
+    TargetError {
+        // An engine hands on what a registry refuses as if it had failed itself.
+        retry: if answered { Retry::Never } else { error.retry },
+        ..error
+    }
+    .with_code("docker::not-pulled")
+    .with_help(help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_registry_refuses_is_not_asked_again() {
+        let check = |status_code: u16, said: &str, retry: Retry| {
+            let message = said.to_owned();
+            let error = not_pulled(
+                "registry.example.com/api:2",
+                Error::DockerResponseServerError {
+                    status_code,
+                    message,
+                },
+            );
+            assert_eq!(error.retry, retry, "{said}");
+            assert_eq!(error.code, "docker::not-pulled");
+            assert_eq!(error.source.to_string(), said);
+        };
+        // As Docker 20.10 says it.
+        let ask = "Get \"https://registry.example.com/v2/api/manifests/2\": ";
+        check(
+            500,
+            &format!("{ask}unauthorized: authentication required"),
+            Retry::Never,
+        );
+        check(
+            500,
+            &format!("{ask}no basic auth credentials"),
+            Retry::Never,
+        );
+        check(
+            404,
+            "pull access denied for api, repository does not exist",
+            Retry::Never,
+        );
+        check(
+            404,
+            "manifest for api:2 not found: manifest unknown",
+            Retry::Never,
+        );
+        check(
+            500,
+            &format!("{ask}dial tcp 10.0.0.9:443: connect: connection refused"),
+            Retry::Later,
+        );
+        check(
+            500,
+            &format!("{ask}dial tcp: lookup registry.example.com: no such host"),
+            Retry::Later,
+        );
+    }
 }

@@ -8,13 +8,12 @@ use std::path::{Path, PathBuf};
 
 use bollard::query_parameters::{CreateImageOptions, TagImageOptions, UploadToContainerOptions};
 use bytes::Bytes;
-use futures::StreamExt;
 use platform_decide::digest::Digest;
 use platform_port::TargetError;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::engine::{Engine, fault, is_missing};
+use crate::engine::{Engine, QUIET, fault, heard, is_missing};
 use crate::names::{BUILD, Names};
 
 /// The user that our own containers run as.
@@ -106,7 +105,7 @@ impl Program {
         };
         let body = bollard::body_try_stream(ReceiverStream::new(pieces));
         let mut said = engine.docker.create_image(Some(options), Some(body), None);
-        while let Some(line) = said.next().await {
+        while let Some(line) = heard(&mut said, QUIET).await {
             line.map_err(|error| fault(action(), error))?;
         }
         match packing.await {

@@ -337,7 +337,9 @@ impl Step<'_> {
                 return; // It was ready a moment ago; guardrails tell what is wrong.
             }
             if self.state.clock.phase > at_most {
-                let reason = self.seen.reason(&group);
+                // Where nothing came to be, nobody but the target knows why.
+                let said = || self.seen.hindered.clone();
+                let reason = self.seen.reason(&group).or_else(said);
                 self.go_back(Why::NotReady {
                     group,
                     ready: (ready, wanted),

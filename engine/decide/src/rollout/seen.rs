@@ -77,6 +77,8 @@ pub struct Seen<'a> {
     pub stop: bool,
     /// The target refused the last move for good, and why.
     pub refused: Option<String>,
+    /// The target did not do the last move, may do it yet, and said why.
+    pub hindered: Option<String>,
 }
 
 impl<'a> Seen<'a> {
@@ -92,6 +94,7 @@ impl<'a> Seen<'a> {
             words: &[],
             stop: false,
             refused: None,
+            hindered: None,
         }
     }
 

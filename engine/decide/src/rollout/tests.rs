@@ -411,6 +411,30 @@ fn what_the_target_refuses_goes_back() {
 }
 
 #[test]
+fn what_hinders_the_target_is_the_reason_where_nothing_came_to_be() {
+    let mut world = orders(Strategy::Canary);
+    world.until(|phase| matches!(phase, Phase::Starting { .. }));
+    let mut observed = world.observed.clone();
+    observed
+        .groups
+        .retain(|group, _| group.to_string() == "orders@r1");
+    let said = "cannot pull image `orders:2`: connection refused";
+    let mut state = world.state.clone();
+    while matches!(state.phase, Phase::Starting { .. }) {
+        world.now += 1000;
+        let seen = Seen {
+            hindered: Some(said.to_owned()),
+            ..Seen::only(&observed)
+        };
+        state = advance(&state, &seen, world.now).0;
+    }
+    let Phase::GoingBack { why, .. } = state.phase else {
+        panic!("{:?}", state.phase);
+    };
+    assert!(why.to_string().contains(said), "{why}");
+}
+
+#[test]
 fn time_in_which_nobody_watched_is_no_time() {
     let mut world = orders(Strategy::Canary);
     world.until(serving(0));

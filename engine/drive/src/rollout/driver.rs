@@ -93,6 +93,8 @@ pub(super) struct Driver<'a> {
     /// It was told that the gateway's counts cannot be read.
     told_uncounted: bool,
     refused: Option<String>,
+    /// What the target said of a move that it did not do and may do yet; until all is done.
+    hindered: Option<String>,
     progress_told: Option<Instant>,
 }
 
@@ -128,6 +130,7 @@ impl<'a> Driver<'a> {
             told_unread: BTreeMap::new(),
             told_uncounted: false,
             refused: None,
+            hindered: None,
             progress_told: None,
         }
     }
@@ -222,6 +225,7 @@ impl<'a> Driver<'a> {
             words: &words,
             stop: self.abandon.is_cancelled(),
             refused: self.refused.clone(),
+            hindered: self.hindered.clone(),
         };
         let (next, notes) = advance(&self.document.state, &seen, self.crew.clock.millis());
         self.document.take(store, next).await?;
@@ -351,15 +355,17 @@ impl<'a> Driver<'a> {
     /// Tells what the target did not do; what it never will sends the rollout back.
     fn refuse(&mut self, error: &TargetError) {
         self.trouble(error);
-        if error.retry == Retry::Never {
-            // The code and what to do would be lost with the error.
-            let help = error.help.as_ref().map(|help| format!("; {help}"));
-            self.refused = Some(format!(
-                "{} ({}){}",
-                in_words(error),
-                error.code,
-                help.unwrap_or_default()
-            ));
+        // The code and what to do would be lost with the error.
+        let help = error.help.as_ref().map(|help| format!("; {help}"));
+        let said = format!(
+            "{} ({}){}",
+            in_words(error),
+            error.code,
+            help.unwrap_or_default()
+        );
+        match error.retry {
+            Retry::Never => self.refused = Some(said),
+            Retry::Later => self.hindered = Some(said),
         }
     }
 

@@ -41,6 +41,7 @@ impl Driver<'_> {
                 return Done::Refused;
             }
         }
+        self.hindered = None;
         if known { Done::All } else { Done::Fresh }
     }
 
