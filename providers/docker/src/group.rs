@@ -1,6 +1,6 @@
 //! Groups: bringing instances up, replacing what is not as asked, and taking instances down without losing a request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use futures::future::{join_all, try_join, try_join_all};
 use platform_blueprint::ServiceKind;
 use platform_decide::digest::Digest;
 use platform_decide::group::{GroupId, GroupSpec, Need};
+use platform_decide::observed::{InstanceSeen, InstanceState};
 use platform_port::{SecretValues, TargetError};
 use tokio::time::Instant;
 
@@ -30,6 +31,11 @@ use crate::surroundings::{Address, Inputs, Surroundings, surroundings};
 const TRIES: u32 = 8;
 /// How often a replacement is looked at.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// Whether an instance does what it is there for, or has done it.
+fn is_well(one: &InstanceSeen) -> bool {
+    matches!(one.state, InstanceState::Ready | InstanceState::Completed)
+}
 
 /// Everything that the instances of a group have in common.
 pub(crate) struct Ready<'a> {
@@ -86,7 +92,7 @@ impl Site {
         let (made, others): (Vec<&Found>, Vec<&Found>) = before
             .values()
             .partition(|one| self.is_made_ahead(group, one));
-        let (good, wrong): (Vec<&Found>, Vec<&Found>) = others.into_iter().partition(|one| {
+        let (mut good, wrong): (Vec<&Found>, Vec<&Found>) = others.into_iter().partition(|one| {
             one.digest == group.digest
                 && one.changed.is_none()
                 && !matches!(
@@ -98,6 +104,10 @@ impl Site {
                 )
         });
         let wanted = group.replicas as usize;
+        if good.len() > wanted {
+            let ready = self.ready_of(&group.id).await?;
+            good.sort_by_key(|one| !ready.contains(&one.name()));
+        }
         let kept = &good[..good.len().min(wanted)];
         for one in kept {
             self.wake(one).await?;
@@ -109,8 +119,12 @@ impl Site {
         let fresh: Vec<u32> = used.chain(free).take(missing).collect();
         if !fresh.is_empty() {
             let ready = self.prepare(group, secrets, network).await?;
-            // The first puts the secrets in place that the others find.
-            try_join_all(fresh.iter().map(|number| self.bring_up(&ready, *number))).await?;
+            // The first puts the secrets in place that the others find. Each comes to its end, as what is left half made stays.
+            let brought = fresh.iter().map(|number| self.bring_up(&ready, *number));
+            join_all(brought)
+                .await
+                .into_iter()
+                .collect::<Result<(), _>>()?;
         }
         self.refresh().await?;
         if !wrong.is_empty() && !fresh.is_empty() {
@@ -127,6 +141,14 @@ impl Site {
         }
         self.take_down(&group.id, &surplus).await?;
         self.refresh().await
+    }
+
+    /// Instances of a group that are ready, or came to their end as they should.
+    async fn ready_of(&self, group: &GroupId) -> Result<BTreeSet<String>, TargetError> {
+        let mut seen = self.observe().await?;
+        let instances = seen.groups.remove(group).map(|seen| seen.instances);
+        let instances = instances.into_iter().flatten();
+        Ok(instances.filter(is_well).map(|one| one.id).collect())
     }
 
     /// Starts what was stopped and wakes what was paused.
@@ -150,11 +172,7 @@ impl Site {
             let seen = self.observe().await?;
             let ready = seen.groups.get(&group.id).is_some_and(|seen| {
                 let own = seen.instances.iter().filter(|one| names.contains(&one.id));
-                own.clone().count() == names.len()
-                    && own.clone().all(|one| {
-                        use platform_decide::observed::InstanceState::{Completed, Ready};
-                        matches!(one.state, Ready | Completed)
-                    })
+                own.clone().count() == names.len() && own.clone().all(is_well)
             });
             if ready {
                 return Ok(());
@@ -244,7 +262,11 @@ impl Site {
                     refused.push(address);
                     self.remove(&name, None).await?;
                 }
-                (Err(error), _) => return Err(error.about(id.clone())),
+                (Err(error), _) => {
+                    // It would hold its number, and the next try would take another.
+                    let _ = self.remove(&name, None).await;
+                    return Err(error.about(id.clone()));
+                }
             }
         }
         Err(TargetError::refused(

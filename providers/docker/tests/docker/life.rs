@@ -228,6 +228,59 @@ async fn a_grace_of_less_than_a_second_is_a_grace() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_started_leaves_nothing_behind() {
+    let Some(world) = World::new("unstarted") else {
+        return;
+    };
+    let mut service = World::service(&[]);
+    service.user = Some("nobody-knows-whom".to_owned());
+    let group = world.group("orders@r1", 3, service);
+    let left = || {
+        let own = format!("label=platform.project={}", world.project);
+        docker(&[
+            "ps",
+            "-aq",
+            "--filter",
+            &own,
+            "--filter",
+            "label=platform.group",
+        ])
+    };
+    let none = SecretValues::new();
+    for _ in 0..2 {
+        let tried = world.target.ensure_group(&group, &none);
+        let error = tried.await.expect_err("there is no such user");
+        let said = error.source.to_string();
+        assert!(said.contains("nobody-knows-whom"), "{said}");
+        assert_eq!(left(), "");
+    }
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_more_than_are_wanted_the_healthy_stay() {
+    let Some(world) = World::new("sick") else {
+        return;
+    };
+    let mut orders = world.group("orders@r1", 3, World::service(&[]));
+    world.front(&orders.id).await;
+    world.ensure(&orders).await;
+    world.until_ready(&orders).await;
+    docker(&["pause", &world.container("orders-r1-1")]);
+    world.until_state(&orders, InstanceState::Unready).await;
+    orders.replicas = 2;
+    world.ensure(&orders).await;
+    let seen = world.target.observe().await.expect("a look");
+    let mut left: Vec<&str> = Vec::new();
+    for one in &seen.groups[&orders.id].instances {
+        assert_eq!(one.state, InstanceState::Ready, "{one:?}");
+        left.push(&one.id);
+    }
+    assert_eq!(left, ["orders@r1.2", "orders@r1.3"]);
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_no_longer_lives_is_ended_and_started_anew() {
     let Some(world) = World::new("live") else {
         return;
