@@ -345,8 +345,8 @@ pub(crate) fn server_body(parts: &ServerParts<'_>) -> ContainerCreateBody {
             let asked = ["inside", "reach", address, path].map(str::to_owned);
             ours.iter().cloned().chain(asked).collect()
         }
-        Asked::Answer(address, path) => {
-            let asked = ["inside", "answers", address, path].map(str::to_owned);
+        Asked::Bucket(address, name) => {
+            let asked = ["inside", "bucket", address, name].map(str::to_owned);
             ours.iter().cloned().chain(asked).collect()
         }
     };

@@ -6,6 +6,9 @@ use platform_blueprint::{Engine, Resource};
 
 use crate::inside::SECRETS;
 
+/// The last version of its usual image that was published.
+const MINIO: &str = "RELEASE.2025-09-07T16-13-09Z";
+
 /// A server of an engine, as its image wants it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Server {
@@ -43,8 +46,8 @@ pub(crate) enum Asked {
     Command(Vec<String>),
     /// A request of ours from inside, which is answered well: address and path.
     Http(&'static str, &'static str),
-    /// One to which any answer does but that of a server in trouble, as servers of this kind agree on no path.
-    Answer(&'static str, &'static str),
+    /// Ours, which makes the bucket of this name where it is not there: address and name.
+    Bucket(&'static str, String),
 }
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -160,18 +163,17 @@ fn nats(resource: &Resource, credential: &str) -> Server {
 }
 
 fn object_store(name: &str, resource: &Resource, credential: &str) -> Server {
-    let version = resource.version.as_deref().unwrap_or("latest");
+    let version = resource.version.as_deref().unwrap_or(MINIO);
     Server {
         user: Some("65532:65532"),
         owned: true,
         variables: table(&[
             ("MINIO_ROOT_USER_FILE", &format!("{SECRETS}/user")),
             ("MINIO_ROOT_PASSWORD_FILE", &format!("{SECRETS}/password")),
-            ("MINIO_DEFAULT_BUCKETS", name),
         ]),
         files: table(&[("user", "platform"), ("password", credential)]),
         arguments: words(&["server", "/data", "--address", ":9000"]),
-        health: Asked::Answer("127.0.0.1:9000", "/minio/health/ready"),
+        health: Asked::Bucket("127.0.0.1:9000", name.to_owned()),
         ..usual("S3 server", "minio/minio", version, 9000)
     }
 }

@@ -1,5 +1,6 @@
 //! What our program does inside containers: hidden commands that begin with `platform inside`.
 
+mod bucket;
 mod certified;
 mod documents;
 mod front;
@@ -81,7 +82,7 @@ pub fn serve(words: impl Iterator<Item = OsString>) -> ExitCode {
         }
         ("relay", [address]) => runtime.block_on(relay::relay(address)),
         ("reach", [address, path]) => runtime.block_on(reach::reach(address, path, b"2")),
-        ("answers", [address, path]) => runtime.block_on(reach::reach(address, path, b"234")),
+        ("bucket", [address, name]) => runtime.block_on(bucket::ensure(address, name)),
         ("own", [user, folder]) => reach::own(user, folder),
         ("space", [folder]) => reach::space(folder).and_then(|(free, whole)| {
             std::io::Write::write_all(
