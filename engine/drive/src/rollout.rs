@@ -15,6 +15,7 @@ mod report;
 mod smoke;
 mod specs;
 mod status;
+mod way;
 
 pub(crate) use ahead::Ahead;
 pub(crate) use document::give_up;

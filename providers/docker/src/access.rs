@@ -7,7 +7,7 @@ use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::query_parameters::ResizeExecOptions;
 use futures::{FutureExt, Stream, StreamExt};
-use platform_decide::observed::InstanceState;
+use platform_decide::observed::{GatewaySeen, InstanceState};
 use platform_port::{Attachment, ExecRequest, TargetError};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
@@ -113,9 +113,24 @@ impl Site {
                 }
             }
         };
+        self.relay(&address, action).await
+    }
+
+    /// Connects to the gateway's port, which may be published on another machine's loopback.
+    pub(crate) async fn connect_gateway(
+        &self,
+        gateway: &GatewaySeen,
+    ) -> Result<Attachment, TargetError> {
+        let port = gateway.url.rsplit(':').next().unwrap_or_default();
+        let address = format!("127.0.0.1:{port}");
+        self.relay(&address, "connect to the gateway".to_owned())
+            .await
+    }
+
+    async fn relay(&self, address: &str, action: String) -> Result<Attachment, TargetError> {
         // The gateway is on the network, wherever the engine is.
         let mut words = self.program()?.command(FOLDER);
-        words.extend(["inside", "relay", &address].map(str::to_owned));
+        words.extend(["inside", "relay", address].map(str::to_owned));
         let command = Command {
             container: self.names.gateway(),
             words,

@@ -12,7 +12,7 @@ use futures::stream::BoxStream;
 use platform_blueprint::{DockerSettings, EnvironmentName, Gateway, ProjectName, ResourceName};
 use platform_decide::desired::{Desired, DesiredResource};
 use platform_decide::group::{GroupId, GroupSpec};
-use platform_decide::observed::Observed;
+use platform_decide::observed::{GatewaySeen, Observed};
 use platform_decide::release::Release;
 use platform_decide::traffic::Traffic;
 use platform_port::{
@@ -341,6 +341,15 @@ impl Target for DockerTarget {
 
     async fn connect(&self, name: &str, port: Option<u16>) -> Result<Attachment, TargetError> {
         self.site.connect(name, port).await
+    }
+
+    fn is_here(&self) -> bool {
+        // Behind any other address there may be a tunnel.
+        self.site.engine.place.starts_with("unix://")
+    }
+
+    async fn connect_gateway(&self, gateway: &GatewaySeen) -> Result<Attachment, TargetError> {
+        self.site.connect_gateway(gateway).await
     }
 
     fn store(&self) -> &dyn Store {

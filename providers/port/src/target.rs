@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 use platform_blueprint::{ResourceName, ServiceName};
 use platform_decide::desired::{Desired, DesiredResource};
 use platform_decide::group::{GroupId, GroupSpec};
-use platform_decide::observed::Observed;
+use platform_decide::observed::{GatewaySeen, Observed};
 use platform_decide::release::Release;
 use platform_decide::traffic::Traffic;
 use serde::{Deserialize, Serialize};
@@ -219,6 +219,16 @@ pub trait Target: Send + Sync {
 
     /// Runs a command in an instance's surroundings.
     async fn exec(&self, request: &ExecRequest) -> Result<Attachment, TargetError>;
+
+    /// Whether what listens on loopback there does so on the machine that this runs on.
+    fn is_here(&self) -> bool {
+        true
+    }
+
+    /// Opens a connection to the port on which the gateway takes requests, from wherever that can be reached.
+    ///
+    /// - `gateway`: as it was last seen
+    async fn connect_gateway(&self, gateway: &GatewaySeen) -> Result<Attachment, TargetError>;
 
     /// Opens a connection to a port of a service's instance or of a resource, by name.
     async fn connect(&self, name: &str, port: Option<u16>) -> Result<Attachment, TargetError>;

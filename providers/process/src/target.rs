@@ -12,7 +12,7 @@ use hyper::Method;
 use platform_blueprint::{EnvironmentName, ProjectName, ResourceName};
 use platform_decide::desired::{Desired, DesiredResource};
 use platform_decide::group::{GroupId, GroupSpec};
-use platform_decide::observed::Observed;
+use platform_decide::observed::{GatewaySeen, Observed};
 use platform_decide::traffic::Traffic;
 use platform_port::{
     Attachment, ExecRequest, Finding, LogLine, LogQuery, Retry, SecretValues, Store, Tallies,
@@ -395,6 +395,14 @@ impl Target for ProcessTarget {
             .await
             .map_err(|error| fault(&action, error))?;
         exec::connect(&found.address)
+            .await
+            .map_err(|error| TargetError::unreachable(PROVIDER, action, error))
+    }
+
+    async fn connect_gateway(&self, gateway: &GatewaySeen) -> Result<Attachment, TargetError> {
+        let address = gateway.url.rsplit("://").next().unwrap_or_default();
+        let action = "connect to the gateway";
+        exec::connect(address)
             .await
             .map_err(|error| TargetError::unreachable(PROVIDER, action, error))
     }

@@ -525,6 +525,14 @@ impl Target for FakeTarget {
         ))
     }
 
+    async fn connect_gateway(&self, _: &GatewaySeen) -> Result<Attachment, TargetError> {
+        Err(TargetError::refused(
+            PROVIDER,
+            "connect to the gateway",
+            "the fake listens nowhere",
+        ))
+    }
+
     fn store(&self) -> &dyn Store {
         &self.store
     }

@@ -110,6 +110,48 @@ fn a_connection_that_is_lost_is_told_and_taken_up_again() {
     assert_eq!(engine.says(&["ps", "-aq"]).as_deref(), Some(""));
 }
 
+#[test]
+fn colours_are_asked_where_the_gateway_is() {
+    if !has_engine() || !may_start_engines() {
+        return;
+    }
+    let engine = Engine::new("far");
+    let way = Way::to(engine.at("sock"));
+    let mut project = Project::new("far");
+    let address = format!("tcp://127.0.0.1:{}", way.port);
+    project.sandbox.set("DOCKER_HOST", address);
+    project.serves();
+    // Its port here is of somebody else, who answers well.
+    let elsewhere = std::net::TcpListener::bind(("127.0.0.1", project.port)).expect("the port");
+    thread::spawn(move || {
+        for mut stream in elsewhere.incoming().flatten() {
+            let _ = io::Write::write_all(
+                &mut stream,
+                b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\nconnection: close\r\n\r\nstranger",
+            );
+        }
+    });
+    let colours = |gates: &str| {
+        format!(
+            "\n[rollout]\nstrategy = \"blue-green\"\nhold = \"0s\"\nbake = \"0s\"\nanalysis = false\n{gates}\n"
+        )
+    };
+    // By every route,
+    project.answering_by("two", &colours(""));
+    project.deploy();
+    assert_eq!(engine.answer(&project), "two");
+    // and by a command that is told where the gateway is.
+    let ask = r#"until curl -fsS --max-time 5 -H "$PLATFORM_PREVIEW_HEADER" "$PLATFORM_GATEWAY_URL" | grep three; do sleep 0.1; done"#;
+    let gate = format!(
+        "gates = [{{ when = \"before-promote\", timeout = \"30s\", command = [\"sh\", \"-c\", '{ask}'] }}]"
+    );
+    project.answering_by("three", &colours(&gate));
+    project.deploy();
+    assert_eq!(engine.answer(&project), "three");
+    project.run(&["destroy", "--yes", "--data"]).ok();
+    assert_eq!(engine.says(&["ps", "-aq"]).as_deref(), Some(""));
+}
+
 /// A server of `ssh` on loopback that lets one key in and leads to one engine; gone when dropped.
 struct Server {
     folder: tempfile::TempDir,

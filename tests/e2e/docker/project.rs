@@ -107,12 +107,17 @@ provider = "docker"
 
     /// Has the service `api` answer this from the next deploy on.
     pub(crate) fn answering(&self, answer: &str) {
+        self.answering_by(answer, AT_ONCE);
+    }
+
+    /// The same, rolled out by this policy.
+    pub(crate) fn answering_by(&self, answer: &str, policy: &str) {
         let api = format!(
             r#"build = {{ program = "api" }}
 replicas = 2
 env = {{ RESPOND = "{answer}", TOKEN = {{ secret = "token" }} }}"#
         );
-        self.blueprint(&api, AT_ONCE);
+        self.blueprint(&api, policy);
     }
 
     /// Sets a secret from the next deploy on.

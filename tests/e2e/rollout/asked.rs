@@ -189,3 +189,46 @@ fn a_second_colour_whose_routes_fail_is_not_switched_to() {
     assert_eq!(project.answer().as_deref(), Some("two"));
     project.down();
 }
+
+#[test]
+fn a_second_colour_is_asked_over_tls_whatever_the_certificate_is_called() {
+    const COLOURS: &str = "strategy = \"blue-green\"\nhold = \"0s\"";
+    let project = Project::deployed();
+    let named = rcgen::generate_simple_self_signed(vec!["shop.test".to_owned()]);
+    let named = named.expect("a certificate");
+    project.sandbox.write("shop.pem", &named.cert.pem());
+    let key = named.signing_key.serialize_pem();
+    project
+        .sandbox
+        .pipe(&["secrets", "set", "shop-key"], &key)
+        .ok();
+    let secured = crate::sandbox::free_port();
+    let tls = format!(
+        "\ntls = {{ port = {secured}, redirect = false, certificates = [{{ certificate = \"shop.pem\", key = \"shop-key\" }}] }}"
+    );
+    let port = format!("[gateway]\nport = {}", project.port);
+    let route =
+        "[[routes]]\nhost = \"shop.test\"\npath = \"/shop\"\nservice = \"api\"\n\n[rollout]";
+    let deploy = |api: &Api| {
+        wants(&project, api, COLOURS);
+        let text = project.sandbox.read("platform.toml");
+        let text = text.replace(&port, &format!("{port}{tls}"));
+        let text = text.replace("[rollout]", route);
+        project.sandbox.write("platform.toml", &text);
+        project.deploy()
+    };
+    for answer in ["two", "three"] {
+        deploy(&Api::good(answer)).ok();
+        assert_eq!(project.answer().as_deref(), Some(answer));
+    }
+    // It is the release that is asked: one that is ill is heard.
+    let ill = Api {
+        manner: "ill",
+        ..Api::good("four")
+    };
+    let seen = deploy(&ill);
+    assert_eq!(seen.code, 10, "{seen:#?}");
+    assert!(seen.stderr.contains("answered 500"), "{seen:#?}");
+    assert_eq!(project.answer().as_deref(), Some("three"));
+    project.down();
+}

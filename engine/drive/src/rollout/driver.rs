@@ -251,10 +251,11 @@ impl<'a> Driver<'a> {
             let surroundings =
                 Surroundings::of(self.crew, self.plan, &self.document.state, observed);
             let telling = self.telling.clone();
+            let target = Arc::clone(&self.crew.target);
             let key = call.key.clone();
             let asking = tokio::spawn(async move {
                 let key = call.key.clone();
-                let answer = gate::ask(call, surroundings).await;
+                let answer = gate::ask(call, surroundings, target).await;
                 // The loop may be over.
                 let _ = telling.send(Told::Gate(key, answer));
             });

@@ -1,16 +1,19 @@
 //! Asks gates: a command, a webhook, or the built-in smoke.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use platform_blueprint::Gate;
-use platform_decide::observed::Observed;
+use platform_decide::observed::{GatewaySeen, Observed};
 use platform_decide::plan::Plan;
 use platform_decide::rollout::{Ask, GateAnswer, GateCall, State};
+use platform_port::Target;
 use serde::Serialize;
 
 use super::program;
-use super::smoke::{self, Probe};
+use super::smoke::{self, Smoke};
+use super::way::Way;
 use crate::apply::Crew;
 
 /// What a gate is told, as JSON of a webhook and as variables of a command.
@@ -26,12 +29,14 @@ pub(super) struct Surroundings {
     /// Header with which a request reaches the new release.
     header: String,
     #[serde(skip)]
-    probes: Vec<Probe>,
+    smoke: Smoke,
+    #[serde(skip)]
+    front: Option<GatewaySeen>,
 }
 
 impl Surroundings {
     pub(super) fn of(crew: &Crew, plan: &Plan, state: &State, observed: &Observed) -> Self {
-        let gateway = observed.gateway.as_ref().map(|gateway| gateway.url.clone());
+        let front = observed.gateway.clone();
         Self {
             project: plan.release.project.to_string(),
             environment: plan.release.environment.to_string(),
@@ -44,8 +49,9 @@ impl Surroundings {
                 .collect(),
             stage: super::progress::stage_name(state),
             header: state.policy.opt_in.header.clone(),
-            probes: smoke::probes(plan, state),
-            gateway,
+            smoke: Smoke::of(plan, state),
+            gateway: front.as_ref().map(|gateway| gateway.url.clone()),
+            front,
         }
     }
 
@@ -78,17 +84,17 @@ struct Letter<'a> {
 }
 
 /// Asks a gate and waits for its answer, but not longer than it may take.
-pub(super) async fn ask(call: GateCall, surroundings: Surroundings) -> GateAnswer {
+pub(super) async fn ask(
+    call: GateCall,
+    surroundings: Surroundings,
+    target: Arc<dyn Target>,
+) -> GateAnswer {
     let answered = match &call.ask {
-        Ask::Gate(gate) => ask_gate(gate, &call, &surroundings).await,
-        Ask::Smoke => {
-            smoke::smoke(
-                surroundings.gateway.as_deref(),
-                &surroundings.header,
-                &surroundings.probes,
-            )
-            .await
-        }
+        Ask::Gate(gate) => ask_gate(gate, &call, surroundings, target).await,
+        Ask::Smoke => match way(&surroundings, target).await {
+            Ok(way) => smoke::smoke(way.as_ref(), &surroundings.header, &surroundings.smoke).await,
+            Err(said) => Err(said),
+        },
     };
     match answered {
         Ok(()) => GateAnswer::Agrees,
@@ -96,7 +102,32 @@ pub(super) async fn ask(call: GateCall, surroundings: Surroundings) -> GateAnswe
     }
 }
 
-async fn ask_gate(gate: &Gate, call: &GateCall, surroundings: &Surroundings) -> Result<(), String> {
+/// A way to the gateway; `None` where none runs.
+async fn way(surroundings: &Surroundings, target: Arc<dyn Target>) -> Result<Option<Way>, String> {
+    match surroundings.front.clone() {
+        Some(front) => Way::open(target, front).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+async fn ask_gate(
+    gate: &Gate,
+    call: &GateCall,
+    mut surroundings: Surroundings,
+    target: Arc<dyn Target>,
+) -> Result<(), String> {
+    // On another machine's loopback, a command of this one would find nobody, or somebody else.
+    let mut led = None;
+    if !target.is_here() {
+        led = way(&surroundings, target).await?;
+        surroundings.gateway = led.as_ref().map(|way| way.url("127.0.0.1"));
+    }
+    let answered = agrees(gate, call, &surroundings).await;
+    drop(led);
+    answered
+}
+
+async fn agrees(gate: &Gate, call: &GateCall, surroundings: &Surroundings) -> Result<(), String> {
     let at_most = gate.timeout.duration();
     let when = call.when.as_str();
     if let Some(command) = &gate.command {
@@ -145,9 +176,20 @@ async fn post(url: &str, letter: &Letter<'_>, at_most: Duration) -> Result<(), S
 
 /// A client that gives up after a while and follows nobody elsewhere.
 pub(super) fn client(at_most: Duration) -> Result<reqwest::Client, String> {
+    builder(at_most).build().map_err(no_client)
+}
+
+/// The same for who wants more of it.
+pub(super) fn builder(at_most: Duration) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .timeout(at_most)
         .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .map_err(|error| format!("cannot make an HTTP client: {error}"))
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "whoever has one hands it over, in `map_err`"
+)]
+pub(super) fn no_client(error: reqwest::Error) -> String {
+    format!("cannot make an HTTP client: {error}")
 }

@@ -1,10 +1,16 @@
 //! The built-in check of a new colour: every route of its services, asked through the preview.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use platform_blueprint::{Method, PathMatch};
+use platform_blueprint::{Method, PathMatch, Tls};
 use platform_decide::plan::Plan;
 use platform_decide::rollout::State;
+
+use super::way::Way;
+
+/// The host of a route that has none of its own.
+const LOOPBACK: &str = "127.0.0.1";
 
 /// How long one answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -12,17 +18,36 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long a route may take to answer well, the gateway having to learn of the preview.
 const WELL_WITHIN: Duration = Duration::from_secs(10);
 
+/// What is asked, and whether it can be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Smoke {
+    /// The gateway wants certificates of its clients, and nobody has one here.
+    wants_certificates: bool,
+    probes: Vec<Probe>,
+}
+
 /// One request to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Probe {
-    pub(super) path: String,
-    pub(super) host: Option<String>,
+struct Probe {
+    path: String,
+    host: Option<String>,
     /// The version that has to answer it.
-    pub(super) version: String,
+    version: String,
+}
+
+impl Smoke {
+    pub(super) fn of(plan: &Plan, state: &State) -> Self {
+        let tls = plan.release.ingress.gateway.tls.as_ref();
+        let client_ca = |tls: &Tls| tls.client_ca.is_some();
+        Self {
+            wants_certificates: tls.is_some_and(client_ca),
+            probes: probes(plan, state),
+        }
+    }
 }
 
 /// A request for each route of the rollout's services that may be asked without changing anything.
-pub(super) fn probes(plan: &Plan, state: &State) -> Vec<Probe> {
+fn probes(plan: &Plan, state: &State) -> Vec<Probe> {
     let moves = |service| {
         let mut members = state.members.iter();
         members.find(|member| member.service() == service)
@@ -49,50 +74,64 @@ pub(super) fn probes(plan: &Plan, state: &State) -> Vec<Probe> {
 }
 
 /// Sends every request to the new release; what is below 500 is an answer, as only the service knows what it refuses.
-pub(super) async fn smoke(
-    gateway: Option<&str>,
-    header: &str,
-    probes: &[Probe],
-) -> Result<(), String> {
-    let Some(gateway) = gateway else {
-        return if probes.is_empty() {
-            Ok(())
-        } else {
-            Err("the gateway does not run".to_owned())
-        };
-    };
-    let client = super::gate::client(ANSWER_WITHIN)?;
-    for probe in probes {
-        let url = format!("{}{}", gateway.trim_end_matches('/'), probe.path);
-        let until = tokio::time::Instant::now() + WELL_WITHIN;
-        let mut first = None;
-        loop {
-            let mut request = client.get(&url).header(header, "new");
-            if let Some(host) = &probe.host {
-                request = request.header("host", host);
-            }
-            let said = match request.send().await {
-                Ok(answer) if other(&answer, &probe.version) => {
-                    // The gateway gives a request that the new release cannot take to the old one.
-                    format!("{} was not answered by {}", probe.path, probe.version)
-                }
-                Ok(answer) if answer.status().as_u16() < 500 => break,
-                Ok(answer) => format!("{} answered {}", probe.path, answer.status()),
-                Err(error) => format!(
-                    "{}: {}",
-                    probe.path,
-                    crate::error::in_words(&error.without_url())
-                ),
-            };
-            // What it said itself tells more than who answered in its place.
-            let said = first.get_or_insert(said);
-            if tokio::time::Instant::now() >= until {
-                return Err(said.clone());
-            }
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
+///
+/// - `way`: leads to the gateway; `None` where none runs
+pub(super) async fn smoke(way: Option<&Way>, header: &str, smoke: &Smoke) -> Result<(), String> {
+    if smoke.probes.is_empty() {
+        return Ok(());
+    }
+    let way = way.ok_or("the gateway does not run")?;
+    if smoke.wants_certificates {
+        return Err(
+            "the gateway wants a certificate of whoever asks (`client_ca`); give the rollout a gate `before-promote` that has one"
+                .to_owned(),
+        );
+    }
+    for probe in &smoke.probes {
+        asked(way, header, probe).await?;
     }
     Ok(())
+}
+
+async fn asked(way: &Way, header: &str, probe: &Probe) -> Result<(), String> {
+    // A gateway with several certificates chooses by the host.
+    let host = probe.host.as_deref().unwrap_or(LOOPBACK);
+    let client = super::gate::builder(ANSWER_WITHIN)
+        .resolve(host, (Ipv4Addr::LOCALHOST, 0).into())
+        .http1_only()
+        // The way leads to the gateway whatever its certificate is called; the release is asked here, not who the gateway is.
+        .tls_danger_accept_invalid_certs(true)
+        .no_proxy()
+        .build()
+        .map_err(super::gate::no_client)?;
+    let url = format!("{}{}", way.url(host), probe.path);
+    let until = tokio::time::Instant::now() + WELL_WITHIN;
+    let mut first = None;
+    loop {
+        let mut request = client.get(&url).header(header, "new");
+        if let Some(host) = &probe.host {
+            request = request.header("host", host);
+        }
+        let said = match request.send().await {
+            Ok(answer) if other(&answer, &probe.version) => {
+                // The gateway gives a request that the new release cannot take to the old one.
+                format!("{} was not answered by {}", probe.path, probe.version)
+            }
+            Ok(answer) if answer.status().as_u16() < 500 => return Ok(()),
+            Ok(answer) => format!("{} answered {}", probe.path, answer.status()),
+            Err(error) => format!(
+                "{}: {}",
+                probe.path,
+                crate::error::in_words(&error.without_url())
+            ),
+        };
+        // What it said itself tells more than who answered in its place.
+        let said = first.get_or_insert(said);
+        if tokio::time::Instant::now() >= until {
+            return Err(said.clone());
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
 }
 
 /// Whether another version than this one answered.
