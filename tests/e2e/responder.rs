@@ -11,7 +11,11 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+
+/// Requests of a responder that is `faulty`.
+static FAULTS: AtomicU64 = AtomicU64::new(0);
 
 /// The blueprint's `command` that starts a responder.
 pub(crate) fn command() -> String {
@@ -28,7 +32,7 @@ pub(crate) fn command() -> String {
 
 /// Serves for ever where a blueprint started it; as a test it does nothing.
 ///
-/// - `RESPOND`: what it answers; `crash` ends at once, `silent` never listens
+/// - `RESPOND`: what it answers; `crash` ends at once, `silent` never listens, `faulty` answers every fourth request with 500
 #[test]
 fn serves_when_a_blueprint_asks() {
     let Ok(answer) = std::env::var("RESPOND") else {
@@ -73,7 +77,18 @@ fn answer_all(connection: TcpStream, answer: &str) {
         }
         let release = std::env::var("PLATFORM_RELEASE").unwrap_or_default();
         let body = format!("{answer} {release}\n");
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+        let fails = answer == "faulty"
+            && !request.contains("/health")
+            && FAULTS.fetch_add(1, Ordering::Relaxed) % 4 == 3;
+        let status = if fails {
+            "500 Internal Server Error"
+        } else {
+            "200 OK"
+        };
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
         if writer
             .write_all(format!("{head}{body}").as_bytes())
             .is_err()
