@@ -109,6 +109,19 @@ impl Registry {
         serde_json::from_str(&self.get(path)).expect("JSON")
     }
 
+    /// What is attached to an image.
+    fn attached(&self, repository: &str, digest: &str) -> Vec<Value> {
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        let manifest = |digest: &str| self.json(&format!("{repository}/manifests/{digest}"));
+        let index = manifest(&digest.replace(':', "-"));
+        let manifests = index["manifests"].as_array().expect("a list").iter();
+        manifests
+            .map(|one| manifest(&text(&one["digest"])))
+            .map(|one| text(&one["layers"][0]["digest"]))
+            .map(|blob| self.json(&format!("{repository}/blobs/{blob}")))
+            .collect()
+    }
+
     /// An image says where it is from, and has a statement of how it was made.
     fn tells(&self, repository: &str, digest: &str, title: &str, commit: &str) {
         let text = |value: &Value| value.as_str().expect("a text").to_owned();
@@ -120,12 +133,11 @@ impl Registry {
         assert_eq!(label("title"), title);
         assert_eq!(label("revision"), commit);
         assert_eq!(label("source"), "https://example.com/me/shop.git");
-        let index = manifest(&digest.replace(':', "-"));
-        let statement = manifest(&text(&index["manifests"][0]["digest"]));
-        let blob = text(&statement["layers"][0]["digest"]);
-        let said = self.get(&format!("{repository}/blobs/{blob}"));
-        assert!(!said.contains("hunter2"), "{said}");
-        let said: Value = serde_json::from_str(&said).expect("JSON");
+        let attached = self.attached(repository, digest);
+        let [said] = &attached[..] else {
+            panic!("one statement is attached to {repository}");
+        };
+        assert!(!said.to_string().contains("hunter2"), "{said}");
         assert_eq!(said["predicateType"], "https://slsa.dev/provenance/v1");
         let about = text(&said["subject"][0]["digest"]["sha256"]);
         assert_eq!(format!("sha256:{about}"), digest);
@@ -466,4 +478,61 @@ fn what_cannot_be_pulled_is_told_in_the_words_of_the_registry() {
         );
     }
     project.down();
+}
+
+#[test]
+fn a_cargo_build_is_pushed_with_its_bill_of_materials() {
+    let Some(registry) = Registry::start() else {
+        return;
+    };
+    let mut project = Project::new("bill");
+    let files = [
+        (
+            "Cargo.toml",
+            "[package]\nname = \"tea\"\nversion = \"1.2.0\"\nedition = \"2024\"\n\n[dependencies]\nleaf = { path = \"leaf\" }\n\n[workspace]\n",
+        ),
+        (
+            "Cargo.lock",
+            "version = 4\n\n[[package]]\nname = \"leaf\"\nversion = \"0.3.0\"\n\n[[package]]\nname = \"tea\"\nversion = \"1.2.0\"\ndependencies = [\n \"leaf\",\n]\n",
+        ),
+        ("src/main.rs", "fn main() {\n    leaf::steep();\n}\n"),
+        (
+            "leaf/Cargo.toml",
+            "[package]\nname = \"leaf\"\nversion = \"0.3.0\"\nedition = \"2024\"\n",
+        ),
+        ("leaf/src/lib.rs", "pub fn steep() {}\n"),
+    ];
+    for (path, text) in files {
+        project.sandbox.write(path, text);
+    }
+    let name = &project.name;
+    project.sandbox.write(
+        "platform.toml",
+        &format!("[project]\nname = \"{name}\"\n\n[services.tea]\nbuild = {{ cargo = \"tea\", profile = \"dev\" }}\nkind = \"worker\"\n\n[environments.docker]\nprovider = \"docker\"\n"),
+    );
+    project.configured(registry.knows("own", &registry.with(RIGHT)));
+    let to = format!("{}/me", registry.host);
+    let pushed = project
+        .run(&["build", "--push", &to, "--format", "json"])
+        .ok();
+    let digest = digest_of(&pushed.line("artifacts"), "tea");
+    let attached = registry.attached(&format!("me/{}-tea", project.name), &digest);
+    let bills = attached.iter();
+    let bills: Vec<_> = bills
+        .filter(|one| one["bomFormat"] == "CycloneDX")
+        .collect();
+    let [bill] = &bills[..] else {
+        panic!("one bill of materials among {attached:#?}");
+    };
+    assert_eq!(bill["metadata"]["component"]["name"], "tea", "{bill:#}");
+    assert_eq!(
+        bill["metadata"]["component"]["version"], "1.2.0",
+        "{bill:#}"
+    );
+    let parts = bill["components"].as_array().expect("a list");
+    let [leaf] = &parts[..] else {
+        panic!("one part: {bill:#}");
+    };
+    assert_eq!(leaf["name"], "leaf", "{leaf:#}");
+    assert_eq!(leaf["version"], "0.3.0", "{leaf:#}");
 }
