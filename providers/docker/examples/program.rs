@@ -128,6 +128,12 @@ async fn answer(mut stream: TcpStream, manner: Manner, begun: Instant) {
             let _ = std::fs::write("/tmp/slow", "begun");
             tokio::time::sleep(Duration::from_millis(millis)).await;
             ("200 OK", "at last".to_owned())
+        } else if path == "/leak" {
+            let mut leaked: Vec<Vec<u8>> = Vec::new();
+            loop {
+                leaked.push(vec![1; 1 << 20]);
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
         } else if let Some(name) = path.strip_prefix("/env/") {
             ("200 OK", std::env::var(name).unwrap_or_default())
         } else if let Some(name) = path.strip_prefix("/file") {

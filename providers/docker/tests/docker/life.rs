@@ -281,6 +281,32 @@ async fn of_more_than_are_wanted_the_healthy_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_ran_out_of_memory_is_known_for_it_when_it_serves_again() {
+    let Some(world) = World::new("memory") else {
+        return;
+    };
+    let mut leaking = World::service(&[]);
+    leaking.limits.memory = Some(ByteSize::from_mib(48));
+    let leaking = world.group("orders@r1", 1, leaking);
+    world.front(&leaking.id).await;
+    world.ensure(&leaking).await;
+    world.until_ready(&leaking).await;
+    assert!(world.ask("/leak").await.0 >= 500, "it lives on");
+    let seen = world
+        .until("another life", |seen| {
+            let mut instances = seen.groups.values().flat_map(|group| &group.instances);
+            instances.any(|one| one.restarts > 0 && one.state == InstanceState::Ready)
+        })
+        .await;
+    let [one] = &seen.groups[&leaking.id].instances[..] else {
+        panic!("another one: {seen:?}");
+    };
+    assert!(one.out_of_memory, "{one:?}");
+    assert_eq!(one.last_exit.as_deref(), Some("out of memory"));
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_no_longer_lives_is_ended_and_started_anew() {
     let Some(world) = World::new("live") else {
         return;
