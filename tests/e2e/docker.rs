@@ -144,48 +144,27 @@ fn the_shop_keeps_its_orders_in_a_real_database() {
     let Project { name, port, .. } = &project;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let folder = folder.display();
-    project.sandbox.write(
-        "platform.toml",
-        &format!(
-            r#"[project]
-name = "{name}"
-
-[services.orders]
-build = {{ cargo = "orders", folder = "{folder}", profile = "dev" }}
-port = 8081
-needs = ["orders-db"]
-replicas = 2
-health = {{ ready = "/health/ready", live = "/health/live", start_within = "30s" }}
-limits = {{ cpu = 0.5, memory = "128MiB" }}
-
-[services.web]
-build = {{ cargo = "web", folder = "{folder}", profile = "dev" }}
-port = 8082
-needs = ["orders"]
-health = {{ ready = "/health/ready", start_within = "30s" }}
-limits = {{ memory = "128MiB" }}
-
-[resources.orders-db]
-kind = "postgres"
-version = "15"
-image = "platform/postgres:15"
-
-[gateway]
-port = {port}
-
-[[routes]]
-path = "/api/v1/orders"
-service = "orders"
-
-[[routes]]
-path = "/"
-service = "web"
-
-[environments.docker]
+    // The blueprint that is shipped, but for what two of them on one engine may not share, and images that need no registry.
+    let own = format!(
+        r#"[environments.docker]
 provider = "docker"
+gateway.port = {port}
+services.orders.build = {{ cargo = "orders", folder = "{folder}", profile = "dev" }}
+services.web.build = {{ cargo = "web", folder = "{folder}", profile = "dev" }}
+resources.orders-db.version = "15"
+resources.orders-db.image = "platform/postgres:15"
 "#
-        ),
     );
+    let shipped = include_str!("../../blueprints/shop/platform.toml");
+    let mut text = shipped.to_owned();
+    for (from, to) in [
+        ("name = \"shop\"", format!("name = \"{name}\"")),
+        ("[environments.docker]\nprovider = \"docker\"\n", own),
+    ] {
+        assert_eq!(text.matches(from).count(), 1, "{from}");
+        text = text.replace(from, &to);
+    }
+    project.sandbox.write("platform.toml", &text);
     project.deploy();
     let order = r#"{"customer":"ada","currency":"EUR","items":[{"sku":"tea","quantity":2,"unit_price":350}]}"#;
     let answer = post(*port, "/api/v1/orders", order);
