@@ -448,7 +448,7 @@ impl Site {
         let begun = Instant::now();
         // Whatever is in force now has them no more.
         let mut without = None;
-        while begun.elapsed() < within {
+        while begun.elapsed() < within.max(SETTLE) {
             let Ok(Some(Answer::Tallies(tallies))) =
                 self.gateway(GatewayAsk::Tallies, Reach::IfRunning).await
             else {

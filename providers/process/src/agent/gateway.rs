@@ -282,7 +282,7 @@ impl Gateway {
         agent.wait_until(within, || self.leaving.get() == 0).await;
         let taken_out = Instant::now();
         let without = self.revision();
-        while begun.elapsed() < within {
+        while begun.elapsed() < within || taken_out.elapsed() < SETTLE {
             let Ok(tallies) = self.client.tallies().await else {
                 return;
             };
