@@ -18,7 +18,7 @@ use pingora_proxy::Session;
 
 use crate::auth::Caller;
 use crate::cache_store::{CacheStore, SHARDS};
-use crate::choose;
+use crate::choose::{self, Wanted};
 use crate::context::RequestContext;
 use crate::freshness::{asks_for, lifetime, list, renew};
 use crate::own::Own;
@@ -102,12 +102,18 @@ pub(crate) fn begin(session: &mut Session, context: &mut RequestContext) {
             service.position(head.headers.get(VERSION)?.to_str().ok()?)
         })
         .flatten()
-        .map(|version| (version, false));
-    let Some((version, asked_for)) = told.or_else(|| choose::wanted(context, &head.headers)) else {
+        .map(|version| Wanted {
+            version,
+            asked_for: false,
+            sticks: None,
+        });
+    let Some(wanted) = told.or_else(|| choose::wanted(context, &head.headers)) else {
         return;
     };
+    let version = wanted.version;
     context.version = Some(version);
-    context.asked_for = asked_for;
+    context.asked_for = wanted.asked_for;
+    context.sticks = wanted.sticks;
     // By name, as the configuration may be another when a background request reads it.
     let service = context
         .route

@@ -27,8 +27,10 @@ pub(crate) fn choose(
     let route = context.route.clone()?;
     let service = route.service.as_ref()?;
     let pinned = route.route.version.as_deref();
-    let (wanted, asked_for) = wanted(context, headers)?;
-    context.asked_for = asked_for;
+    let wanted = wanted(context, headers)?;
+    context.asked_for = wanted.asked_for;
+    context.sticks = wanted.sticks;
+    let wanted = wanted.version;
     let others = (0..service.versions.len())
         .filter(|version| *version != wanted && pinned.is_none())
         .filter(|version| service.versions[*version].role.takes_traffic());
@@ -58,13 +60,38 @@ pub(crate) fn choose(
     None
 }
 
-/// The version that a request belongs to, by position, and whether it was asked for.
-pub(crate) fn wanted(context: &RequestContext, headers: &HeaderMap) -> Option<(usize, bool)> {
+/// The version that a request belongs to, and why.
+pub(crate) struct Wanted {
+    /// By position.
+    pub(crate) version: usize,
+    /// Whether the request or its route named it.
+    pub(crate) asked_for: bool,
+    /// What tells its client from others, where that decides.
+    pub(crate) sticks: Option<u64>,
+}
+
+impl Wanted {
+    /// One that a request or its route named.
+    fn named(version: usize) -> Self {
+        Self {
+            version,
+            asked_for: true,
+            sticks: None,
+        }
+    }
+}
+
+/// The version that a request belongs to.
+pub(crate) fn wanted(context: &RequestContext, headers: &HeaderMap) -> Option<Wanted> {
     let route = context.route.as_ref()?;
     let service = route.service.as_ref()?;
     match (context.version, route.route.version.as_deref()) {
-        (Some(version), _) => Some((version, context.asked_for)),
-        (None, Some(version)) => Some((service.position(version)?, true)),
+        (Some(version), _) => Some(Wanted {
+            version,
+            asked_for: context.asked_for,
+            sticks: context.sticks,
+        }),
+        (None, Some(version)) => Some(Wanted::named(service.position(version)?)),
         (None, None) => version_for(service, context, headers),
     }
 }
@@ -73,7 +100,7 @@ fn version_for(
     service: &ServiceState,
     context: &RequestContext,
     headers: &HeaderMap,
-) -> Option<(usize, bool)> {
+) -> Option<Wanted> {
     let asked_for = service
         .settings
         .overrides
@@ -82,7 +109,7 @@ fn version_for(
         .filter_map(|wanted| service.position(&wanted.version))
         .find(|version| !service.versions[*version].endpoints.is_empty());
     if let Some(version) = asked_for {
-        return Some((version, true));
+        return Some(Wanted::named(version));
     }
     let weight = |version: &VersionState| {
         if version.role.takes_traffic() && !version.endpoints.is_empty() {
@@ -121,7 +148,11 @@ fn version_for(
             .iter()
             .position(|version| version.role.takes_traffic() && !version.endpoints.is_empty())
     })?;
-    Some((chosen, false))
+    Some(Wanted {
+        version: chosen,
+        asked_for: false,
+        sticks: client,
+    })
 }
 
 fn asks(wanted: &Override, headers: &HeaderMap) -> bool {

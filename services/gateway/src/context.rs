@@ -14,6 +14,7 @@ use crate::mirror::Copy;
 use crate::own::Own;
 use crate::registry::{ServiceRuntime, VersionRuntime};
 use crate::snapshot::{RouteState, ServiceState, Snapshot};
+use crate::tally::VersionCounts;
 
 /// A request that its client takes back this soon was hardly meant.
 const SOON: Duration = Duration::from_secs(1);
@@ -46,6 +47,10 @@ pub(crate) struct RequestContext {
     pub(crate) version: Option<usize>,
     /// Whether the request itself or its route named the version.
     pub(crate) asked_for: bool,
+    /// What tells its client from others, where that decides which version answers.
+    pub(crate) sticks: Option<u64>,
+    /// Whether that client makes far more requests than others.
+    heavy: bool,
     /// Whether every version it could have is resting.
     pub(crate) resting: bool,
     pub(crate) attempt: Option<Attempt>,
@@ -126,6 +131,8 @@ impl RequestContext {
             route: None,
             version: None,
             asked_for: false,
+            sticks: None,
+            heavy: false,
             resting: false,
             attempt: None,
             tried: Vec::new(),
@@ -165,6 +172,9 @@ impl RequestContext {
         let Some(service) = self.service().cloned() else {
             return;
         };
+        if self.attempts == 0 && service.settings.sticky.is_some() && !self.asked_for {
+            self.heavy = service.runtime.meet(self.sticks, version, service.split);
+        }
         let runtime = service.versions[version].runtime.clone();
         endpoint.in_flight.add();
         runtime.counts.in_flight.add();
@@ -199,6 +209,7 @@ impl RequestContext {
                 }
                 counts.unreachable.increment();
                 counts.bad.increment();
+                self.count_apart(counts, true, false);
                 self.gateway.sequence.increment();
             }
         }
@@ -291,17 +302,20 @@ impl RequestContext {
                     Some((true, false))
                 }
             };
-            if let (true, Some((bad, slow))) = (self.asked_for, judged) {
-                counts.asked_for.increment();
-                if bad {
-                    counts.asked_for_bad.increment();
-                }
-                if slow {
-                    counts.asked_for_slow.increment();
-                }
+            if let Some((bad, slow)) = judged {
+                self.count_apart(counts, bad, slow);
             }
         }
         self.gateway.sequence.increment();
+    }
+
+    /// Counts a request once more where a comparison of versions leaves it out.
+    fn count_apart(&self, counts: &VersionCounts, bad: bool, slow: bool) {
+        if self.asked_for {
+            counts.asked_for.record(bad, slow);
+        } else if self.heavy {
+            counts.heavy.record(bad, slow);
+        }
     }
 }
 

@@ -24,6 +24,7 @@ mod context;
 mod control;
 mod cookie;
 mod cors;
+mod crowd;
 mod development;
 mod endpoint;
 mod failure;

@@ -8,6 +8,7 @@ use platform_gateway_api::{Config, Endpoint, Identity, ServiceTally, Tallies};
 
 use crate::breaker::Breaker;
 use crate::clock::now_ms;
+use crate::crowd::{Crowd, Split};
 use crate::endpoint::EndpointState;
 use crate::identity::Verifier;
 use crate::limiter::Limiter;
@@ -24,6 +25,7 @@ pub(crate) struct ServiceRuntime {
     turns: AtomicU64,
     retry_tokens: AtomicU64,
     retry_refilled: AtomicU64,
+    crowd: Mutex<Crowd>,
     pub(crate) in_flight: Gauge,
     pub(crate) unserved: Counter,
     pub(crate) shed: Counter,
@@ -35,6 +37,7 @@ impl Default for ServiceRuntime {
             turns: AtomicU64::new(0),
             retry_tokens: AtomicU64::new(10 * RETRY),
             retry_refilled: AtomicU64::new(now_ms()),
+            crowd: Mutex::default(),
             in_flight: Gauge::default(),
             unserved: Counter::default(),
             shed: Counter::default(),
@@ -46,6 +49,11 @@ impl ServiceRuntime {
     /// A number that grows by one with each request.
     pub(crate) fn turn(&self) -> u64 {
         self.turns.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Takes in a request that nobody sent to a certain version; returns whether its client is a heavy one.
+    pub(crate) fn meet(&self, client: Option<u64>, version: usize, split: Split) -> bool {
+        lock(&self.crowd).meet(client, version, split)
     }
 
     /// Pays a request's share into the retry budget.

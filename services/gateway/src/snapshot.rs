@@ -8,6 +8,7 @@ use platform_gateway_api::{
     UpstreamTls,
 };
 
+use crate::crowd::Split;
 use crate::endpoint::EndpointState;
 use crate::identity::Verifier;
 use crate::network::Networks;
@@ -75,6 +76,7 @@ pub(crate) struct ServiceState {
     pub(crate) name: String,
     pub(crate) settings: Service,
     pub(crate) versions: Vec<VersionState>,
+    pub(crate) split: Split,
     pub(crate) runtime: Arc<ServiceRuntime>,
 }
 
@@ -182,7 +184,7 @@ fn compile_service(
     made: &Made,
 ) -> ServiceState {
     let prove = service.health.as_ref().is_some_and(|health| health.prove);
-    let versions = service
+    let versions: Vec<VersionState> = service
         .versions
         .iter()
         .map(|(version, settings)| {
@@ -210,7 +212,23 @@ fn compile_service(
     ServiceState {
         name: name.into(),
         settings: service.clone(),
+        split: split(&versions),
         versions,
         runtime: registry.service(name),
+    }
+}
+
+/// How requests are shared out among the versions that can answer them.
+fn split(versions: &[VersionState]) -> Split {
+    let weights = versions
+        .iter()
+        .filter(|version| version.role.takes_traffic() && !version.endpoints.is_empty())
+        .map(|version| version.weight);
+    let all: u32 = weights.clone().sum();
+    let shared = weights.clone().filter(|weight| *weight > 0);
+    match (weights.count(), shared.clone().count(), shared.min()) {
+        (0 | 1, ..) => Split::None,
+        (_, 2.., Some(least)) => Split::Shared(f64::from(least) / f64::from(all)),
+        _ => Split::One,
     }
 }

@@ -77,6 +77,26 @@ impl Gauge {
     }
 }
 
+/// Requests of a version that a comparison leaves out.
+#[derive(Debug, Default)]
+pub(crate) struct Apart {
+    total: Counter,
+    bad: Counter,
+    slow: Counter,
+}
+
+impl Apart {
+    pub(crate) fn record(&self, bad: bool, slow: bool) {
+        self.total.increment();
+        if bad {
+            self.bad.increment();
+        }
+        if slow {
+            self.slow.increment();
+        }
+    }
+}
+
 /// Counts of one version.
 #[derive(Debug, Default)]
 pub(crate) struct VersionCounts {
@@ -86,9 +106,8 @@ pub(crate) struct VersionCounts {
     pub(crate) slow: Counter,
     pub(crate) retried: Counter,
     pub(crate) aborted: Counter,
-    pub(crate) asked_for: Counter,
-    pub(crate) asked_for_bad: Counter,
-    pub(crate) asked_for_slow: Counter,
+    pub(crate) asked_for: Apart,
+    pub(crate) heavy: Apart,
     pub(crate) in_flight: Gauge,
     pub(crate) latency: Histogram,
 }
@@ -104,9 +123,12 @@ impl VersionCounts {
             slow: self.slow.get(),
             retried: self.retried.get(),
             aborted: self.aborted.get(),
-            asked_for: self.asked_for.get(),
-            asked_for_bad: self.asked_for_bad.get(),
-            asked_for_slow: self.asked_for_slow.get(),
+            asked_for: self.asked_for.total.get(),
+            asked_for_bad: self.asked_for.bad.get(),
+            asked_for_slow: self.asked_for.slow.get(),
+            heavy: self.heavy.total.get(),
+            heavy_bad: self.heavy.bad.get(),
+            heavy_slow: self.heavy.slow.get(),
             in_flight: self.in_flight.get(),
             latency: self.latency.read(),
             latency_sum_micros: self.latency.sum_micros(),

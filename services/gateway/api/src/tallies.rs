@@ -128,6 +128,16 @@ pub struct Tally {
     pub asked_for_bad: u64,
     /// Part of `slow` among those.
     pub asked_for_slow: u64,
+    /// Requests of clients that stay with this version and make far more
+    /// requests than others do, while there are several versions. They are
+    /// counted above, too. One such client decides what its side looks like, so
+    /// a comparison of versions leaves them out, on every side alike. Who is
+    /// heavy follows from the number of requests, never from the answers.
+    pub heavy: u64,
+    /// Part of `bad` among those.
+    pub heavy_bad: u64,
+    /// Part of `slow` among those.
+    pub heavy_slow: u64,
     /// Under way now.
     pub in_flight: u64,
     /// Time to the answer's head of answered requests, by bucket; see
@@ -160,6 +170,9 @@ impl Tally {
             asked_for: self.asked_for.saturating_sub(earlier.asked_for),
             asked_for_bad: self.asked_for_bad.saturating_sub(earlier.asked_for_bad),
             asked_for_slow: self.asked_for_slow.saturating_sub(earlier.asked_for_slow),
+            heavy: self.heavy.saturating_sub(earlier.heavy),
+            heavy_bad: self.heavy_bad.saturating_sub(earlier.heavy_bad),
+            heavy_slow: self.heavy_slow.saturating_sub(earlier.heavy_slow),
             in_flight: self.in_flight,
             latency,
             latency_sum_micros: self

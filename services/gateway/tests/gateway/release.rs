@@ -1,12 +1,15 @@
 //! Which release a client meets: asked for, kept, mirrored.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use http::Response;
+use platform_gateway_api::Tally;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::bench::{Place, Upstream, ask, client, get, until};
+use crate::bench::{Behaviour, Place, Running, Upstream, ask, client, get, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_header_a_cookie_and_a_route_ask_for_a_release() {
@@ -244,5 +247,95 @@ async fn an_address_keeps_its_release_unless_its_route_goes_by_weight() {
     assert_eq!(all.len(), 2);
     // An address of this machine is many clients.
     assert_eq!(met("/", "127.0.0.1").await.len(), 2);
+    gateway.drain().await;
+}
+
+/// A release that answers one client of many with 500.
+async fn failing_for_one(name: &str) -> Upstream {
+    let behaviour = Behaviour {
+        script: Some(Arc::new(|head, _| {
+            let failed = head
+                .headers
+                .get("x-user")
+                .is_some_and(|user| user == "batch");
+            let mut answer = Response::new(bytes::Bytes::new().into());
+            if failed {
+                *answer.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+            }
+            answer
+        })),
+        ..Behaviour::default()
+    };
+    Upstream::start_with(name, behaviour).await
+}
+
+/// What both releases counted, together.
+async fn of_both(gateway: &Running) -> Tally {
+    let tallies = gateway.counted().await;
+    let mut sum = Tally::default();
+    for tally in tallies.services["orders"].versions.values() {
+        sum.total += tally.total;
+        sum.bad += tally.bad;
+        sum.heavy += tally.heavy;
+        sum.heavy_bad += tally.heavy_bad;
+        sum.heavy_slow += tally.heavy_slow;
+    }
+    sum
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_heavy_client_asks_is_counted_apart_while_there_are_two_releases() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let (old, new) = (failing_for_one("old").await, failing_for_one("new").await);
+    let config = |revision: u64, both: bool| {
+        let mut versions = json!({ "r5": { "weight": 500, "endpoints": [old.endpoint()] } });
+        if both {
+            versions["r6"] =
+                json!({ "weight": 500, "endpoints": [new.endpoint()], "role": "canary" });
+        }
+        json!({
+            "revision": revision,
+            "services": { "orders": { "sticky": { "header": "x-user" }, "versions": versions } },
+            "routes": [
+                { "name": "all", "service": "orders" },
+                { "name": "spread", "service": "orders", "by_weight": true, "match": { "path": { "prefix": "/spread" } } },
+            ],
+        })
+    };
+    let client = client();
+    // Of so many requests every fourth is of one client, and the others of a hundred.
+    let sent = async |target: &str, requests: u32| {
+        let address = gateway.address("public").await;
+        for number in 0..requests {
+            let user = match number % 4 {
+                0 => "batch".to_owned(),
+                _ => format!("user-{}", number % 101),
+            };
+            let headers = [("x-user", user.as_str())];
+            ask(&client, "GET", address, target, &headers, b"")
+                .await
+                .expect("an answer");
+        }
+    };
+    gateway.configure(config(1, false)).await;
+    sent("/", 400).await;
+    let alone = of_both(&gateway).await;
+    assert_eq!((alone.total, alone.bad, alone.heavy), (400, 100, 0));
+    gateway.configure(config(2, true)).await;
+    sent("/", 400).await;
+    let both = of_both(&gateway).await.since(&alone);
+    // Each of its requests, and nobody else's.
+    assert_eq!((both.total, both.bad), (400, 100));
+    assert_eq!((both.heavy, both.heavy_bad, both.heavy_slow), (100, 100, 0));
+    let before = of_both(&gateway).await;
+    sent("/spread", 100).await;
+    let spread = of_both(&gateway).await.since(&before);
+    assert_eq!((spread.total, spread.bad, spread.heavy), (100, 25, 0));
+    gateway.configure(config(3, false)).await;
+    let before = of_both(&gateway).await;
+    sent("/", 100).await;
+    let over = of_both(&gateway).await.since(&before);
+    assert_eq!((over.total, over.heavy), (100, 0));
     gateway.drain().await;
 }
