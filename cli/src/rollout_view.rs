@@ -287,6 +287,7 @@ mod tests {
                 requests,
                 bad,
                 slow: 0,
+                left_out: 0,
             },
             latency: None,
         };

@@ -14,8 +14,8 @@
 //! let mut evidence = Evidence::new(&policy);
 //! for _ in 0..3 {
 //!     evidence.observe(Look {
-//!         baseline: Tally { requests: 20, bad: 0, slow: 0 },
-//!         canary: Tally { requests: 20, bad: 9, slow: 0 },
+//!         baseline: Tally { requests: 20, bad: 0, ..Tally::default() },
+//!         canary: Tally { requests: 20, bad: 9, ..Tally::default() },
 //!     });
 //! }
 //! let verdict = evidence.verdict(&policy, Duration::from_secs(3));

@@ -13,8 +13,12 @@
     reason = "modules are shared with the example"
 )]
 
+#[path = "../examples/simulate/clients.rs"]
+mod clients;
 #[path = "../examples/simulate/crew.rs"]
 mod crew;
+#[path = "../../../services/gateway/src/crowd.rs"]
+mod crowd;
 #[path = "../examples/simulate/random.rs"]
 mod random;
 #[path = "../examples/simulate/traffic.rs"]
@@ -24,8 +28,9 @@ mod trial;
 
 use std::time::Duration;
 
-use platform_decide::analysis::{Margin, Policy};
-use traffic::{Goes, HeavyClient, Load, Scenario, Weather};
+use clients::{Others, Population};
+use platform_decide::analysis::{Margin, Policy, Tally};
+use traffic::{HeavyClient, Load, Scenario, Weather};
 use trial::{End, Outcome};
 
 const RUNS: u64 = 2000;
@@ -82,12 +87,38 @@ fn one_heavy_client_that_goes_by_weight_is_no_regression() {
         heavy_client: Some(HeavyClient {
             share: 0.3,
             bad: 0.2,
-            goes: Goes::ByWeight,
         }),
         ..Scenario::steady(0.005, 0.005)
     };
     let policy = policy();
     check_at_most(&runs(9, &scenario, &policy), End::Worse, policy.alpha);
+}
+
+/// Those of one client in ten requests with 20 % errors, which stays with the side that its hash gives it.
+#[test]
+fn one_heavy_client_that_stays_with_a_side_is_left_out_and_no_regression() {
+    let policy = policy();
+    let ends = |leaves_out| {
+        let population = Population {
+            heavy: Some(HeavyClient {
+                share: 0.1,
+                bad: 0.2,
+            }),
+            leaves_out,
+            ..Population::steady(Others::Alike(500), 0.5)
+        };
+        let known = population.known();
+        crew::repeat(RUNS, 10, |draws| {
+            let mut run = known.dealt(draws);
+            let looks = population.looks_per_second;
+            trial::follow(&policy, Tally::default(), looks, |_| run.look(draws))
+        })
+    };
+    check_at_most(&ends(true), End::Worse, policy.alpha);
+    let compared = ends(false);
+    let worse = compared.iter().filter(|outcome| outcome.end == End::Worse);
+    // So it is where its requests are compared, too: as often as it falls to the canary.
+    assert!(worse.count() as f64 > 0.4 * RUNS as f64);
 }
 
 #[test]

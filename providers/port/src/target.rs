@@ -73,12 +73,16 @@ pub struct LaneTally {
     /// Part of the counts above that asked for this lane by a header or a cookie. Nobody drew them by chance, so a
     /// comparison of lanes leaves them out.
     #[serde(default)]
-    pub asked_for: AskedFor,
+    pub asked_for: LeftOut,
+    /// Part of the counts above that came from clients which stay with this lane and make far more requests than others.
+    /// One of them decides what its side looks like, so a comparison leaves them out, too.
+    #[serde(default)]
+    pub heavy: LeftOut,
 }
 
-/// Requests that chose their lane themselves.
+/// Requests that a comparison leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct AskedFor {
+pub struct LeftOut {
     /// All of them.
     pub requests: u64,
     /// Those answered badly.

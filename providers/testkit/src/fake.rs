@@ -73,6 +73,7 @@ struct World {
     revision: u64,
     behaviours: BTreeMap<GroupId, Behaviour>,
     tallies: BTreeMap<GroupId, LaneTally>,
+    heavy: BTreeMap<GroupId, u64>,
     carried: BTreeMap<GroupId, u64>,
     acts: Vec<Act>,
     tidied: String,
@@ -117,6 +118,12 @@ impl FakeTarget {
     /// Sends so many requests through the gateway between one look and the next.
     pub fn load(&self, requests_per_look: u64) {
         self.lock().requests_per_look = requests_per_look;
+    }
+
+    /// Has one heavy client send so many requests to a group between one look and the next, while the group has a share;
+    /// all of them are answered badly.
+    pub fn heavy(&self, group: &GroupId, requests_per_look: u64) {
+        self.lock().heavy.insert(group.clone(), requests_per_look);
     }
 
     /// Fails every act after the next `acts`, as an engine that went away does.
@@ -296,6 +303,12 @@ impl World {
                     }
                     tally.time_micros += 1000;
                 }
+                let heavy = self.heavy.get(group).copied().unwrap_or(0);
+                let tally = self.tallies.entry(group.clone()).or_default();
+                tally.requests += heavy;
+                tally.bad += heavy;
+                tally.heavy.requests += heavy;
+                tally.heavy.bad += heavy;
             }
         }
     }

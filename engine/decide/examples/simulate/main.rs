@@ -14,9 +14,13 @@
 #![allow(unreachable_pub, reason = "modules are shared with a test")]
 
 mod client;
+mod clients;
 mod conditions;
 mod contest;
 mod crew;
+#[path = "../../../../services/gateway/src/crowd.rs"]
+#[allow(dead_code, reason = "the gateway's own")]
+mod crowd;
 mod random;
 mod record;
 mod reference;

@@ -73,6 +73,7 @@ fn bake(scenario: &Scenario, policy: &Policy, draws: &mut crate::random::Draws) 
             requests: piece,
             bad: draws.binomial(piece, scenario.baseline.bad),
             slow: 0,
+            left_out: 0,
         })
         .collect();
     let record = pieces

@@ -47,7 +47,7 @@ impl<W: Write> Report<W> {
     pub fn all(&mut self, only: Option<&str>) -> io::Result<()> {
         type Section<W> = fn(&mut Report<W>) -> io::Result<()>;
         // Each with the number of cells before it, which seed it, so that it prints the same alone.
-        let sections: [(&str, u64, Section<W>); 11] = [
+        let sections: [(&str, u64, Section<W>); 13] = [
             ("equal", 0, Self::equal),
             ("worse", 36, Self::worse),
             ("weights", 118, Self::weights),
@@ -59,6 +59,8 @@ impl<W: Write> Report<W> {
             ("rivals", 225, Self::rivals),
             ("record", 365, Self::record),
             ("client", 400, Self::client),
+            ("clients", 600, Self::clients),
+            ("by-weight", 700, Self::by_weight),
         ];
         for (name, first_cell, section) in sections {
             if only.is_none_or(|only| only == name) {

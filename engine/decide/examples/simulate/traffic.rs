@@ -1,7 +1,5 @@
 //! Traffic of both sides, look by look.
 
-use std::borrow::Cow;
-
 use platform_decide::analysis::{Look, Tally};
 
 use crate::random::Draws;
@@ -48,21 +46,6 @@ pub struct HeavyClient {
     pub share: f64,
     /// Share of bad answers to it, on either side as long as the releases are equal.
     pub bad: f64,
-    /// Where its requests go.
-    pub goes: Goes,
-}
-
-/// Where the requests of one client go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Goes {
-    /// Each by itself, by the weights.
-    ByWeight,
-    /// All of them to one side, by its hash: which one is drawn for each run.
-    ByHash,
-    /// All of them to the canary.
-    ToCanary,
-    /// All of them to the baseline.
-    ToBaseline,
 }
 
 /// A cell of the simulation.
@@ -88,7 +71,7 @@ pub struct Scenario {
     pub load: Load,
     /// What changes rates.
     pub weather: Weather,
-    /// A client among the others that is not like them.
+    /// A client among the others that is not like them, whose requests go by weight.
     pub heavy_client: Option<HeavyClient>,
 }
 
@@ -113,24 +96,6 @@ impl Scenario {
             load: Load::Steady,
             weather: Weather::Calm,
             heavy_client: None,
-        }
-    }
-
-    /// The same for one run: a client that goes by its hash has its side.
-    pub fn dealt(&self, draws: &mut Draws) -> Cow<'_, Self> {
-        match self.heavy_client {
-            Some(client) if client.goes == Goes::ByHash => {
-                let goes = if draws.uniform() < self.weight {
-                    Goes::ToCanary
-                } else {
-                    Goes::ToBaseline
-                };
-                Cow::Owned(Self {
-                    heavy_client: Some(HeavyClient { goes, ..client }),
-                    ..self.clone()
-                })
-            }
-            _ => Cow::Borrowed(self),
         }
     }
 
@@ -159,6 +124,7 @@ impl Scenario {
             requests: self.history,
             bad: draws.binomial(self.history, bad),
             slow: draws.binomial(self.history, self.baseline.slow),
+            left_out: 0,
         }
     }
 
@@ -191,11 +157,7 @@ impl Scenario {
             };
         };
         let its_mean = (canary_mean + baseline_mean) * client.share;
-        let its_canary = match client.goes {
-            Goes::ByWeight | Goes::ByHash => its_mean * self.weight,
-            Goes::ToCanary => its_mean,
-            Goes::ToBaseline => 0.0,
-        };
+        let its_canary = its_mean * self.weight;
         let mut both = |rates: Side, others: f64, its: f64| {
             let others = others * (1.0 - client.share);
             // A release that is worse is worse for this one, too.
@@ -209,6 +171,7 @@ impl Scenario {
                 requests: one.requests + other.requests,
                 bad: one.bad + other.bad,
                 slow: one.slow + other.slow,
+                left_out: 0,
             }
         };
         Look {
@@ -245,6 +208,7 @@ impl Scenario {
             requests,
             bad,
             slow: draws.binomial(requests, share(rates.slow)),
+            left_out: 0,
         }
     }
 }

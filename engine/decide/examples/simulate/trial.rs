@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use platform_decide::analysis::{Basis, Evidence, Policy, Verdict};
+use platform_decide::analysis::{Basis, Evidence, Look, Policy, Tally, Verdict};
 
 use crate::random::Draws;
 use crate::traffic::Scenario;
@@ -35,14 +35,27 @@ pub struct Outcome {
 
 /// Runs the analysis once.
 pub fn run(scenario: &Scenario, policy: &Policy, draws: &mut Draws) -> Outcome {
-    let scenario = scenario.dealt(draws);
-    let mut evidence = Evidence::knowing(policy, scenario.history(draws));
+    let before = scenario.history(draws);
+    follow(policy, before, scenario.looks_per_second, |look| {
+        scenario.look(look, draws)
+    })
+}
+
+/// Runs the analysis once on what each look brings.
+///
+/// - `before`: what the old release answered before
+pub fn follow(
+    policy: &Policy,
+    before: Tally,
+    looks_per_second: u64,
+    mut next: impl FnMut(u64) -> Look,
+) -> Outcome {
+    let mut evidence = Evidence::knowing(policy, before);
     let mut looks = 0;
     loop {
-        evidence.observe(scenario.look(looks, draws));
+        evidence.observe(next(looks));
         looks += 1;
-        let elapsed =
-            Duration::from_secs(looks) / u32::try_from(scenario.looks_per_second).unwrap_or(1);
+        let elapsed = Duration::from_secs(looks) / u32::try_from(looks_per_second).unwrap_or(1);
         let verdict = evidence.verdict(policy, elapsed);
         let finding = verdict.finding();
         let end = match &verdict {

@@ -202,6 +202,7 @@ fn recent(history: Tally) -> Tally {
         requests: MOST,
         bad: scaled(history.bad).unwrap_or(MOST),
         slow: scaled(history.slow).unwrap_or(MOST),
+        left_out: 0,
     }
 }
 
@@ -222,6 +223,7 @@ mod tests {
             requests,
             bad,
             slow,
+            left_out: 0,
         }
     }
 

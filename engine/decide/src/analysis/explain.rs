@@ -8,6 +8,15 @@ use super::verdict::{Basis, Finding, Measure, MeasureFinding, Verdict};
 impl Verdict {
     /// The verdict in a sentence with its numbers.
     pub fn explain(&self) -> String {
+        let mut text = self.shows();
+        let finding = self.finding();
+        if matters(finding) || matches!(self, Self::TooQuiet(_)) {
+            text.push_str(&left_out(finding));
+        }
+        text
+    }
+
+    fn shows(&self) -> String {
         let finding = self.finding();
         match self {
             Self::Worse(_) => worse(finding),
@@ -47,6 +56,24 @@ impl Verdict {
                 seconds(finding.elapsed)
             ),
         }
+    }
+}
+
+/// Whether a twentieth of a side's requests or more is left out.
+fn matters(finding: &Finding) -> bool {
+    let much =
+        |left_out: u64, compared: u64| left_out > 0 && left_out.saturating_mul(19) >= compared;
+    much(finding.canary_left_out, finding.canary_requests)
+        || much(finding.baseline_left_out, finding.baseline_requests)
+}
+
+fn left_out(finding: &Finding) -> String {
+    match (finding.canary_left_out, finding.baseline_left_out) {
+        (0, 0) => String::new(),
+        (canary, baseline) => format!(
+            "; {canary} more canary and {baseline} more baseline requests are left out, as they come from clients that stay \
+             with one side and make far more requests than others"
+        ),
     }
 }
 
@@ -130,5 +157,43 @@ fn seconds(time: Duration) -> String {
         (0, seconds) => format!("{seconds} s"),
         (minutes, 0) => format!("{minutes} min"),
         (minutes, seconds) => format!("{minutes} min {seconds} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Evidence, Look, Policy, Tally};
+
+    fn said(requests: u64, left_out: u64) -> String {
+        let policy = Policy::default();
+        let tally = Tally {
+            requests,
+            left_out,
+            ..Tally::default()
+        };
+        let mut evidence = Evidence::new(&policy);
+        evidence.observe(Look {
+            baseline: tally,
+            canary: tally,
+        });
+        evidence.verdict(&policy, policy.at_most).explain()
+    }
+
+    #[test]
+    fn what_was_left_out_is_said_where_it_matters() {
+        assert!(!said(1_000, 0).contains("left out"));
+        assert!(!said(1_000, 40).contains("left out"));
+        let much = said(1_000, 60);
+        assert!(
+            much.contains("60 more canary and 60 more baseline requests are left out"),
+            "{much}"
+        );
+        let quiet = said(40, 1);
+        assert!(
+            quiet.starts_with("too quiet: 40 canary and 40 baseline requests")
+                && quiet.contains("1 more canary"),
+            "{quiet}"
+        );
+        assert!(!said(0, 0).contains("left out"));
     }
 }

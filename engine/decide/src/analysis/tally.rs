@@ -13,6 +13,8 @@ pub struct Tally {
     pub bad: u64,
     /// Those answered too slowly. A request may be both bad and slow.
     pub slow: u64,
+    /// Requests of heavy clients besides, which are in no comparison and in none of the other counts.
+    pub left_out: u64,
 }
 
 impl Tally {
@@ -28,6 +30,7 @@ impl Tally {
             requests: self.requests - earlier.requests,
             bad: self.bad - earlier.bad,
             slow: self.slow - earlier.slow,
+            left_out: self.left_out.saturating_sub(earlier.left_out),
         }
     }
 
@@ -38,6 +41,7 @@ impl Tally {
             requests: self.requests.saturating_sub(earlier.requests),
             bad: self.bad.saturating_sub(earlier.bad),
             slow: self.slow.saturating_sub(earlier.slow),
+            left_out: self.left_out.saturating_sub(earlier.left_out),
         }
     }
 
@@ -48,6 +52,7 @@ impl Tally {
             requests: self.requests.max(other.requests),
             bad: self.bad.max(other.bad),
             slow: self.slow.max(other.slow),
+            left_out: self.left_out.max(other.left_out),
         }
     }
 
@@ -58,6 +63,7 @@ impl Tally {
             requests: self.requests.saturating_add(other.requests),
             bad: self.bad.saturating_add(other.bad),
             slow: self.slow.saturating_add(other.slow),
+            left_out: self.left_out.saturating_add(other.left_out),
         }
     }
 
@@ -67,6 +73,7 @@ impl Tally {
             requests: self.requests,
             bad: self.bad.min(self.requests),
             slow: self.slow.min(self.requests),
+            left_out: self.left_out,
         }
     }
 }
@@ -122,6 +129,7 @@ mod tests {
             requests,
             bad,
             slow,
+            left_out: 0,
         }
     }
 

@@ -104,6 +104,12 @@ pub struct Finding {
     pub baseline_requests: u64,
     /// Requests that the canary answered.
     pub canary_requests: u64,
+    /// Requests of heavy clients that the baseline answered besides. They are in no comparison.
+    #[serde(default)]
+    pub baseline_left_out: u64,
+    /// Those that the canary answered.
+    #[serde(default)]
+    pub canary_left_out: u64,
     /// Canary requests after which a decision is made.
     pub samples_at_most: u64,
     /// Time since the comparison began.
@@ -162,6 +168,8 @@ pub(crate) fn judge(evidence: &Evidence, policy: &Policy, elapsed: Duration) -> 
         basis: Basis::Waiting,
         baseline_requests: total.baseline.requests,
         canary_requests: total.canary.requests,
+        baseline_left_out: total.baseline.left_out,
+        canary_left_out: total.canary.left_out,
         samples_at_most: end.samples_at_most,
         elapsed,
         at_most: policy.at_most,

@@ -340,6 +340,7 @@ mod tests {
             requests,
             bad: requests / 10,
             slow: 0,
+            left_out: 0,
         };
         let lanes = [(groups().main, tally(main)), (groups().new, tally(new))];
         Counts {
@@ -408,6 +409,7 @@ mod tests {
                     requests,
                     bad,
                     slow: 0,
+                    left_out: 0,
                 },
                 ..Increment::default()
             };
@@ -427,6 +429,7 @@ mod tests {
             requests,
             bad,
             slow: 0,
+            left_out: 0,
         }
     }
 

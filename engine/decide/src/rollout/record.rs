@@ -73,6 +73,7 @@ mod tests {
             requests,
             bad,
             slow: 0,
+            left_out: 0,
         }
     }
 

@@ -210,6 +210,7 @@ impl World {
                 requests: 0,
                 bad: after - before,
                 slow: 0,
+                left_out: 0,
             });
         }
     }

@@ -16,7 +16,7 @@ use platform_decide::rollout::{
     Counts, GateAnswer, GateKey, Move, Note, Phase, Reading, Seen, State, Unread, advance, ahead,
     due,
 };
-use platform_port::{Retry, StoreError, Tallies, TargetError};
+use platform_port::{LaneTally, Retry, StoreError, Tallies, TargetError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -450,12 +450,15 @@ impl<'a> Driver<'a> {
     }
 }
 
-/// The gateway's totals in the words of the analysis, without the requests that chose their side.
+/// The gateway's totals in the words of the analysis, without the requests that chose their side and those of heavy clients.
 fn counts(tallies: &Tallies) -> Counts {
-    let tally = |lane: &platform_port::LaneTally| Tally {
-        requests: lane.requests.saturating_sub(lane.asked_for.requests),
-        bad: lane.bad.saturating_sub(lane.asked_for.bad),
-        slow: lane.slow.saturating_sub(lane.asked_for.slow),
+    let without =
+        |all: u64, asked_for: u64, heavy: u64| all.saturating_sub(asked_for).saturating_sub(heavy);
+    let tally = |lane: &LaneTally| Tally {
+        requests: without(lane.requests, lane.asked_for.requests, lane.heavy.requests),
+        bad: without(lane.bad, lane.asked_for.bad, lane.heavy.bad),
+        slow: without(lane.slow, lane.asked_for.slow, lane.heavy.slow),
+        left_out: lane.heavy.requests,
     };
     Counts {
         epoch: tallies.epoch.clone(),

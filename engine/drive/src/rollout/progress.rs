@@ -67,6 +67,10 @@ impl fmt::Display for Progress {
                 old.answered.requests,
                 old.answered.bad
             )?;
+            let left_out = new.answered.left_out.saturating_add(old.answered.left_out);
+            if left_out > 0 {
+                write!(f, ", {left_out} of heavy clients left out")?;
+            }
             let asked = new.answered.requests > 0;
             if let Some(evidence) = member.evidence.as_ref().filter(|_| asked) {
                 write!(

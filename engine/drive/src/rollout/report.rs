@@ -198,6 +198,15 @@ impl Report {
             }
         }
         for member in &self.members {
+            let (new, old) = (member.new.left_out, member.old.left_out);
+            if new > 0 || old > 0 {
+                let _ = writeln!(
+                    page,
+                    "\n{}: {new} more requests of the new release and {old} of the old one are in no comparison, as they come from \
+                     clients that stay with one side and make far more requests than others.",
+                    member.to.service
+                );
+            }
             if let Some(verdict) = &member.verdict {
                 let _ = writeln!(page, "\n{}: {verdict}.", member.to);
             }
@@ -295,11 +304,13 @@ mod tests {
                     requests: 90,
                     bad: 18,
                     slow: 0,
+                    left_out: 31,
                 },
                 old: Tally {
                     requests: 900,
                     bad: 1,
                     slow: 0,
+                    left_out: 0,
                 },
                 verdict: None,
             }],
@@ -324,6 +335,10 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("| orders@r2 | 90 | 18 | 0 |"), "{page}");
+        assert!(
+            page.contains("orders: 31 more requests of the new release and 0 of the old one are in no comparison"),
+            "{page}"
+        );
         assert!(
             page.contains("- 2.2 s: goes back: ada asked for it"),
             "{page}"

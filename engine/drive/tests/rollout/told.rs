@@ -3,7 +3,7 @@
 use platform_drive::rollout::{self, Outcome, RolloutEvent, RolloutRecord, record_key};
 use platform_port::Target;
 
-use crate::scene::{BAD, CANARY, Scene};
+use crate::scene::{BAD, CANARY, Scene, group_id};
 
 #[tokio::test(start_paused = true)]
 async fn a_report_is_kept_as_evidence() {
@@ -52,4 +52,60 @@ async fn what_happens_is_told_with_numbers() {
         _ => false,
     });
     assert!(numbers);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_heavy_clients_meet_is_told_and_not_judged() {
+    let scene = Scene::of(CANARY).await;
+    scene.target.heavy(&group_id("orders@r2"), 8);
+    assert_eq!(scene.goes().await, Outcome::Promoted);
+    let record = rollout::last_record(scene.target.store())
+        .await
+        .expect("a read")
+        .expect("a record");
+    let new = record.report.members[0].new;
+    assert!(new.left_out > 0 && new.requests > 0, "{new:?}");
+    assert_eq!(new.bad, 0);
+    assert!(
+        record.markdown.contains("are in no comparison"),
+        "{}",
+        record.markdown
+    );
+    let heard = scene.heard.0.lock().expect("a lock");
+    let told = heard.iter().any(|event| match event {
+        RolloutEvent::Progress(progress) => {
+            progress.to_string().contains("of heavy clients left out")
+        }
+        _ => false,
+    });
+    assert!(told);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_regression_is_found_beside_a_heavy_client_of_the_old_release() {
+    let scene = Scene::of(CANARY).await;
+    scene.behave("orders@r2", BAD);
+    scene.target.heavy(&group_id("orders@r1"), 8);
+    let outcome = scene.goes().await;
+    let worse = matches!(&outcome, Outcome::RolledBack { why } if why.contains("is worse"));
+    assert!(worse, "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_quiet_says_when_heavy_clients_are_the_reason() {
+    let quick = CANARY.replace(
+        "min_samples = 20",
+        "min_samples = 20, at_most = \"10s\", when_quiet = \"roll-back\"",
+    );
+    let scene = Scene::of(&quick).await;
+    scene.target.load(0);
+    for group in ["orders@r1", "orders@r1-baseline", "orders@r2"] {
+        scene.target.heavy(&group_id(group), 8);
+    }
+    let outcome = scene.goes().await;
+    let said = matches!(
+        &outcome,
+        Outcome::RolledBack { why } if why.contains("too quiet: 0 canary and 0 baseline requests") && why.contains("left out")
+    );
+    assert!(said, "{outcome:?}");
 }
