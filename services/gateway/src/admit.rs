@@ -172,7 +172,7 @@ pub(crate) async fn admit(session: &mut Session, context: &mut RequestContext) -
     if most > 0 && declared.is_some_and(|length| length > most) {
         return Err(too_large());
     }
-    limit_concurrency(&route)
+    Ok(())
 }
 
 /// The answer to who wants to know how far a request gets, and has it end here (RFC 9110, 7.6.2).
@@ -281,20 +281,6 @@ fn network_of(client: IpAddr) -> IpAddr {
             IpAddr::V6(network.into())
         }
     }
-}
-
-fn limit_concurrency(route: &RouteState) -> Result<(), Own> {
-    let Some(service) = &route.service else {
-        return Ok(());
-    };
-    service.runtime.earn_retry(route.route.retries.budget);
-    let most = u64::from(service.settings.limits.concurrent);
-    if most > 0 && service.runtime.in_flight.get() >= most {
-        service.runtime.shed.increment();
-        let own = Own::new(503, "too-busy", "the service is at its limit");
-        return Err(own.retry_after(1));
-    }
-    Ok(())
 }
 
 fn find(snapshot: &Snapshot, head: &RequestHeader, host: &str) -> Result<Arc<RouteState>, Own> {

@@ -9,21 +9,33 @@ use platform_gateway_api::{Balance, Override, Sticky};
 use crate::balance::{
     by_client, by_key, by_weight, hash, hash_address, in_turn, less_busy, spread,
 };
+use crate::breaker::Leave;
 use crate::clock::now_ms;
 use crate::context::RequestContext;
 use crate::cookie::cookie;
 use crate::endpoint::EndpointState;
 use crate::snapshot::{ServiceState, VersionState};
+use crate::tally::Held;
 
-/// Returns the version by position, and its endpoint, for the next attempt.
+/// Where the next attempt goes.
+pub(crate) struct Chosen {
+    /// By position.
+    pub(crate) version: usize,
+    pub(crate) endpoint: Arc<EndpointState>,
+    /// Its place among the requests to that.
+    pub(crate) place: Held,
+    /// Whether the request shows if the endpoint, which was set aside, is well again.
+    pub(crate) on_trial: bool,
+    /// What the version's breaker gave, where there is one.
+    pub(crate) leave: Option<Leave>,
+}
+
+/// Returns the version and its endpoint for the next attempt.
 ///
 /// The version of the first attempt stays while it has an endpoint that was
 /// not tried. Endpoints set aside come last, and another version only takes
 /// the request when the one it belongs to has none left.
-pub(crate) fn choose(
-    context: &mut RequestContext,
-    headers: &HeaderMap,
-) -> Option<(usize, Arc<EndpointState>)> {
+pub(crate) fn choose(context: &mut RequestContext, headers: &HeaderMap) -> Option<Chosen> {
     let route = context.route.clone()?;
     let service = route.service.as_ref()?;
     let pinned = route.route.version.as_deref();
@@ -48,16 +60,62 @@ pub(crate) fn choose(
             };
             // Asked of no version but the one that is to get the request, as the answer may be its
             // one chance to show that it is well.
-            let rules = service.settings.breaker.as_ref();
-            let breaker = &service.versions[version].runtime.breaker;
-            if rules.is_none_or(|rules| context.attempts > 0 || breaker.admits(rules, now_ms())) {
-                return Some((version, endpoint));
-            }
-            context.resting = true;
-            order.remove(turn);
+            let Ok(leave) = leave(service, version, context) else {
+                context.resting = true;
+                order.remove(turn);
+                continue;
+            };
+            let Some((place, on_trial)) = enter(service, &endpoint, fit) else {
+                // Another request was faster; there may be one more endpoint.
+                if let (Some(leave), true) = (leave, context.leave != leave) {
+                    let breaker = &service.versions[version].runtime.breaker;
+                    breaker.give_back(leave, now_ms());
+                }
+                continue;
+            };
+            return Some(Chosen {
+                version,
+                endpoint,
+                place,
+                on_trial,
+                leave,
+            });
         }
     }
     None
+}
+
+/// A version rests, as it failed too often.
+struct Resting;
+
+/// What the breaker of a version gives for a request, where it has one; a repeat inside the version goes on with what it has.
+fn leave(
+    service: &ServiceState,
+    version: usize,
+    context: &RequestContext,
+) -> Result<Option<Leave>, Resting> {
+    let same = context.attempts > 0 && context.version == Some(version);
+    match &service.settings.breaker {
+        Some(rules) if !same => {
+            let breaker = &service.versions[version].runtime.breaker;
+            let leave = breaker.admits(rules, now_ms());
+            leave.map(Some).ok_or(Resting)
+        }
+        _ => Ok(context.leave),
+    }
+}
+
+/// Takes a place at an endpoint, if there still is one; and whether the request is to show that it is well again.
+fn enter(
+    service: &ServiceState,
+    endpoint: &Arc<EndpointState>,
+    must_be_fit: bool,
+) -> Option<(Held, bool)> {
+    let most = u64::from(service.settings.limits.concurrent_per_endpoint);
+    let place = endpoint.in_flight.hold(most)?;
+    let outliers = &service.settings.outliers;
+    let on_trial = must_be_fit && endpoint.admit(outliers, now_ms())?;
+    Some((place, on_trial))
 }
 
 /// The version that a request belongs to, and why.

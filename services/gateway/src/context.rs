@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::auth::Caller;
+use crate::breaker::Leave;
 use crate::cache::HIT;
+use crate::choose::Chosen;
 use crate::clock::now_ms;
 use crate::connection::ConnectionState;
 use crate::endpoint::{Attempted, EndpointState};
 use crate::gateway::Gateway;
 use crate::mirror::Copy;
 use crate::own::Own;
-use crate::registry::{ServiceRuntime, VersionRuntime};
 use crate::snapshot::{RouteState, ServiceState, Snapshot};
-use crate::tally::VersionCounts;
+use crate::tally::{Held, VersionCounts};
 
 /// A request that its client takes back this soon was hardly meant.
 const SOON: Duration = Duration::from_secs(1);
@@ -53,6 +54,10 @@ pub(crate) struct RequestContext {
     heavy: bool,
     /// Whether every version it could have is resting.
     pub(crate) resting: bool,
+    /// What the breaker of the version that answers gave.
+    pub(crate) leave: Option<Leave>,
+    /// Its place among the requests to the service.
+    room: Option<Held>,
     pub(crate) attempt: Option<Attempt>,
     pub(crate) tried: Vec<Arc<EndpointState>>,
     pub(crate) attempts: u32,
@@ -88,25 +93,21 @@ pub(crate) struct RequestContext {
 pub(crate) struct Attempt {
     pub(crate) started: Instant,
     pub(crate) endpoint: Arc<EndpointState>,
+    /// Whether it shows if the endpoint, which was set aside, is well again.
+    on_trial: bool,
     /// Whether its outcome was counted.
     pub(crate) settled: bool,
     /// Interim answers that came.
     pub(crate) interim: u32,
-    _flight: Flight,
+    /// Counts it as under way while it lives, however it ends.
+    _under_way: (Held, Option<Held>),
 }
 
-/// Counts an attempt as under way while it lives, however it ends.
-struct Flight {
-    endpoint: Arc<EndpointState>,
-    version: Arc<VersionRuntime>,
-    service: Arc<ServiceRuntime>,
-}
-
-impl Drop for Flight {
+impl Drop for Attempt {
     fn drop(&mut self) {
-        self.endpoint.in_flight.subtract();
-        self.version.counts.in_flight.subtract();
-        self.service.in_flight.subtract();
+        if self.on_trial && !self.settled {
+            self.endpoint.give_back();
+        }
     }
 }
 
@@ -134,6 +135,8 @@ impl RequestContext {
             sticks: None,
             heavy: false,
             resting: false,
+            leave: None,
+            room: None,
             attempt: None,
             tried: Vec::new(),
             attempts: 0,
@@ -167,31 +170,58 @@ impl RequestContext {
     }
 
     /// Begins a try at an endpoint of a version.
-    pub(crate) fn begin(&mut self, version: usize, endpoint: Arc<EndpointState>) {
+    pub(crate) fn begin(&mut self, chosen: Chosen) {
+        let Chosen {
+            version,
+            endpoint,
+            place,
+            on_trial,
+            leave,
+        } = chosen;
         self.give_to(version);
-        let Some(service) = self.service().cloned() else {
-            return;
-        };
-        if self.attempts == 0 && service.settings.sticky.is_some() && !self.asked_for {
+        self.leave = leave;
+        let service = self.service().cloned();
+        if let Some(service) = &service
+            && self.attempts == 0
+            && service.settings.sticky.is_some()
+            && !self.asked_for
+        {
             self.heavy = service.runtime.meet(self.sticks, version, service.split);
         }
-        let runtime = service.versions[version].runtime.clone();
-        endpoint.in_flight.add();
-        runtime.counts.in_flight.add();
-        service.runtime.in_flight.add();
+        let counts = service
+            .as_ref()
+            .map(|service| &service.versions[version].runtime.counts);
+        let under_way = counts.and_then(|counts| counts.in_flight.hold(0));
         self.tried.push(endpoint.clone());
         self.attempts += 1;
         self.attempt = Some(Attempt {
             started: Instant::now(),
-            endpoint: endpoint.clone(),
+            endpoint,
+            on_trial,
             settled: false,
             interim: 0,
-            _flight: Flight {
-                endpoint,
-                version: runtime,
-                service: service.runtime.clone(),
-            },
+            _under_way: (place, under_way),
         });
+    }
+
+    /// Takes a place among the requests that the service may have under way, for all attempts of this one. What is
+    /// answered without asking the service never needs one.
+    pub(crate) fn enter_service(&mut self) -> Result<(), Own> {
+        let Some(route) = self.route.clone().filter(|_| self.room.is_none()) else {
+            return Ok(());
+        };
+        let Some(service) = &route.service else {
+            return Ok(());
+        };
+        let most = u64::from(service.settings.limits.concurrent);
+        self.room = service.runtime.in_flight.hold(most);
+        if self.room.is_none() {
+            service.runtime.shed.increment();
+            let own = Own::new(503, "too-busy", "the service is at its limit");
+            return Err(own.retry_after(1));
+        }
+        service.runtime.earn_retry(route.route.retries.budget);
+        Ok(())
     }
 
     /// Counts a request that leaves its version unanswered, or a repeat inside it.
@@ -199,14 +229,16 @@ impl RequestContext {
         if self.attempts > 0
             && let (Some(before), Some(service)) = (self.version, self.service())
         {
-            let counts = &service.versions[before].runtime.counts;
+            let runtime = &service.versions[before].runtime;
+            let counts = &runtime.counts;
+            if before != version
+                && let (Some(rules), Some(leave)) = (&service.settings.breaker, self.leave)
+            {
+                runtime.breaker.record(leave, true, rules, now_ms());
+            }
             if before == version {
                 counts.retried.increment();
             } else {
-                if let Some(rules) = &service.settings.breaker {
-                    let breaker = &service.versions[before].runtime.breaker;
-                    breaker.record(true, rules, now_ms());
-                }
                 counts.unreachable.increment();
                 counts.bad.increment();
                 self.count_apart(counts, true, false);
@@ -227,9 +259,13 @@ impl RequestContext {
         attempt.settled = true;
         attempt.endpoint.record(
             outcome,
+            attempt.on_trial,
             &service.settings.outliers,
             &service.versions[version].endpoints,
         );
+        if let (Attempted::Good, Some(leave)) = (outcome, self.leave) {
+            service.versions[version].runtime.breaker.answered(leave);
+        }
     }
 
     /// Counts the request, once, when it is over.
@@ -267,15 +303,16 @@ impl RequestContext {
             && let (Some(service), Some(version)) = (self.service(), self.version)
         {
             let counts = &service.versions[version].runtime.counts;
-            if let Some(rules) = &service.settings.breaker {
+            if let (Some(rules), Some(leave)) = (&service.settings.breaker, self.leave) {
                 let judged = match (self.attempt_took, status) {
                     (Some(_), Some(status)) => Some(status >= 500),
                     _ if client_left => None,
                     _ => Some(true),
                 };
-                if let Some(bad) = judged {
-                    let breaker = &service.versions[version].runtime.breaker;
-                    breaker.record(bad, rules, now_ms());
+                let breaker = &service.versions[version].runtime.breaker;
+                match judged {
+                    Some(bad) => breaker.record(leave, bad, rules, now_ms()),
+                    None => breaker.give_back(leave, now_ms()),
                 }
             }
             let judged = match (self.attempt_took, status) {

@@ -34,7 +34,7 @@ pub(crate) struct EndpointState {
     pub(crate) good: Counter,
     pub(crate) bad: Counter,
     pub(crate) unreachable: Counter,
-    pub(crate) in_flight: Gauge,
+    pub(crate) in_flight: Arc<Gauge>,
     pub(crate) ejections: Counter,
     /// Since when it is known, for slow start.
     pub(crate) since_ms: u64,
@@ -73,7 +73,7 @@ impl EndpointState {
             good: Counter::default(),
             bad: Counter::default(),
             unreachable: Counter::default(),
-            in_flight: Gauge::default(),
+            in_flight: Arc::default(),
             ejections: Counter::default(),
             since_ms: now_ms(),
             healthy: AtomicBool::new(true),
@@ -185,10 +185,59 @@ impl EndpointState {
         self.healthy.swap(healthy, Ordering::Relaxed) != healthy
     }
 
+    /// Lets a request in. Of those that come after the endpoint was set aside, one shows whether it is well again, and
+    /// the others wait for that; where nothing is heard of it for as long as a rest takes, another one does.
+    ///
+    /// - returns: whether this is that one; `None` if it may not come in
+    pub(crate) fn admit(&self, rules: &Outliers, now: u64) -> Option<bool> {
+        let until = self.ejected_until.load(Ordering::Relaxed);
+        if until == 0 {
+            return Some(false);
+        }
+        if until > now {
+            return None;
+        }
+        let next = now + rules.eject_ms.max(50);
+        self.ejected_until
+            .compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+            .then_some(true)
+    }
+
+    /// The request that was to show whether it is well ended without a word; another may.
+    pub(crate) fn give_back(&self) {
+        self.ejected_until.store(now_ms(), Ordering::Relaxed);
+    }
+
+    /// Decides by the one request that was let in whether the others are. Failures that set nothing
+    /// aside keep nobody out either.
+    fn conclude(&self, outcome: Attempted, rules: &Outliers) {
+        let counts = match outcome {
+            Attempted::Good => false,
+            Attempted::Bad => rules.consecutive_bad > 0,
+            Attempted::Unreachable => rules.consecutive_unreachable > 0,
+        };
+        if counts {
+            self.set_aside(rules, now_ms());
+        } else {
+            self.ejected_until.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Counts an attempt and sets the endpoint aside when it failed too often in a row.
     ///
+    /// - `on_trial`: whether it was to show that the endpoint is well again
     /// - `siblings`: all endpoints of the version, this one among them
-    pub(crate) fn record(&self, outcome: Attempted, rules: &Outliers, siblings: &[Arc<Self>]) {
+    pub(crate) fn record(
+        &self,
+        outcome: Attempted,
+        on_trial: bool,
+        rules: &Outliers,
+        siblings: &[Arc<Self>],
+    ) {
+        if on_trial {
+            self.conclude(outcome, rules);
+        }
         match outcome {
             Attempted::Good => {
                 self.good.increment();
@@ -235,9 +284,12 @@ impl EndpointState {
         let floor = (siblings.len() * rules.floor_percent as usize)
             .div_ceil(100)
             .max(1);
-        if left < floor {
-            return;
+        if left >= floor {
+            self.set_aside(rules, now);
         }
+    }
+
+    fn set_aside(&self, rules: &Outliers, now: u64) {
         let row = self.ejections_in_a_row.fetch_add(1, Ordering::Relaxed);
         let factor = 1_u64 << row.min(4);
         let rest = rules.eject_ms.saturating_mul(factor.min(10));
@@ -281,7 +333,7 @@ mod tests {
         let all = endpoints(4);
         for endpoint in &all {
             for _ in 0..3 {
-                endpoint.record(Attempted::Unreachable, &rules, &all);
+                endpoint.record(Attempted::Unreachable, false, &rules, &all);
             }
         }
         let now = now_ms();
@@ -297,7 +349,7 @@ mod tests {
         };
         let all = endpoints(1);
         for _ in 0..10 {
-            all[0].record(Attempted::Unreachable, &rules, &all);
+            all[0].record(Attempted::Unreachable, false, &rules, &all);
         }
         assert!(all[0].is_fit(now_ms()));
     }
@@ -312,8 +364,36 @@ mod tests {
             Attempted::Good,
             Attempted::Unreachable,
         ] {
-            all[0].record(outcome, &rules, &all);
+            all[0].record(outcome, false, &rules, &all);
         }
         assert!(all[0].is_fit(now_ms()));
+    }
+
+    #[test]
+    fn one_request_shows_whether_it_is_well_again() {
+        let rules = Outliers::default();
+        let all = endpoints(2);
+        let endpoint = &all[0];
+        for _ in 0..3 {
+            assert_eq!(endpoint.admit(&rules, now_ms()), Some(false));
+            endpoint.record(Attempted::Unreachable, false, &rules, &all);
+        }
+        let rested = |times: u64| now_ms() + times * rules.eject_ms;
+        assert_eq!(endpoint.admit(&rules, now_ms()), None);
+        assert_eq!(endpoint.admit(&rules, rested(1)), Some(true));
+        assert_eq!(endpoint.admit(&rules, rested(1)), None);
+        // Asked before it was set aside, answered since.
+        endpoint.record(Attempted::Good, false, &rules, &all);
+        assert_eq!(endpoint.admit(&rules, rested(1)), None);
+        endpoint.give_back();
+        assert_eq!(endpoint.admit(&rules, now_ms()), Some(true));
+        endpoint.record(Attempted::Unreachable, true, &rules, &all);
+        assert_eq!(endpoint.ejections.get(), 2);
+        assert_eq!(endpoint.admit(&rules, now_ms()), None);
+        assert_eq!(endpoint.admit(&rules, rested(3)), Some(true));
+        // It answers, and that bad answers set aside was not asked for.
+        endpoint.record(Attempted::Bad, true, &rules, &all);
+        assert_eq!(endpoint.admit(&rules, now_ms()), Some(false));
+        assert_eq!(endpoint.admit(&rules, now_ms()), Some(false));
     }
 }

@@ -115,15 +115,14 @@ pub(crate) fn send(context: &mut RequestContext) {
         return;
     };
     let mirror = &context.gateway.mirror;
-    if mirror.under_way.get() >= MOST {
+    let Some(place) = mirror.under_way.hold(MOST) else {
         return;
-    }
-    mirror.under_way.add();
-    let (shadows, under_way) = (mirror.shadows.clone(), mirror.under_way.clone());
+    };
+    let shadows = mirror.shadows.clone();
     let service = service.clone();
     tokio::spawn(async move {
         deliver(&shadows, &service, version, copy).await;
-        under_way.subtract();
+        drop(place);
     });
 }
 
@@ -137,7 +136,7 @@ async fn deliver(shadows: &Shadows, service: &ServiceState, version: usize, copy
     };
     let endpoint = &version.endpoints[index];
     let counts = &version.runtime.counts;
-    counts.in_flight.add();
+    let _under_way = counts.in_flight.hold(0);
     let started = Instant::now();
     let answered = tokio::time::timeout(PATIENCE, async {
         let answer = shadows.ask(manner, endpoint, &copy).await?;
@@ -165,8 +164,8 @@ async fn deliver(shadows: &Shadows, service: &ServiceState, version: usize, copy
         counts.unreachable.increment();
         Attempted::Unreachable
     };
-    endpoint.record(outcome, &service.settings.outliers, &version.endpoints);
-    counts.in_flight.subtract();
+    let outliers = &service.settings.outliers;
+    endpoint.record(outcome, false, outliers, &version.endpoints);
 }
 
 #[cfg(test)]

@@ -205,6 +205,9 @@ impl ProxyHttp for Proxy {
         let Some(route) = context.route.clone() else {
             return Err(stop(context, admit::nothing_here()));
         };
+        if let Err(own) = context.enter_service() {
+            return Err(stop(context, own));
+        }
         let timeouts = &route.route.timeouts;
         let backoff = route.route.retries.backoff_ms;
         if context.repeats > 0 && backoff > 0 {
@@ -226,10 +229,11 @@ impl ProxyHttp for Proxy {
             context.tried = tried;
             chosen
         });
-        let Some((version, endpoint)) = chosen else {
+        let Some(chosen) = chosen else {
             return Err(none_left(context));
         };
-        context.begin(version, endpoint.clone());
+        let (version, endpoint) = (chosen.version, chosen.endpoint.clone());
+        context.begin(chosen);
         let address = match endpoint.resolve().await {
             Ok(address) => address,
             Err(error) => {

@@ -26,7 +26,7 @@ pub(crate) struct ServiceRuntime {
     retry_tokens: AtomicU64,
     retry_refilled: AtomicU64,
     crowd: Mutex<Crowd>,
-    pub(crate) in_flight: Gauge,
+    pub(crate) in_flight: Arc<Gauge>,
     pub(crate) unserved: Counter,
     pub(crate) shed: Counter,
 }
@@ -38,7 +38,7 @@ impl Default for ServiceRuntime {
             retry_tokens: AtomicU64::new(10 * RETRY),
             retry_refilled: AtomicU64::new(now_ms()),
             crowd: Mutex::default(),
-            in_flight: Gauge::default(),
+            in_flight: Arc::default(),
             unserved: Counter::default(),
             shed: Counter::default(),
         }
@@ -59,14 +59,26 @@ impl ServiceRuntime {
     /// Pays a request's share into the retry budget.
     pub(crate) fn earn_retry(&self, thousandths: u32) {
         if self.retry_tokens.load(Ordering::Relaxed) < MOST_RETRIES {
-            self.retry_tokens
-                .fetch_add(u64::from(thousandths), Ordering::Relaxed);
+            self.save_up(u64::from(thousandths));
         }
+    }
+
+    /// Adds to the budget, up to its ceiling, whoever else adds or takes meanwhile.
+    fn save_up(&self, thousandths: u64) {
+        // Never fails: there is always a next value.
+        let _ = self
+            .retry_tokens
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tokens| {
+                Some(tokens.saturating_add(thousandths).min(MOST_RETRIES))
+            });
     }
 
     /// Takes a retry out of the budget, which also grows by one each second.
     pub(crate) fn take_retry(&self) -> bool {
-        let now = now_ms();
+        self.take_retry_at(now_ms())
+    }
+
+    fn take_retry_at(&self, now: u64) -> bool {
         let last = self.retry_refilled.load(Ordering::Relaxed);
         let gained = now.saturating_sub(last).min(10_000);
         if gained >= 1000
@@ -75,7 +87,7 @@ impl ServiceRuntime {
                 .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
         {
-            self.retry_tokens.fetch_add(gained, Ordering::Relaxed);
+            self.save_up(gained);
         }
         self.retry_tokens
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tokens| {
@@ -265,6 +277,20 @@ mod tests {
         }
         let taken = (0..50).filter(|_| runtime.take_retry()).count();
         assert_eq!(taken, 4);
+    }
+
+    #[test]
+    fn time_that_passes_saves_up_no_more_than_the_ceiling() {
+        let runtime = ServiceRuntime::default();
+        let start = now_ms();
+        for second in 1..2_000 {
+            // One retry each ten seconds, which bring ten.
+            assert!(runtime.take_retry_at(start + second * 10_000));
+        }
+        runtime.earn_retry(u32::MAX);
+        let end = start + 20_000_000;
+        let taken = (0..1_000).filter(|_| runtime.take_retry_at(end)).count();
+        assert_eq!(taken, 100);
     }
 
     #[test]

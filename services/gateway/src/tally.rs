@@ -1,5 +1,6 @@
 //! Counters behind the tallies.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -75,6 +76,31 @@ impl Gauge {
     pub(crate) fn subtract(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+
+    /// Counts one more while what is returned lives, unless there are `most` already; 0 is no limit.
+    pub(crate) fn hold(self: &Arc<Self>, most: u64) -> Option<Held> {
+        if most == 0 {
+            self.add();
+        } else {
+            let taken = self
+                .0
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                    (count < most).then_some(count + 1)
+                });
+            taken.ok()?;
+        }
+        Some(Held(self.clone()))
+    }
+}
+
+/// One of those that a gauge counts.
+#[derive(Debug)]
+pub(crate) struct Held(Arc<Gauge>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.subtract();
+    }
 }
 
 /// Requests of a version that a comparison leaves out.
@@ -108,7 +134,7 @@ pub(crate) struct VersionCounts {
     pub(crate) aborted: Counter,
     pub(crate) asked_for: Apart,
     pub(crate) heavy: Apart,
-    pub(crate) in_flight: Gauge,
+    pub(crate) in_flight: Arc<Gauge>,
     pub(crate) latency: Histogram,
 }
 
@@ -166,6 +192,18 @@ impl RouteCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_more_are_held_than_there_is_room_for() {
+        let gauge = Arc::new(Gauge::default());
+        let (first, second) = (gauge.hold(2), gauge.hold(2));
+        assert!(first.is_some() && second.is_some() && gauge.hold(2).is_none());
+        drop(first);
+        assert!(gauge.hold(2).is_some());
+        assert!(gauge.hold(0).is_some());
+        drop(second);
+        assert_eq!(gauge.get(), 0);
+    }
 
     #[test]
     fn a_time_falls_into_the_bucket_whose_bound_holds_it() {

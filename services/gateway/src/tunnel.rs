@@ -196,16 +196,18 @@ async fn open(
     let Some(route) = context.route.clone() else {
         return Err(crate::admit::nothing_here());
     };
+    context.enter_service()?;
     let timeouts = &route.route.timeouts;
     let connect = limit(timeouts.connect_ms).unwrap_or(Duration::from_mins(1));
     let first_byte = limit(timeouts.first_byte_ms).unwrap_or(Duration::from_hours(1));
     while context.attempts < MOST_ATTEMPTS {
         context.attempt = None;
         let chosen = choose(context, &session.req_header().headers);
-        let Some((version, endpoint)) = chosen else {
+        let Some(chosen) = chosen else {
             break;
         };
-        context.begin(version, endpoint.clone());
+        let (version, endpoint) = (chosen.version, chosen.endpoint.clone());
+        context.begin(chosen);
         let trust = route
             .service
             .as_ref()

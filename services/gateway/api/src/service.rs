@@ -230,7 +230,7 @@ pub struct Outliers {
     pub consecutive_unreachable: u32,
     /// 5xx answers in a row that set it aside; 0 never does.
     pub consecutive_bad: u32,
-    /// How long, doubling each time it happens again, up to ten times as long.
+    /// How long, doubling each time it happens again, up to ten times as long. Then one request tries it.
     pub eject_ms: u64,
     /// Share of a version's endpoints that always stays, in percent. At least
     /// one always stays.
@@ -258,7 +258,7 @@ pub struct Breaker {
     pub window_ms: u64,
     /// with at least so many requests in it.
     pub at_least: u32,
-    /// How long nothing is asked; then one request at a time tries.
+    /// How long nothing is asked; then one request at a time tries, and ends the rest or begins the next one.
     pub rest_ms: u64,
 }
 

@@ -4,6 +4,7 @@ mod admission;
 mod balancing;
 mod bench;
 mod bodies;
+mod bulkhead;
 mod cache;
 mod control;
 mod crowds;

@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
 
 use crate::bench::{Behaviour, Place, Upstream, ask, client, get, orders, until};
 
@@ -420,6 +421,63 @@ async fn a_resting_version_is_tried_now_and_then_and_comes_back() {
     for _ in 0..20 {
         assert_eq!(get(&client, address, "/").await.status, 200);
     }
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_to_what_was_asked_before_ends_no_rest() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let (held, release) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
+    let (seen, told) = (held.clone(), release.clone());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = json!({ "id": "one", "address": listener.local_addr().unwrap().to_string() });
+    // Fails at once, but for one request that it answers well when it is told to.
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (seen, told) = (seen.clone(), told.clone());
+            tokio::spawn(async move {
+                let mut part = [0; 4096];
+                while let Ok(1..) = stream.read(&mut part).await {
+                    let status = if part.starts_with(b"GET /held") {
+                        seen.store(true, Ordering::Relaxed);
+                        told.notified().await;
+                        "200 OK"
+                    } else {
+                        "500 Bad"
+                    };
+                    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                }
+            });
+        }
+    });
+    gateway
+        .configure(json!({ "services": { "orders": {
+            "versions": { "r1": { "weight": 1000, "endpoints": [endpoint] } },
+            "breaker": { "at_least": 10, "rest_ms": 600_000 },
+        } } }))
+        .await;
+    let address = gateway.address("public").await;
+    let early = tokio::spawn(async move { get(&client(), address, "/held").await.status });
+    until("it is asked", async || held.load(Ordering::Relaxed)).await;
+    let client = client();
+    for _ in 0..10 {
+        assert_eq!(get(&client, address, "/").await.status, 500);
+    }
+    assert_eq!(get(&client, address, "/").await.status, 503);
+    release.notify_one();
+    assert_eq!(early.await.unwrap(), 200);
+    assert_eq!(
+        gateway
+            .counted()
+            .await
+            .version("orders", "r1")
+            .unwrap()
+            .good,
+        1
+    );
+    assert_eq!(get(&client, address, "/").await.status, 503);
     gateway.drain().await;
 }
 
