@@ -127,7 +127,8 @@ pub(crate) async fn admit(session: &mut Session, context: &mut RequestContext) -
     }
     if snapshot.max_requests > 0 && context.gateway.requests.get() > snapshot.max_requests {
         if let Some(service) = &route.service {
-            service.runtime.shed.increment();
+            let shed = &service.runtime.shed;
+            context.gateway.ledger.enter(|| shed.increment());
         }
         let own = Own::new(503, "overloaded", "the gateway is at its limit");
         return Err(own.retry_after(1));

@@ -12,6 +12,7 @@ use crate::clock::now_ms;
 use crate::connection::ConnectionState;
 use crate::endpoint::{Attempted, EndpointState};
 use crate::gateway::Gateway;
+use crate::grpc::Ending;
 use crate::mirror::Copy;
 use crate::own::Own;
 use crate::snapshot::{RouteState, ServiceState, Snapshot};
@@ -71,6 +72,8 @@ pub(crate) struct RequestContext {
     pub(crate) not_modified: Option<http::HeaderMap>,
     /// What became of it in the cache.
     pub(crate) cached: Option<&'static str>,
+    /// How its call ends, if it is one of gRPC.
+    pub(crate) grpc: Option<Ending>,
     /// Time to the head of the answer, once a version gave one.
     pub(crate) head_after: Option<Duration>,
     pub(crate) attempt_took: Option<Duration>,
@@ -89,10 +92,22 @@ pub(crate) struct RequestContext {
     left: bool,
 }
 
+/// How a request ended.
+struct Ended {
+    /// What the client was told, if anything.
+    status: Option<u16>,
+    /// Whether it ended because the client did.
+    client_left: bool,
+    /// Whether the client had waited for longer than an answer may take.
+    in_vain: bool,
+}
+
 /// One try at one endpoint.
 pub(crate) struct Attempt {
     pub(crate) started: Instant,
     pub(crate) endpoint: Arc<EndpointState>,
+    /// Since when the service has all of the request, where the client expects an answer soon.
+    asked_since: Option<Instant>,
     /// Whether it shows if the endpoint, which was set aside, is well again.
     on_trial: bool,
     /// Whether its outcome was counted.
@@ -146,6 +161,7 @@ impl RequestContext {
             concealed: false,
             not_modified: None,
             cached: None,
+            grpc: None,
             head_after: None,
             attempt_took: None,
             own: None,
@@ -197,6 +213,7 @@ impl RequestContext {
         self.attempt = Some(Attempt {
             started: Instant::now(),
             endpoint,
+            asked_since: None,
             on_trial,
             settled: false,
             interim: 0,
@@ -216,7 +233,8 @@ impl RequestContext {
         let most = u64::from(service.settings.limits.concurrent);
         self.room = service.runtime.in_flight.hold(most);
         if self.room.is_none() {
-            service.runtime.shed.increment();
+            let shed = &service.runtime.shed;
+            self.gateway.ledger.enter(|| shed.increment());
             let own = Own::new(503, "too-busy", "the service is at its limit");
             return Err(own.retry_after(1));
         }
@@ -236,14 +254,15 @@ impl RequestContext {
             {
                 runtime.breaker.record(leave, true, rules, now_ms());
             }
-            if before == version {
-                counts.retried.increment();
-            } else {
-                counts.unreachable.increment();
-                counts.bad.increment();
-                self.count_apart(counts, true, false);
-                self.gateway.sequence.increment();
-            }
+            self.gateway.ledger.enter(|| {
+                if before == version {
+                    counts.retried.increment();
+                } else {
+                    counts.unreachable.increment();
+                    counts.bad.increment();
+                    self.count_apart(counts, true, false);
+                }
+            });
         }
         self.version = Some(version);
     }
@@ -257,15 +276,45 @@ impl RequestContext {
             return;
         };
         attempt.settled = true;
-        attempt.endpoint.record(
-            outcome,
-            attempt.on_trial,
-            &service.settings.outliers,
-            &service.versions[version].endpoints,
-        );
+        self.gateway.ledger.enter(|| {
+            attempt.endpoint.record(
+                outcome,
+                attempt.on_trial,
+                &service.settings.outliers,
+                &service.versions[version].endpoints,
+            );
+        });
         if let (Attempted::Good, Some(leave)) = (outcome, self.leave) {
             service.versions[version].runtime.breaker.answered(leave);
         }
+    }
+
+    /// Notes how a call of gRPC ended, which settles the try.
+    pub(crate) fn end_call(&mut self, ending: Ending) {
+        self.grpc = Some(ending);
+        if let Some(bad) = ending.is_bad() {
+            self.settle(if bad { Attempted::Bad } else { Attempted::Good });
+        }
+    }
+
+    /// Notes that the service has all of a request whose client waits for the answer.
+    pub(crate) fn await_answer(&mut self) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.asked_since = Some(Instant::now());
+        }
+    }
+
+    /// Whether the service had all of the request, and did not begin to answer in the time after which an answer is slow.
+    fn kept_waiting(&self) -> bool {
+        let since = self
+            .attempt
+            .as_ref()
+            .and_then(|attempt| attempt.asked_since);
+        let (Some(since), Some(service)) = (since, self.service()) else {
+            return false;
+        };
+        let slow_after = Duration::from_millis(service.settings.slow_after_ms);
+        self.attempt_took.is_none() && since.elapsed() > slow_after
     }
 
     /// Counts the request, once, when it is over.
@@ -277,10 +326,48 @@ impl RequestContext {
             return;
         }
         self.left = client_left;
-        let took = self.started.elapsed();
+        // A service that hangs is no better for clients that have no patience.
+        let in_vain = client_left && self.kept_waiting();
+        if in_vain {
+            self.settle(Attempted::Unreachable);
+        }
+        let ended = Ended {
+            status,
+            client_left,
+            in_vain,
+        };
+        self.tell_breaker(&ended);
+        self.gateway.ledger.enter(|| self.tally(&ended));
+    }
+
+    /// What the version's answer was worth: whether it was bad, if it is to be judged.
+    fn judged(&self, ended: &Ended) -> Option<bool> {
+        match (self.attempt_took, ended.status) {
+            (Some(_), Some(status)) => Some(self.concealed || status >= 500),
+            _ if ended.client_left && !ended.in_vain => None,
+            _ => Some(true),
+        }
+    }
+
+    fn tell_breaker(&self, ended: &Ended) {
+        let (Some(service), Some(version)) = (self.service(), self.version) else {
+            return;
+        };
+        let (Some(rules), Some(leave)) = (&service.settings.breaker, self.leave) else {
+            return;
+        };
+        let breaker = &service.versions[version].runtime.breaker;
+        match self.judged(ended) {
+            Some(bad) => breaker.record(leave, bad, rules, now_ms()),
+            None => breaker.give_back(leave, now_ms()),
+        }
+    }
+
+    /// Adds a request that ended to the counts of its route and its version.
+    fn tally(&self, ended: &Ended) {
         if let Some(route) = self.route.as_ref().filter(|_| !self.background) {
             let counts = &route.runtime.counts;
-            match status {
+            match ended.status {
                 None => counts.aborted.increment(),
                 Some(status) => {
                     if status >= 500 {
@@ -291,59 +378,41 @@ impl RequestContext {
                     if self.own.is_some() {
                         counts.own.increment();
                     }
-                    counts.latency.record(self.head_after.unwrap_or(took));
+                    let took = self.head_after.unwrap_or_else(|| self.started.elapsed());
+                    counts.latency.record(took);
                     if self.attempts == 0 && self.cached == Some(HIT) {
                         counts.cached.increment();
                     }
                 }
             }
         }
-        let status = status.map(|status| if self.concealed { 502 } else { status });
-        if self.attempts > 0
-            && let (Some(service), Some(version)) = (self.service(), self.version)
-        {
-            let counts = &service.versions[version].runtime.counts;
-            if let (Some(rules), Some(leave)) = (&service.settings.breaker, self.leave) {
-                let judged = match (self.attempt_took, status) {
-                    (Some(_), Some(status)) => Some(status >= 500),
-                    _ if client_left => None,
-                    _ => Some(true),
-                };
-                let breaker = &service.versions[version].runtime.breaker;
-                match judged {
-                    Some(bad) => breaker.record(leave, bad, rules, now_ms()),
-                    None => breaker.give_back(leave, now_ms()),
-                }
-            }
-            let judged = match (self.attempt_took, status) {
-                (Some(took), Some(status)) => {
-                    if status >= 500 {
-                        counts.bad.increment();
-                    } else {
-                        counts.good.increment();
-                    }
-                    counts.latency.record(took);
-                    let slow = took > Duration::from_millis(service.settings.slow_after_ms);
-                    if slow {
-                        counts.slow.increment();
-                    }
-                    Some((status >= 500, slow))
-                }
-                _ if client_left => {
-                    counts.aborted.increment();
-                    None
-                }
-                _ => {
-                    counts.bad.increment();
-                    counts.unreachable.increment();
-                    Some((true, false))
-                }
-            };
-            if let Some((bad, slow)) = judged {
-                self.count_apart(counts, bad, slow);
-            }
+        let (Some(service), Some(version)) = (self.service(), self.version) else {
+            return;
+        };
+        if self.attempts == 0 {
+            return;
         }
-        self.gateway.sequence.increment();
+        let counts = &service.versions[version].runtime.counts;
+        let Some(bad) = self.judged(ended) else {
+            counts.aborted.increment();
+            return;
+        };
+        let answered = self.attempt_took.filter(|_| ended.status.is_some());
+        let slow_after = Duration::from_millis(service.settings.slow_after_ms);
+        let slow = ended.in_vain || answered.is_some_and(|took| took > slow_after);
+        match answered {
+            Some(took) => counts.latency.record(took),
+            None => counts.unreachable.increment(),
+        }
+        if bad {
+            counts.bad.increment();
+        } else {
+            counts.good.increment();
+        }
+        if slow {
+            counts.slow.increment();
+        }
+        self.count_apart(counts, bad, slow);
     }
 
     /// Counts a request once more where a comparison of versions leaves it out.

@@ -121,11 +121,13 @@ pub(crate) fn none_left_answer(context: &RequestContext) -> Own {
     }
     if let Some(service) = context.service() {
         if context.resting {
-            service.runtime.shed.increment();
+            let shed = &service.runtime.shed;
+            context.gateway.ledger.enter(|| shed.increment());
             let own = Own::new(503, "resting", "the service failed too often and rests");
             return own.retry_after(1);
         }
-        service.runtime.unserved.increment();
+        let unserved = &service.runtime.unserved;
+        context.gateway.ledger.enter(|| unserved.increment());
     }
     let own = Own::new(
         503,

@@ -14,10 +14,11 @@ use crate::access_log::{AccessLogWriter, LogTarget};
 use crate::cache::Cache;
 use crate::clock::unix_ms;
 use crate::connections::Connections;
+use crate::ledger::Ledger;
 use crate::mirror::Mirror;
 use crate::registry::Registry;
 use crate::snapshot::Snapshot;
-use crate::tally::{Counter, Gauge};
+use crate::tally::Gauge;
 use crate::traces::Exporter;
 use crate::workers::Workers;
 
@@ -37,8 +38,7 @@ pub(crate) struct Gateway {
     pub(crate) reconfigured: Notify,
     /// Requests under way.
     pub(crate) requests: Gauge,
-    /// Counted requests.
-    pub(crate) sequence: Counter,
+    pub(crate) ledger: Ledger,
     pub(crate) epoch: String,
     pub(crate) started_ms: u64,
     draining: AtomicBool,
@@ -64,7 +64,7 @@ impl Gateway {
             workers: Workers::start()?,
             reconfigured: Notify::new(),
             requests: Gauge::default(),
-            sequence: Counter::default(),
+            ledger: Ledger::default(),
             epoch: uuid::Uuid::now_v7().to_string(),
             started_ms: unix_ms(),
             draining: AtomicBool::new(false),
@@ -120,15 +120,13 @@ impl Gateway {
         let (revision, oldest_revision) = self.revisions();
         let mut tallies = Tallies {
             epoch: self.epoch.clone(),
-            // Read first: what is counted meanwhile shows up in a later sequence.
-            sequence: self.sequence.get(),
             since_ms: self.started_ms,
             now_ms: unix_ms(),
             revision,
             oldest_revision,
             ..Tallies::default()
         };
-        self.registry.read(&mut tallies);
+        self.registry.read(&self.ledger, &mut tallies);
         tallies
     }
 

@@ -14,6 +14,7 @@ use crate::clock::now_ms;
 use crate::context::RequestContext;
 use crate::endpoint::Attempted;
 use crate::fetch::Failure;
+use crate::gateway::Gateway;
 use crate::shadows::Shadows;
 use crate::snapshot::ServiceState;
 use crate::tally::Gauge;
@@ -72,7 +73,7 @@ impl Copy {
 
 /// Sends copies.
 pub(crate) struct Mirror {
-    shadows: Arc<Shadows>,
+    shadows: Shadows,
     under_way: Arc<Gauge>,
     turn: AtomicU64,
 }
@@ -80,7 +81,7 @@ pub(crate) struct Mirror {
 impl Mirror {
     pub(crate) fn new() -> Self {
         Self {
-            shadows: Arc::new(Shadows::new()),
+            shadows: Shadows::new(),
             under_way: Arc::default(),
             turn: AtomicU64::new(0),
         }
@@ -118,15 +119,14 @@ pub(crate) fn send(context: &mut RequestContext) {
     let Some(place) = mirror.under_way.hold(MOST) else {
         return;
     };
-    let shadows = mirror.shadows.clone();
-    let service = service.clone();
+    let (gateway, service) = (context.gateway.clone(), service.clone());
     tokio::spawn(async move {
-        deliver(&shadows, &service, version, copy).await;
+        deliver(&gateway, &service, version, copy).await;
         drop(place);
     });
 }
 
-async fn deliver(shadows: &Shadows, service: &ServiceState, version: usize, copy: Copy) {
+async fn deliver(gateway: &Gateway, service: &ServiceState, version: usize, copy: Copy) {
     let version = &service.versions[version];
     let manner = (version.http2, version.trust.as_ref());
     let now = now_ms();
@@ -139,7 +139,7 @@ async fn deliver(shadows: &Shadows, service: &ServiceState, version: usize, copy
     let _under_way = counts.in_flight.hold(0);
     let started = Instant::now();
     let answered = tokio::time::timeout(PATIENCE, async {
-        let answer = shadows.ask(manner, endpoint, &copy).await?;
+        let answer = gateway.mirror.shadows.ask(manner, endpoint, &copy).await?;
         let status = answer.status().as_u16();
         let took = started.elapsed();
         // Read to its end, so that the shadow does its whole work.
@@ -147,25 +147,28 @@ async fn deliver(shadows: &Shadows, service: &ServiceState, version: usize, copy
         while body.frame().await.transpose()?.is_some() {}
         Ok::<_, Failure>((status, took))
     });
-    let outcome = if let Ok(Ok((status, took))) = answered.await {
-        counts.latency.record(took);
-        if took > Duration::from_millis(service.settings.slow_after_ms) {
-            counts.slow.increment();
-        }
-        if status >= 500 {
-            counts.bad.increment();
-            Attempted::Bad
+    let answered = answered.await.ok().and_then(Result::ok);
+    gateway.ledger.enter(|| {
+        let outcome = if let Some((status, took)) = answered {
+            counts.latency.record(took);
+            if took > Duration::from_millis(service.settings.slow_after_ms) {
+                counts.slow.increment();
+            }
+            if status >= 500 {
+                counts.bad.increment();
+                Attempted::Bad
+            } else {
+                counts.good.increment();
+                Attempted::Good
+            }
         } else {
-            counts.good.increment();
-            Attempted::Good
-        }
-    } else {
-        counts.bad.increment();
-        counts.unreachable.increment();
-        Attempted::Unreachable
-    };
-    let outliers = &service.settings.outliers;
-    endpoint.record(outcome, false, outliers, &version.endpoints);
+            counts.bad.increment();
+            counts.unreachable.increment();
+            Attempted::Unreachable
+        };
+        let outliers = &service.settings.outliers;
+        endpoint.record(outcome, false, outliers, &version.endpoints);
+    });
 }
 
 #[cfg(test)]

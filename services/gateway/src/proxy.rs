@@ -34,6 +34,7 @@ use crate::failure::{
 };
 use crate::forward;
 use crate::gateway::Gateway;
+use crate::grpc::{self, Ending};
 use crate::mirror;
 use crate::own::Own;
 use crate::tunnel;
@@ -276,7 +277,7 @@ impl ProxyHttp for Proxy {
 
     async fn connected_to_upstream(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _reused: bool,
         _peer: &HttpPeer,
         _descriptor: std::os::fd::RawFd,
@@ -285,6 +286,9 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         if let Some(attempt) = &mut context.attempt {
             attempt.started = Instant::now();
+        }
+        if session.is_body_empty() && expects_answer(session.req_header()) {
+            context.await_answer();
         }
         Ok(())
     }
@@ -333,6 +337,9 @@ impl ProxyHttp for Proxy {
         if let Some(copy) = context.copy.as_mut().filter(|_| end) {
             copy.end();
         }
+        if end && expects_answer(session.req_header()) {
+            context.await_answer();
+        }
         Ok(())
     }
 
@@ -363,7 +370,10 @@ impl ProxyHttp for Proxy {
                 "repeating an attempt for its status",
             ));
         }
-        context.settle(outcome);
+        match Ending::of_head(&response.headers).filter(|_| outcome == Attempted::Good) {
+            Some(ending) => context.end_call(ending),
+            None => context.settle(outcome),
+        }
         context.attempt_took = context
             .attempt
             .as_ref()
@@ -398,6 +408,18 @@ impl ProxyHttp for Proxy {
             return Err(stop(context, too_large_answer()).into_up());
         }
         Ok(None)
+    }
+
+    fn upstream_response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        trailers: &mut http::HeaderMap,
+        context: &mut Self::CTX,
+    ) -> Result<()> {
+        if context.grpc == Some(Ending::Awaited) {
+            context.end_call(Ending::of_trailers(trailers));
+        }
+        Ok(())
     }
 
     async fn response_filter(
@@ -531,7 +553,16 @@ impl ProxyHttp for Proxy {
         let status = answer::final_status(session);
         // An answer that broke off half way was not a good one.
         let broken = error.is_some() && !client_left && context.head_after.is_some();
-        let judged = if broken { Some(502) } else { status };
+        let ending = context.grpc.map(Ending::concluded);
+        match ending {
+            // It answered, whatever that would have come to.
+            Some(_) if client_left => context.settle(Attempted::Good),
+            Some(ending) => context.end_call(ending),
+            None => (),
+        }
+        let failed_call = ending.is_some_and(|ending| ending.is_bad() == Some(true));
+        let failed = broken || (failed_call && !client_left);
+        let judged = if failed { Some(502) } else { status };
         context.count(judged, client_left);
         // Pingora shows no body where there is none, nor its end.
         if let Some(copy) = context.copy.as_mut().filter(|_| session.is_body_empty()) {
@@ -569,6 +600,12 @@ fn streams(head: &RequestHeader) -> bool {
     head.headers.contains_key(header::UPGRADE)
         || value(header::ACCEPT).contains("text/event-stream")
         || value(header::CONTENT_TYPE).starts_with("application/grpc")
+}
+
+/// Whether a client expects the head of its answer as soon as the service has its request. Who listens for what comes may
+/// wait for that for long, and leave at any time.
+fn expects_answer(head: &RequestHeader) -> bool {
+    !streams(head) || grpc::has_deadline(&head.headers)
 }
 
 fn smaller(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {

@@ -11,6 +11,7 @@ use crate::clock::now_ms;
 use crate::crowd::{Crowd, Split};
 use crate::endpoint::EndpointState;
 use crate::identity::Verifier;
+use crate::ledger::Ledger;
 use crate::limiter::Limiter;
 use crate::tally::{Counter, Gauge, RouteCounts, VersionCounts};
 
@@ -128,6 +129,25 @@ struct ServiceEntry {
     endpoints: HashMap<(String, String, String), Arc<EndpointState>>,
 }
 
+impl ServiceEntry {
+    fn read(&self) -> ServiceTally {
+        ServiceTally {
+            versions: self
+                .versions
+                .iter()
+                .map(|(version, runtime)| (version.clone(), runtime.counts.read()))
+                .collect(),
+            endpoints: self
+                .endpoints
+                .values()
+                .map(|endpoint| (endpoint.id.to_string(), endpoint.read()))
+                .collect(),
+            unserved: self.runtime.unserved.get(),
+            shed: self.runtime.shed.get(),
+        }
+    }
+}
+
 /// Everything that is counted or learnt, by name. Locked only while a
 /// configuration is compiled or the counts are read.
 #[derive(Debug, Default)]
@@ -238,28 +258,18 @@ impl Registry {
         }
     }
 
-    /// Fills in all counts.
-    pub(crate) fn read(&self, tallies: &mut Tallies) {
-        for (name, entry) in lock(&self.services).iter() {
-            let tally = ServiceTally {
-                versions: entry
-                    .versions
-                    .iter()
-                    .map(|(version, runtime)| (version.clone(), runtime.counts.read()))
-                    .collect(),
-                endpoints: entry
-                    .endpoints
-                    .values()
-                    .map(|endpoint| (endpoint.id.to_string(), endpoint.read()))
-                    .collect(),
-                unserved: entry.runtime.unserved.get(),
-                shed: entry.runtime.shed.get(),
-            };
-            tallies.services.insert(name.clone(), tally);
-        }
-        for (name, runtime) in lock(&self.routes).iter() {
-            tallies.routes.insert(name.clone(), runtime.counts.read());
-        }
+    /// Fills in all counts, as they were at one moment, and how many events they are of.
+    pub(crate) fn read(&self, ledger: &Ledger, tallies: &mut Tallies) {
+        // Locked before the ledger is, as nobody counts while that is read.
+        let (services, routes) = (lock(&self.services), lock(&self.routes));
+        (tallies.sequence, ()) = ledger.read(|| {
+            for (name, entry) in services.iter() {
+                tallies.services.insert(name.clone(), entry.read());
+            }
+            for (name, runtime) in routes.iter() {
+                tallies.routes.insert(name.clone(), runtime.counts.read());
+            }
+        });
     }
 }
 
@@ -306,7 +316,7 @@ mod tests {
         registry.version("orders", "r5").counts.good.increment();
         registry.keep_only(&Config::default());
         let mut tallies = Tallies::default();
-        registry.read(&mut tallies);
+        registry.read(&Ledger::default(), &mut tallies);
         assert_eq!(tallies.version("orders", "r5").unwrap().good, 1);
         assert!(tallies.services["orders"].endpoints.is_empty());
     }

@@ -61,7 +61,8 @@ pub const LATENCY_BOUNDS_MICROS: [u64; 41] = [
 pub struct Tallies {
     /// Names the process: differs after every restart and hand-over.
     pub epoch: String,
-    /// Number of counted requests; equal numbers mean equal tallies.
+    /// Number of counted events. Readings of one epoch with equal numbers have equal counts, but for `in_flight`
+    /// and `serving`: no reading has a part of an event.
     pub sequence: u64,
     /// Start of the epoch, milliseconds since 1970.
     pub since_ms: u64,
@@ -108,17 +109,19 @@ pub struct ServiceTally {
 pub struct Tally {
     /// Requests finished.
     pub total: u64,
-    /// Answered with a status below 500.
+    /// Answered with a status below 500; in gRPC, with one that is no fault of the service.
     pub good: u64,
-    /// Answered with 5xx, or not answered.
+    /// Answered with 5xx, or in gRPC with `UNKNOWN`, `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, `INTERNAL`, `UNAVAILABLE` or
+    /// `DATA_LOSS`; or not answered.
     pub bad: u64,
-    /// Part of `bad` that was not answered at all: no connection, a reset, a timeout.
+    /// Part of `bad` that was not answered at all: no connection, a reset, a timeout, or a client that left after it
+    /// had waited for longer than `slow_after_ms`.
     pub unreachable: u64,
-    /// Answered, of any status, but later than the service's `slow_after_ms`.
+    /// Answered, of any status, but later than the service's `slow_after_ms`; or not answered when its client left, later than that.
     pub slow: u64,
     /// Attempts that failed and were repeated inside the version.
     pub retried: u64,
-    /// Given up by the client before an answer; in no other count.
+    /// Given up by the client before an answer, and before that was slow; in no other count.
     pub aborted: u64,
     /// Requests that an override or a route sent here instead of the weights.
     /// They are counted above, too. Who asks for a version is not drawn by

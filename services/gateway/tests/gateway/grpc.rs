@@ -121,3 +121,95 @@ async fn messages_pass_both_ways_and_trailers_end_them() {
     assert_eq!(tallies.version("orders", "r1").unwrap().good, 1);
     gateway.drain().await;
 }
+
+/// Ends each call as its path says: `/trailers/14` with that status in trailers, `/head/14` in the head.
+async fn ending() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let service = service_fn(async |request: Request<Incoming>| {
+                let mut path = request.uri().path().split('/').skip(1);
+                let (place, status) = (path.next(), path.next().expect("a status"));
+                let status = status.parse().expect("a value");
+                let (sender, body) = channel();
+                let mut answer = Response::builder().header("content-type", "application/grpc");
+                if place == Some("head") {
+                    answer = answer.header("grpc-status", status);
+                } else {
+                    let _ = sender.send(Frame::data("one".into()));
+                    if place == Some("trailers") {
+                        let trailers = HeaderMap::from_iter([(
+                            "grpc-status".parse().expect("a name"),
+                            status,
+                        )]);
+                        let _ = sender.send(Frame::trailers(trailers));
+                    }
+                }
+                Ok::<_, Infallible>(answer.body(body).expect("an answer"))
+            });
+            tokio::spawn(
+                hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), service),
+            );
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_are_judged_by_what_they_end_with() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let endpoint = json!({ "id": "one", "address": ending().await.to_string() });
+    gateway
+        .configure(json!({ "services": { "orders": {
+            "http2": true,
+            "versions": { "r1": { "weight": 1000, "endpoints": [endpoint] } },
+        } } }))
+        .await;
+    let address = gateway.address("public").await;
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let (mut good, mut bad) = (0, 0);
+    for (path, is_bad) in [
+        ("trailers/0", false),
+        ("trailers/14", true),
+        // What the caller asked for is not there, which is no fault of the service's.
+        ("trailers/5", false),
+        ("head/13", true),
+        ("head/0", false),
+        ("head/16", false),
+        // Ends without saying how.
+        ("nowhere/0", true),
+    ] {
+        let request = Request::post(format!("http://{address}/{path}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(Written(unbounded_channel().1))
+            .unwrap();
+        let exchange = async {
+            let answer = sender.send_request(request).await.unwrap();
+            assert_eq!(answer.status(), 200, "{path}");
+            answer.into_body().collect().await.unwrap()
+        };
+        tokio::time::timeout(PATIENCE, exchange).await.unwrap();
+        if is_bad {
+            bad += 1;
+        } else {
+            good += 1;
+        }
+        let tallies = gateway.counted().await;
+        let version = tallies.version("orders", "r1").unwrap();
+        assert_eq!((version.good, version.bad), (good, bad), "{path}");
+        let route = &tallies.routes["all"];
+        assert_eq!((route.good, route.bad), (good, bad), "{path}");
+        let endpoint = &tallies.services["orders"].endpoints["one"];
+        assert_eq!((endpoint.good, endpoint.bad), (good, bad), "{path}");
+    }
+    gateway.drain().await;
+}

@@ -13,6 +13,7 @@ mod floods;
 mod frames;
 mod grpc;
 mod handover;
+mod judged;
 mod load;
 mod peers;
 mod process;
