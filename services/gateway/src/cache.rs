@@ -5,7 +5,6 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use http::{Method, header};
-use pingora_cache::eviction::lru::Manager;
 use pingora_cache::key::HashBinary;
 use pingora_cache::lock::{CacheKeyLockImpl, CacheLock};
 use pingora_cache::predictor::Predictor;
@@ -17,7 +16,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use crate::auth::Caller;
-use crate::cache_store::{CacheStore, SHARDS};
+use crate::cache_store::{CacheStore, Eviction, SHARDS};
 use crate::choose::{self, Wanted};
 use crate::context::RequestContext;
 use crate::freshness::{asks_for, lifetime, list, renew};
@@ -36,7 +35,7 @@ const REMEMBERED: usize = 1_024;
 /// What everything kept of one process lies in. Pingora wants it for ever, and a process has one.
 pub(crate) struct Parts {
     pub(crate) store: &'static CacheStore,
-    eviction: &'static Manager<SHARDS>,
+    eviction: &'static Eviction,
     lock: &'static CacheKeyLockImpl,
     predictor: &'static Predictor<SHARDS>,
 }
@@ -47,30 +46,29 @@ pub(crate) struct Cache(OnceLock<Parts>);
 
 impl Cache {
     fn parts(&self) -> &Parts {
-        self.0.get_or_init(|| Parts {
-            store: Box::leak(Box::default()),
-            eviction: Box::leak(Box::new(Manager::with_capacity(usize::MAX, 64))),
-            lock: Box::leak(CacheLock::new_boxed(WAIT)),
-            predictor: Box::leak(Box::new(Predictor::new(REMEMBERED, None))),
+        self.0.get_or_init(|| {
+            let eviction = Box::leak(Box::new(Eviction::with_capacity(usize::MAX, 64)));
+            Parts {
+                store: Box::leak(Box::new(CacheStore::new(eviction))),
+                eviction,
+                lock: Box::leak(CacheLock::new_boxed(WAIT)),
+                predictor: Box::leak(Box::new(Predictor::new(REMEMBERED, None))),
+            }
         })
     }
 
     /// Bounds the memory.
     pub(crate) fn limit(&self, bytes: u64) {
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        if self
-            .0
-            .get()
-            .is_some_and(|parts| parts.eviction.weight_limit() != bytes)
-        {
-            self.parts().eviction.set_weight_limit(bytes);
+        if let Some(parts) = self.0.get() {
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            parts.store.limit(bytes);
         }
     }
 
     /// Forgets everything.
     pub(crate) fn forget_all(&self) {
         if let Some(parts) = self.0.get() {
-            parts.store.forget_all(parts.eviction);
+            parts.store.forget_all();
         }
     }
 }
@@ -137,7 +135,7 @@ pub(crate) fn begin(session: &mut Session, context: &mut RequestContext) {
         Some(parts.lock),
         Some(options),
     );
-    let most = usize::try_from(settings.max_body.min(memory)).unwrap_or(usize::MAX);
+    let most = usize::try_from(settings.max_body.min(memory / 2)).unwrap_or(usize::MAX);
     session.cache.set_max_file_size_bytes(most);
 }
 
@@ -245,9 +243,7 @@ pub(crate) fn forget_if_changed(
     if head.method.is_safe() || !done {
         return;
     }
-    parts
-        .store
-        .forget(&place(&context.host, &context.target), parts.eviction);
+    parts.store.forget(&place(&context.host, &context.target));
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         let named = answer
             .headers
@@ -262,7 +258,7 @@ pub(crate) fn forget_if_changed(
         let target = named.path_and_query().filter(|_| same);
         if let Some(target) = target {
             let place = place(&context.host, target.as_str());
-            parts.store.forget(&place, parts.eviction);
+            parts.store.forget(&place);
         }
     }
 }
