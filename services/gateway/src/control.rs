@@ -128,11 +128,22 @@ impl Control {
             let message = "cannot be taken: this gateway is draining";
             return Err(Refusal::Stale(reason("revision", message.into())));
         }
-        let current = self.gateway.snapshot.load().revision;
+        let in_force = self.gateway.snapshot.load().config.clone();
+        let current = in_force.revision;
         if config.revision < current {
             let message = format!(
                 "{} is older than {current}, which is in force",
                 config.revision
+            );
+            return Err(Refusal::Stale(reason("revision", message)));
+        }
+        // Of two who both go on from the revision before, the second must not undo what the first one
+        // did. The same once more is fine, as what its files hold may be new.
+        let first = *in_force == Config::default();
+        if config.revision == current && config != *in_force && !first {
+            let message = format!(
+                "{current} is in force with other content; \
+                 take up what is in force and push the next revision"
             );
             return Err(Refusal::Stale(reason("revision", message)));
         }

@@ -2,7 +2,7 @@
 //!
 //! | request | answer |
 //! | --- | --- |
-//! | `PUT /config` with a [`crate::Config`] | 200 [`Applied`]; 422 [`Refused`]; 409 [`Refused`] for an older revision |
+//! | `PUT /config` with a [`crate::Config`] | 200 [`Applied`]; 422 [`Refused`]; 409 [`Refused`] for an older revision, or other content of the one in force |
 //! | `GET /config` | the configuration in force |
 //! | `GET /tallies` | [`crate::Tallies`] |
 //! | `GET /status` | [`Status`] |

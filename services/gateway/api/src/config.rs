@@ -10,7 +10,7 @@ use crate::{Identity, Route, Service};
 /// Everything the gateway does, as one value.
 ///
 /// Applied whole or refused whole. A configuration replaces the one before it
-/// only if its revision is higher, or if it is equal to it.
+/// only if its revision is higher, or if it is the same configuration once more.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {

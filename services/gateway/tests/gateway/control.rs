@@ -20,14 +20,18 @@ async fn a_wrong_configuration_is_refused_whole() {
     let place = Place::new();
     let gateway = place.gateway().await;
     let upstream = Upstream::start("orders").await;
-    gateway
-        .configure(json!({ "revision": 5, "services": orders(&[&upstream]) }))
-        .await;
+    let first = json!({ "revision": 5, "services": orders(&[&upstream]) });
+    gateway.configure(first.clone()).await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let cases = [
         (
             json!({ "revision": 4 }),
             "`revision` 4 is older than 5, which is in force",
+        ),
+        // Somebody else went on from the one before, too.
+        (
+            json!({ "revision": 5 }),
+            "`revision` 5 is in force with other content",
         ),
         (
             json!({ "revision": 6, "services": {}, "routes": [{ "name": "a", "service": "b" }] }),
@@ -46,7 +50,7 @@ async fn a_wrong_configuration_is_refused_whole() {
             other => panic!("not refused: {other:?}"),
         }
     }
-    assert_eq!(gateway.admin.config().await.unwrap().revision, 5);
+    assert_eq!(gateway.configure(first).await, 5, "the same once more");
     let address = gateway.address("public").await;
     assert_eq!(get(&client(), address, "/").await.name(), "orders");
     gateway.drain().await;
