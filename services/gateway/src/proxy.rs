@@ -9,7 +9,6 @@ use http::header;
 use pingora_cache::key::HashBinary;
 use pingora_cache::{CacheKey, CacheMeta, RespCacheable};
 use pingora_core::modules::http::HttpModules;
-use pingora_core::modules::http::compression::ResponseCompressionBuilder;
 use pingora_core::prelude::HttpPeer;
 use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::v1::server::HttpSession;
@@ -23,7 +22,7 @@ use crate::answer;
 use crate::cache::{self, HIT};
 use crate::choose::choose;
 use crate::clock::limit;
-use crate::compress;
+use crate::compress::{self, CompressionBuilder};
 use crate::connection;
 use crate::context::RequestContext;
 use crate::endpoint::Attempted;
@@ -82,8 +81,7 @@ impl ProxyHttp for Proxy {
     }
 
     fn init_downstream_modules(&self, modules: &mut HttpModules) {
-        // Off, until a route asks for it.
-        modules.add_module(ResponseCompressionBuilder::enable(0));
+        modules.add_module(Box::new(CompressionBuilder));
     }
 
     async fn early_request_filter(

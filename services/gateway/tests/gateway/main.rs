@@ -6,6 +6,7 @@ mod bench;
 mod bodies;
 mod bulkhead;
 mod cache;
+mod compression;
 mod control;
 mod crowds;
 mod disk;
