@@ -14,7 +14,7 @@ use crate::clock::limit;
 use crate::connection::{self, ClientStream, ConnectionState, Transport};
 use crate::figures;
 use crate::gateway::Gateway;
-use crate::tally::Gauge;
+use crate::tally::{Gauge, Held};
 use crate::tls::Secured;
 
 /// A connection that was accepted. Known, and counted, while this lives.
@@ -25,7 +25,7 @@ pub(crate) struct Accepted {
     head_ms: u64,
     secured: Option<Arc<Secured>>,
     metrics: bool,
-    open: Arc<Gauge>,
+    _place: Held,
 }
 
 impl Accepted {
@@ -39,11 +39,7 @@ impl Accepted {
         let snapshot = gateway.snapshot.load();
         let known = snapshot.listeners.get(&**listener)?;
         let limits = &known.limits;
-        let most = u64::from(limits.connections);
-        if most > 0 && open.get() >= most {
-            return None;
-        }
-        open.add();
+        let place = open.hold(u64::from(limits.connections))?;
         let state = Arc::new(ConnectionState::new(
             listener.clone(),
             peer,
@@ -58,7 +54,7 @@ impl Accepted {
             head_ms: limits.head_ms,
             secured: known.secured.clone(),
             metrics: known.metrics,
-            open: open.clone(),
+            _place: place,
         })
     }
 }
@@ -66,7 +62,6 @@ impl Accepted {
 impl Drop for Accepted {
     fn drop(&mut self) {
         self.gateway.connections.remove(self.id);
-        self.open.subtract();
     }
 }
 

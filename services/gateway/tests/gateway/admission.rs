@@ -101,6 +101,69 @@ async fn limits_count_by_key_by_subject_and_by_route() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn clients_of_one_network_of_ipv6_count_together() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let upstream = Upstream::start("orders").await;
+    gateway
+        .configure(json!({
+            "services": orders(&[&upstream]),
+            "routes": [{ "name": "all", "service": "orders",
+                "rate_limit": { "requests": 2, "every_ms": 600_000 } }],
+            "trusted_proxies": ["127.0.0.1"],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    let client = client();
+    for (from, expected) in [
+        ("2001:db8:1:2::1", 200),
+        ("2001:db8:1:2:ffff::7", 200),
+        ("2001:db8:1:2::9", 429),
+        ("2001:db8:1:3::1", 200),
+        // An address of IPv4 is a client of its own.
+        ("192.0.2.1", 200),
+        ("192.0.2.2", 200),
+    ] {
+        let seen = status(&client, address, "/", ("x-forwarded-for", from)).await;
+        assert_eq!(seen, expected, "{from}");
+    }
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_takes_as_many_connections_as_it_may() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let upstream = Upstream::start("orders").await;
+    gateway
+        .configure(json!({
+            "services": orders(&[&upstream]),
+            "listeners": [{ "name": "public", "address": "127.0.0.1:0", "limits": { "connections": 2 } }],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    // The connection, once a request on it was answered.
+    let served = async || {
+        let mut stream = TcpStream::connect(address).await.ok()?;
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        stream.write_all(request).await.ok()?;
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).await.ok()?;
+        assert_eq!(&start, b"HTTP/1.1 200");
+        Some(stream)
+    };
+    let first = served().await.expect("room");
+    let _second = served().await.expect("room");
+    for _ in 0..3 {
+        assert!(served().await.is_none());
+    }
+    assert_eq!(upstream.asked(), 2);
+    drop(first);
+    until("there is room again", async || served().await.is_some()).await;
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_of_the_roles_is_needed() {
     let place = Place::new();
     let gateway = place.gateway().await;

@@ -1,12 +1,17 @@
 //! Services that hang, break off, lie, answer early, move or restart.
 
+use std::collections::HashMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
+use http::{Request, Response};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
@@ -16,7 +21,7 @@ use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::bench::{PATIENCE, Place, Upstream, client, get, orders, skip};
+use crate::bench::{PATIENCE, Place, Upstream, ask, client, get, orders, skip, until};
 use crate::load::Load;
 use crate::process::program;
 
@@ -267,8 +272,15 @@ struct Restarting {
     leave: CancellationToken,
 }
 
+/// How often a service was asked for each target.
+type Asked = Arc<Mutex<HashMap<String, u32>>>;
+
 impl Restarting {
     fn start(address: SocketAddr) -> Self {
+        Self::noting(address, Asked::default())
+    }
+
+    fn noting(address: SocketAddr, asked: Asked) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_reuseaddr(true).expect("an option");
         socket.bind(address).expect("the address");
@@ -281,11 +293,14 @@ impl Restarting {
             // Dropped, and thereby closed, together with the listener.
             let mut connections = JoinSet::new();
             while let Some(Ok((stream, _))) = leaving.run_until_cancelled(listener.accept()).await {
-                let leaving = leaving.clone();
+                let (leaving, asked) = (leaving.clone(), asked.clone());
                 connections.spawn(async move {
-                    let service = service_fn(|_| async {
-                        Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from(
-                            "{}",
+                    let service = service_fn(|request: Request<Incoming>| {
+                        let target = request.uri().path().to_owned();
+                        let mut asked = asked.lock().expect("nobody panicked");
+                        *asked.entry(target).or_default() += 1;
+                        std::future::ready(Ok::<_, Infallible>(Response::new(Full::new(
+                            Bytes::from("{}"),
                         ))))
                     });
                     let connection = hyper::server::conn::http1::Builder::new()
@@ -348,6 +363,130 @@ async fn services_that_restart_cost_no_request() {
     assert!(load.end().await > 300);
     let tallies = gateway.counted().await;
     assert_eq!(tallies.routes["all"].bad, 0);
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_that_restart_get_no_request_twice_that_may_have_an_effect() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+    let asked = Asked::default();
+    let mut both = vec![
+        Restarting::noting(any, asked.clone()),
+        Restarting::noting(any, asked.clone()),
+    ];
+    let endpoints: Vec<Value> = both
+        .iter()
+        .map(|one| json!({ "id": one.address.port().to_string(), "address": one.address.to_string() }))
+        .collect();
+    gateway
+        .configure(json!({ "services": { "orders": { "versions": { "r1": {
+            "weight": 1000, "endpoints": endpoints } } } } }))
+        .await;
+    let address = gateway.address("public").await;
+    let (count, stop) = (Arc::new(AtomicU64::new(0)), CancellationToken::new());
+    let mut clients = JoinSet::new();
+    for number in 0..4 {
+        let (count, stop) = (count.clone(), stop.clone());
+        clients.spawn(async move {
+            let client = client();
+            let mut told = Vec::new();
+            while !stop.is_cancelled() {
+                let target = format!("/{number}/{}", told.len());
+                let answer = ask(&client, "POST", address, &target, &[], b"x").await;
+                told.push((target, answer.expect("an answer").status));
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            told
+        });
+    }
+    let goes_on = async || {
+        let before = count.load(Ordering::Relaxed);
+        until("requests are answered", async || {
+            count.load(Ordering::Relaxed) > before + 30
+        })
+        .await;
+    };
+    for _ in 0..4 {
+        goes_on().await;
+        let one = both.remove(0);
+        let address = one.address;
+        one.killed().await;
+        goes_on().await;
+        both.push(Restarting::noting(address, asked.clone()));
+    }
+    stop.cancel();
+    let told: Vec<(String, u16)> = clients.join_all().await.into_iter().flatten().collect();
+    let asked = asked.lock().expect("nobody panicked").clone();
+    for (target, status) in &told {
+        let times = asked.get(target).copied().unwrap_or_default();
+        match status {
+            200 => assert_eq!(times, 1, "{target}"),
+            // Sent, and nobody knows what became of it.
+            502 => assert!(times <= 1, "{target}"),
+            other => panic!("{target}: {other}"),
+        }
+    }
+    // What could not be sent to one went to the other.
+    let tallies = gateway.counted().await;
+    assert!(tallies.version("orders", "r1").expect("counts").retried > 0);
+    gateway.drain().await;
+}
+
+/// A port that takes no connection, and does not refuse any either.
+async fn silent_port() -> (TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket
+        .bind("127.0.0.1:0".parse().expect("an address"))
+        .expect("a port");
+    let listener = socket.listen(1).expect("it listens");
+    let address = listener.local_addr().expect("an address");
+    let mut waiting = Vec::new();
+    // As many as may wait to be accepted; what comes then gets no answer.
+    while let Ok(stream) =
+        tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await
+    {
+        waiting.push(stream.expect("a connection"));
+    }
+    (listener, waiting)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_takes_no_longer_than_its_route_says() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let (listener, _waiting) = silent_port().await;
+    let silent = listener.local_addr().expect("an address").to_string();
+    let route = |name: &str, connect: u64| {
+        json!({ "name": name, "service": "orders", "match": { "path": { "prefix": format!("/{name}") } },
+            "timeouts": { "connect_ms": connect, "first_byte_ms": 600_000, "total_ms": 600_000 } })
+    };
+    gateway
+        .configure(json!({
+            "services": at(&silent),
+            "routes": [route("hasty", 50), route("patient", 600_000)],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    let patient = tokio::spawn(async move {
+        let stream = TcpStream::connect(address).await;
+        let mut stream = stream.expect("a connection");
+        let request = b"GET /patient HTTP/1.1\r\nHost: a\r\n\r\n";
+        stream.write_all(request).await.expect("it is taken");
+        stream.read_u8().await
+    });
+    let under_way = async || gateway.admin.status().await.expect("a status").requests;
+    until("the patient one asks", async || under_way().await == 1).await;
+    for _ in 0..3 {
+        let answer = get(&client(), address, "/hasty").await;
+        assert_eq!(answer.json()["code"], "unreachable");
+    }
+    // The other goes on trying.
+    assert!(!patient.is_finished());
+    until("the hasty ones are over", async || under_way().await == 1).await;
+    patient.abort();
+    drop(listener);
     gateway.drain().await;
 }
 
