@@ -25,7 +25,7 @@ struct Breaks<M, B> {
     heard: Arc<Heard>,
     /// Whether this is the moment.
     moment: M,
-    breaks: B,
+    happens: B,
     broken: tokio::sync::Notify,
 }
 
@@ -36,7 +36,7 @@ where
 {
     fn emit(&self, event: Event) {
         if (self.moment)(&event) {
-            (self.breaks)();
+            (self.happens)();
             self.broken.notify_one();
         }
         self.heard.emit(event);
@@ -56,7 +56,7 @@ impl Scene {
         let breaks = Arc::new(Breaks {
             heard: Arc::clone(&self.heard),
             moment,
-            breaks: move || broken(&target, true),
+            happens: move || broken(&target, true),
             broken: tokio::sync::Notify::new(),
         });
         let crew = Crew {
