@@ -177,7 +177,7 @@ impl Site {
             if ready {
                 return Ok(());
             }
-            tokio::time::sleep(LOOK).await;
+            self.changed(LOOK).await;
         }
         let late = format!("{} did not become ready", names.join(", "));
         Err(

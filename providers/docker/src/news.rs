@@ -1,7 +1,7 @@
 //! What happens on the engine and at the gateway between one look and the next.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub(crate) struct News {
     looked: AtomicU64,
     /// Instances that take requests, as the last look found them.
     serving: Mutex<BTreeSet<String>>,
+    /// The last look found instances that the gateway is still to be told of.
+    untold: AtomicBool,
     last: Mutex<Option<Instant>>,
     listening: OnceLock<AbortOnDropHandle<()>>,
 }
@@ -41,6 +43,7 @@ impl Default for News {
             heard: watch::Sender::new(0),
             looked: AtomicU64::new(0),
             serving: Mutex::default(),
+            untold: AtomicBool::new(false),
             last: Mutex::default(),
             listening: OnceLock::new(),
         }
@@ -53,8 +56,9 @@ impl News {
         self.looked.store(*self.heard.borrow(), Ordering::SeqCst);
     }
 
-    /// Notes who takes requests, as a look found it.
-    pub(crate) fn found(&self, tallies: Option<&Tallies>) {
+    /// Notes who takes requests, as a look found it, and whether somebody does of whom the gateway was not told.
+    pub(crate) fn found(&self, tallies: Option<&Tallies>, untold: bool) {
+        self.untold.store(untold, Ordering::SeqCst);
         *lock(&self.serving) = tallies.map(serving).unwrap_or_default();
     }
 
@@ -89,6 +93,11 @@ impl Site {
             let listening = listen(self.engine.docker.clone(), filter, news.heard.clone());
             AbortOnDropHandle::new(tokio::spawn(listening))
         });
+        if news.untold.swap(false, Ordering::SeqCst)
+            && let Err(error) = self.refresh().await
+        {
+            tracing::debug!(error = %error, cause = %error.source, "the gateway was not told");
+        }
         let looked = news.looked.load(Ordering::SeqCst);
         let mut heard = news.heard.subscribe();
         let happened = async {

@@ -158,6 +158,13 @@ impl Found {
         self.address.is_some() && !self.is_down() && checked
     }
 
+    /// Whether the engine's check has let it in, which the gateway does not hear of by itself.
+    pub(crate) fn is_untold(&self, tallies: &Tallies) -> bool {
+        let service = tallies.services.get(self.group.service.as_str());
+        let known = service.is_some_and(|service| service.endpoints.contains_key(&self.name()));
+        self.keep.by_command && self.takes_requests() && !known
+    }
+
     /// Whether it ran and ended before.
     fn began_again(&self) -> bool {
         let state = self.container.state.as_ref();
@@ -267,8 +274,14 @@ impl Found {
             };
             (state, Some(reason.to_owned()))
         };
-        if self.keep.by_command && self.health() != Some(HealthStatusEnum::HEALTHY) {
-            return waiting("its health check does not pass");
+        let health = self.health();
+        if self.keep.by_command && health != Some(HealthStatusEnum::HEALTHY) {
+            let failing = "its health check does not pass";
+            // Within `start_within` the engine says so only of one that was healthy before.
+            if health == Some(HealthStatusEnum::UNHEALTHY) && !looping {
+                return (InstanceState::Unready, Some(failing.to_owned()));
+            }
+            return waiting(failing);
         }
         match (tally, self.keep.port) {
             // Nobody keeps it from being used where no gateway is.

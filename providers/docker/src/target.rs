@@ -141,7 +141,12 @@ impl Site {
         }
         let leaving = self.leaving().clone();
         let tallies = heard.as_ref().map(|heard| &heard.tallies);
-        self.news.found(tallies);
+        let stays = |one: &&observe::Found| !leaving.contains(&one.name());
+        let untold = tallies.is_some_and(|tallies| {
+            let mut staying = found.iter().filter(stays);
+            staying.any(|one| one.is_untold(tallies))
+        });
+        self.news.found(tallies, untold);
         Ok(Observed {
             groups: observe::groups(&found, &leaving, tallies, now()),
             resources,

@@ -203,6 +203,78 @@ async fn ends_are_told_as_they_were() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_ran_out_of_memory_is_known_for_it_when_it_serves_again() {
+    let Some(world) = World::new("memory") else {
+        return;
+    };
+    let mut leaking = World::service(&[]);
+    leaking.limits.memory = Some(ByteSize::from_mib(48));
+    let leaking = world.group("orders@r1", 1, leaking);
+    world.front(&leaking.id).await;
+    world.ensure(&leaking).await;
+    world.until_ready(&leaking).await;
+    assert!(world.ask("/leak").await.0 >= 500, "it lives on");
+    let seen = world
+        .until("another life", |seen| {
+            let mut instances = seen.groups.values().flat_map(|group| &group.instances);
+            instances.any(|one| one.restarts > 0 && one.state == InstanceState::Ready)
+        })
+        .await;
+    let [one] = &seen.groups[&leaking.id].instances[..] else {
+        panic!("another one: {seen:?}");
+    };
+    assert!(one.out_of_memory, "{one:?}");
+    assert_eq!(one.last_exit.as_deref(), Some("out of memory"));
+    world.down().await;
+}
+
+/// A service that is asked by a command, which fails once there is a file. It may start for longer than any test waits.
+fn commanded() -> platform_blueprint::Service {
+    let mut service = World::service(&[]);
+    service.health.ready = Some(Check::Command {
+        command: ["test", "!", "-e", "/tmp/sick"].map(str::to_owned).into(),
+    });
+    service.health.failures = 2;
+    service.health.start_within = Period::from_secs(600);
+    service
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_by_command_that_fails_after_it_passed_is_no_start() {
+    let Some(world) = World::new("command") else {
+        return;
+    };
+    let mut worker = commanded();
+    worker.port = None;
+    let worker = world.group("orders@r1", 1, worker);
+    world.ensure(&worker).await;
+    world.until_ready(&worker).await;
+    docker(&[
+        "exec",
+        &world.container("orders-r1-1"),
+        "touch",
+        "/tmp/sick",
+    ]);
+    let seen = world.until_state(&worker, InstanceState::Unready).await;
+    let reason = seen.reason.as_deref();
+    assert_eq!(reason, Some("its health check does not pass"));
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_passes_a_check_by_command_gets_requests() {
+    let Some(world) = World::new("commanded") else {
+        return;
+    };
+    let service = world.group("orders@r1", 1, commanded());
+    world.front(&service.id).await;
+    world.ensure(&service).await;
+    world.until_ready(&service).await;
+    assert_eq!(world.ask("/env/PORT").await, (200, "8080".to_owned()));
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_grace_of_less_than_a_second_is_a_grace() {
     let Some(world) = World::new("grace") else {
         return;
@@ -277,32 +349,6 @@ async fn of_more_than_are_wanted_the_healthy_stay() {
         left.push(&one.id);
     }
     assert_eq!(left, ["orders@r1.2", "orders@r1.3"]);
-    world.down().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_ran_out_of_memory_is_known_for_it_when_it_serves_again() {
-    let Some(world) = World::new("memory") else {
-        return;
-    };
-    let mut leaking = World::service(&[]);
-    leaking.limits.memory = Some(ByteSize::from_mib(48));
-    let leaking = world.group("orders@r1", 1, leaking);
-    world.front(&leaking.id).await;
-    world.ensure(&leaking).await;
-    world.until_ready(&leaking).await;
-    assert!(world.ask("/leak").await.0 >= 500, "it lives on");
-    let seen = world
-        .until("another life", |seen| {
-            let mut instances = seen.groups.values().flat_map(|group| &group.instances);
-            instances.any(|one| one.restarts > 0 && one.state == InstanceState::Ready)
-        })
-        .await;
-    let [one] = &seen.groups[&leaking.id].instances[..] else {
-        panic!("another one: {seen:?}");
-    };
-    assert!(one.out_of_memory, "{one:?}");
-    assert_eq!(one.last_exit.as_deref(), Some("out of memory"));
     world.down().await;
 }
 
