@@ -106,7 +106,7 @@ async fn asked(way: &Way, header: &str, probe: &Probe) -> Result<(), String> {
         .map_err(super::gate::no_client)?;
     let url = format!("{}{}", way.url(host), probe.path);
     let until = tokio::time::Instant::now() + WELL_WITHIN;
-    let mut first = None;
+    let (mut own, mut others) = (None, None);
     loop {
         let mut request = client.get(&url).header(header, "new");
         if let Some(host) = &probe.host {
@@ -115,20 +115,24 @@ async fn asked(way: &Way, header: &str, probe: &Probe) -> Result<(), String> {
         let said = match request.send().await {
             Ok(answer) if other(&answer, &probe.version) => {
                 // The gateway gives a request that the new release cannot take to the old one.
-                format!("{} was not answered by {}", probe.path, probe.version)
+                others = Some(format!(
+                    "{} was not answered by {}",
+                    probe.path, probe.version
+                ));
+                None
             }
             Ok(answer) if answer.status().as_u16() < 500 => return Ok(()),
-            Ok(answer) => format!("{} answered {}", probe.path, answer.status()),
-            Err(error) => format!(
+            Ok(answer) => Some(format!("{} answered {}", probe.path, answer.status())),
+            Err(error) => Some(format!(
                 "{}: {}",
                 probe.path,
                 crate::error::in_words(&error.without_url())
-            ),
+            )),
         };
         // What it said itself tells more than who answered in its place.
-        let said = first.get_or_insert(said);
+        own = own.or(said);
         if tokio::time::Instant::now() >= until {
-            return Err(said.clone());
+            return own.or(others).map_or(Ok(()), Err);
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
