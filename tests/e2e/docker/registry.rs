@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use platform_testkit::needs;
 use serde_json::Value;
 
-use super::{Project, answers, docker, has_engine};
+use super::{AT_ONCE, Project, answers, docker, has_engine};
 
 /// `me` with the password `secret`, as `htpasswd -B` writes it.
 const USERS: &str = "me:$2y$05$cTpVlPDVSB34vGfwiVYhQeiHN6PuX8bMnFeJ0r6h5d.bJ/Ggi5lcy\n";
@@ -477,6 +477,49 @@ fn what_cannot_be_pulled_is_told_in_the_words_of_the_registry() {
             refused.stderr
         );
     }
+    project.down();
+}
+
+#[test]
+fn a_release_that_cannot_be_pulled_goes_back_with_the_words_of_who_refused() {
+    let Some(mut registry) = Registry::start() else {
+        return;
+    };
+    let mut project = Project::new("unpulled-2");
+    project.serves();
+    let image = format!("{}/api:2", registry.host);
+    let digest = "a".repeat(64);
+    project.sandbox.write(
+        "platform.lock",
+        &format!("version = 1\n\n[images]\n\"{image}\" = \"sha256:{digest}\"\n"),
+    );
+    let api = format!("image = \"{image}\"\nreplicas = 2");
+    project.blueprint(&api, AT_ONCE);
+    let text = project.sandbox.read("platform.toml");
+    let text = text.replace("start_within = \"30s\"", "start_within = \"2s\"");
+    project.sandbox.write("platform.toml", &text);
+    let goes_back = |project: &Project, because: &[&str]| {
+        let seen = project.run(&["deploy", "--yes"]);
+        assert_eq!(seen.code, 10, "{seen:#?}");
+        let mut lines = seen.stderr.lines();
+        let said = lines.find(|line| line.contains("rolled back: "));
+        let said = said.expect("a reason");
+        for words in because {
+            assert!(said.contains(words), "{words}: {}", seen.stderr);
+        }
+        answers(project.port, "one");
+    };
+
+    // It is known at once who is not let in,
+    project.configured(registry.knows("wrong", &registry.with(WRONG)));
+    goes_back(
+        &project,
+        &["docker::not-pulled", "unauthorized", "docker login"],
+    );
+    // and who cannot be reached is tried again for as long as a start may take.
+    registry.child.kill().expect("a registry");
+    registry.child.wait().expect("its end");
+    goes_back(&project, &["docker::not-pulled", "connection refused"]);
     project.down();
 }
 
