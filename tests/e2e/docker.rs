@@ -30,6 +30,7 @@ mod registry;
 mod shared_limits;
 mod strategies;
 mod templates;
+mod two_machines;
 
 /// The responder says what it was told to, and which release it is of.
 #[track_caller]

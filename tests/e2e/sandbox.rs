@@ -48,6 +48,7 @@ pub(crate) struct Sandbox {
     folder: tempfile::TempDir,
     variables: Vec<(String, String)>,
     network: Option<PathBuf>,
+    machine: Option<String>,
 }
 
 impl Sandbox {
@@ -67,6 +68,7 @@ impl Sandbox {
             folder,
             variables: Vec::new(),
             network: None,
+            machine: None,
         }
     }
 
@@ -92,6 +94,11 @@ impl Sandbox {
         self.network = Some(network.to_owned());
     }
 
+    /// Runs every command from now on as on a machine of this name. Needs root.
+    pub(crate) fn on_machine(&mut self, name: &str) {
+        self.machine = Some(name.to_owned());
+    }
+
     /// Writes a file of the project.
     pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.project().join(path);
@@ -108,9 +115,10 @@ impl Sandbox {
     pub(crate) fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
         let at = |name: &str| self.folder.path().join(name);
         let own = env!("CARGO_BIN_EXE_platform");
-        let mut command = match &self.network {
-            Some(network) => within(network, own),
-            None => Command::new(own),
+        let mut command = match (&self.network, &self.machine) {
+            (Some(network), _) => within(network, own),
+            (None, Some(name)) => named(name, own),
+            (None, None) => Command::new(own),
         };
         command
             .args(arguments)
@@ -220,6 +228,14 @@ pub(crate) fn within(network: &Path, program: &str) -> Command {
     command
         .arg(format!("--net={}", network.display()))
         .arg(program);
+    command
+}
+
+/// A program, by its file, as on a machine of this name.
+fn named(machine: &str, program: &str) -> Command {
+    let mut command = Command::new("unshare");
+    let become_it = "echo \"$0\" >/proc/sys/kernel/hostname && exec \"$@\"";
+    command.args(["--uts", "sh", "-c", become_it, machine, program]);
     command
 }
 
