@@ -245,6 +245,8 @@ pub enum Cause {
     RolledBack {
         /// Why, in words.
         why: String,
+        /// What the new instances last wrote, before they were taken down.
+        log: Vec<LogLine>,
     },
     /// The target failed.
     #[error(transparent)]

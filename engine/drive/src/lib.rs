@@ -11,6 +11,7 @@ pub mod error;
 pub mod events;
 pub mod journal;
 mod kept;
+mod last_lines;
 pub mod lease;
 pub mod owner;
 mod patience;

@@ -28,6 +28,7 @@ pub use status::{Status, between, driver_of, status};
 use platform_blueprint::Rollout;
 use platform_decide::plan::{Member, Plan};
 use platform_decide::rollout::State;
+use platform_port::LogLine;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::{Crew, Means};
@@ -44,6 +45,8 @@ pub enum Outcome {
     RolledBack {
         /// Why, in words.
         why: String,
+        /// What the new instances last wrote, before they were taken down.
+        log: Vec<LogLine>,
     },
     /// The run was told to stop; traffic is where it is safest, and the next run goes on.
     Stopped,

@@ -2,23 +2,21 @@
 
 use std::time::Duration;
 
-use futures::TryStreamExt;
 use platform_blueprint::ResourceName;
 use platform_decide::group::{GroupId, GroupSpec};
 use platform_decide::observed::Coming;
 use platform_decide::plan::{Action, Plan, Step};
-use platform_port::{LogLine, LogQuery};
+use platform_port::LogLine;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{Crew, Means};
 use crate::error::Cause;
+use crate::last_lines::last_lines;
 use crate::patience::{Passing, patiently};
 use crate::rollout;
 use crate::watcher::Watcher;
 
-/// Lines shown of what failed to start.
-const LAST_LINES: usize = 20;
 /// How long the gateway and resources have to answer.
 const BACKING_WITHIN: Duration = Duration::from_secs(120);
 /// What a target has on top of `start_within` to say itself that an instance is given up on.
@@ -67,7 +65,9 @@ impl Actor<'_> {
                 .await?;
                 match outcome {
                     rollout::Outcome::Promoted => Ok(()),
-                    rollout::Outcome::RolledBack { why } => Err(Cause::RolledBack { why }),
+                    rollout::Outcome::RolledBack { why, log } => {
+                        Err(Cause::RolledBack { why, log })
+                    }
                     rollout::Outcome::Stopped => Err(Cause::Stopped),
                 }
             }
@@ -150,7 +150,10 @@ impl Actor<'_> {
     async fn up(&self, group: &GroupSpec) -> Result<(), Cause> {
         let mut reason = None;
         let coming = self.watcher.until(PATIENCE, |observed| {
-            let seen = observed.groups.get(&group.id)?;
+            let Some(seen) = observed.groups.get(&group.id) else {
+                // Not every target has something to show for a group without instances.
+                return (group.replicas == 0).then_some(Ok(()));
+            };
             reason = seen.instances.iter().find_map(|i| i.reason.clone());
             match seen.coming(&group.digest, group.replicas) {
                 Coming::Up => Some(Ok(())),
@@ -186,6 +189,12 @@ impl Actor<'_> {
 
     /// What the instances of a failed step last wrote, oldest first.
     pub(super) async fn last_lines(&self, step: &Step, cause: &Cause) -> Vec<LogLine> {
+        // What was taken back may have nothing to say any more.
+        if let Cause::RolledBack { log, .. } = cause
+            && !log.is_empty()
+        {
+            return log.clone();
+        }
         let groups: Vec<&GroupId> = match (&step.action, cause) {
             (_, Cause::Target(error)) if error.group.is_some() => {
                 error.group.as_deref().into_iter().collect()
@@ -195,23 +204,9 @@ impl Actor<'_> {
             _ => Vec::new(),
         };
         let instance = match cause {
-            Cause::Instance { instance, .. } => Some(instance.clone()),
+            Cause::Instance { instance, .. } => Some(instance.as_str()),
             _ => None,
         };
-        let mut lines = Vec::new();
-        for group in &groups {
-            let query = LogQuery {
-                services: vec![group.service.clone()],
-                instance: instance.clone(),
-                version: Some(group.version),
-                since: None,
-                tail: Some((LAST_LINES / groups.len()).max(1)),
-                follow: false,
-            };
-            if let Ok(found) = self.crew.target.logs(&query).await {
-                lines.extend(found.try_collect::<Vec<_>>().await.unwrap_or_default());
-            }
-        }
-        lines
+        last_lines(self.crew.target.as_ref(), &groups, instance).await
     }
 }

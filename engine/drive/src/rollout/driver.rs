@@ -16,7 +16,7 @@ use platform_decide::rollout::{
     Counts, GateAnswer, GateKey, Move, Note, Phase, Reading, Seen, State, Unread, advance, ahead,
     due,
 };
-use platform_port::{LaneTally, Retry, StoreError, Tallies, TargetError};
+use platform_port::{LaneTally, LogLine, Retry, StoreError, Tallies, TargetError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,7 @@ use super::specs::Specs;
 use crate::apply::{Crew, Means};
 use crate::error::{Cause, in_words};
 use crate::events::Event;
+use crate::last_lines::last_lines;
 use crate::patience::patiently;
 
 /// The longest time between two looks.
@@ -96,6 +97,8 @@ pub(super) struct Driver<'a> {
     /// What the target said of a move that it did not do and may do yet; until all is done.
     hindered: Option<String>,
     progress_told: Option<Instant>,
+    /// What the new instances last wrote, where it went back.
+    log: Option<Vec<LogLine>>,
 }
 
 impl<'a> Driver<'a> {
@@ -132,6 +135,7 @@ impl<'a> Driver<'a> {
             refused: None,
             hindered: None,
             progress_told: None,
+            log: None,
         }
     }
 
@@ -171,6 +175,7 @@ impl<'a> Driver<'a> {
                 }
                 Err(error) => return Err(error.into()),
             }
+            self.listen().await;
             self.ask(&observed);
             self.measure();
             self.progress(&observed, tallies.as_ref());
@@ -237,6 +242,16 @@ impl<'a> Driver<'a> {
             self.tell(note);
         }
         Ok(())
+    }
+
+    /// Takes the last lines of the new instances as soon as it is to go back: with their end they may be gone.
+    async fn listen(&mut self) {
+        let state = &self.document.state;
+        if self.log.is_none() && matches!(state.phase, Phase::GoingBack { .. }) {
+            let groups: Vec<&GroupId> = state.members.iter().map(|member| &member.to).collect();
+            let target = self.crew.target.as_ref();
+            self.log = Some(last_lines(target, &groups, None).await);
+        }
     }
 
     /// Asks the gates whose moment it is, and none else.
@@ -420,7 +435,8 @@ impl<'a> Driver<'a> {
     }
 
     /// Writes the report and says how it ended.
-    async fn finish(self) -> Result<Outcome, Cause> {
+    async fn finish(mut self) -> Result<Outcome, Cause> {
+        let log = self.log.take().unwrap_or_default();
         let state: &State = &self.document.state;
         let report = Report::of(state, self.crew.clock.millis());
         let save = async || report.save(self.crew.target.store(), &self.crew.run).await;
@@ -437,6 +453,7 @@ impl<'a> Driver<'a> {
             Phase::Promoted => Ok(Outcome::Promoted),
             Phase::RolledBack { why } => Ok(Outcome::RolledBack {
                 why: why.to_string(),
+                log,
             }),
             Phase::Stuck { why, .. } => Err(Cause::NotReady {
                 subject: "the old release".to_owned(),

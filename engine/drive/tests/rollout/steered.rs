@@ -35,8 +35,10 @@ async fn an_operator_steers_it_through_the_store() {
         scene.say(Order::Abort).await;
     };
     let (outcome, ()) = tokio::join!(scene.goes(), steers);
-    let why = "ada asked for it".to_owned();
-    assert_eq!(outcome, Outcome::RolledBack { why });
+    let Outcome::RolledBack { why, .. } = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(why, "ada asked for it");
     scene.stands_on("orders@r1").await;
 }
 

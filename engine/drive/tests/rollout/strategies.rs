@@ -73,9 +73,12 @@ async fn blue_green_asks_before_it_switches() {
     );
     let scene = Scene::of(&refused).await;
     let outcome = scene.goes().await;
-    let Outcome::RolledBack { why } = outcome else {
+    let Outcome::RolledBack { why, log } = outcome else {
         panic!("{outcome:?}");
     };
+    // What was taken down after that says nothing any more.
+    let said: Vec<&str> = log.iter().map(|line| line.text.as_str()).collect();
+    assert_eq!(said, ["orders@r2 says hello"]);
     assert_eq!(
         why,
         "gate `sh` does not agree: exit status: 4: orders is not well"
@@ -88,7 +91,7 @@ async fn a_gate_that_hangs_is_cut_off_and_going_back_does_not_wait_for_it() {
     let hangs = BLUE_GREEN.replace("\"true\"]", "\"sleep\", \"600\"], timeout = \"1s\"");
     let scene = Scene::of(&hangs).await;
     let outcome = scene.goes().await;
-    let Outcome::RolledBack { why } = outcome else {
+    let Outcome::RolledBack { why, .. } = outcome else {
         panic!("{outcome:?}");
     };
     assert_eq!(
@@ -129,7 +132,7 @@ async fn a_metric_of_a_command_takes_back_what_is_worse_and_only_reports_on_a_dr
         )
     };
     let scene = Scene::of(&metric("")).await;
-    let Outcome::RolledBack { why } = scene.goes().await else {
+    let Outcome::RolledBack { why, .. } = scene.goes().await else {
         panic!("it is worse");
     };
     assert!(why.starts_with("orders@r2: metric `heap` is"), "{why}");
@@ -147,7 +150,7 @@ async fn why_a_metric_cannot_be_read_is_told_and_kept() {
          command = [\"sh\", \"-c\", \"echo no such figure >&2; exit 3\"] }] }",
     );
     let scene = Scene::of(&mistyped).await;
-    let Outcome::RolledBack { why } = scene.goes().await else {
+    let Outcome::RolledBack { why, .. } = scene.goes().await else {
         panic!("nobody could see that it is as good");
     };
     assert_eq!(

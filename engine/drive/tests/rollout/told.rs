@@ -87,7 +87,7 @@ async fn a_regression_is_found_beside_a_heavy_client_of_the_old_release() {
     scene.behave("orders@r2", BAD);
     scene.target.heavy(&group_id("orders@r1"), 8);
     let outcome = scene.goes().await;
-    let worse = matches!(&outcome, Outcome::RolledBack { why } if why.contains("is worse"));
+    let worse = matches!(&outcome, Outcome::RolledBack { why, .. } if why.contains("is worse"));
     assert!(worse, "{outcome:?}");
 }
 
@@ -105,7 +105,7 @@ async fn too_quiet_says_when_heavy_clients_are_the_reason() {
     let outcome = scene.goes().await;
     let said = matches!(
         &outcome,
-        Outcome::RolledBack { why } if why.contains("too quiet: 0 canary and 0 baseline requests") && why.contains("left out")
+        Outcome::RolledBack { why, .. } if why.contains("too quiet: 0 canary and 0 baseline requests") && why.contains("left out")
     );
     assert!(said, "{outcome:?}");
 }
