@@ -14,7 +14,7 @@ use platform_drive::apply::Crew;
 use platform_drive::build::{BuildErrors, BuildEvent, BuildOptions, Builder};
 use platform_drive::deploy::{self, Outcome, Prepared, With};
 use platform_drive::events::{Event, Events};
-use platform_drive::lease::{self, Lease};
+use platform_drive::lease::{self, Lease, LeaseError};
 use platform_port::{Finding, SecretValues, Target};
 use platform_secrets::Keyring;
 
@@ -27,6 +27,11 @@ use crate::world::World;
 
 /// Steps that act at once, where nobody says otherwise. They mostly wait for the target.
 const PARALLELISM: usize = 32;
+
+/// A build that ended because the run was told to stop.
+const INTERRUPTED: &str = "build::interrupted";
+/// How long a run that is told to stop may take to have the lock, so that it gives it back.
+const LOCKED_WITHIN: Duration = Duration::from_secs(2);
 
 /// What a blueprint comes to: the state it asks for, and what has to be built for that.
 pub(crate) struct Asked<'a> {
@@ -200,14 +205,22 @@ pub(crate) async fn under_lock_within<T>(
     work: impl AsyncFnOnce(&Lease) -> Result<T, CliError>,
 ) -> Result<T, CliError> {
     let holder = lease::new_holder(&crew.run, &crew.command, crew.clock.as_ref());
-    let lease = Lease::acquire(
+    let acquiring = Lease::acquire(
         Arc::clone(&crew.target),
         holder,
         patience,
         crew.events.as_ref(),
         &crew.stop,
-    )
-    .await?;
+    );
+    let told = async {
+        crew.stop.cancelled().await;
+        tokio::time::sleep(LOCKED_WITHIN).await;
+    };
+    let lease = tokio::select! {
+        lease = acquiring => lease?,
+        // The target does not answer, and nothing has been changed.
+        () = told => return Err(LeaseError::Stopped.into()),
+    };
     let result = Box::pin(work(&lease)).await;
     let released = lease.release().await;
     let done = result?;
@@ -367,5 +380,11 @@ pub(crate) fn build_failed(errors: &BuildErrors) -> CliError {
                 .maybe_help(error.help())
         })
         .collect();
-    CliError::many(Exit::Failed, diagnostics)
+    let stopped = errors.0.iter().any(|error| error.code() == INTERRUPTED);
+    let exit = if stopped {
+        Exit::Interrupted
+    } else {
+        Exit::Failed
+    };
+    CliError::many(exit, diagnostics)
 }

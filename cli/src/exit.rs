@@ -61,7 +61,7 @@ impl Exit {
             "target::unreachable" => Self::Unreachable,
             "lock::held" | "rollout::under-way" => Self::LockHeld,
             "rollout::rolled-back" => Self::RolledBack,
-            "run::stopped" => Self::Interrupted,
+            "run::stopped" | "build::interrupted" => Self::Interrupted,
             _ => match code.split_once("::").map_or(code, |(area, _)| area) {
                 "usage" => Self::Usage,
                 "blueprint" => Self::BadBlueprint,
@@ -92,6 +92,7 @@ mod tests {
             ("rollout::under-way", 75),
             ("rollout::rolled-back", 10),
             ("run::stopped", 130),
+            ("build::interrupted", 130),
             ("usage::unknown-flag", 64),
             ("blueprint::unknown-key", 65),
             ("bug::panic", 70),

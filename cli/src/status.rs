@@ -30,7 +30,28 @@ pub(crate) struct GroupStatus {
     share: Option<u16>,
     memory: Option<u64>,
     started_at: Option<u64>,
+    /// What of it was changed by hand, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed: Option<String>,
     instances: Vec<InstanceSeen>,
+}
+
+impl GroupStatus {
+    /// Counts the instances that a release asks for, where fewer are there.
+    fn ask_for(&mut self, replicas: u32) {
+        if self.replicas < replicas {
+            self.replicas = replicas;
+            self.state = group_state(&self.instances, replicas);
+        }
+    }
+
+    /// Instances that were asked for and are not there, while others are.
+    fn lost(&self) -> usize {
+        match self.instances.len() {
+            0 => 0,
+            there => (self.replicas as usize).saturating_sub(there),
+        }
+    }
 }
 
 /// What runs in an environment.
@@ -63,6 +84,9 @@ struct GatewayStatus {
     url: String,
     ready: bool,
     revision: u64,
+    /// Why it is to be put right, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 /// Looks at an environment. Changes nothing.
@@ -99,7 +123,16 @@ impl Status {
             .iter()
             .map(|(id, seen)| group_status(id, seen, observed))
             .collect();
+        // A holder of this machine that has ended holds nothing any more.
+        let run = holder.filter(|holder| holder.owner.lives() != Some(false));
         let release = history.current.as_ref();
+        if let (Some(release), None) = (release, &run) {
+            // Whoever changes the environment takes instances away as it goes; else they are lost.
+            for group in release.groups() {
+                let seen = services.iter_mut().filter(|seen| seen.group == group.id);
+                seen.for_each(|seen| seen.ask_for(group.replicas));
+            }
+        }
         services.extend(
             release
                 .into_iter()
@@ -113,6 +146,7 @@ impl Status {
             url: seen.url.clone(),
             ready: seen.ready,
             revision: seen.revision,
+            reason: seen.amiss.clone(),
         });
         let routed = release.is_none_or(|release| release.ingress.routes.is_empty())
             || gateway.as_ref().is_some_and(|gateway| gateway.ready);
@@ -128,8 +162,6 @@ impl Status {
                     .keys()
                     .all(|name| observed.resources.contains_key(name))
             });
-        // A holder of this machine that has ended holds nothing any more.
-        let run = holder.filter(|holder| holder.owner.lives() != Some(false));
         Self {
             project: resolved.project.name.to_string(),
             environment: resolved.environment.name.to_string(),
@@ -153,8 +185,15 @@ impl Status {
     pub(crate) fn not_ready(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for group in &self.services {
-            if matches!(group.state, "missing" | "stopped") {
-                lines.push(format!("{} {}", group.group, group.state));
+            match group.lost() {
+                0 if matches!(group.state, "missing" | "stopped") => {
+                    lines.push(format!("{} {}", group.group, group.state));
+                }
+                0 => {}
+                lost => lines.push(format!(
+                    "{} has lost instances: {lost} of {} are gone",
+                    group.group, group.replicas
+                )),
             }
             for instance in &group.instances {
                 if !matches!(
@@ -174,9 +213,24 @@ impl Status {
         if let Some(gateway) = &self.gateway
             && !gateway.ready
         {
-            lines.push("gateway not ready".to_owned());
+            let why = gateway.reason.as_ref().map(|why| format!(": {why}"));
+            lines.push(format!("gateway not ready{}", why.unwrap_or_default()));
         }
         lines
+    }
+
+    /// What somebody changed by hand and still serves, in a line each.
+    pub(crate) fn changed(&self) -> Vec<String> {
+        let line = |what: &dyn std::fmt::Display, changed: &str| format!("{what} was {changed}");
+        let groups = self.services.iter();
+        let groups = groups.filter_map(|group| Some(line(&group.group, group.changed.as_deref()?)));
+        let resources = self.resources.iter().filter(|(_, seen)| seen.ready);
+        let resources =
+            resources.filter_map(|(name, seen)| Some(line(name, seen.reason.as_deref()?)));
+        let gateway = self.gateway.as_ref().filter(|gateway| gateway.ready);
+        let gateway = gateway.and_then(|gateway| gateway.reason.as_deref());
+        let gateway = gateway.map(|reason| format!("gateway: {reason}"));
+        groups.chain(resources).chain(gateway).collect()
     }
 
     /// The services that are not ready.
@@ -267,6 +321,7 @@ fn missing<'a>(
             share: None,
             memory: None,
             started_at: None,
+            changed: None,
             instances: Vec::new(),
         })
 }
@@ -287,7 +342,7 @@ fn group_status(id: &GroupId, seen: &GroupSeen, observed: &Observed) -> GroupSta
         version: id.version,
         replicas: seen.replicas,
         ready: seen.count(InstanceState::Ready) + seen.count(InstanceState::Completed),
-        state: group_state(seen),
+        state: group_state(&seen.instances, seen.replicas),
         restarts: seen.restarts(),
         share: split.map(|split| split.share(id).get()),
         memory: (0 < memory).then_some(memory),
@@ -296,12 +351,13 @@ fn group_status(id: &GroupId, seen: &GroupSeen, observed: &Observed) -> GroupSta
             .iter()
             .filter_map(|instance| instance.started_at)
             .min(),
+        changed: seen.changed.clone(),
         instances: seen.instances.clone(),
     }
 }
 
 /// A group's state is its worst instance's; that of enough ready ones is theirs.
-fn group_state(seen: &GroupSeen) -> &'static str {
+fn group_state(instances: &[InstanceSeen], replicas: u32) -> &'static str {
     const WORST: [InstanceState; 6] = [
         InstanceState::Failed,
         InstanceState::CrashLooping,
@@ -310,21 +366,20 @@ fn group_state(seen: &GroupSeen) -> &'static str {
         InstanceState::Starting,
         InstanceState::Stopping,
     ];
-    if seen.replicas == 0 && seen.instances.is_empty() {
-        return "none";
+    if instances.is_empty() {
+        return if replicas == 0 { "none" } else { "stopped" };
     }
-    if seen.instances.is_empty() {
-        return "stopped";
+    let count = |state| instances.iter().filter(|one| one.state == state).count();
+    let completed = count(InstanceState::Completed);
+    if replicas as usize <= count(InstanceState::Ready) + completed {
+        return if completed == instances.len() {
+            "completed"
+        } else {
+            "ready"
+        };
     }
-    let ready = seen.count(InstanceState::Ready) + seen.count(InstanceState::Completed);
-    if seen.replicas as usize <= ready {
-        let completed = seen.count(InstanceState::Completed) == seen.instances.len();
-        return if completed { "completed" } else { "ready" };
-    }
-    WORST
-        .into_iter()
-        .find(|state| 0 < seen.count(*state))
-        .map_or("starting", state_word)
+    let worst = WORST.into_iter().find(|state| 0 < count(*state));
+    worst.map_or("missing", state_word)
 }
 
 fn state_word(state: InstanceState) -> &'static str {
@@ -337,5 +392,56 @@ fn state_word(state: InstanceState) -> &'static str {
         InstanceState::Stopping => "stopping",
         InstanceState::Completed => "completed",
         InstanceState::Failed => "failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(states: &[InstanceState]) -> GroupStatus {
+        let instances = states
+            .iter()
+            .enumerate()
+            .map(|(index, state)| InstanceSeen {
+                id: format!("orders@r1.{}", index + 1),
+                state: *state,
+                address: None,
+                handle: None,
+                restarts: 0,
+                started_at: None,
+                last_exit: None,
+                out_of_memory: false,
+                reason: None,
+                memory: None,
+            });
+        let seen = GroupSeen {
+            digest: platform_decide::digest::Digest::of(b"spec"),
+            replicas: u32::try_from(states.len()).unwrap(),
+            instances: instances.collect(),
+            changed: None,
+        };
+        let id = "orders@r1".parse().unwrap();
+        group_status(&id, &seen, &Observed::default())
+    }
+
+    #[test]
+    fn instances_that_the_release_asks_for_and_are_not_there_are_counted() {
+        use InstanceState::{Completed, Failed, Ready, Unready};
+        let check = |states: &[InstanceState], asked: u32, expected: (&str, u32, usize)| {
+            let mut group = group(states);
+            group.ask_for(asked);
+            let seen = (group.state, group.replicas, group.lost());
+            assert_eq!(seen, expected, "{states:?} of {asked}");
+        };
+        check(&[Ready], 3, ("missing", 3, 2));
+        check(&[Ready, Failed], 3, ("failed", 3, 1));
+        check(&[Ready, Unready], 2, ("unready", 2, 0));
+        check(&[Ready, Ready], 2, ("ready", 2, 0));
+        // More than asked for are those of a group that is about to shrink.
+        check(&[Ready, Ready], 1, ("ready", 2, 0));
+        check(&[Completed], 1, ("completed", 1, 0));
+        check(&[], 3, ("stopped", 3, 0));
+        check(&[], 0, ("none", 0, 0));
     }
 }

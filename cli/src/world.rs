@@ -122,20 +122,24 @@ impl World {
         &self,
         work: impl Future<Output = Result<T, CliError>>,
     ) -> Result<T, CliError> {
-        self.block_on(async {
-            let told = async {
-                self.stop.token().cancelled().await;
-                // A command with an end of its own for the word has it first.
-                tokio::task::yield_now().await;
-            };
-            tokio::select! {
-                biased;
-                outcome = work => outcome,
-                () = told => {
-                    Err(stopped())
-                }
-            }
-        })
+        self.block_on(self.until_stopped(work))
+    }
+
+    /// Does what changes nothing, until the word to stop ends it.
+    pub(crate) async fn until_stopped<T>(
+        &self,
+        work: impl Future<Output = Result<T, CliError>>,
+    ) -> Result<T, CliError> {
+        let told = async {
+            self.stop.token().cancelled().await;
+            // A command with an end of its own for the word has it first.
+            tokio::task::yield_now().await;
+        };
+        tokio::select! {
+            biased;
+            outcome = work => outcome,
+            () = told => Err(stopped()),
+        }
     }
 
     /// Whether somebody is there to be asked.

@@ -14,6 +14,7 @@ use crate::sandbox::eventually;
 pub(crate) use platform_testkit::needs::docker_engine as has_engine;
 
 mod builds;
+mod by_hand;
 mod certified;
 mod doctor;
 mod far_engine;

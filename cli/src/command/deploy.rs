@@ -98,7 +98,8 @@ pub(crate) async fn run(args: &DeployArgs, world: &World) -> Result<Exit, CliErr
     if args.dry_run {
         return dry_run(args, world, &crew).await;
     }
-    let patience = args.meanwhile.settled(world, crew.target.as_ref()).await?;
+    let settled = args.meanwhile.settled(world, crew.target.as_ref());
+    let patience = world.until_stopped(settled).await?;
     let work = async |lease: &Lease| locked(args, world, &crew, lease).await;
     let exit = deployment::under_lock_within(patience, &crew, work).await?;
     if exit == Exit::Done {

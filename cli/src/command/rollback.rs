@@ -30,13 +30,20 @@ pub(crate) async fn run(args: &RollbackArgs, world: &World) -> Result<Exit, CliE
     let crew = deployment::crew(world, world.target()?, "platform rollback");
     let target = crew.target.as_ref();
     let mut patience = world.globals.lock_timeout();
-    if let Some(driven) = under_way::driven_or_next(world, target).await? {
+    if let Some(driven) = world
+        .until_stopped(under_way::driven_or_next(world, target))
+        .await?
+    {
         // Whoever rolls back does not mean to wait for what is to be taken back.
         under_way::take_back(world, target, &driven).await?;
         if args.release.is_none() {
             return status::show(world, target).await.map(|()| Exit::Done);
         }
         patience = patience.max(under_way::ENDED_WITHIN);
+    }
+    if History::read(target.store()).await?.head.last.is_none() {
+        // Taking the lock would make what it lies in.
+        return Err(nothing_before());
     }
     let work = async |lease: &Lease| locked(args, world, &crew, lease).await;
     let exit = deployment::under_lock_within(patience, &crew, work).await?;
@@ -132,11 +139,13 @@ fn choose<'a>(
                 .as_ref()
                 .is_none_or(|current| current.digest != release.digest)
     };
-    all.iter().rev().find(served).ok_or_else(|| {
-        CliError::new(
-            "rollback::nothing-before",
-            "no release served before the one that serves now",
-        )
-        .help("`platform releases` lists those there are; name one to go back to it")
-    })
+    all.iter().rev().find(served).ok_or_else(nothing_before)
+}
+
+fn nothing_before() -> CliError {
+    CliError::new(
+        "rollback::nothing-before",
+        "no release served before the one that serves now",
+    )
+    .help("`platform releases` lists those there are; name one to go back to it")
 }

@@ -46,6 +46,14 @@ impl Shown for Status {
                 let _ = writeln!(text, "{} {line}", paint.red("!"));
             }
         }
+        let changed = self.changed();
+        if !changed.is_empty() {
+            text.push('\n');
+            for line in changed {
+                let line = format!("{line}; `platform deploy` puts it right");
+                let _ = writeln!(text, "{} {line}", paint.yellow("!"));
+            }
+        }
         text
     }
 }

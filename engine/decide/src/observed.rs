@@ -66,6 +66,9 @@ pub struct GroupSeen {
     pub replicas: u32,
     /// The instances, in the order of their names.
     pub instances: Vec<InstanceSeen>,
+    /// What somebody changed of them, in words: `changed by hand: its memory limit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<String>,
 }
 
 impl GroupSeen {
@@ -153,6 +156,9 @@ pub struct GatewaySeen {
     pub ingress: Digest,
     /// How it shares requests out.
     pub splits: BTreeMap<ServiceName, Split>,
+    /// Why it is to be put right whatever its routes are, in words: `it is paused`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amiss: Option<String>,
 }
 
 /// Everything of the project's that was seen on a target.
@@ -181,7 +187,8 @@ impl Observed {
             .iter()
             .map(|(name, seen)| (name, &seen.digest))
             .collect();
-        let gateway = self.gateway.as_ref().map(|g| (&g.ingress, &g.splits));
+        let gateway = self.gateway.as_ref();
+        let gateway = gateway.map(|g| (&g.ingress, &g.splits, &g.amiss));
         Digest::of_value(&(groups, resources, gateway))
     }
 

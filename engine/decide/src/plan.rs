@@ -316,6 +316,8 @@ struct Standing<'a> {
     seen: Option<u32>,
     /// Whether something runs under the target's name with another spec.
     strange: bool,
+    /// What of it was changed by hand, in words.
+    changed: Option<&'a str>,
     /// Whether it has fewer instances than it was told to keep.
     short: bool,
     /// Whether it was given up on, or has yet to come up while its release is on its way.
@@ -325,9 +327,22 @@ struct Standing<'a> {
 }
 
 impl<'a> Standing<'a> {
-    fn of(service: &ServiceName, release: &Release, observed: &'a Observed) -> Self {
+    fn of(service: &ServiceName, release: &Release, inputs: &Inputs<'a>) -> Self {
+        let observed = inputs.observed;
         let target = release.services[service].group(service);
         let mine = observed.groups.get(&target.id);
+        let others: Vec<&GroupId> = observed
+            .groups_of(service)
+            .map(|(id, _)| id)
+            .filter(|id| **id != target.id)
+            .collect();
+        // Not every target has something to show for a group without instances.
+        let none = mine.is_none()
+            && others.is_empty()
+            && inputs
+                .current
+                .and_then(|current| current.services.get(service))
+                .is_some_and(|placed| placed.version == target.id.version && placed.replicas == 0);
         let down = match mine.map(|seen| seen.coming(&target.digest, target.replicas)) {
             Some(Coming::Failed { .. }) => true,
             // Once a release serves, instances that come and go are the target's affair.
@@ -337,15 +352,13 @@ impl<'a> Standing<'a> {
         Self {
             seen: mine
                 .filter(|seen| seen.digest == target.digest)
-                .map(|seen| seen.replicas),
+                .map(|seen| seen.replicas)
+                .or_else(|| none.then_some(0)),
             strange: mine.is_some_and(|seen| seen.digest != target.digest),
+            changed: mine.and_then(|seen| seen.changed.as_deref()),
             short: mine.is_some_and(|seen| seen.instances.len() < seen.replicas as usize),
             down,
-            others: observed
-                .groups_of(service)
-                .map(|(id, _)| id)
-                .filter(|id| **id != target.id)
-                .collect(),
+            others,
             target,
         }
     }

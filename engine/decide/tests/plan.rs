@@ -10,7 +10,7 @@ use platform_decide::group::{Artifact, GroupId, Place};
 use platform_decide::observed::{
     GatewaySeen, GroupSeen, InstanceSeen, InstanceState, Observed, ResourceSeen,
 };
-use platform_decide::plan::{Action, Inputs, Pace, Plan, plan};
+use platform_decide::plan::{Action, ChangeKind, Inputs, Pace, Plan, plan};
 use platform_decide::release::{Release, ReleaseNumber, ReleaseStatus};
 
 const TWO: &str = r#"
@@ -105,6 +105,7 @@ impl Scene {
             revision: 1,
             ingress: Digest::of_value(&release.ingress),
             splits: plan.traffic().splits,
+            amiss: None,
         });
         self.current = Some(release);
         self.unfinished = None;
@@ -129,6 +130,7 @@ impl Scene {
             digest: digest.clone(),
             replicas,
             instances,
+            changed: None,
         };
         self.observed.groups.insert(group.clone(), seen);
     }
@@ -319,4 +321,59 @@ fn every_step_comes_after_steps_that_come_before_it() {
             seen.insert(step.id.clone());
         }
     }
+}
+
+#[test]
+fn what_was_done_by_hand_is_told_and_put_right() {
+    let check = |done: &dyn Fn(&mut Observed), told: &str| {
+        let mut scene = deployed(TWO);
+        done(&mut scene.observed);
+        let plan = scene.plan(&desired(TWO));
+        let [change] = plan.changes.as_slice() else {
+            panic!("{}", text(&plan));
+        };
+        assert_eq!(
+            (change.kind, change.summary.as_str()),
+            (ChangeKind::Repair, told)
+        );
+    };
+    let orders = "orders@r1".parse().expect("a group");
+    check(
+        &|seen| {
+            let group = seen.groups.get_mut(&orders).expect("orders");
+            group.digest = Digest::of(b"changed");
+            group.changed = Some("changed by hand: its memory limit".to_owned());
+        },
+        "orders@r1 was changed by hand: its memory limit",
+    );
+    check(
+        &|seen| {
+            let group = seen.groups.get_mut(&orders).expect("orders");
+            group.replicas -= 1;
+        },
+        "orders@r1 has lost instances: 1 of 2 are left",
+    );
+    check(
+        &|seen| {
+            let gateway = seen.gateway.as_mut().expect("a gateway");
+            gateway.amiss = Some("it is paused".to_owned());
+        },
+        "it is paused",
+    );
+}
+
+#[test]
+fn a_service_without_instances_has_nothing_to_show() {
+    let none = desired(&TWO.replace("replicas = 2", "replicas = 0"));
+    let mut scene = deployed(TWO);
+    let down = scene.plan(&none);
+    scene.apply(&down);
+    // Some targets know a group by its instances alone.
+    let orders = "orders@r1".parse().expect("a group");
+    scene.observed.groups.remove(&orders);
+    let again = scene.plan(&none);
+    assert!(again.is_empty(), "{}", text(&again));
+    let up = scene.plan(&desired(TWO));
+    let summaries: Vec<&str> = up.changes.iter().map(|c| c.summary.as_str()).collect();
+    assert_eq!(summaries, ["orders@r1, 0 → 2 instances"]);
 }

@@ -1,6 +1,7 @@
 //! The connection to an engine, and its errors in our words.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::errors::Error;
@@ -15,6 +16,8 @@ use crate::{PROVIDER, ssh};
 const SILENT: &str = "the engine said nothing for so long that it is not waited for any more";
 /// How long one request may take before its answer begins, beside what it waits for.
 const PATIENCE_SECONDS: u64 = 180;
+/// How long an engine may take to answer at all. One that does not is not asked for anything else.
+const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// The oldest protocol that has what we use: Docker 20.10.
 pub(crate) const OLDEST: ClientVersion = ClientVersion {
     major_version: 1,
@@ -24,6 +27,8 @@ pub(crate) const OLDEST: ClientVersion = ClientVersion {
 pub(crate) const QUIET: Duration = Duration::from_mins(5);
 /// The same while it builds one: what a step runs may print nothing for long.
 pub(crate) const QUIET_BUILD: Duration = Duration::from_hours(1);
+/// What to do about an engine that is not reached.
+const REACHED: &str = "check that the engine runs and can be reached, or name another with `DOCKER_HOST` or the environment's `host`";
 const USUAL_SOCKET: &str = "unix:///var/run/docker.sock";
 
 /// An engine, however it is reached.
@@ -32,6 +37,8 @@ pub(crate) struct Engine {
     pub(crate) docker: Docker,
     /// Its address as the user knows it.
     pub(crate) place: String,
+    /// It has answered once.
+    answered: Arc<tokio::sync::OnceCell<()>>,
 }
 
 /// Where the engine of some settings is: `host`, else `DOCKER_HOST`, else the usual socket.
@@ -88,7 +95,35 @@ impl Engine {
                     .with_code("target::bad-address"));
             }
         };
-        Ok(Self { docker, place })
+        Ok(Self {
+            docker,
+            place,
+            answered: Arc::default(),
+        })
+    }
+
+    /// Makes sure that the engine answers, before it is asked for what may take its time.
+    ///
+    /// # Errors
+    ///
+    /// If it says nothing for [`FIRST_ANSWER_WITHIN`]. What it says instead of an answer is for those to tell who ask it.
+    pub(crate) async fn answers(&self) -> Result<(), TargetError> {
+        Box::pin(self.answers_within(FIRST_ANSWER_WITHIN)).await
+    }
+
+    async fn answers_within(&self, patience: Duration) -> Result<(), TargetError> {
+        let knock = || async move {
+            let knocked = tokio::time::timeout(patience, self.docker.ping()).await;
+            knocked.map(drop).map_err(|_| {
+                let said = format!(
+                    "it takes connections and has not answered within {} s",
+                    patience.as_secs()
+                );
+                let action = format!("reach the engine at `{}`", self.place);
+                TargetError::unreachable(PROVIDER, action, said).with_help(REACHED)
+            })
+        };
+        self.answered.get_or_try_init(knock).await.copied()
     }
 }
 
@@ -149,10 +184,25 @@ pub(crate) fn is_conflict(error: &Error) -> bool {
 /// What the engine said, without the client's words around it.
 pub(crate) fn words(error: &Error) -> String {
     match error {
-        Error::DockerResponseServerError { message, .. } => message.trim().to_owned(),
+        Error::DockerResponseServerError {
+            status_code,
+            message,
+        } => said(*status_code, message),
         Error::DockerStreamError { error } => error.trim().to_owned(),
         Error::RequestTimeoutError => SILENT.to_owned(),
         other => innermost(other),
+    }
+}
+
+/// What an engine, or what stands before it, said; its status where that was all.
+fn said(status: u16, message: &str) -> String {
+    match message.trim() {
+        "" => {
+            let status = http::StatusCode::from_u16(status)
+                .map_or_else(|_| status.to_string(), |known| known.to_string());
+            format!("it answered {status} and nothing else")
+        }
+        message => message.to_owned(),
     }
 }
 
@@ -173,8 +223,12 @@ pub(crate) fn fault(action: impl Into<String>, error: Error) -> TargetError {
             status_code,
             message,
         } => {
-            let said: Box<dyn std::error::Error + Send + Sync> = message.trim().into();
-            let refused = TargetError::refused(PROVIDER, action, said);
+            let told = said(*status_code, message);
+            // An engine says why; what says nothing is in its place or on the way to it.
+            if message.trim().is_empty() && *status_code < 500 {
+                return TargetError::unreachable(PROVIDER, action, told).with_help(REACHED);
+            }
+            let refused = TargetError::refused(PROVIDER, action, told);
             if is_full(&error) {
                 full(refused)
             } else if *status_code >= 500 {
@@ -195,9 +249,7 @@ pub(crate) fn fault(action: impl Into<String>, error: Error) -> TargetError {
                 refused
             }
         }
-        other => TargetError::unreachable(PROVIDER, action, words(other)).with_help(
-            "check that the engine runs and can be reached, or name another with `DOCKER_HOST` or the environment's `host`",
-        ),
+        other => TargetError::unreachable(PROVIDER, action, words(other)).with_help(REACHED),
     }
 }
 
@@ -229,6 +281,8 @@ pub(crate) fn unless(
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -253,6 +307,7 @@ mod tests {
         let engine = Engine {
             docker: docker.unwrap(),
             place,
+            answered: Arc::default(),
         };
         let check = |grace: i32, seconds: u64| {
             let patience = engine.patient(grace).timeout();
@@ -261,5 +316,49 @@ mod tests {
         check(0, PATIENCE_SECONDS);
         check(600, 600 + PATIENCE_SECONDS);
         check(-1, PATIENCE_SECONDS);
+    }
+
+    #[test]
+    fn what_is_refused_without_a_word_is_told_by_its_status() {
+        let check = |status_code: u16, message: &str, code: &str, told: &str| {
+            let error = Error::DockerResponseServerError {
+                status_code,
+                message: message.to_owned(),
+            };
+            let error = fault("look", error);
+            assert_eq!(
+                (error.code, error.source.to_string().as_str()),
+                (code, told)
+            );
+        };
+        let empty = "it answered 403 Forbidden and nothing else";
+        check(403, "", "target::unreachable", empty);
+        check(403, "not you\n", "target::refused", "not you");
+        let empty = "it answered 502 Bad Gateway and nothing else";
+        check(502, " ", "target::refused", empty);
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_takes_connections_and_says_nothing_is_given_up_soon() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let place = format!("tcp://{}", listener.local_addr().unwrap());
+        let settings = DockerSettings {
+            host: Some(place),
+            ..DockerSettings::default()
+        };
+        let engine = Engine::connect(&settings).unwrap();
+        let silent = async {
+            let mut taken = Vec::new();
+            loop {
+                taken.push(listener.accept().await.unwrap());
+            }
+        };
+        let patience = Duration::from_millis(50);
+        let error = tokio::select! {
+            answered = engine.answers_within(patience) => answered.unwrap_err(),
+            () = silent => unreachable!("it never ends"),
+        };
+        assert_eq!(error.code, "target::unreachable");
+        assert!(error.source.to_string().contains("has not answered"));
     }
 }

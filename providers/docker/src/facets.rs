@@ -64,6 +64,17 @@ impl Facets {
         serde_json::from_str(label).ok()
     }
 
+    /// Whether nothing but the restart policy differs.
+    pub(crate) fn is_policy_alone(&self, other: &Self) -> bool {
+        let restart = other.restart.clone();
+        self != other
+            && *other
+                == Self {
+                    restart,
+                    ..self.clone()
+                }
+    }
+
     /// What differs, in words.
     pub(crate) fn differing(&self, other: &Self) -> Option<String> {
         let differs = [

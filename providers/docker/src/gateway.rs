@@ -1,12 +1,12 @@
-//! The gateway's container, and the configuration it is given.
+//! The gateway, and the configuration it is given.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, SocketAddr};
+mod container;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bollard::models::{ContainerCreateBody, HostConfig, PortBinding, PortMap};
-use platform_blueprint::{Gateway, ServiceName};
+use platform_blueprint::ServiceName;
 use platform_decide::desired::Ingress;
 use platform_decide::group::GroupId;
 use platform_decide::traffic::Traffic;
@@ -17,17 +17,19 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::PROVIDER;
-use crate::container::{attached, hardened, log_config, volume, whole_seconds};
-use crate::inside::{Answer, Ask, GatewayAsk, SOCKETS};
+use crate::inside::{Answer, Ask, GatewayAsk};
 use crate::keeper::{Reach, unexpected};
-use crate::names::{BUILD, KEEP, Role};
 use crate::network::Network;
 use crate::observe::Found;
-use crate::program::{FOLDER, USER};
-use crate::site::{Site, is_paused, is_running, label, lock};
+use crate::program::USER;
+use crate::site::{Site, is_running, lock};
+
+pub(crate) use container::{Published, amiss};
 
 /// How long a gateway may take to answer after its start.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How often a gateway that is started is asked.
+const LOOK: Duration = Duration::from_millis(30);
 /// How long requests are waited for that began before an instance was taken out and may not have chosen one yet.
 const SETTLE: Duration = Duration::from_millis(50);
 /// How often it is asked whether requests are still on their way to an instance.
@@ -63,48 +65,6 @@ pub(crate) struct Heard {
     pub(crate) status: Status,
     pub(crate) config: Config,
     pub(crate) tallies: Tallies,
-}
-
-/// Where the gateway's ports are published on the engine's machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Published {
-    address: IpAddr,
-    ports: Vec<u16>,
-    /// Where figures are told, which may be at an address of its own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    figures: Option<SocketAddr>,
-}
-
-impl Published {
-    pub(crate) fn of(gateway: &Gateway) -> Self {
-        let secured = gateway.tls.as_ref().map(|tls| tls.port.get());
-        Self {
-            address: gateway.address,
-            ports: std::iter::once(gateway.port.get()).chain(secured).collect(),
-            figures: gateway
-                .metrics
-                .as_ref()
-                .map(|at| SocketAddr::new(at.address, at.port.get())),
-        }
-    }
-
-    /// Every address and port that leads to the gateway.
-    pub(crate) fn places(&self) -> impl Iterator<Item = SocketAddr> {
-        let ports = self.ports.iter();
-        ports
-            .map(|port| SocketAddr::new(self.address, *port))
-            .chain(self.figures)
-    }
-
-    fn bindings(&self) -> PortMap {
-        let binding = |place: SocketAddr| PortBinding {
-            host_ip: Some(place.ip().to_string()),
-            host_port: Some(place.port().to_string()),
-        };
-        self.places()
-            .map(|place| (format!("{}/tcp", place.port()), Some(vec![binding(place)])))
-            .collect::<HashMap<_, _>>()
-    }
 }
 
 impl Site {
@@ -154,156 +114,6 @@ impl Site {
         }
     }
 
-    /// Makes sure that a gateway of this build runs.
-    pub(crate) async fn ensure_gateway(&self) -> Result<(), TargetError> {
-        self.ensure_keeper(true).await?;
-        let network = self.ensure_network().await?;
-        let routed = self.routed(Reach::Make).await?;
-        let settings = routed
-            .traffic
-            .as_ref()
-            .map_or(&self.published, |traffic| &traffic.ingress.gateway);
-        self.gateway_container(&network, &Published::of(settings))
-            .await
-    }
-
-    /// Makes sure that the gateway's container is as asked and runs.
-    async fn gateway_container(
-        &self,
-        network: &Network,
-        published: &Published,
-    ) -> Result<(), TargetError> {
-        Box::pin(self.bring_gateway(network, published)).await
-    }
-
-    async fn bring_gateway(
-        &self,
-        network: &Network,
-        published: &Published,
-    ) -> Result<(), TargetError> {
-        let name = self.names.gateway();
-        let program = self.program()?;
-        let wanted = serde_json::to_string(published).unwrap_or_default();
-        if let Some(seen) = self.inspect(&name).await? {
-            if !self.is_own(&seen) {
-                return Err(crate::site::taken("container", &name));
-            }
-            let networks = seen
-                .network_settings
-                .as_ref()
-                .and_then(|all| all.networks.as_ref());
-            let same = label(&seen, KEEP) == Some(wanted.as_str())
-                && networks.is_some_and(|all| all.contains_key(&network.name));
-            let id = seen.id.as_deref().unwrap_or_default();
-            let renewed = self.renewed(id).await?;
-            let build = renewed.as_deref().or_else(|| label(&seen, BUILD));
-            let other = build != Some(program.build.as_str());
-            if same && is_running(&seen) {
-                // Where a newer program does not take over, the container is made anew.
-                if !other || self.renew(id).await.is_ok() {
-                    return Ok(());
-                }
-            } else if same && !other && !is_paused(&seen) {
-                self.start(&name).await?;
-                return self.answers().await;
-            }
-            self.remove(&name, Some(self.drain_seconds())).await?;
-        }
-        for what in ["gateway", "certificates", "programs"] {
-            self.plumbing(&self.names.plumbing(what)).await?;
-        }
-        let mut command = program.command(FOLDER);
-        let own = serde_json::to_string(&command).unwrap_or_default();
-        let arguments = [
-            "inside",
-            "front",
-            PROGRAMS,
-            &own,
-            "gateway",
-            "--state",
-            KEPT,
-            "--admin",
-            "/run/platform/gateway.sock",
-            "--handover",
-            "/run/platform/handover.sock",
-            "--access-log",
-            "stdout",
-            "--drain",
-            &format!("{}s", self.drain_seconds()),
-        ];
-        command.extend(arguments.map(str::to_owned));
-        let mut labels = self.names.labels(Role::Gateway);
-        labels.insert(BUILD.to_owned(), program.build.clone());
-        labels.insert(KEEP.to_owned(), wanted);
-        let exposed = published
-            .places()
-            .map(|place| format!("{}/tcp", place.port()));
-        let body = ContainerCreateBody {
-            hostname: Some(ALIAS.to_owned()),
-            image: Some(program.image()),
-            entrypoint: Some(command),
-            user: Some(format!("{USER}:{USER}")),
-            exposed_ports: Some(exposed.collect()),
-            stop_timeout: Some(i64::from(self.drain_seconds()) + 5),
-            networking_config: Some(attached(&network.name, vec![ALIAS.to_owned()], None)),
-            labels: Some(labels),
-            host_config: Some(HostConfig {
-                network_mode: Some(network.name.clone()),
-                port_bindings: Some(published.bindings()),
-                mounts: Some(vec![
-                    volume(&self.names.plumbing("gateway"), KEPT, false),
-                    volume(&self.names.plumbing("run"), SOCKETS, false),
-                    volume(&self.names.plumbing("programs"), PROGRAMS, false),
-                    volume(&self.names.plumbing("certificates"), CERTIFICATES, false),
-                ]),
-                log_config: Some(log_config(&platform_blueprint::Logs::default())),
-                ..hardened()
-            }),
-            ..ContainerCreateBody::default()
-        };
-        self.create_own(&name, body).await?;
-        let started = self.start(&name).await;
-        if let Err(error) = started {
-            // It would hold the name, and the next try should begin anew.
-            let _ = self.remove(&name, None).await;
-            let said = error.source.to_string();
-            return Err(
-                if said.contains("address already in use")
-                    || said.contains("port is already allocated")
-                {
-                    error.with_code("preflight::port-taken").with_help(
-                        "another program listens there; free the port or set `[gateway] port`",
-                    )
-                } else {
-                    error
-                },
-            );
-        }
-        self.answers().await
-    }
-
-    fn drain_seconds(&self) -> i32 {
-        let seconds = whole_seconds(self.published.drain);
-        i32::try_from(seconds.min(120)).unwrap_or(30)
-    }
-
-    async fn answers(&self) -> Result<(), TargetError> {
-        let begun = Instant::now();
-        loop {
-            let answer = self.gateway(GatewayAsk::Status, Reach::Make).await?;
-            match answer {
-                Some(Answer::Status(_)) => return Ok(()),
-                other if begun.elapsed() > ANSWER_WITHIN => {
-                    let error = unexpected("start the gateway", other);
-                    return Err(error
-                        .with_code("gateway::silent")
-                        .with_help("run `platform logs --service gateway`"));
-                }
-                _ => tokio::time::sleep(Duration::from_millis(30)).await,
-            }
-        }
-    }
-
     /// Routes and shares as asked; returns once they are confirmed.
     pub(crate) async fn route(
         &self,
@@ -321,14 +131,15 @@ impl Site {
         let network = self.ensure_network().await?;
         lock(&self.gateway_secrets).clone_from(secrets);
         let shared = self.shared(&traffic.ingress, secrets).await?;
+        // What cannot be listened at is not noted, or everybody after would try it again.
+        self.gateway_container(&network, &Published::of(&traffic.ingress.gateway))
+            .await?;
         let routed = self
             .change(ROUTED, |routed: &mut Routed| {
                 give_ports(routed, traffic.ingress.services.keys());
                 routed.traffic = Some(traffic.clone());
                 routed.shared = shared.as_ref().map(|shared| shared.file.clone());
             })
-            .await?;
-        self.gateway_container(&network, &Published::of(&traffic.ingress.gateway))
             .await?;
         self.certify(&traffic.ingress, secrets).await?;
         if let Some(shared) = &shared {
@@ -343,13 +154,27 @@ impl Site {
             return Ok(());
         };
         let mut files = Vec::new();
-        for one in &tls.certificates {
-            let path = self.root.join(&one.certificate);
+        let chains = tls.certificates.iter().map(|one| &one.certificate);
+        for name in chains.chain(&tls.client_ca) {
+            let path = self.root.join(name);
             let text = std::fs::read(&path).map_err(|error| {
                 let action = format!("read certificate `{}`", path.display());
                 TargetError::refused(PROVIDER, action, error)
             })?;
-            files.push((certificate_file(&one.certificate), 0o444, 0, text));
+            files.push((certificate_file(name), 0o444, 0, text));
+        }
+        if tls.local_ca {
+            for file in crate::local_authority::files(&self.root)? {
+                let (mode, owner) = if file.is_key {
+                    (0o400, USER)
+                } else {
+                    (0o444, 0)
+                };
+                let text = file.text.reveal().as_bytes().to_vec();
+                files.push((file.path, mode, owner, text));
+            }
+        }
+        for one in &tls.certificates {
             let key = platform_traffic::key_file(Path::new(""), ingress, &one.key);
             if let (Some(file), Some(value)) = (key, secrets.get(&one.key)) {
                 let name = file.display().to_string();

@@ -16,7 +16,6 @@ use tokio::time::Instant;
 use crate::PROVIDER;
 use crate::certificates::is_certified;
 use crate::container::{self, Instance};
-use crate::engine::fault;
 use crate::gateway::ALIAS;
 use crate::image::Image;
 use crate::inside::{HANDED, Handed};
@@ -155,10 +154,7 @@ impl Site {
     async fn wake(&self, one: &Found) -> Result<(), TargetError> {
         let name = self.names.instance(&one.group, one.number);
         match one.status() {
-            ContainerStateStatusEnum::PAUSED => {
-                let woken = self.engine.docker.unpause_container(&name).await;
-                woken.map_err(|error| fault(format!("wake container `{name}`"), error))
-            }
+            ContainerStateStatusEnum::PAUSED => self.wake_container(&name).await,
             ContainerStateStatusEnum::EXITED if one.is_down() => self.start(&name).await,
             _ => Ok(()),
         }

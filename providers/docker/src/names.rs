@@ -85,6 +85,11 @@ impl Names {
         self.of("gateway")
     }
 
+    /// The container that is about to take the gateway's place and name.
+    pub(crate) fn next_gateway(&self) -> String {
+        self.of("gateway_next")
+    }
+
     /// The keeper's container.
     pub(crate) fn keeper(&self) -> String {
         self.of("keeper")

@@ -134,13 +134,14 @@ impl Found {
             .unwrap_or(ContainerStateStatusEnum::EMPTY)
     }
 
-    /// Whether it was stopped by hand, or never came to be started: nobody will start it again.
+    /// Whether it was stopped or paused by hand, or never came to be started: nobody will start it again.
     pub(crate) fn is_down(&self) -> bool {
         match self.status() {
             ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::DEAD => {
                 !self.keep.stays_ended
             }
             ContainerStateStatusEnum::CREATED
+            | ContainerStateStatusEnum::PAUSED
             | ContainerStateStatusEnum::REMOVING
             | ContainerStateStatusEnum::EMPTY => true,
             _ => false,
@@ -274,6 +275,13 @@ impl Found {
             };
             (state, Some(reason.to_owned()))
         };
+        if self.keep.is_job {
+            // What needs it waits until it has done its work.
+            return (
+                InstanceState::Starting,
+                Some("it has not ended yet".to_owned()),
+            );
+        }
         let health = self.health();
         if self.keep.by_command && health != Some(HealthStatusEnum::HEALTHY) {
             let failing = "its health check does not pass";
@@ -318,6 +326,15 @@ fn end_words(code: i64, out_of_memory: bool) -> String {
     }
 }
 
+/// How a container that does not run ended, in words.
+pub(crate) fn ended(seen: &ContainerInspectResponse) -> String {
+    let state = seen.state.as_ref();
+    end_words(
+        state.and_then(|state| state.exit_code).unwrap_or(0),
+        state.and_then(|state| state.oom_killed) == Some(true),
+    )
+}
+
 /// The address that was chosen for a container on a network.
 fn chosen_address(seen: &ContainerInspectResponse, network: &str) -> Option<Ipv4Addr> {
     let networks = seen.network_settings.as_ref()?.networks.as_ref()?;
@@ -342,6 +359,7 @@ pub(crate) fn groups(
                 digest: one.digest.clone(),
                 replicas: 0,
                 instances: Vec::new(),
+                changed: None,
             });
         let name = one.name();
         let tally = tallies
@@ -353,6 +371,7 @@ pub(crate) fn groups(
         } else if one.changed.is_some() || one.digest != group.digest {
             // Not what was asked for, so the group is not either: a plan puts it right.
             group.digest = Digest::of(format!("{} {:?}", one.digest, one.changed).as_bytes());
+            group.changed = group.changed.take().or_else(|| one.changed.clone());
             group.replicas += 1;
         } else if !one.is_down() {
             // What is down counts as missing, and a plan brings it up again.
@@ -389,13 +408,7 @@ pub(crate) fn resource(
             Some(said.unwrap_or_else(|| "its health check has not passed yet".to_owned()))
         }
         Some(ContainerStateStatusEnum::PAUSED) => Some("it is paused".to_owned()),
-        Some(other) => Some(format!(
-            "its container is {other}; {}",
-            end_words(
-                state.and_then(|state| state.exit_code).unwrap_or(0),
-                state.and_then(|state| state.oom_killed) == Some(true)
-            )
-        )),
+        Some(other) => Some(format!("its container is {other}; {}", ended(seen))),
         None => None,
     };
     let down = matches!(

@@ -57,6 +57,7 @@ impl Everything {
 impl Site {
     /// Lists what the engine has, of whomever.
     pub(crate) async fn everything(&self) -> Result<Everything, TargetError> {
+        self.engine.answers().await?;
         let docker = &self.engine.docker;
         let containers = async {
             let options = ListContainersOptions {
@@ -103,11 +104,15 @@ impl Site {
         let Some((place, end)) = end.split_once(':') else {
             return Ok(());
         };
-        for image in seen.unused() {
+        // By name: other environments run the same image under another.
+        let containers = seen.containers.iter();
+        let used: BTreeSet<&str> = containers.filter_map(|one| one.image.as_deref()).collect();
+        for image in &seen.images {
             let names = image.repo_tags.iter().map(String::as_str);
             let old = names.filter(|name| {
                 let tag = name.strip_prefix(place);
-                tag.is_some_and(|tag| tag.ends_with(end)) && Some(*name) != but
+                let is_old = tag.is_some_and(|tag| tag.ends_with(end)) && Some(*name) != but;
+                is_old && !used.contains(name)
             });
             self.remove_names(old.collect()).await?;
         }
@@ -246,9 +251,11 @@ fn built_for<'a>(image: &'a ImageSummary, project: &str) -> Vec<&'a str> {
         return vec![image.id.as_str()];
     }
     let own = reference::repository(project, service);
+    // Services of one program share an image, which has the labels of the one that was built first.
+    let shared = format!("{LOCAL}/{project}-");
     let mut ours = names;
     // What somebody made from it has its labels and another name.
-    ours.retain(|name| place(name).rsplit('/').next() == Some(&own));
+    ours.retain(|name| name.starts_with(&shared) || place(name).rsplit('/').next() == Some(&own));
     ours
 }
 
@@ -377,6 +384,9 @@ mod tests {
         let own = [(PROJECT, "a"), (SERVICE, "b-c")];
         let (here, there) = ("platform.local/a-b-c:key-1", "ghcr.io/me/a-b-c@sha256:a");
         check(&[here, "mine:1"], &own, &[here, there]);
+        // Another service of the same program.
+        let twin = "platform.local/a-twin:key-1";
+        check(&[here, twin], &own, &[here, twin, there]);
         check(&[here], &[(PROJECT, "a-b"), (SERVICE, "c")], &[]);
         check(&[here], &[], &[]);
     }

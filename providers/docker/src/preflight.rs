@@ -68,6 +68,7 @@ impl Site {
         let (version, info) = self.engine_seen().await?;
         let mut findings = judge(&version, &info);
         let gateway = &desired.ingress.gateway;
+        findings.extend(self.ports_taken(gateway, &info).await?);
         findings.extend(platform_traffic::certificates::preflight(
             gateway, &self.root,
         ));
@@ -224,6 +225,7 @@ impl Site {
 
     /// What the engine says of itself and its machine.
     async fn engine_seen(&self) -> Result<(SystemVersion, SystemInfo), TargetError> {
+        self.engine.answers().await?;
         let action = format!("ask the engine at `{}`", self.engine.place);
         let seen = tokio::try_join!(self.engine.docker.version(), self.engine.docker.info());
         let (version, info) = seen.map_err(|error| fault(action, error))?;

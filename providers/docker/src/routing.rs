@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use bollard::models::ContainerInspectResponse;
 use platform_blueprint::{Gateway, Protocol, ServiceName};
 use platform_decide::digest::Digest;
 use platform_decide::group::GroupId;
@@ -13,7 +14,7 @@ use platform_gateway_api::{Config, Role as LaneRole};
 use platform_port::SecretValues;
 use platform_traffic::{Internal, Parts, ReadyInstance};
 
-use crate::gateway::{CERTIFICATES, Heard, Routed};
+use crate::gateway::{CERTIFICATES, Heard, Published, Routed};
 use crate::names::Names;
 use crate::network::Network;
 use crate::observe::Found;
@@ -96,12 +97,12 @@ pub(crate) fn join(
     config
 }
 
-/// The gateway as people and plans see it.
+/// The gateway as people and plans see it: its container, and what it says of itself where it answers.
 pub(crate) fn seen(
     network: &Network,
     routed: &Routed,
     found: &[Found],
-    heard: Option<&Heard>,
+    (container, heard): (&ContainerInspectResponse, Option<&Heard>),
     published: &Gateway,
     names: &Names,
 ) -> GatewaySeen {
@@ -113,7 +114,12 @@ pub(crate) fn seen(
     );
     let none = BTreeMap::new();
     let splits = traffic.map_or(&none, |traffic| &traffic.splits);
+    let elsewhere = traffic.is_some_and(|traffic| {
+        let wanted = Published::of(&traffic.ingress.gateway);
+        Published::by(container).is_some_and(|here| here != wanted)
+    });
     let (ingress, splits) = match heard {
+        _ if elsewhere => (Digest::of(b"another place"), splits.clone()),
         None => (asked, splits.clone()),
         Some(heard) => {
             let wanted = join(
@@ -139,6 +145,7 @@ pub(crate) fn seen(
         revision: heard.map_or(0, |heard| heard.status.revision),
         ingress,
         splits,
+        amiss: crate::gateway::amiss(container),
     }
 }
 

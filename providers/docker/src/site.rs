@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerSummary, SystemInfo, Volume,
@@ -17,6 +18,7 @@ use platform_blueprint::{DockerSettings, Gateway};
 use platform_decide::digest::Digest;
 use platform_decide::group::GroupId;
 use platform_port::{SecretValues, TargetError};
+use tokio::time::Instant;
 
 use crate::PROVIDER;
 use crate::engine::{Engine, fault, is_conflict, is_missing, unless};
@@ -26,6 +28,9 @@ use crate::program::Program;
 
 /// An image is not on the engine, and cannot be brought there.
 pub(crate) const NO_IMAGE: &str = "docker::no-image";
+/// How long a name may be taken by what is not there: an engine gives it out before it has made the container.
+const SETTLED_WITHIN: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(100);
 /// Where it is kept what our own program is, below the project's folder.
 const PROGRAM: &str = ".platform/cache/program";
 
@@ -117,6 +122,7 @@ impl Site {
 
     /// What the engine says of itself, asked once.
     async fn info(&self) -> Result<&SystemInfo, TargetError> {
+        self.engine.answers().await?;
         let asked = self.info.get_or_try_init(|| async {
             let info = self.engine.docker.info().await;
             info.map_err(|error| fault("ask the engine what it has", error))
@@ -153,6 +159,7 @@ impl Site {
 
     /// Containers of the environment, running or not.
     pub(crate) async fn containers(&self) -> Result<Vec<ContainerSummary>, TargetError> {
+        self.engine.answers().await?;
         let options = ListContainersOptions {
             all: true,
             filters: Some(self.names.filter()),
@@ -202,6 +209,7 @@ impl Site {
         &self,
         name: &str,
     ) -> Result<Option<ContainerInspectResponse>, TargetError> {
+        self.engine.answers().await?;
         let options = None::<InspectContainerOptions>;
         match self.engine.docker.inspect_container(name, options).await {
             Ok(seen) => Ok(Some(seen)),
@@ -229,18 +237,34 @@ impl Site {
             name: Some(name.to_owned()),
             platform: self.settings.platform.clone().unwrap_or_default(),
         };
-        let made = self.engine.docker.create_container(Some(options), body);
-        match made.await {
-            Ok(_) => Ok(()),
-            Err(error) if is_conflict(&error) => match self.inspect(name).await? {
-                Some(seen) if self.is_own(&seen) => Ok(()),
-                Some(_) => Err(taken("container", name)),
-                None => Err(fault(format!("create container `{name}`"), error)),
-            },
-            Err(error) if is_missing(&error) => {
-                Err(fault(format!("create container `{name}`"), error).with_code(NO_IMAGE))
+        let begun = Instant::now();
+        loop {
+            let made = self
+                .engine
+                .docker
+                .create_container(Some(options.clone()), body.clone());
+            let Err(error) = made.await else {
+                return Ok(());
+            };
+            if is_conflict(&error) {
+                match self.inspect(name).await? {
+                    Some(seen) if self.is_own(&seen) => return Ok(()),
+                    Some(_) => return Err(taken("container", name)),
+                    // Somebody has the name and is about to make it, or to take it away.
+                    None if begun.elapsed() < SETTLED_WITHIN => {
+                        tokio::time::sleep(LOOK).await;
+                        continue;
+                    }
+                    None => {}
+                }
             }
-            Err(error) => Err(fault(format!("create container `{name}`"), error)),
+            let missing = is_missing(&error);
+            let error = fault(format!("create container `{name}`"), error);
+            return Err(if missing {
+                error.with_code(NO_IMAGE)
+            } else {
+                error
+            });
         }
     }
 
@@ -271,6 +295,28 @@ impl Site {
             .map_err(|error| fault(format!("start container `{name}`"), error))
     }
 
+    /// Has what is paused go on.
+    pub(crate) async fn wake_container(&self, name: &str) -> Result<(), TargetError> {
+        let woken = self.engine.docker.unpause_container(name).await;
+        woken.map_err(|error| fault(format!("wake container `{name}`"), error))
+    }
+
+    /// Stops a container within its grace period and leaves it there. Safe to repeat.
+    pub(crate) async fn halt(&self, name: &str, grace_seconds: i32) -> Result<(), TargetError> {
+        // What is paused hears nothing.
+        if self.inspect(name).await?.as_ref().is_some_and(is_paused) {
+            let _ = self.engine.docker.unpause_container(name).await;
+        }
+        let options = StopContainerOptions {
+            t: Some(grace_seconds),
+            signal: None,
+        };
+        let patient = self.engine.patient(grace_seconds);
+        let stopped = patient.stop_container(name, Some(options)).await;
+        unless(is_missing, stopped)
+            .map_err(|error| fault(format!("stop container `{name}`"), error))
+    }
+
     /// Stops a container of ours within its grace period and removes it. Safe to repeat; somebody else's stays as it is.
     pub(crate) async fn remove(
         &self,
@@ -286,17 +332,7 @@ impl Site {
         // Whoever takes the name from now on is somebody else.
         let id = seen.id.as_deref().unwrap_or(name);
         if let Some(grace) = grace_seconds {
-            // What is paused hears nothing.
-            if is_paused(&seen) {
-                let _ = docker.unpause_container(id).await;
-            }
-            let options = StopContainerOptions {
-                t: Some(grace),
-                signal: None,
-            };
-            let patient = self.engine.patient(grace);
-            let stopped = patient.stop_container(id, Some(options)).await;
-            unless(is_missing, stopped).map_err(|error| fault(action(), error))?;
+            self.halt(id, grace).await?;
         }
         let options = RemoveContainerOptions {
             force: true,

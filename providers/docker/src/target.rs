@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use bollard::models::ContainerSummaryStateEnum;
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
 use futures::future::try_join_all;
 use futures::stream::BoxStream;
 use platform_blueprint::{DockerSettings, EnvironmentName, Gateway, ProjectName, ResourceName};
@@ -111,23 +111,35 @@ impl Site {
             subnet: None,
         });
         let of = |wanted: Role| listed.iter().filter(move |one| is_of(one, wanted));
-        // One that is stopped or paused takes no requests, and a plan brings it up again.
-        let gateway_runs = of(Role::Gateway).any(|one| {
-            use ContainerSummaryStateEnum::{DEAD, EXITED, PAUSED};
-            !matches!(one.state, Some(DEAD | EXITED | PAUSED))
-        });
+        let gateway = self.names.gateway();
+        let is_gateway = |one: &&ContainerSummary| {
+            let names = one.names.iter().flatten();
+            names
+                .map(|name| name.trim_start_matches('/'))
+                .any(|name| name == gateway)
+        };
+        let gateway = of(Role::Gateway).find(is_gateway);
+        // One that is paused would keep whoever asks waiting.
+        let answers =
+            |one: &ContainerSummary| one.state == Some(ContainerSummaryStateEnum::RUNNING);
         let hear = async {
-            if gateway_runs {
+            if gateway.is_some_and(answers) {
                 self.hear().await
             } else {
                 Ok(None)
             }
         };
+        let front = async {
+            match gateway.and_then(|one| one.id.as_deref()) {
+                Some(id) => self.inspect(id).await,
+                None => Ok(None),
+            }
+        };
         let servers = of(Role::Resource).filter_map(|one| one.id.as_deref());
         let servers = try_join_all(servers.map(|id| self.inspect(id)));
-        let (found, heard, servers) =
-            futures::future::try_join3(self.found_among(&listed, &network.name), hear, servers)
-                .await?;
+        let found = self.found_among(&listed, &network.name);
+        let (found, heard, front, servers) =
+            futures::future::try_join4(found, hear, front, servers).await?;
         let mut resources = unserved(&wanted);
         for seen in servers.into_iter().flatten() {
             let engine = label(&seen, KEEP).unwrap_or_default().to_owned();
@@ -150,12 +162,12 @@ impl Site {
         Ok(Observed {
             groups: observe::groups(&found, &leaving, tallies, now()),
             resources,
-            gateway: gateway_runs.then(|| {
+            gateway: front.map(|front| {
                 crate::routing::seen(
                     &network,
                     &routed,
                     &found,
-                    heard.as_ref(),
+                    (&front, heard.as_ref()),
                     &self.published,
                     &self.names,
                 )

@@ -37,6 +37,7 @@ pub(crate) fn observe(layout: &Layout) -> Observed {
             digest: spec.digest.clone(),
             replicas: 0,
             instances: Vec::new(),
+            changed: None,
         });
         group.replicas += 1;
         group.instances.push(seen);

@@ -274,6 +274,7 @@ impl World {
             digest: spec.digest.clone(),
             replicas: spec.replicas,
             instances,
+            changed: None,
         }
     }
 
@@ -373,6 +374,7 @@ impl Target for FakeTarget {
             revision: world.revision,
             ingress: Digest::of_value(&traffic.ingress),
             splits: traffic.splits.clone(),
+            amiss: None,
         });
         let bare = || GatewaySeen {
             url: "http://127.0.0.1:1".to_owned(),
@@ -380,6 +382,7 @@ impl Target for FakeTarget {
             revision: 0,
             ingress: Digest::of(b""),
             splits: BTreeMap::new(),
+            amiss: None,
         };
         Ok(Observed {
             groups,

@@ -19,6 +19,7 @@ use platform_decide::traffic::{Split, Traffic};
 use platform_gateway_api as api;
 use platform_port::SecretValues;
 
+pub use public::LOCAL_AUTHORITY;
 pub use shared::shared_file;
 pub use tallies::tallies;
 

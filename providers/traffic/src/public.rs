@@ -102,6 +102,9 @@ pub(super) fn side(config: &mut api::Config, parts: &Parts<'_>, ingress: &Ingres
     });
 }
 
+/// The folder with the authority of `local_ca`, beside the blueprint; its certificate is `ca.pem` there, its key `ca.key`.
+pub const LOCAL_AUTHORITY: &str = ".platform/development-ca";
+
 fn secured(tls: &blueprint::Tls, parts: &Parts<'_>, ingress: &Ingress) -> api::Tls {
     let absolute = |path: &str| parts.root.join(Path::new(path)).display().to_string();
     let certificates = tls.certificates.iter().filter_map(|one| {
@@ -115,7 +118,7 @@ fn secured(tls: &blueprint::Tls, parts: &Parts<'_>, ingress: &Ingress) -> api::T
     api::Tls {
         certificates: certificates.collect(),
         // Of the project, so that one that is believed stays so in every environment.
-        development: tls.local_ca.then(|| absolute(".platform/development-ca")),
+        development: tls.local_ca.then(|| absolute(LOCAL_AUTHORITY)),
         minimum: match tls.minimum {
             blueprint::TlsVersion::V12 => api::TlsVersion::V12,
             blueprint::TlsVersion::V13 => api::TlsVersion::V13,

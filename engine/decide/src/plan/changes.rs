@@ -38,8 +38,18 @@ fn resources(inputs: &Inputs<'_>, release: &Release) -> Vec<Change> {
         let (kind, because) = match seen.get(name) {
             None => (ChangeKind::Create, Vec::new()),
             Some(seen) if seen.digest == wanted.digest => return None,
-            Some(_) => {
+            Some(seen) => {
                 let before = inputs.current.and_then(|c| c.resources.get(name));
+                if let Some(reason) = &seen.reason
+                    && before.is_some_and(|before| before.digest == wanted.digest)
+                {
+                    return Some(Change {
+                        subject: Subject::Resource(name.clone()),
+                        kind: ChangeKind::Repair,
+                        summary: format!("{}: {reason}", wanted.resource.kind.as_str()),
+                        because: Vec::new(),
+                    });
+                }
                 let because = before.map(|b| differences(&b.resource, &wanted.resource));
                 (ChangeKind::Update, because.unwrap_or_default())
             }
@@ -69,10 +79,11 @@ fn service(
     name: &ServiceName,
     placed: &PlacedService,
 ) -> Option<Change> {
-    let standing = Standing::of(name, release, inputs.observed);
+    let standing = Standing::of(name, release, inputs);
     let target = &standing.target.id;
     let before = inputs.current.and_then(|c| c.services.get(name));
     let was_here = before.is_some_and(|b| b.version == placed.version);
+    let asked = before.map_or(0, |b| b.replicas);
     let differing = || {
         before
             .map(|b| spec_differences(&b.spec, &placed.spec))
@@ -87,7 +98,10 @@ fn service(
     let (kind, summary, because) = match (standing.seen, main.or(standing.others.last())) {
         _ if standing.strange => (
             ChangeKind::Repair,
-            format!("{target} does not run what its release says"),
+            standing.changed.map_or_else(
+                || format!("{target} does not run what its release says"),
+                |changed| format!("{target} was {changed}"),
+            ),
             Vec::new(),
         ),
         (None, None) if was_here => (
@@ -114,6 +128,11 @@ fn service(
             ChangeKind::Finish,
             format!("{from} → {target}, go on where a stopped run left off"),
             differing(),
+        ),
+        (Some(seen), None) if was_here && seen < asked && asked == placed.replicas => (
+            ChangeKind::Repair,
+            format!("{target} has lost instances: {seen} of {asked} are left"),
+            Vec::new(),
         ),
         (Some(seen), None) if seen != placed.replicas => (
             ChangeKind::Scale,
@@ -180,6 +199,9 @@ fn gateway(inputs: &Inputs<'_>, release: &Release, others: &[Change]) -> Option<
         let before = inputs.current.map(|c| &c.ingress);
         let because = before.map(|b| differences(b, &release.ingress));
         return change(ChangeKind::Update, routes, because.unwrap_or_default());
+    }
+    if let Some(amiss) = &seen.amiss {
+        return change(ChangeKind::Repair, amiss.clone(), Vec::new());
     }
     let covered = others
         .iter()

@@ -142,7 +142,7 @@ impl<'a> Order<'a> {
         let routed = self.ids(|a| matches!(a, Action::RouteEarly | Action::EnsureGateway));
         for service in along_needs(self.release) {
             let placed = &self.release.services[service];
-            let standing = Standing::of(service, self.release, self.inputs.observed);
+            let standing = Standing::of(service, self.release, self.inputs);
             let mut after = routed.clone();
             after.extend(
                 placed

@@ -94,6 +94,7 @@ impl World {
                 revision: 1,
                 ingress: Digest::of_value(&()),
                 splits: BTreeMap::new(),
+                amiss: None,
             }),
             ..Observed::default()
         };
@@ -154,6 +155,7 @@ impl World {
             digest: Digest::of_value(&()),
             replicas,
             instances: (0..replicas).map(instance).collect(),
+            changed: None,
         };
         self.observed.groups.insert(group.clone(), seen);
     }

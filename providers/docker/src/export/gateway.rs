@@ -96,12 +96,26 @@ impl Draft<'_> {
         let Some(tls) = &ingress.gateway.tls else {
             return Ok(());
         };
+        if let Some(authority) = &tls.client_ca {
+            let text = self.certificate(authority)?;
+            let target = format!("{CERTIFICATES}/{}", certificate_file(authority));
+            let name = "gateway-client-authority";
+            self.secret_file(service, name, &format!("{name}.pem"), &target, text);
+        }
+        if tls.local_ca {
+            for file in crate::local_authority::files(self.around.root)? {
+                let name = if file.is_key {
+                    "gateway-authority-key"
+                } else {
+                    "gateway-authority"
+                };
+                let target = format!("{CERTIFICATES}/{}", file.path);
+                let text = file.text.reveal().as_bytes().to_vec();
+                self.secret_file(service, name, &format!("{name}.pem"), &target, text);
+            }
+        }
         for (number, one) in tls.certificates.iter().enumerate() {
-            let path = self.around.root.join(&one.certificate);
-            let text = std::fs::read(&path).map_err(|error| {
-                let action = format!("read certificate `{}`", path.display());
-                TargetError::refused(PROVIDER, action, error)
-            })?;
+            let text = self.certificate(&one.certificate)?;
             let target = format!("{CERTIFICATES}/{}", certificate_file(&one.certificate));
             let name = format!("gateway-certificate-{}", number + 1);
             self.secret_file(service, &name, &format!("{name}.pem"), &target, text);
@@ -114,6 +128,15 @@ impl Draft<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A file of certificates beside the blueprint.
+    fn certificate(&self, name: &str) -> Result<Vec<u8>, TargetError> {
+        let path = self.around.root.join(name);
+        std::fs::read(&path).map_err(|error| {
+            let action = format!("read certificate `{}`", path.display());
+            TargetError::refused(PROVIDER, action, error)
+        })
     }
 
     /// The file with the address of the Redis of `gateway.shared`, and the address; nothing where no server stands behind it.

@@ -2,6 +2,7 @@
 
 mod contract;
 mod foreign;
+mod gateway;
 mod images;
 mod life;
 mod world;

@@ -86,6 +86,7 @@ fn empty(group: &GroupSpec) -> GroupSeen {
         digest: group.digest.clone(),
         replicas: group.replicas,
         instances: Vec::new(),
+        changed: None,
     }
 }
 
@@ -112,6 +113,7 @@ fn gateway(agent: &Agent, kept: &crate::recorded::Kept) -> GatewaySeen {
             .as_ref()
             .map(|traffic| traffic.splits.clone())
             .unwrap_or_default(),
+        amiss: None,
     }
 }
 
