@@ -113,7 +113,12 @@ impl Engine {
 
     async fn answers_within(&self, patience: Duration) -> Result<(), TargetError> {
         let knock = || async move {
-            let knocked = tokio::time::timeout(patience, self.docker.ping()).await;
+            // Twice: who was kept from listening meanwhile, by work on the same thread, has not heard that it answered.
+            let ping = || tokio::time::timeout(patience / 2, self.docker.ping());
+            let knocked = match ping().await {
+                Err(_) => ping().await,
+                answered => answered,
+            };
             knocked.map(drop).map_err(|_| {
                 let said = format!(
                     "it takes connections and has not answered within {} s",
