@@ -56,13 +56,14 @@ timeout = { total = "8s", connect = "700ms", first_byte = "5s", idle = "33s" }
 retries = { attempts = 4, on = ["timeout", "error"], backoff = "40ms" }
 cache = { fresh_for = "2m", stale_while_revalidate = "3m", stale_if_error = "4m", vary = ["accept-language"], max_body = "1MiB" }
 compression = ["br"]
-auth = { by = ["api-key"], scopes = ["orders:read"], roles = ["clerk"], audience = "orders", optional = true }
+auth = { by = ["api-key"], scopes = ["orders:read"], roles = ["clerk"], audience = "orders", optional = true, failures = 17 }
 rate_limit = { requests = 90, every = "2s", per = "api-key", burst = 120, shared = true }
 max_body = "3MiB"
 max_answer = "4MiB"
 cors = { origins = ["https://app.example"], methods = ["PUT"], headers = ["x-a"], expose = ["x-b"], credentials = true, max_age = "5m" }
 csrf = true
 csp = "default-src 'self'"
+escaped_slashes = "keep"
 
 [[routes]]
 path = { exact = "/shop" }
