@@ -9,13 +9,14 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
+use hyper::client::conn::http2::SendRequest;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::bench::{PATIENCE, Place};
+use crate::bench::{PATIENCE, Place, Running};
 
 /// A body that is written while it is read.
 pub(crate) struct Written(UnboundedReceiver<Frame<Bytes>>);
@@ -37,46 +38,33 @@ pub(crate) fn channel() -> (UnboundedSender<Frame<Bytes>>, Written) {
     (sender, Written(receiver))
 }
 
-/// Answers each message with itself, and ends with a status.
-async fn echo() -> SocketAddr {
+/// A service over HTTP/2 without TLS that answers so.
+async fn service<A>(
+    answer: impl Fn(Request<Incoming>) -> A + Copy + Send + Sync + 'static,
+) -> SocketAddr
+where
+    A: Future<Output = Response<Written>> + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let service = service_fn(async |request: Request<Incoming>| {
-                assert_eq!(request.headers()["te"], "trailers");
-                let mut messages = request.into_body();
-                let (sender, body) = channel();
-                tokio::spawn(async move {
-                    while let Some(Ok(frame)) = messages.frame().await {
-                        if let Ok(data) = frame.into_data()
-                            && !data.is_empty()
-                        {
-                            let _ = sender.send(Frame::data(data));
-                        }
-                    }
-                    let mut trailers = HeaderMap::new();
-                    trailers.insert("grpc-status", "0".parse().expect("a value"));
-                    trailers.insert("grpc-message", "done".parse().expect("a value"));
-                    let _ = sender.send(Frame::trailers(trailers));
-                });
-                let answer = Response::builder().header("content-type", "application/grpc");
-                Ok::<_, Infallible>(answer.body(body).expect("an answer"))
+            let answers = service_fn(move |request| {
+                let answer = answer(request);
+                async move { Ok::<_, Infallible>(answer.await) }
             });
             tokio::spawn(
                 hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                    .serve_connection(TokioIo::new(stream), service),
+                    .serve_connection(TokioIo::new(stream), answers),
             );
         }
     });
     address
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn messages_pass_both_ways_and_trailers_end_them() {
-    let place = Place::new();
-    let gateway = place.gateway().await;
-    let endpoint = json!({ "id": "echo", "address": echo().await.to_string() });
+/// Has the gateway lead to a service, and speaks HTTP/2 with it.
+async fn call(gateway: &Running, service: SocketAddr) -> (SendRequest<Written>, SocketAddr) {
+    let endpoint = json!({ "id": "one", "address": service.to_string() });
     gateway
         .configure(json!({ "services": { "orders": {
             "http2": true,
@@ -85,17 +73,52 @@ async fn messages_pass_both_ways_and_trailers_end_them() {
         .await;
     let address = gateway.address("public").await;
     let stream = TcpStream::connect(address).await.unwrap();
-    let (mut sender, connection) =
+    let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
             .unwrap();
     tokio::spawn(connection);
-    let (messages, body) = channel();
-    let request = Request::post(format!("http://{address}/shop.Orders/Watch"))
+    (sender, address)
+}
+
+/// A call of gRPC.
+fn request(address: SocketAddr, path: &str, body: Written) -> Request<Written> {
+    Request::post(format!("http://{address}/{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(body)
-        .unwrap();
+        .unwrap()
+}
+
+/// Answers each message with itself, and ends with a status.
+async fn echo(request: Request<Incoming>) -> Response<Written> {
+    assert_eq!(request.headers()["te"], "trailers");
+    let mut messages = request.into_body();
+    let (sender, body) = channel();
+    tokio::spawn(async move {
+        while let Some(Ok(frame)) = messages.frame().await {
+            if let Ok(data) = frame.into_data()
+                && !data.is_empty()
+            {
+                let _ = sender.send(Frame::data(data));
+            }
+        }
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", "0".parse().expect("a value"));
+        trailers.insert("grpc-message", "done".parse().expect("a value"));
+        let _ = sender.send(Frame::trailers(trailers));
+    });
+    let answer = Response::builder().header("content-type", "application/grpc");
+    answer.body(body).expect("an answer")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_pass_both_ways_and_trailers_end_them() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let (mut sender, address) = call(&gateway, service(echo).await).await;
+    let (messages, body) = channel();
+    let request = request(address, "shop.Orders/Watch", body);
     let exchange = async {
         messages.send(Frame::data("one".into())).unwrap();
         let mut answer = sender.send_request(request).await.unwrap();
@@ -123,58 +146,30 @@ async fn messages_pass_both_ways_and_trailers_end_them() {
 }
 
 /// Ends each call as its path says: `/trailers/14` with that status in trailers, `/head/14` in the head.
-async fn ending() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let service = service_fn(async |request: Request<Incoming>| {
-                let mut path = request.uri().path().split('/').skip(1);
-                let (place, status) = (path.next(), path.next().expect("a status"));
-                let status = status.parse().expect("a value");
-                let (sender, body) = channel();
-                let mut answer = Response::builder().header("content-type", "application/grpc");
-                if place == Some("head") {
-                    answer = answer.header("grpc-status", status);
-                } else {
-                    let _ = sender.send(Frame::data("one".into()));
-                    if place == Some("trailers") {
-                        let trailers = HeaderMap::from_iter([(
-                            "grpc-status".parse().expect("a name"),
-                            status,
-                        )]);
-                        let _ = sender.send(Frame::trailers(trailers));
-                    }
-                }
-                Ok::<_, Infallible>(answer.body(body).expect("an answer"))
-            });
-            tokio::spawn(
-                hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                    .serve_connection(TokioIo::new(stream), service),
-            );
+async fn ending(request: Request<Incoming>) -> Response<Written> {
+    let mut path = request.uri().path().split('/').skip(1);
+    let (place, status) = (path.next(), path.next().expect("a status"));
+    let status = status.parse().expect("a value");
+    let (sender, body) = channel();
+    let mut answer = Response::builder().header("content-type", "application/grpc");
+    if place == Some("head") {
+        answer = answer.header("grpc-status", status);
+    } else {
+        let _ = sender.send(Frame::data("one".into()));
+        if place == Some("trailers") {
+            let named = ("grpc-status".parse().expect("a name"), status);
+            let trailers = HeaderMap::from_iter([named]);
+            let _ = sender.send(Frame::trailers(trailers));
         }
-    });
-    address
+    }
+    answer.body(body).expect("an answer")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_are_judged_by_what_they_end_with() {
     let place = Place::new();
     let gateway = place.gateway().await;
-    let endpoint = json!({ "id": "one", "address": ending().await.to_string() });
-    gateway
-        .configure(json!({ "services": { "orders": {
-            "http2": true,
-            "versions": { "r1": { "weight": 1000, "endpoints": [endpoint] } },
-        } } }))
-        .await;
-    let address = gateway.address("public").await;
-    let stream = TcpStream::connect(address).await.unwrap();
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .unwrap();
-    tokio::spawn(connection);
+    let (mut sender, address) = call(&gateway, service(ending).await).await;
     let (mut good, mut bad) = (0, 0);
     for (path, is_bad) in [
         ("trailers/0", false),
@@ -187,11 +182,7 @@ async fn calls_are_judged_by_what_they_end_with() {
         // Ends without saying how.
         ("nowhere/0", true),
     ] {
-        let request = Request::post(format!("http://{address}/{path}"))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .body(Written(unbounded_channel().1))
-            .unwrap();
+        let request = request(address, path, Written(unbounded_channel().1));
         let exchange = async {
             let answer = sender.send_request(request).await.unwrap();
             assert_eq!(answer.status(), 200, "{path}");
