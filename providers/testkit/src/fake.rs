@@ -91,6 +91,7 @@ pub struct FakeTarget {
     acts_left: AtomicU64,
     hangs: AtomicBool,
     uncounted: AtomicBool,
+    hushed: AtomicBool,
     hung: Notify,
     lingers: watch::Sender<bool>,
 }
@@ -161,6 +162,11 @@ impl FakeTarget {
     /// Keeps the gateway's counts from being read, until this is called with `false`.
     pub fn uncounted(&self, uncounted: bool) {
         self.uncounted.store(uncounted, Ordering::SeqCst);
+    }
+
+    /// Has nobody told what instances wrote, however long they listen.
+    pub fn hush(&self) {
+        self.hushed.store(true, Ordering::SeqCst);
     }
 
     /// Whether instances that shall go take their time, until this is called with `false`.
@@ -507,6 +513,9 @@ impl Target for FakeTarget {
         &self,
         query: &LogQuery,
     ) -> Result<BoxStream<'static, Result<LogLine, TargetError>>, TargetError> {
+        if self.hushed.load(Ordering::SeqCst) {
+            return Ok(futures::stream::pending().boxed());
+        }
         let world = self.lock();
         let lines: Vec<Result<LogLine, TargetError>> = world
             .groups

@@ -39,6 +39,9 @@ use crate::events::Event;
 use crate::last_lines::last_lines;
 use crate::patience::patiently;
 
+/// How long the last lines of new instances may take to be read before these go without.
+const LISTENED_WITHIN: Duration = Duration::from_secs(5);
+
 /// The longest time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -175,7 +178,6 @@ impl<'a> Driver<'a> {
                 }
                 Err(error) => return Err(error.into()),
             }
-            self.listen().await;
             self.ask(&observed);
             self.measure();
             self.progress(&observed, tallies.as_ref());
@@ -244,14 +246,24 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Takes the last lines of the new instances as soon as it is to go back: with their end they may be gone.
+    /// Takes the last lines of the new instances where they are taken back: with their end they may be gone, so before the
+    /// first of them goes, and after their requests went elsewhere, which waits for nothing.
     async fn listen(&mut self) {
         let state = &self.document.state;
-        if self.log.is_none() && matches!(state.phase, Phase::GoingBack { .. }) {
-            let groups: Vec<&GroupId> = state.members.iter().map(|member| &member.to).collect();
-            let target = self.crew.target.as_ref();
-            self.log = Some(last_lines(target, &groups, None).await);
+        let back = matches!(
+            state.phase,
+            Phase::GoingBack { .. }
+                | Phase::Removing { .. }
+                | Phase::AfterBack { .. }
+                | Phase::RolledBack { .. }
+        );
+        if self.log.is_some() || !back {
+            return;
         }
+        let groups: Vec<&GroupId> = state.members.iter().map(|member| &member.to).collect();
+        let lines = last_lines(self.crew.target.as_ref(), &groups, None);
+        let heard = tokio::time::timeout(LISTENED_WITHIN, lines).await;
+        self.log = Some(heard.unwrap_or_default());
     }
 
     /// Asks the gates whose moment it is, and none else.
@@ -436,6 +448,7 @@ impl<'a> Driver<'a> {
 
     /// Writes the report and says how it ended.
     async fn finish(mut self) -> Result<Outcome, Cause> {
+        self.listen().await;
         let log = self.log.take().unwrap_or_default();
         let state: &State = &self.document.state;
         let report = Report::of(state, self.crew.clock.millis());

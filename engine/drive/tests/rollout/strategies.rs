@@ -143,6 +143,22 @@ async fn a_metric_of_a_command_takes_back_what_is_worse_and_only_reports_on_a_dr
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_cannot_hear_what_was_written_goes_back_all_the_same() {
+    for hushed in [false, true] {
+        let scene = Scene::of(CANARY).await;
+        scene.behave("orders@r2", BAD);
+        if hushed {
+            scene.target.hush();
+        }
+        let Outcome::RolledBack { log, .. } = scene.goes().await else {
+            panic!("every second answer was bad");
+        };
+        assert_eq!(log.is_empty(), hushed, "{log:?}");
+        scene.stands_on("orders@r1").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn why_a_metric_cannot_be_read_is_told_and_kept() {
     let mistyped = CANARY.replace(
         "min_samples = 20 }",

@@ -31,6 +31,7 @@ impl Driver<'_> {
         for one in moves {
             let acted = match down(&one, observed) {
                 Some((group, left)) => {
+                    self.listen().await;
                     self.take_down(group, left, one);
                     Ok(())
                 }
