@@ -72,11 +72,11 @@ async fn call(gateway: &Running, service: SocketAddr) -> (SendRequest<Written>, 
         } } }))
         .await;
     let address = gateway.address("public").await;
-    let stream = TcpStream::connect(address).await.unwrap();
+    let stream = TcpStream::connect(address).await.expect("a connection");
     let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
-            .unwrap();
+            .expect("HTTP/2");
     tokio::spawn(connection);
     (sender, address)
 }
@@ -87,7 +87,7 @@ fn request(address: SocketAddr, path: &str, body: Written) -> Request<Written> {
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(body)
-        .unwrap()
+        .expect("a request")
 }
 
 /// Answers each message with itself, and ends with a status.
