@@ -68,19 +68,21 @@ fn make(folder: &Path) -> io::Result<()> {
         .create(folder)?;
     let name = "platform, local authority for development";
     let pair = Authority::make(name, SystemTime::now()).map_err(io::Error::other)?;
-    // The key first: who finds the certificate finds its key.
+    // The key first, each whole or not at all: who finds the certificate finds its key.
     for (name, text) in [
         (KEY, pair.key.reveal()),
         (CERTIFICATE, pair.certificate.as_str()),
     ] {
+        let fresh = folder.join(format!("{name}.new"));
         let mut file = fs::OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600)
-            .open(folder.join(name))?;
+            .open(&fresh)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
+        fs::rename(&fresh, folder.join(name))?;
     }
     Ok(())
 }

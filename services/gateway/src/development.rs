@@ -141,16 +141,18 @@ fn make(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
     valid(&mut wanted);
     let pair = KeyPair::generate()?;
     let own = wanted.self_signed(&pair)?;
-    // The key first: who finds the certificate finds its key.
+    // The key first, each whole or not at all: who finds the certificate finds its key.
     for (name, text) in [(KEY, pair.serialize_pem()), (CERTIFICATE, own.pem())] {
+        let fresh = folder.join(format!("{name}.new"));
         let mut file = fs::OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600)
-            .open(folder.join(name))?;
+            .open(&fresh)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
+        fs::rename(&fresh, folder.join(name))?;
     }
     Ok(())
 }
