@@ -140,7 +140,7 @@ impl ConnectionState {
         self.ahead.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    fn read_some(&self, bytes: usize) {
+    pub(crate) fn read_some(&self, bytes: usize) {
         self.ahead.fetch_add(bytes as u64, Ordering::Relaxed);
         if self.requests.load(Ordering::Relaxed) == 0
             && !self.http2.load(Ordering::Relaxed)
@@ -164,6 +164,20 @@ impl ConnectionState {
         }
         let idle = now.saturating_sub(self.idle_since.load(Ordering::Relaxed));
         idle > idle_ms
+    }
+
+    /// Until when it cannot be overdue, whatever comes: a head may begin right now.
+    pub(crate) fn never_overdue_before(&self, now: u64) -> u64 {
+        let head_ms = if self.head_ms > 0 {
+            self.head_ms
+        } else {
+            u64::MAX
+        };
+        let head_since = self.head_since.load(Ordering::Relaxed);
+        let head = if head_since > 0 { head_since } else { now };
+        let idle = self.idle_since().unwrap_or(now);
+        let head = head.saturating_add(head_ms);
+        head.min(idle.saturating_add(self.keep_alive_ms))
     }
 }
 

@@ -7,22 +7,30 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::clock::now_ms;
 use crate::connection::ConnectionState;
 
+#[derive(Debug)]
+struct Open {
+    state: Arc<ConnectionState>,
+    /// When it is looked at next, in milliseconds: kept here, as to ask each of many thousands that rest costs more than all else
+    /// that is done for them.
+    look_at: u64,
+}
+
 /// All open connections.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
-    open: Mutex<HashMap<u64, Arc<ConnectionState>>>,
+    open: Mutex<HashMap<u64, Open>>,
     next: AtomicU64,
 }
 
 impl Connections {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<ConnectionState>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a connection into the list; returns by what it is forgotten.
     pub(crate) fn add(&self, state: Arc<ConnectionState>) -> u64 {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.lock().insert(id, state);
+        self.lock().insert(id, Open { state, look_at: 0 });
         id
     }
 
@@ -48,7 +56,7 @@ impl Connections {
         }
         let mut idle: Vec<(u64, &Arc<ConnectionState>)> = open
             .values()
-            .filter_map(|state| Some((state.idle_since()?, state)))
+            .filter_map(|one| Some((one.state.idle_since()?, &one.state)))
             .collect();
         let many = (most / 16).max(1).min(idle.len());
         if many == 0 {
@@ -70,11 +78,18 @@ impl Connections {
     ///
     /// - `grace_ms`: how long one may stay idle while the gateway drains
     pub(crate) fn close_overdue(&self, grace_ms: Option<u64>) {
-        let now = now_ms();
-        for state in self.lock().values() {
-            if state.is_overdue(now, grace_ms) {
-                state.let_go();
+        self.close_overdue_at(now_ms(), grace_ms);
+    }
+
+    fn close_overdue_at(&self, now: u64, grace_ms: Option<u64>) {
+        for one in self.lock().values_mut() {
+            if now < one.look_at && grace_ms.is_none() {
+                continue;
             }
+            if one.state.is_overdue(now, grace_ms) {
+                one.state.let_go();
+            }
+            one.look_at = one.state.never_overdue_before(now);
         }
     }
 }
@@ -86,12 +101,64 @@ mod tests {
 
     use super::*;
 
+    fn state(head_ms: u64, keep_alive_ms: u64) -> Arc<ConnectionState> {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let state = ConnectionState::new("public".into(), peer, false, head_ms, keep_alive_ms);
+        Arc::new(state)
+    }
+
+    fn is_closing(state: &ConnectionState) -> bool {
+        let closing = std::pin::pin!(state.closing());
+        let mut nothing = Context::from_waker(Waker::noop());
+        closing.poll(&mut nothing).is_ready()
+    }
+
+    #[test]
+    fn who_waits_in_vain_is_let_go_however_seldom_it_is_looked_at() {
+        let hour = 3_600_000;
+        let connections = Connections::default();
+        let silent = state(1_000, hour);
+        let slow = state(1_000, hour);
+        let served = state(1_000, hour);
+        let unbounded = state(0, hour);
+        for state in [&silent, &slow, &served, &unbounded] {
+            connections.add(state.clone());
+        }
+        let began = now_ms();
+        served.begin(false);
+        connections.close_overdue_at(began + 100, None);
+        // A head begins after it was looked at, and does not end.
+        slow.read_some(10);
+        unbounded.read_some(10);
+        let look = |after| {
+            connections.close_overdue_at(began + after, None);
+            [&silent, &slow, &served, &unbounded].map(|state| is_closing(state))
+        };
+        assert_eq!(look(900), [false; 4]);
+        assert_eq!(look(3_000), [false, true, false, false]);
+        served.end();
+        assert_eq!(look(hour + 60_000), [true, true, true, false]);
+        unbounded.begin(false);
+        unbounded.end();
+        assert_eq!(look(3 * hour), [true; 4]);
+    }
+
+    #[test]
+    fn who_rests_is_let_go_sooner_while_the_gateway_drains() {
+        let connections = Connections::default();
+        let resting = state(1_000, 60_000);
+        connections.add(resting.clone());
+        let began = now_ms();
+        connections.close_overdue_at(began + 10, None);
+        assert!(!is_closing(&resting));
+        connections.close_overdue_at(began + 500, Some(200));
+        assert!(is_closing(&resting));
+    }
+
     #[test]
     fn room_is_made_by_those_that_are_idle() {
         let connections = Connections::default();
-        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let state = || ConnectionState::new("public".into(), peer, false, 10, 100);
-        let states: Vec<_> = (0..48).map(|_| Arc::new(state())).collect();
+        let states: Vec<_> = (0..48).map(|_| state(10, 100)).collect();
         for state in &states {
             connections.add(state.clone());
         }
@@ -100,12 +167,7 @@ mod tests {
         }
         assert!(!connections.make_room(68));
         assert!(connections.make_room(64));
-        let closed = states.iter().map(|state| {
-            let closing = std::pin::pin!(state.closing());
-            let mut nothing = Context::from_waker(Waker::noop());
-            closing.poll(&mut nothing).is_ready()
-        });
-        let closed: Vec<bool> = closed.collect();
+        let closed: Vec<bool> = states.iter().map(|state| is_closing(state)).collect();
         assert_eq!(closed.iter().filter(|closed| **closed).count(), 2);
         assert!(closed[46] && closed[47]);
     }
