@@ -172,6 +172,26 @@ gates = [{ when = "before-promote", name = "look", command = ["sh", "-c", "echo 
 }
 
 #[test]
+fn a_gate_of_a_step_sees_the_release_that_the_step_is_about() {
+    const LOOK: &str = r#"curl -fsS -H \"$PLATFORM_PREVIEW_HEADER\" $PLATFORM_GATEWAY_URL | grep"#;
+    for strategy in [
+        "strategy = \"canary\"\nsteps = [\"20%\", \"50%\"]\nhold = \"0s\"",
+        "strategy = \"blue-green\"\nhold = \"0s\"",
+        "strategy = \"rolling\"\nhold = \"0s\"",
+    ] {
+        let gate = |answer: &str| {
+            format!(
+                "{strategy}\ngates = [{{ when = \"per-step\", command = [\"sh\", \"-c\", \"{LOOK} {answer}\"] }}]"
+            )
+        };
+        let project = with(&gate("two"));
+        project.deploy().ok();
+        assert_eq!(project.answer().as_deref(), Some("two"));
+        project.down();
+    }
+}
+
+#[test]
 fn a_second_colour_whose_routes_fail_is_not_switched_to() {
     let project = with("strategy = \"blue-green\"\nhold = \"0s\"");
     let api = Api {

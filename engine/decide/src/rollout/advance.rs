@@ -349,8 +349,10 @@ impl Step<'_> {
             }
             return;
         }
+        // The preview is a part of the arrangement from now on, so what is in place before is none yet.
+        self.state.previewed |= self.state.up && in_place(&self.state, self.seen);
         self.state.up = true;
-        if self.state.paused.is_none() && self.agreed() && self.previewed() {
+        if self.state.paused.is_none() && self.agreed() && self.shown() {
             let name = self.stage_name(stage);
             self.tell(Note::Serving { stage: name });
             self.state.enter(Phase::Serving { stage });
@@ -358,7 +360,7 @@ impl Step<'_> {
     }
 
     /// Whether a second colour has been up for as long as it shall be before the switch.
-    fn previewed(&self) -> bool {
+    fn shown(&self) -> bool {
         let hold = millis(self.state.policy.hold.duration());
         let switches = self.state.policy.strategy == Strategy::BlueGreen;
         self.state.forced || !switches || self.state.clock.up >= hold

@@ -44,11 +44,18 @@ pub struct GateCall {
 }
 
 /// Gates that should be asked in this state and have not answered.
+///
+/// A gate of a stage may look through the preview, so its moment comes when that leads to instances that are up; the gates of one
+/// moment are asked together, and those before promotion after those of the step.
 pub fn due(state: &State) -> Vec<GateCall> {
-    all(state)
-        .into_iter()
-        .filter(|call| !state.gates.contains_key(&call.key))
-        .collect()
+    if matches!(state.phase, Phase::Starting { .. }) && !state.previewed {
+        return Vec::new();
+    }
+    let mut open = all(state);
+    open.retain(|call| !state.gates.contains_key(&call.key));
+    let first = open.first().map(|call| call.when);
+    open.retain(|call| Some(call.when) == first);
+    open
 }
 
 /// Gates that belong to the phase, whether or not they have answered.
@@ -96,7 +103,7 @@ fn moments(state: &State) -> Vec<(GateWhen, usize)> {
     let last = state.stages().len() - 1;
     match &state.phase {
         Phase::BeforeStart => vec![(GateWhen::BeforeStart, 0)],
-        Phase::Starting { stage } if *stage == last && state.up => {
+        Phase::Starting { stage } if *stage == last => {
             vec![
                 (GateWhen::PerStep, *stage),
                 (GateWhen::BeforePromote, *stage),

@@ -197,6 +197,10 @@ pub struct Paused {
 
 /// The state of a rollout: everything that the next decision depends on but what is seen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, kept under its name"
+)]
 pub struct State {
     /// The release it brings.
     pub release: ReleaseNumber,
@@ -216,6 +220,9 @@ pub struct State {
     pub in_force: Option<usize>,
     /// All instances of the phase have been seen ready.
     pub up: bool,
+    /// Since then the gateway was seen to lead whoever asks for the new release there.
+    #[serde(default)]
+    pub previewed: bool,
     /// Who paused it, while it is.
     pub paused: Option<Paused>,
     /// Nothing more is to be seen in the stage's time, and the policy has it stay until somebody decides.
@@ -290,6 +297,7 @@ impl State {
             clock: Clock::default(),
             in_force: None,
             up: false,
+            previewed: false,
             paused: None,
             holds: false,
             forced: false,
@@ -363,6 +371,7 @@ impl State {
         self.clock.up = 0;
         self.clock.drained = 0;
         self.up = false;
+        self.previewed = false;
         self.holds = false;
         self.said.clear();
         if let Phase::Serving { .. } = self.phase {

@@ -71,6 +71,33 @@ fn a_gate_per_step_is_asked_before_the_last_step_too() {
 }
 
 #[test]
+fn the_gates_of_the_last_step_are_asked_before_those_of_promotion() {
+    let mut world = gated(Strategy::BlueGreen, GateWhen::PerStep);
+    for when in [GateWhen::BeforePromote, GateWhen::PerStep] {
+        let mut gate = world.state.policy.gates[0].clone();
+        gate.when = when;
+        world.state.policy.gates.push(gate);
+    }
+    let mut asked: Vec<Vec<&str>> = Vec::new();
+    while !world.state.phase.is_over() {
+        let due = due(&world.state).into_iter();
+        let moments: Vec<&str> = due.map(|call| call.when.as_str()).collect();
+        if !moments.is_empty() {
+            asked.push(moments);
+        }
+        for when in [GateWhen::PerStep, GateWhen::BeforePromote] {
+            world.answers.insert(when, GateAnswer::Agrees);
+        }
+        world.turn(None, false);
+    }
+    assert_eq!(
+        asked,
+        [vec!["per-step", "per-step"], vec!["before-promote"]]
+    );
+    promoted(&mut world);
+}
+
+#[test]
 fn a_gate_that_refuses_goes_back() {
     for when in [
         GateWhen::BeforeStart,
@@ -159,9 +186,36 @@ fn the_preview_reaches_the_new_release_before_traffic_does() {
 }
 
 #[test]
+fn a_gate_is_asked_once_the_preview_leads_to_what_is_up() {
+    for strategy in [Strategy::Canary, Strategy::BlueGreen, Strategy::Rolling] {
+        for when in [GateWhen::PerStep, GateWhen::BeforePromote] {
+            let mut world = gated(strategy, when);
+            world.answers.insert(when, GateAnswer::Agrees);
+            let new: GroupId = "orders@r2".parse().unwrap();
+            let mut asked = 0;
+            while !world.state.phase.is_over() {
+                // Asked before the moves of the look, so what counts is what the look saw.
+                world.decide(None, false);
+                if !due(&world.state).is_empty() {
+                    asked += 1;
+                    let wanted = arrangement(&world.state).groups[&new];
+                    assert_eq!(world.observed.groups[&new].replicas, wanted, "{strategy:?}");
+                    let preview = &world.splits()["orders"].preview;
+                    assert_eq!(*preview, Some(new.clone()), "{strategy:?} {when:?}");
+                }
+                world.act();
+            }
+            assert!(asked > 0, "{strategy:?} {when:?}");
+            promoted(&mut world);
+        }
+    }
+}
+
+#[test]
 fn without_a_check_of_its_own_blue_green_smokes() {
     let mut world = orders(Strategy::BlueGreen);
     world.until(|phase| *phase == Phase::Starting { stage: 0 });
+    world.turn(None, false);
     world.turn(None, false);
     let asks: Vec<Ask> = due(&world.state).into_iter().map(|call| call.ask).collect();
     assert_eq!(asks, [Ask::Smoke]);
