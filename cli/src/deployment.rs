@@ -8,6 +8,7 @@ use std::time::Duration;
 use platform_blueprint::{Build, Resolved, ResourceName, SecretName, ServiceName, Services};
 use platform_decide::desired::{Desired, Missing};
 use platform_decide::group::{Artifact, ServiceSpec};
+use platform_decide::observed::Observed;
 use platform_decide::plan::{Plan, Subject};
 use platform_decide::release::Release;
 use platform_drive::apply::Crew;
@@ -15,6 +16,7 @@ use platform_drive::build::{BuildErrors, BuildEvent, BuildOptions, Builder};
 use platform_drive::deploy::{self, Outcome, Prepared, With};
 use platform_drive::events::{Event, Events};
 use platform_drive::lease::{self, Lease, LeaseError};
+use platform_drive::releases::History;
 use platform_port::{Finding, SecretValues, Target};
 use platform_secrets::Keyring;
 
@@ -187,6 +189,18 @@ pub(crate) fn crew(world: &World, target: Arc<dyn Target>, command: &str) -> Cre
         run: world.run().to_owned(),
         command: command.to_owned(),
     }
+}
+
+/// Refuses an environment that holds nothing: taking the lock would make what it lies in.
+pub(crate) async fn refuse_untouched(world: &World, target: &dyn Target) -> Result<(), CliError> {
+    let history = History::read(target.store()).await?;
+    if history.head.last.is_some() || target.observe().await? != Observed::default() {
+        return Ok(());
+    }
+    let message = format!("nothing is deployed in `{}`", world.environment()?);
+    Err(CliError::new("release::none", message).help(
+        "see that the folder (`-C`) and the environment (`-e`) are the ones you mean; `platform deploy` deploys",
+    ))
 }
 
 /// Does `work` while the run holds the environment's lock, and gives the lock back however that ends.

@@ -24,7 +24,7 @@ pub(crate) enum Exit {
     Unreachable,
     /// A bug of ours.
     Bug,
-    /// Somebody else holds the environment's lock.
+    /// Somebody else holds the environment's lock, or took it away.
     LockHeld,
     /// Ctrl-C.
     Interrupted,
@@ -59,7 +59,7 @@ impl Exit {
     pub(crate) fn of_code(code: &str) -> Self {
         match code {
             "target::unreachable" => Self::Unreachable,
-            "lock::held" | "rollout::under-way" => Self::LockHeld,
+            "lock::held" | "lock::lost" | "rollout::under-way" => Self::LockHeld,
             "rollout::rolled-back" => Self::RolledBack,
             "run::stopped" | "build::interrupted" => Self::Interrupted,
             _ => match code.split_once("::").map_or(code, |(area, _)| area) {
@@ -89,6 +89,8 @@ mod tests {
             ("target::unreachable", 69),
             ("target::refused", 1),
             ("lock::held", 75),
+            ("lock::lost", 75),
+            ("lock::expired", 1),
             ("rollout::under-way", 75),
             ("rollout::rolled-back", 10),
             ("run::stopped", 130),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 
 use crate::responder::{self, ask};
-use crate::sandbox::{Sandbox, eventually, free_port};
+use crate::sandbox::{Sandbox, eventually, exists, free_port};
 
 /// A project of two responders behind the gateway.
 struct Shop {
@@ -88,6 +88,15 @@ fn before_the_first_deploy_nothing_is_there_and_all_say_so() {
     assert_snapshot!("empty_unlock", shop.sandbox.platform(&["unlock"]));
     let seen = shop.sandbox.run(&["status", "--detailed-exitcode"]);
     assert_eq!(seen.code, 2, "{seen:#?}");
+    for verb in ["rollback", "stop"] {
+        let seen = shop.sandbox.run(&[verb, "--yes", "--format", "json"]);
+        assert_eq!(seen.code, 1, "{verb}: {seen:#?}");
+        assert_eq!(seen.line("diagnostic")["code"], "release::none", "{verb}");
+    }
+    let seen = shop.sandbox.run(&["runs", "show", "--format", "json"]);
+    assert_eq!(seen.line("diagnostic")["code"], "run::unknown", "{seen:#?}");
+    // Whoever looks, or asks for what cannot be, leaves no trace.
+    assert!(!exists(&shop.sandbox.project().join(".platform")));
 }
 
 #[test]
@@ -157,6 +166,10 @@ fn releases_and_runs_tell_what_changed() {
         (&run["ending"], &run["release"]),
         (&"done".into(), &"r2".into())
     );
+    for newest in [&["runs", "show"][..], &["runs", "show", "last"]] {
+        let arguments = [newest, &["--format", "json"]].concat();
+        assert_eq!(sandbox.run(&arguments).ok().line("run")["run"], id);
+    }
     let none = sandbox.run(&["releases", "show", "r9", "--format", "json"]);
     assert_eq!(none.line("diagnostic")["code"], "release::unknown");
 }
@@ -364,6 +377,22 @@ fn a_lock_is_shown_and_a_living_holder_is_left_alone() {
     let _ = deploying.child();
     let ended = deploying.end("-INT");
     assert_ne!(ended.code, 0);
+}
+
+#[test]
+fn a_run_whose_lock_is_taken_away_ends_as_one_that_came_too_late() {
+    let shop = Shop::deployed();
+    shop.answers("silent");
+    let mut deploying = shop.sandbox.start(&["deploy", "--yes"]);
+    deploying.until_told("instances start");
+    let taken = ["unlock", "--force", "--yes"];
+    shop.sandbox.run(&taken).ok();
+    let ended = deploying.wait();
+    assert_eq!(ended.code, 75, "{ended:#?}");
+    assert!(ended.stderr.contains("lock::lost"), "{ended:#?}");
+    assert_eq!(ask(shop.port, "/api").as_deref(), Some("hello r1\n"));
+    shop.answers("hello again");
+    shop.sandbox.run(&["deploy", "--yes"]).ok();
 }
 
 #[test]

@@ -41,10 +41,7 @@ pub(crate) async fn run(args: &RollbackArgs, world: &World) -> Result<Exit, CliE
         }
         patience = patience.max(under_way::ENDED_WITHIN);
     }
-    if History::read(target.store()).await?.head.last.is_none() {
-        // Taking the lock would make what it lies in.
-        return Err(nothing_before());
-    }
+    deployment::refuse_untouched(world, target).await?;
     let work = async |lease: &Lease| locked(args, world, &crew, lease).await;
     let exit = deployment::under_lock_within(patience, &crew, work).await?;
     if exit == Exit::Done {

@@ -18,11 +18,15 @@ pub(crate) struct RunsArgs {
     what: Option<What>,
 }
 
+/// What stands for the newest run's id.
+const NEWEST: &str = "last";
+
 #[derive(Debug, Subcommand)]
 enum What {
     /// Show one run's evidence: plan, artifacts, steps, ending
     Show {
-        /// The run's id, or how it begins
+        /// The run's id, or how it begins; otherwise the newest
+        #[arg(default_value = NEWEST)]
         run: String,
     },
 }
@@ -127,6 +131,14 @@ pub(crate) async fn run(args: &RunsArgs, world: &World) -> Result<Exit, CliError
             runs,
             now: world.clock.millis(),
         }),
+        Some(What::Show { run: id }) if id == NEWEST => {
+            // Ids sort by time, and the store lists them sorted.
+            let newest = runs.into_iter().next_back().ok_or_else(|| {
+                CliError::new("run::unknown", "no run has changed this environment yet")
+                    .help("`platform deploy` is the first to")
+            })?;
+            world.view.show(&One(newest));
+        }
         Some(What::Show { run: id }) => {
             let mut matching = runs
                 .into_iter()

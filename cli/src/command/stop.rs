@@ -1,9 +1,5 @@
 //! `platform stop`: everything down, nothing lost.
 
-use platform_decide::observed::Observed;
-use platform_drive::releases::History;
-use platform_port::Target;
-
 use crate::deployment;
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -14,21 +10,10 @@ use crate::world::World;
 #[derive(Debug, clap::Args)]
 pub(crate) struct StopArgs {}
 
-/// Whether nothing was ever deployed: then taking the lock would make what it lies in.
-async fn is_untouched(target: &dyn Target) -> Result<bool, CliError> {
-    let history = History::read(target.store()).await?;
-    Ok(history.head.last.is_none() && target.observe().await? == Observed::default())
-}
-
 pub(crate) async fn run(_: &StopArgs, world: &World) -> Result<Exit, CliError> {
     let crew = deployment::crew(world, world.target()?, "platform stop");
     let environment = world.environment()?;
-    if is_untouched(crew.target.as_ref()).await? {
-        world.view.tell(&Told::note(format!(
-            "nothing of `{environment}` is there to be stopped"
-        )));
-        return Ok(Exit::Done);
-    }
+    deployment::refuse_untouched(world, crew.target.as_ref()).await?;
     let work = async |_: &_| {
         if !world.confirm_unless_own(&format!("Stop everything in `{environment}`?"))? {
             return Err(CliError::new("run::declined", "nothing was stopped"));
