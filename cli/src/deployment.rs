@@ -191,16 +191,10 @@ pub(crate) fn crew(world: &World, target: Arc<dyn Target>, command: &str) -> Cre
     }
 }
 
-/// Refuses an environment that holds nothing: taking the lock would make what it lies in.
-pub(crate) async fn refuse_untouched(world: &World, target: &dyn Target) -> Result<(), CliError> {
+/// Whether nothing was ever deployed: then taking the lock would make what it lies in.
+pub(crate) async fn is_untouched(target: &dyn Target) -> Result<bool, CliError> {
     let history = History::read(target.store()).await?;
-    if history.head.last.is_some() || target.observe().await? != Observed::default() {
-        return Ok(());
-    }
-    let message = format!("nothing is deployed in `{}`", world.environment()?);
-    Err(CliError::new("release::none", message).help(
-        "see that the folder (`-C`) and the environment (`-e`) are the ones you mean; `platform deploy` deploys",
-    ))
+    Ok(history.head.last.is_none() && target.observe().await? == Observed::default())
 }
 
 /// Does `work` while the run holds the environment's lock, and gives the lock back however that ends.

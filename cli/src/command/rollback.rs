@@ -41,7 +41,12 @@ pub(crate) async fn run(args: &RollbackArgs, world: &World) -> Result<Exit, CliE
         }
         patience = patience.max(under_way::ENDED_WITHIN);
     }
-    deployment::refuse_untouched(world, target).await?;
+    if deployment::is_untouched(target).await? {
+        let message = format!("nothing is deployed in `{}`", world.environment()?);
+        return Err(CliError::new("release::none", message).help(
+            "see that the folder (`-C`) and the environment (`-e`) are the ones you mean; `platform deploy` deploys",
+        ));
+    }
     let work = async |lease: &Lease| locked(args, world, &crew, lease).await;
     let exit = deployment::under_lock_within(patience, &crew, work).await?;
     if exit == Exit::Done {

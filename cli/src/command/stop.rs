@@ -13,7 +13,12 @@ pub(crate) struct StopArgs {}
 pub(crate) async fn run(_: &StopArgs, world: &World) -> Result<Exit, CliError> {
     let crew = deployment::crew(world, world.target()?, "platform stop");
     let environment = world.environment()?;
-    deployment::refuse_untouched(world, crew.target.as_ref()).await?;
+    if deployment::is_untouched(crew.target.as_ref()).await? {
+        world.view.tell(&Told::note(format!(
+            "nothing is deployed in `{environment}`, so there is nothing to stop"
+        )));
+        return Ok(Exit::Done);
+    }
     let work = async |_: &_| {
         if !world.confirm_unless_own(&format!("Stop everything in `{environment}`?"))? {
             return Err(CliError::new("run::declined", "nothing was stopped"));
