@@ -43,7 +43,7 @@ pub struct Gateway {
     /// How long requests under way may take when it stops.
     pub drain: Period,
     /// Where traces go: an OTLP endpoint over HTTP.
-    pub otlp: Option<String>,
+    pub otlp: Option<Otlp>,
     /// The share of requests that are traced.
     pub trace: Percent,
     /// Where Prometheus may gather figures; nowhere if not given.
@@ -79,6 +79,60 @@ impl Default for Gateway {
         }
     }
 }
+
+/// Where traces go: a URL, or `{ url = "https://collector.example:4318", ca = "ca.pem" }`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(with = "OtlpForms")]
+pub struct Otlp {
+    /// The collector's.
+    pub url: String,
+    /// A file of authorities, one of which must have signed what it shows; the public ones if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(
+    dead_code,
+    reason = "the variants describe the written forms in the schema"
+)]
+enum OtlpForms {
+    Short(String),
+    Full(OtlpKeys),
+}
+
+/// Where traces go, in full.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OtlpKeys {
+    /// The collector's URL.
+    url: String,
+    /// A file of authorities, one of which must have signed what it shows; the public ones if not given.
+    #[serde(default)]
+    ca: Option<String>,
+}
+
+impl Shorthand for Otlp {
+    type Table = OtlpKeys;
+    const EXPECTED: &'static str =
+        "a URL or { url = \"https://collector.example:4318\", ca = \"ca.pem\" }";
+    const TABLES: bool = true;
+    fn from_text(url: &str) -> Result<Self, Refused> {
+        Ok(Self {
+            url: url.to_owned(),
+            ca: None,
+        })
+    }
+    fn from_table(keys: OtlpKeys) -> Result<Self, Refused> {
+        Ok(Self {
+            url: keys.url,
+            ca: keys.ca,
+        })
+    }
+}
+
+deserialize_shorthand!(Otlp);
 
 /// Where Prometheus may gather figures: a port of this machine alone, or `{ port = 9464, address = "10.0.0.5" }`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -304,6 +358,9 @@ pub struct Jwt {
     /// project as `service:/path`. The issuer's well-known place if not given.
     #[serde(default)]
     pub jwks: Option<String>,
+    /// A file of authorities, one of which must have signed what that URL's server shows; the public ones if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
     /// How far clocks may differ.
     #[serde(default = "half_a_minute")]
     pub leeway: Period,

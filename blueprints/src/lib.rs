@@ -2,6 +2,7 @@
 //!
 //! Pure: text in, values out; no input or output, no clock.
 
+mod authorities;
 mod blueprint;
 mod build;
 mod code;
@@ -30,6 +31,7 @@ mod shorthand;
 mod toml_tree;
 mod validate;
 
+pub use authorities::AuthorityFile;
 pub use blueprint::{Blueprint, Parsed};
 pub use build::{
     BadImage, Build, CargoBuild, CommandBuild, DockerfileBuild, ImageBuild, ImageContent,
@@ -43,8 +45,8 @@ pub use environment::{
 };
 pub use format::format;
 pub use gateway::{
-    AccessLog, ApiKeys, Breaker, Certificate, Gateway, GatewayLimits, Jwt, Metrics, Mtls, Outliers,
-    Tls, TlsVersion,
+    AccessLog, ApiKeys, Breaker, Certificate, Gateway, GatewayLimits, Jwt, Metrics, Mtls, Otlp,
+    Outliers, Tls, TlsVersion,
 };
 pub use health::{Check, Health};
 pub use name::{

@@ -135,6 +135,18 @@ pub struct Position {
     pub column: usize,
 }
 
+impl Position {
+    /// Where a byte of a text is.
+    pub(crate) fn of(text: &str, at: usize) -> Option<Self> {
+        let before = text.get(..at)?;
+        let same_line = before.chars().rev().take_while(|letter| *letter != '\n');
+        Some(Self {
+            line: before.matches('\n').count() + 1,
+            column: same_line.count() + 1,
+        })
+    }
+}
+
 /// All that is wrong with one blueprint, with its text; or all that somebody
 /// should look at.
 #[derive(Debug, Clone)]
@@ -182,16 +194,7 @@ impl Problems {
 
     /// Where a problem begins, as people count.
     pub fn position(&self, problem: &Problem) -> Option<Position> {
-        let before = self.text().get(..problem.span.as_ref()?.start)?;
-        Some(Position {
-            line: before.matches('\n').count() + 1,
-            column: before
-                .chars()
-                .rev()
-                .take_while(|letter| *letter != '\n')
-                .count()
-                + 1,
-        })
+        Position::of(self.text(), problem.span.as_ref()?.start)
     }
 }
 

@@ -44,6 +44,8 @@ pub(crate) struct Asked<'a> {
     resolved: &'a Resolved,
     artifacts: BTreeMap<ServiceName, Artifact>,
     secrets: BTreeMap<SecretName, u32>,
+    /// What the files of authorities hold, by name.
+    authorities: BTreeMap<String, String>,
     /// Images of resources that can be pinned.
     images: BTreeMap<ResourceName, String>,
     builder: Builder,
@@ -59,7 +61,9 @@ impl<'a> Asked<'a> {
             .keys(&resolved.services)
             .map_err(|errors| build_failed(&errors))?;
         let secrets = world.secrets()?.versions()?;
-        let mut desired = Desired::new(resolved, &artifacts, &secrets).map_err(|m| missing(&m))?;
+        let authorities = crate::authorities::read(world.project()?, resolved)?;
+        let desired = Desired::new(resolved, &artifacts, &secrets).map_err(|m| missing(&m))?;
+        let mut desired = desired.with_authorities(&authorities);
         let images = crate::images::of_resources(resolved);
         crate::images::pin(&mut desired, &builder.image_lock(), &images);
         let unbuilt = artifacts
@@ -73,6 +77,7 @@ impl<'a> Asked<'a> {
             resolved,
             artifacts,
             secrets,
+            authorities,
             images,
             builder,
         })
@@ -152,7 +157,8 @@ impl<'a> Asked<'a> {
         if change > Change::None {
             self.artifacts.extend(built);
             self.desired = Desired::new(self.resolved, &self.artifacts, &self.secrets)
-                .map_err(|m| missing(&m))?;
+                .map_err(|m| missing(&m))?
+                .with_authorities(&self.authorities);
             crate::images::pin(&mut self.desired, &self.builder.image_lock(), &self.images);
         }
         self.unbuilt.clear();

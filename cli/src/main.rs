@@ -1,6 +1,7 @@
 //! The `platform` command line: arguments, views, exit codes; the only place that prints.
 
 mod arguments;
+mod authorities;
 mod codes;
 mod command;
 mod deployment;

@@ -1,5 +1,6 @@
 //! The binary, from outside: each test owns a sandbox and sees what a user sees.
 
+mod believed;
 mod command_line;
 mod compose;
 mod docker;

@@ -113,8 +113,13 @@ provider = "process"
 
 /// The status of the answer to one request.
 pub(crate) fn status(port: u16) -> Option<u16> {
+    status_with(port, "")
+}
+
+/// The status of the answer to one request with these fields, each with its line's end.
+pub(crate) fn status_with(port: u16, fields: &str) -> Option<u16> {
     let mut connection = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    let request = "GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    let request = format!("GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{fields}\r\n");
     connection.write_all(request.as_bytes()).ok()?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer).ok()?;

@@ -96,6 +96,21 @@ impl Scene<'_> {
     }
 }
 
+/// The place of the value at `path`, or of what is nearest above it: in the environment if it says something there.
+pub(crate) fn nearest_place(
+    root: &Table<'_>,
+    over: Option<&Table<'_>>,
+    path: &[Step<'_>],
+) -> Option<Range<usize>> {
+    let (top, top_steps) = place(root, path);
+    let (over, over_steps) = over.map_or((None, 0), |over| place(over, path));
+    if over_steps >= top_steps && over.is_some() {
+        over
+    } else {
+        top
+    }
+}
+
 /// Looks for problems, and finds their places: in the environment if it says
 /// something there, else at the top.
 struct Check<'a, 'text> {
@@ -107,13 +122,7 @@ struct Check<'a, 'text> {
 impl Check<'_, '_> {
     /// The place of the value at `path`, or of what is nearest above it.
     fn at(&self, path: &[Step<'_>]) -> Option<Range<usize>> {
-        let (top, top_steps) = place(self.root, path);
-        let (over, over_steps) = self.over.map_or((None, 0), |over| place(over, path));
-        if over_steps >= top_steps && over.is_some() {
-            over
-        } else {
-            top
-        }
+        nearest_place(self.root, self.over, path)
     }
 
     /// Whether there is a value at `path` as written.

@@ -58,10 +58,18 @@ impl Check<'_, '_> {
         if let Some(keys) = &gateway.api_keys {
             self.field_name(&keys.header, steps!["gateway", "api_keys", "header"]);
         }
-        if let Some(endpoint) = &gateway.otlp {
-            self.url(endpoint, "http://127.0.0.1:4318", steps!["gateway", "otlp"]);
+        if let Some(otlp) = &gateway.otlp {
+            let place = steps!["gateway", "otlp", "url"];
+            self.url(&otlp.url, "http://127.0.0.1:4318", place);
+            if otlp.ca.is_some() {
+                self.spoken_over_tls(&otlp.url, steps!["gateway", "otlp", "ca"]);
+            }
         }
         if let Some(jwt) = &gateway.jwt {
+            if jwt.ca.is_some() {
+                let url = jwt.jwks.as_ref().unwrap_or(&jwt.issuer);
+                self.spoken_over_tls(url, steps!["gateway", "jwt", "ca"]);
+            }
             match &jwt.jwks {
                 // Without a place of their own the keys are where the issuer is.
                 None => self.url(
@@ -183,6 +191,22 @@ impl Check<'_, '_> {
                 self.at(place),
             )
             .help("write a name without scheme, such as `shop.example`");
+            self.report(problem);
+        }
+    }
+
+    /// Checks that authorities are named of what is asked over TLS.
+    fn spoken_over_tls(&mut self, url: &str, place: &[Step<'_>]) {
+        if !url.starts_with("https://") {
+            let problem = Problem::new(
+                Code::Contradiction,
+                format!(
+                    "`{}` is asked in the clear, and shows no certificate",
+                    url.escape_debug()
+                ),
+                self.at(place),
+            )
+            .help("write a URL that begins with `https://`, or take `ca` out");
             self.report(problem);
         }
     }

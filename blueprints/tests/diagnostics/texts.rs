@@ -233,3 +233,33 @@ fn volumes_have_paths_of_their_own_from_the_root() {
     );
     assert!(told.contains("have the path `/b`"), "{told}");
 }
+
+#[test]
+fn authorities_of_what_is_asked_in_the_clear() {
+    assert_snapshot!(check("[services.users]\ncommand = ['users']\nport = 8081\n\n[gateway]\notlp = { url = 'http://127.0.0.1:4318', ca = 'ca.pem' }\njwt = { issuer = 'https://id.example', jwks = 'users:/keys', ca = 'ca.pem' }\n"), @r"
+      × `platform.toml` is not a valid blueprint: 2 problems
+
+    Error: blueprint::contradiction
+
+      × `http://127.0.0.1:4318` is asked in the clear, and shows no certificate
+       ╭─[platform.toml:8:46]
+     7 │ [gateway]
+     8 │ otlp = { url = 'http://127.0.0.1:4318', ca = 'ca.pem' }
+       ·                                              ────┬───
+       ·                                                  ╰── here
+     9 │ jwt = { issuer = 'https://id.example', jwks = 'users:/keys', ca = 'ca.pem' }
+       ╰────
+      help: write a URL that begins with `https://`, or take `ca` out
+
+    Error: blueprint::contradiction
+
+      × `users:/keys` is asked in the clear, and shows no certificate
+       ╭─[platform.toml:9:67]
+     8 │ otlp = { url = 'http://127.0.0.1:4318', ca = 'ca.pem' }
+     9 │ jwt = { issuer = 'https://id.example', jwks = 'users:/keys', ca = 'ca.pem' }
+       ·                                                                   ────┬───
+       ·                                                                       ╰── here
+       ╰────
+      help: write a URL that begins with `https://`, or take `ca` out
+    ");
+}

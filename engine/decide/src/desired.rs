@@ -27,6 +27,18 @@ pub struct Ingress {
     /// Redis that somebody else runs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<SecretName, u32>,
+    /// What the files of authorities hold that `gateway` names, PEM by the name of the file.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub authorities: BTreeMap<String, String>,
+}
+
+impl Ingress {
+    /// The authorities that are believed of whom the gateway itself asks over TLS, PEM.
+    ///
+    /// - `file`: as the blueprint names it
+    pub fn authority(&self, file: Option<&str>) -> Option<&str> {
+        self.authorities.get(file?).map(String::as_str)
+    }
 }
 
 /// What the gateway needs to know of a service.
@@ -197,6 +209,21 @@ impl Desired {
         })
     }
 
+    /// The same, believing in authorities.
+    ///
+    /// - `texts`: what the files hold that the blueprint names, PEM by the name of the file
+    #[must_use]
+    pub fn with_authorities(mut self, texts: &BTreeMap<String, String>) -> Self {
+        let gateway = &self.ingress.gateway;
+        let jwt = gateway.jwt.iter().filter_map(|jwt| jwt.ca.as_ref());
+        let otlp = gateway.otlp.iter().filter_map(|otlp| otlp.ca.as_ref());
+        self.ingress.authorities = jwt
+            .chain(otlp)
+            .filter_map(|file| Some((file.clone(), texts.get(file)?.clone())))
+            .collect();
+        self
+    }
+
     /// The same with today's secrets: what comes back from an old release is handed the values that are set now.
     ///
     /// A secret that is not set any more keeps its old version, and handing it over will fail with its name.
@@ -357,6 +384,7 @@ fn ingress_of(resolved: &Resolved, secrets: BTreeMap<SecretName, u32>) -> Ingres
         routes: resolved.routes.clone(),
         services,
         secrets,
+        authorities: BTreeMap::new(),
     }
 }
 
@@ -398,6 +426,33 @@ mod tests {
         assert_eq!(desired.ingress.secrets, set);
         let newer = BTreeMap::from([(key, 3), (list, 1)]);
         assert_eq!(desired.with_secrets(&newer).ingress.secrets, newer);
+    }
+
+    #[test]
+    fn the_gateway_believes_what_its_files_hold() {
+        let text = SECURED.replace(
+            "api_keys = { keys = \"partners\" }",
+            "otlp = { url = \"https://collector.example\", ca = \"collector.pem\" }",
+        );
+        let blueprint = platform_blueprint::Blueprint::parse(&text, "platform.toml");
+        let resolved = blueprint.unwrap().blueprint.resolve(None).unwrap();
+        let artifact = Artifact {
+            key: Digest::of(b"web"),
+            place: Place::Installed,
+        };
+        let artifacts = BTreeMap::from([("web".parse().unwrap(), artifact)]);
+        let set = BTreeMap::from([("shop-key".parse().unwrap(), 1)]);
+        let desired = Desired::new(&resolved, &artifacts, &set).unwrap();
+        let texts =
+            ["collector.pem", "other.pem"].map(|file| (file.to_owned(), format!("of {file}")));
+        let desired = desired.with_authorities(&texts.into());
+        let ingress = &desired.ingress;
+        assert_eq!(
+            ingress.authority(Some("collector.pem")),
+            Some("of collector.pem")
+        );
+        assert_eq!(ingress.authorities.len(), 1);
+        assert_eq!(ingress.authority(None), None);
     }
 
     const MEASURED: &str = r#"

@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use platform_blueprint::ServiceName;
+use platform_blueprint::{ServiceName, Tls};
 use platform_decide::desired::Ingress;
 use platform_decide::group::GroupId;
 use platform_decide::traffic::Traffic;
 use platform_gateway_api::admin::Status;
 use platform_gateway_api::{Config, Tallies};
 use platform_port::{Retry, SecretValues, TargetError};
+use platform_traffic::certificates::authority_files;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -22,7 +23,7 @@ use crate::keeper::{Reach, unexpected};
 use crate::network::Network;
 use crate::observe::Found;
 use crate::program::USER;
-use crate::site::{Site, is_running, lock};
+use crate::site::{HandedFile, Site, is_running, lock};
 
 pub(crate) use container::{Published, amiss};
 
@@ -150,10 +151,30 @@ impl Site {
 
     /// Brings certificates and their keys to the gateway.
     async fn certify(&self, ingress: &Ingress, secrets: &SecretValues) -> Result<(), TargetError> {
-        let Some(tls) = &ingress.gateway.tls else {
+        let authorities = authority_files(Path::new(""), ingress).into_iter();
+        let mut files: Vec<_> = authorities
+            .map(|(file, text)| (file.display().to_string(), 0o444, 0, text.into_bytes()))
+            .collect();
+        let certificates = ingress.gateway.tls.as_ref();
+        files.extend(self.shown(certificates, ingress, secrets)?);
+        if files.is_empty() {
             return Ok(());
-        };
+        }
+        self.upload(&self.names.gateway(), CERTIFICATES, &files)
+            .await
+    }
+
+    /// The certificates that clients are shown, and their keys.
+    fn shown(
+        &self,
+        tls: Option<&Tls>,
+        ingress: &Ingress,
+        secrets: &SecretValues,
+    ) -> Result<Vec<HandedFile>, TargetError> {
         let mut files = Vec::new();
+        let Some(tls) = tls else {
+            return Ok(files);
+        };
         let chains = tls.certificates.iter().map(|one| &one.certificate);
         for name in chains.chain(&tls.client_ca) {
             let path = self.root.join(name);
@@ -181,8 +202,7 @@ impl Site {
                 files.push((name, 0o400, USER, value.reveal().as_bytes().to_vec()));
             }
         }
-        self.upload(&self.names.gateway(), CERTIFICATES, &files)
-            .await
+        Ok(files)
     }
 
     /// Tells the gateway of instances that came or went. Nothing is to be told while it does not run.

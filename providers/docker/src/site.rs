@@ -34,6 +34,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Where it is kept what our own program is, below the project's folder.
 const PROGRAM: &str = ".platform/cache/program";
 
+/// A file for a container: name, mode, owner, content.
+pub(crate) type HandedFile = (String, u32, u32, Vec<u8>);
+
 /// One environment on one engine.
 pub(crate) struct Site {
     pub(crate) engine: Engine,
@@ -393,12 +396,12 @@ impl Site {
         }
     }
 
-    /// Puts files into a folder of a container: name, mode, owner, content.
+    /// Puts files into a folder of a container.
     pub(crate) async fn upload(
         &self,
         container: &str,
         folder: &str,
-        files: &[(String, u32, u32, Vec<u8>)],
+        files: &[HandedFile],
     ) -> Result<(), TargetError> {
         let mut tar = tar::Builder::new(Vec::new());
         let packed = files.iter().try_for_each(|(name, mode, owner, content)| {

@@ -1,12 +1,31 @@
-//! Whether the gateway will find the certificates that the blueprint names.
+//! Certificates that the blueprint names: where the gateway finds them, and whether it will.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use platform_blueprint::Gateway;
+use platform_decide::desired::Ingress;
+use platform_decide::digest::Digest;
 use platform_port::{Finding, Severity};
 
 /// How a certificate in PEM begins (RFC 7468, 5.1).
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+
+/// The file that authorities are believed from. Others are in another file, so that the gateway sees that they changed.
+///
+/// - `text`: their certificates, PEM
+pub fn authority_file(folder: &Path, text: &str) -> PathBuf {
+    let digest = Digest::of(text.as_bytes());
+    folder.join(format!("authorities.{}", digest.short()))
+}
+
+/// The files of authorities that the gateway is to find, and what they hold.
+pub fn authority_files(folder: &Path, ingress: &Ingress) -> BTreeMap<PathBuf, String> {
+    let texts = ingress.authorities.values();
+    texts
+        .map(|text| (authority_file(folder, text), text.clone()))
+        .collect()
+}
 
 /// What is wrong with the files of certificates, which are beside the blueprint.
 ///

@@ -6,6 +6,7 @@ use platform_blueprint as blueprint;
 use platform_decide::desired::Ingress;
 use platform_gateway_api as api;
 
+use super::certificates::authority_file;
 use super::{Parts, api_keys, key_file, millis};
 
 /// The service of the project that has the signing keys, and the path there.
@@ -92,14 +93,21 @@ pub(super) fn side(config: &mut api::Config, parts: &Parts<'_>, ingress: &Ingres
         refresh_seconds: jwt.refresh.duration().as_secs(),
         scopes_claim: jwt.scopes.clone(),
         roles_claim: jwt.roles.clone(),
-        ca: None,
+        ca: believed(jwt.ca.as_deref(), parts, ingress),
     });
     config.streams = gateway.limits.streams;
-    config.traces = gateway.otlp.as_ref().map(|endpoint| api::Traces {
-        endpoint: endpoint.clone(),
+    config.traces = gateway.otlp.as_ref().map(|otlp| api::Traces {
+        endpoint: otlp.url.clone(),
         sample: u32::from(gateway.trace.tenths()),
-        ca: None,
+        ca: believed(otlp.ca.as_deref(), parts, ingress),
     });
+}
+
+/// Where the gateway finds the authorities of a file beside the blueprint.
+fn believed(file: Option<&str>, parts: &Parts<'_>, ingress: &Ingress) -> Option<String> {
+    let text = ingress.authority(file)?;
+    let path = authority_file(parts.secret_files, text);
+    Some(path.display().to_string())
 }
 
 /// The folder with the authority of `local_ca`, beside the blueprint; its certificate is `ca.pem` there, its key `ca.key`.

@@ -24,6 +24,7 @@ fn ingress() -> Ingress {
         routes: vec![route.clone(), route],
         services: BTreeMap::from([("orders".parse().unwrap(), upstream)]),
         secrets: BTreeMap::new(),
+        authorities: BTreeMap::new(),
     }
 }
 

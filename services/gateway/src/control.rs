@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, Notify};
 
 use crate::app::App;
 use crate::failure::MOST_ATTEMPTS;
+use crate::fetch::look_at;
 use crate::gateway::Gateway;
 use crate::listen::{Listeners, Socket};
 use crate::proxy::Proxy;
@@ -218,6 +219,13 @@ impl Control {
                     path: format!("listeners.{index}.tls"),
                     message,
                 }),
+            }
+        }
+        let identity = config.identity.as_ref().and_then(|own| own.ca.as_ref());
+        let traces = config.traces.as_ref().and_then(|own| own.ca.as_ref());
+        for (path, file) in [("identity.ca", identity), ("traces.ca", traces)] {
+            if let Some(Err(message)) = file.map(|file| look_at(file)) {
+                reasons.extend(reason(path, message));
             }
         }
         let mut trust = HashMap::new();

@@ -73,6 +73,19 @@ async fn exchange(
     answered
 }
 
+/// Whether authorities can be believed.
+///
+/// - `path`: PEM file
+///
+/// # Errors
+///
+/// What is wrong with it, in words.
+pub(crate) fn look_at(path: &str) -> Result<(), String> {
+    client(Some(path))
+        .map(drop)
+        .map_err(|error| format!("cannot use `{path}`: {error}"))
+}
+
 /// How servers are told from impostors.
 fn client(authorities: Option<&str>) -> Result<Arc<ClientConfig>, Failure> {
     let mut roots = RootCertStore::empty();
@@ -81,6 +94,9 @@ fn client(authorities: Option<&str>) -> Result<Arc<ClientConfig>, Failure> {
         Some(path) => {
             for one in CertificateDer::pem_file_iter(Path::new(path))? {
                 roots.add(one?)?;
+            }
+            if roots.is_empty() {
+                return Err("it holds no certificate".into());
             }
         }
     }

@@ -12,6 +12,7 @@ use platform_decide::group::{GroupId, Need};
 use platform_decide::traffic::{Split, Traffic};
 use platform_gateway_api::Config;
 use platform_port::TargetError;
+use platform_traffic::certificates::authority_files;
 use platform_traffic::{Internal, Parts, ReadyInstance};
 
 use super::{Draft, ExportedFile, body, endpoint, group, mount};
@@ -93,6 +94,20 @@ impl Draft<'_> {
         service: &mut platform_compose::model::Service,
     ) -> Result<(), TargetError> {
         let ingress = &self.asked.desired.ingress;
+        let authorities = authority_files(Path::new(CERTIFICATES), ingress);
+        for (number, (file, text)) in authorities.into_iter().enumerate() {
+            let (name, target) = (
+                format!("gateway-authorities-{}", number + 1),
+                file.display().to_string(),
+            );
+            self.secret_file(
+                service,
+                &name,
+                &format!("{name}.pem"),
+                &target,
+                text.into_bytes(),
+            );
+        }
         let Some(tls) = &ingress.gateway.tls else {
             return Ok(());
         };

@@ -180,6 +180,11 @@ impl Gateway {
             .as_ref()
             .map_or(Vec::new(), |shown| shown.files.clone());
         files.extend(shared.clone());
+        files.extend(
+            ingress
+                .iter()
+                .flat_map(|ingress| gateway_secrets::authorities(agent, ingress)),
+        );
         gateway_secrets::write(agent, ingress.as_ref(), &files)?;
         let mutual = shown.as_ref().map(|shown| &shown.mutual);
         let shared = shared.as_ref().map(|(file, _)| file.as_path());

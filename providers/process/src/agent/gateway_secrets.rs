@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use platform_blueprint::SecretName;
 use platform_decide::desired::Ingress;
 use platform_port::{SecretValue, SecretValues};
+use platform_traffic::certificates::authority_files;
 use platform_traffic::{api_keys, key_file, shared_file};
 
 use super::resource;
@@ -51,6 +52,14 @@ pub(super) fn shared(agent: &Agent, ingress: &Ingress) -> Option<(PathBuf, Secre
             None
         }
     }
+}
+
+/// The files of authorities that the gateway itself believes. They are no secret, and lie where the others do.
+pub(super) fn authorities(agent: &Agent, ingress: &Ingress) -> Vec<(PathBuf, SecretValue)> {
+    let files = authority_files(&folder(agent), ingress).into_iter();
+    files
+        .map(|(file, text)| (file, SecretValue::new(text)))
+        .collect()
 }
 
 /// Checks that every secret is there and what it should be.

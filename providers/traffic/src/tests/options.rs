@@ -13,12 +13,12 @@ port = 8090
 trust = ["192.0.2.0/24"]
 security_headers = false
 retry_budget = "35%"
-otlp = "http://127.0.0.1:4318"
+otlp = { url = "https://127.0.0.1:4318", ca = "collector.pem" }
 trace = "25%"
 metrics = { port = 9465, address = "127.0.0.3" }
 tls = { port = 8444, certificates = [{ host = ["shop.example"], certificate = "tls/shop.pem", key = "key" }], minimum = "1.3", client_ca = "tls/clients.pem", local_ca = true }
 access_log = { sample = "20%", redact = ["session"] }
-jwt = { issuer = "https://id.example", audience = ["shop"], jwks = "https://id.example/keys", leeway = "7s", refresh = "11m", scopes = "scp", roles = "groups" }
+jwt = { issuer = "https://id.example", audience = ["shop"], jwks = "https://id.example/keys", ca = "issuer.pem", leeway = "7s", refresh = "11m", scopes = "scp", roles = "groups" }
 api_keys = { header = "x-key", keys = "list" }
 outliers = { failures = 6, errors = 8, leave_out = "12s", at_most = "30%" }
 breaker = { errors = "40%", at_least = 30, window = "20s", pause = "9s" }
@@ -114,6 +114,9 @@ fn configured() -> api::Config {
         ingress.secrets = [("key", 1), ("list", 1)]
             .map(|(name, version)| (name.parse().unwrap(), version))
             .into();
+        ingress.authorities = ["issuer.pem", "collector.pem"]
+            .map(|file| (file.to_owned(), format!("what {file} holds")))
+            .into();
         let orders = ingress.services.get_mut("orders").unwrap();
         orders.traffic = written.traffic;
     })
@@ -185,19 +188,9 @@ fn of_the_gateway() {
         shared: Some(api::Shared::default()),
         ..api::Config::default()
     };
-    // The target numbers its configurations, knows which addresses clients share, and has the URL of a Redis in a file. The
-    // public authorities are believed.
+    // The target numbers its configurations, knows which addresses clients share, and has the URL of a Redis in a file.
     let same = unchanged(&config, &usual);
-    assert_eq!(
-        same,
-        [
-            "/identity/ca",
-            "/revision",
-            "/shared/url",
-            "/shared_addresses",
-            "/traces/ca"
-        ]
-    );
+    assert_eq!(same, ["/revision", "/shared/url", "/shared_addresses"]);
     let listeners = std::mem::take(&mut config.listeners);
     let same = unchanged(
         &listeners[1],

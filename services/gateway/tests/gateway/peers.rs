@@ -336,6 +336,39 @@ async fn a_kept_configuration_whose_keys_are_gone_does_not_keep_a_gateway_down()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn authorities_that_cannot_be_believed_are_refused() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let empty = place.path().join("empty.pem");
+    std::fs::write(&empty, "").expect("a file");
+    let refused = gateway
+        .admin
+        .put_config(
+            &serde_json::from_value(json!({
+                "revision": 1,
+                "identity": {
+                    "issuer": "me",
+                    "jwks": { "url": "https://localhost/keys" },
+                    "ca": place.path().join("gone.pem"),
+                },
+                "traces": { "endpoint": "https://localhost:4318", "ca": empty },
+            }))
+            .expect("a configuration"),
+        )
+        .await
+        .expect_err("it is refused")
+        .to_string();
+    for told in [
+        "`identity.ca` cannot use",
+        "`traces.ca` cannot use",
+        "it holds no certificate",
+    ] {
+        assert!(refused.contains(told), "{refused}");
+    }
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_of_tokens_are_fetched_from_whom_we_believe() {
     let place = Place::new();
     let gateway = place.gateway().await;

@@ -1,0 +1,128 @@
+//! Who is believed over TLS: authorities of one's own, named as files beside the blueprint.
+
+mod server;
+
+use insta::assert_snapshot;
+
+use self::server::{Authority, Server};
+use crate::responder;
+use crate::sandbox::{Sandbox, eventually, free_port};
+use crate::shared_limits;
+
+/// The key of RFC 7515, A.3, and the token there, which `joe` issued and which ended in 2011.
+const KEYS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","use":"sig","alg":"ES256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#;
+const TOKEN: &str = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
+
+fn shop(port: u16, url: &str) -> String {
+    let command = responder::command();
+    format!(
+        r#"[project]
+name = "shop"
+
+[services.api]
+command = {command}
+port = 9000
+health = {{ ready = "/health", start_within = "30s" }}
+env = {{ RESPOND = "hello" }}
+
+[gateway]
+port = {port}
+trace = "100%"
+otlp = {{ url = "{url}", ca = "tls/ca.pem" }}
+jwt = {{ issuer = "joe", jwks = "{url}/keys.json", leeway = "30000d", ca = "tls/ca.pem" }}
+
+[[routes]]
+path = "/"
+service = "api"
+auth = {{}}
+"#
+    )
+}
+
+#[test]
+fn keys_are_had_and_traces_sent_where_an_authority_of_ones_own_signed() {
+    let (ours, others) = (Authority::new("ours"), Authority::new("others"));
+    let server = Server::start(&ours.signs("localhost"), |request| {
+        let is_keys = request.starts_with("GET /keys.json ");
+        if is_keys { KEYS } else { "{}" }.to_owned()
+    });
+    let port = free_port();
+    let url = format!("https://localhost:{}", server.port());
+    let sandbox = Sandbox::with(&shop(port, &url));
+    let status = || {
+        shared_limits::status_with(port, &format!("authorization: Bearer {TOKEN}\r\n"))
+            .expect("an answer")
+    };
+
+    sandbox.write("tls/ca.pem", others.certificate());
+    sandbox.run(&["deploy", "--yes"]).ok();
+    // Nobody knows yet whether the token is good.
+    assert_eq!(status(), 503);
+    assert_eq!(server.asked(), [""; 0]);
+
+    // The file's name is the same, what it holds is not.
+    sandbox.write("tls/ca.pem", ours.certificate());
+    let plan = sandbox.run(&["plan", "--detailed-exitcode"]);
+    assert_eq!(plan.code, 2, "{plan:#?}");
+    assert!(plan.stdout.contains("authorities.tls/ca.pem"), "{plan:#?}");
+    assert!(!plan.stdout.contains("BEGIN CERTIFICATE"), "{plan:#?}");
+    sandbox.run(&["deploy", "--yes"]).ok();
+    assert_eq!(status(), 200);
+    let has = |what: &str| server.asked().iter().any(|asked| asked.starts_with(what));
+    assert!(has("GET /keys.json "));
+    eventually("spans come in", || has("POST /v1/traces "));
+    sandbox.run(&["plan", "--detailed-exitcode"]).ok();
+
+    sandbox.run(&["rollback", "--yes"]).ok();
+    assert_eq!(status(), 503);
+}
+
+#[test]
+fn files_that_hold_no_authorities_are_told_where_they_are_named() {
+    let sandbox = Sandbox::with(
+        r#"[project]
+name = "shop"
+
+[services.api]
+command = ["true"]
+port = 9000
+
+[gateway]
+otlp = { url = "https://collector.example", ca = "gone.pem" }
+
+[gateway.jwt]
+issuer = "https://id.example"
+ca = "broken.pem"
+"#,
+    );
+    let broken = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n";
+    sandbox.write("broken.pem", broken);
+    assert_snapshot!(sandbox.platform(&["plan"]), @r#"
+    exit 1
+    -- stderr --
+    preflight::certificate
+
+      × `gone.pem` is of no use as authorities: No such file or directory (os
+      │ error 2)
+        ╭─[platform.toml:9:50]
+      8 │ [gateway]
+      9 │ otlp = { url = "https://collector.example", ca = "gone.pem" }
+        ·                                                  ─────┬────
+        ·                                                       ╰── of no use
+     10 │ 
+        ╰────
+      help: name a file of certificates in PEM, relative to the blueprint
+
+    preflight::certificate
+
+      × `broken.pem` is of no use as authorities: certificate 1: invalid peer
+      │ certificate: BadEncoding
+        ╭─[platform.toml:13:6]
+     12 │ issuer = "https://id.example"
+     13 │ ca = "broken.pem"
+        ·      ──────┬─────
+        ·            ╰── of no use
+        ╰────
+      help: name a file of certificates in PEM, relative to the blueprint
+    "#);
+}
