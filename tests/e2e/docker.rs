@@ -29,6 +29,7 @@ mod paused;
 mod project;
 mod registry;
 mod shared_limits;
+mod slow_pull;
 mod strategies;
 mod templates;
 mod two_machines;

@@ -97,7 +97,7 @@ pub async fn apply(
         abandon: &abandon,
         acting: &acting,
     };
-    let _ahead = rollout::Ahead::of_plan(crew, plan, means);
+    let _ahead = rollout::Ahead::of_plan(crew, plan, means, &abandon);
     let mut order = Order::of(plan);
     let mut running = FuturesUnordered::new();
     let mut times = BTreeMap::new();

@@ -18,6 +18,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// What goes on failing is told again after so many times.
 const TELL_EVERY: u32 = 10;
 
+/// How long what has begun to act may take to come to its end once a run is told to stop.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
+
 /// An error that may pass by itself.
 pub(crate) trait Passing: Error + 'static {
     /// Whether asking again could help.
@@ -75,6 +78,23 @@ pub(crate) async fn patiently<T, E: Passing>(
     }
 }
 
+/// Lets something that acts come to its end. Once `stop` is cancelled it has [`ENDS_WITHIN`] for that, and then is left as by a run
+/// that is killed there; `None` where it was.
+pub(crate) async fn ended<T>(
+    stop: &CancellationToken,
+    acting: impl Future<Output = T>,
+) -> Option<T> {
+    let late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(ENDS_WITHIN).await;
+    };
+    tokio::select! {
+        biased;
+        done = acting => Some(done),
+        () = late => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +146,16 @@ mod tests {
             source: std::io::Error::from(std::io::ErrorKind::StorageFull).into(),
         };
         assert_eq!(check(1, full).await, (false, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_acts_has_a_while_to_end_once_it_is_to_stop() {
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let takes = async |seconds: u64| tokio::time::sleep(Duration::from_secs(seconds)).await;
+        assert_eq!(ended(&stop, takes(4)).await, Some(()));
+        assert_eq!(ended(&stop, takes(6)).await, None);
+        assert_eq!(ended(&CancellationToken::new(), takes(600)).await, Some(()));
     }
 
     #[tokio::test(start_paused = true)]

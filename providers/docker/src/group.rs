@@ -49,6 +49,28 @@ pub(crate) struct Ready<'a> {
     init: bool,
 }
 
+/// Instances that take no requests any more for as long as this is held: whoever gives their removal up leaves them serving.
+struct Leaving<'a> {
+    site: &'a Site,
+    names: &'a [String],
+}
+
+impl<'a> Leaving<'a> {
+    fn of(site: &'a Site, names: &'a [String]) -> Self {
+        site.leaving().extend(names.iter().cloned());
+        Self { site, names }
+    }
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        let mut leaving = self.site.leaving();
+        for name in self.names {
+            leaving.remove(name);
+        }
+    }
+}
+
 impl Site {
     /// Instances of every group.
     pub(crate) async fn found(&self, network: &str) -> Result<Vec<Found>, TargetError> {
@@ -341,28 +363,21 @@ impl Site {
     /// that they are gone.
     async fn take_down(&self, group: &GroupId, instances: &[&Found]) -> Result<(), TargetError> {
         let names: Vec<String> = instances.iter().map(|one| one.name()).collect();
-        self.leaving().extend(names.iter().cloned());
+        let _leaving = Leaving::of(self, &names);
         let grace = instances.iter().map(|one| one.keep.grace_seconds).max();
         let grace = grace.unwrap_or(10);
-        let done = async {
-            self.refresh().await?;
-            self.drained(group, &names, Duration::from_secs(grace))
-                .await;
-            let removals = instances.iter().map(|one| {
-                let name = self.names.instance(group, one.number);
-                let grace = i32::try_from(one.keep.grace_seconds).unwrap_or(i32::MAX);
-                async move { self.remove(&name, Some(grace)).await }
-            });
-            join_all(removals)
-                .await
-                .into_iter()
-                .collect::<Result<(), _>>()
-        }
-        .await;
-        for name in &names {
-            self.leaving().remove(name);
-        }
-        done
+        self.refresh().await?;
+        self.drained(group, &names, Duration::from_secs(grace))
+            .await;
+        let removals = instances.iter().map(|one| {
+            let name = self.names.instance(group, one.number);
+            let grace = i32::try_from(one.keep.grace_seconds).unwrap_or(i32::MAX);
+            async move { self.remove(&name, Some(grace)).await }
+        });
+        join_all(removals)
+            .await
+            .into_iter()
+            .collect::<Result<(), _>>()
     }
 
     /// Drains a group's instances and removes them with everything of theirs.

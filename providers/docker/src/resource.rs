@@ -137,6 +137,32 @@ impl Site {
         }
     }
 
+    /// Brings the image of a resource's server to the engine.
+    pub(crate) async fn fetch_resource(
+        &self,
+        name: &ResourceName,
+        resource: &Resource,
+    ) -> Result<(), TargetError> {
+        self.engine.answers().await?;
+        match resource_image(name, resource) {
+            Some(reference) => self.server_image(name, &reference).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    async fn server_image(
+        &self,
+        name: &ResourceName,
+        reference: &str,
+    ) -> Result<Image, TargetError> {
+        self.image(reference).await.map_err(|error| {
+            let help = error.help.clone().unwrap_or_default();
+            error.with_help(format!(
+                "{help}; an image of your own is named with `resources.{name}.image`"
+            ))
+        })
+    }
+
     async fn serve(
         &self,
         name: &ResourceName,
@@ -147,16 +173,11 @@ impl Site {
         let credential = self.credential(name).await?;
         let server = Server::of(name.as_str(), resource, &credential)
             .ok_or_else(|| no_server(name, resource))?;
-        let given = resource.image.as_ref().map(ToString::to_string);
-        let reference = given.unwrap_or_else(|| server.image.clone());
-        let image = self.image(&reference).await.map_err(|error| {
-            let help = error.help.clone().unwrap_or_default();
-            error.with_help(format!(
-                "{help}; an image of your own is named with `resources.{name}.image`"
-            ))
-        })?;
+        let reference = resource_image(name, resource).ok_or_else(|| no_server(name, resource))?;
+        let image = self.server_image(name, &reference).await?;
         let container = self.names.resource(name.as_str());
         let program = self.program()?;
+        let user = server.user.unwrap_or(&image.user).to_owned();
         let body = server_body(&ServerParts {
             names: &self.names,
             name,

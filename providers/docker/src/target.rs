@@ -268,6 +268,14 @@ impl Target for DockerTarget {
         self.site.changed(at_most).await;
     }
 
+    async fn fetch_resource(
+        &self,
+        name: &ResourceName,
+        resource: &DesiredResource,
+    ) -> Result<(), TargetError> {
+        self.site.fetch_resource(name, &resource.resource).await
+    }
+
     async fn ensure_resource(
         &self,
         name: &ResourceName,
@@ -290,6 +298,14 @@ impl Target for DockerTarget {
 
     async fn route(&self, traffic: &Traffic, secrets: &SecretValues) -> Result<(), TargetError> {
         self.site.route(traffic, secrets).await
+    }
+
+    async fn fetch_group(&self, group: &GroupSpec) -> Result<(), TargetError> {
+        self.site.engine.answers().await?;
+        let image = self.site.image_of(&group.id.service, &group.spec).await;
+        image
+            .map(drop)
+            .map_err(|error| error.about(group.id.clone()))
     }
 
     async fn ensure_group(

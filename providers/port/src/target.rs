@@ -148,6 +148,18 @@ pub trait Target: Send + Sync {
     /// Returns when something [`Target::observe`] shows may have changed, or after `at_most`.
     async fn changed(&self, at_most: Duration);
 
+    /// Brings what a resource's server is made from to the target, such as its image.
+    ///
+    /// Nothing of it runs. May be given up at any time: [`Target::ensure_resource`] brings what is missing.
+    async fn fetch_resource(
+        &self,
+        name: &ResourceName,
+        resource: &DesiredResource,
+    ) -> Result<(), TargetError> {
+        let _ = (name, resource);
+        Ok(())
+    }
+
     /// Creates a resource or brings it to what is asked, keeping its data.
     async fn ensure_resource(
         &self,
@@ -169,6 +181,14 @@ pub trait Target: Send + Sync {
     ///
     /// - `secrets`: values at least of those that the ingress names
     async fn route(&self, traffic: &Traffic, secrets: &SecretValues) -> Result<(), TargetError>;
+
+    /// Brings what a group's instances are made from to the target, such as their image.
+    ///
+    /// Nothing of it runs. May be given up at any time: [`Target::ensure_group`] brings what is missing.
+    async fn fetch_group(&self, group: &GroupSpec) -> Result<(), TargetError> {
+        let _ = group;
+        Ok(())
+    }
 
     /// Creates a group, or brings it to so many instances of this spec.
     ///

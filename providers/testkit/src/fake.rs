@@ -94,6 +94,7 @@ pub struct FakeTarget {
     hushed: AtomicBool,
     hung: Notify,
     lingers: watch::Sender<bool>,
+    stalls: watch::Sender<bool>,
 }
 
 impl FakeTarget {
@@ -148,7 +149,7 @@ impl FakeTarget {
         self.lock().tidied.clone()
     }
 
-    /// Returns when an act hangs.
+    /// Returns when an act hangs, or what is made of it is on its way without an end.
     pub async fn hung(&self) {
         self.hung.notified().await;
     }
@@ -172,6 +173,19 @@ impl FakeTarget {
     /// Whether instances that shall go take their time, until this is called with `false`.
     pub fn linger(&self, lingers: bool) {
         self.lingers.send_replace(lingers);
+    }
+
+    /// Whether what instances and servers are made from is on its way without an end, until this is called with `false`.
+    pub fn stall(&self, stalls: bool) {
+        self.stalls.send_replace(stalls);
+    }
+
+    async fn fetch(&self) {
+        let mut stalls = self.stalls.subscribe();
+        if *stalls.borrow() {
+            self.hung.notify_one();
+        }
+        let _ = stalls.wait_for(|stalls| !stalls).await;
     }
 
     /// Returns once a group may be brought to so many instances: at once, unless some of it linger.
@@ -403,6 +417,15 @@ impl Target for FakeTarget {
         let _ = tokio::time::timeout(soon, self.changed.notified()).await;
     }
 
+    async fn fetch_resource(
+        &self,
+        _: &ResourceName,
+        _: &DesiredResource,
+    ) -> Result<(), TargetError> {
+        self.fetch().await;
+        Ok(())
+    }
+
     async fn ensure_resource(
         &self,
         name: &ResourceName,
@@ -443,6 +466,11 @@ impl Target for FakeTarget {
             world.traffic = Some(traffic.clone());
         })
         .await
+    }
+
+    async fn fetch_group(&self, _: &GroupSpec) -> Result<(), TargetError> {
+        self.fetch().await;
+        Ok(())
     }
 
     async fn ensure_group(&self, group: &GroupSpec, _: &SecretValues) -> Result<(), TargetError> {

@@ -163,6 +163,7 @@ pub enum Move {
 /// - where traffic is as it should be, instances go before others come in their place, so that there are no more than wanted
 /// - traffic never moves to a group that has no instance ready while the one it is with has
 /// - what has to wait for an earlier move is left for the next look
+/// - a run that was told to stop brings nothing up any more
 pub fn moves(state: &State, observed: &Observed) -> Vec<Move> {
     let wanted = arrangement(state);
     let seen = Seen::only(observed);
@@ -175,7 +176,8 @@ pub fn moves(state: &State, observed: &Observed) -> Vec<Move> {
             replicas: *replicas,
         })
     };
-    let grow = ensure(|told, wanted| told < wanted);
+    let interrupted = matches!(state.phase, Phase::Interrupted { .. });
+    let grow = ensure(|told, wanted| told < wanted).filter(move |_| !interrupted);
     let shrink = ensure(|told, wanted| told > wanted);
     let ours: BTreeSet<GroupId> = state
         .members

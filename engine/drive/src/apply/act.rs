@@ -6,14 +6,14 @@ use platform_blueprint::ResourceName;
 use platform_decide::group::{GroupId, GroupSpec};
 use platform_decide::observed::Coming;
 use platform_decide::plan::{Action, Plan, Step};
-use platform_port::LogLine;
+use platform_port::{LogLine, TargetError};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{Crew, Means};
 use crate::error::Cause;
 use crate::last_lines::last_lines;
-use crate::patience::{Passing, patiently};
+use crate::patience::{Passing, ended, patiently};
 use crate::rollout;
 use crate::watcher::Watcher;
 
@@ -99,12 +99,32 @@ impl Actor<'_> {
         }
     }
 
+    /// Asks for what may take long and may be given up at any time, and gives it up once waiting makes no sense any more.
+    async fn fetched(
+        &self,
+        fetching: impl AsyncFnMut() -> Result<(), TargetError>,
+    ) -> Result<(), Cause> {
+        let fetched = self.abandon.run_until_cancelled(self.ask(fetching));
+        fetched.await.unwrap_or(Err(Cause::Stopped))
+    }
+
+    /// Asks the target to act. A run that is told to stop waits for the end of that, but not for long.
+    async fn done(
+        &self,
+        acting: impl AsyncFnMut() -> Result<(), TargetError>,
+    ) -> Result<(), Cause> {
+        let done = ended(&self.crew.stop, self.ask(acting)).await;
+        done.unwrap_or(Err(Cause::Stopped))
+    }
+
     async fn resource(&self, name: &ResourceName) -> Result<(), Cause> {
         let Some(wanted) = self.plan.release.resources.get(name) else {
             return Ok(());
         };
         let target = self.crew.target.as_ref();
-        self.ask(async || target.ensure_resource(name, wanted).await)
+        self.fetched(async || target.fetch_resource(name, wanted).await)
+            .await?;
+        self.done(async || target.ensure_resource(name, wanted).await)
             .await?;
         let mut reason = None;
         let up = self.watcher.until(PATIENCE, |observed| {
@@ -139,9 +159,12 @@ impl Actor<'_> {
             return Ok(());
         };
         {
-            let _permit = self.acting.acquire().await;
+            let permit = self.abandon.run_until_cancelled(self.acting.acquire());
+            let _permit = permit.await.ok_or(Cause::Stopped)?;
             let target = self.crew.target.as_ref();
-            self.ask(async || target.ensure_group(&group, self.means.secrets).await)
+            self.fetched(async || target.fetch_group(&group).await)
+                .await?;
+            self.done(async || target.ensure_group(&group, self.means.secrets).await)
                 .await?;
         }
         self.up(&group).await

@@ -8,20 +8,36 @@ use platform_decide::group::{GroupId, GroupSpec};
 use platform_decide::plan::{Action, Member, Plan, Step};
 use platform_decide::rollout::{State, ahead};
 use platform_port::{SecretValues, Target};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::apply::{Crew, Means};
 
 /// Groups that are being made ready, with how many instances.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Ahead {
+    /// Told when nobody will ask for them any more.
+    stop: CancellationToken,
     groups: BTreeMap<GroupId, (u32, AbortOnDropHandle<()>)>,
 }
 
 impl Ahead {
+    /// Nothing yet.
+    pub(super) fn until(stop: &CancellationToken) -> Self {
+        Self {
+            stop: stop.child_token(),
+            groups: BTreeMap::new(),
+        }
+    }
+
     /// Begins with what the first rollout of a plan asks for, where that waits for nothing but the gateway.
-    pub(crate) fn of_plan(crew: &Crew, plan: &Plan, means: Means<'_>) -> Self {
-        let mut own = Self::default();
+    pub(crate) fn of_plan(
+        crew: &Crew,
+        plan: &Plan,
+        means: Means<'_>,
+        stop: &CancellationToken,
+    ) -> Self {
+        let mut own = Self::until(stop);
         let first = plan.steps.iter().find_map(|step| match &step.action {
             Action::Rollout { members, policy } => Some((step, members, policy)),
             _ => None,
@@ -32,6 +48,11 @@ impl Ahead {
             own.of_rollout(crew, plan, means, members, policy);
         }
         own
+    }
+
+    /// Waits for no image any more; what is being made comes to its end.
+    pub(super) fn give_up(&self) {
+        self.stop.cancel();
     }
 
     fn of_rollout(
@@ -64,8 +85,16 @@ impl Ahead {
         }
         let (id, replicas) = (group.id.clone(), group.replicas);
         let (target, secrets) = (Arc::clone(target), secrets.clone());
+        let stop = self.stop.clone();
         let making = tokio::spawn(async move {
-            if let Err(error) = target.prepare_group(&group, &secrets).await {
+            // Before the rest, as others wait for that and must not wait for this.
+            let fetched = stop.run_until_cancelled(target.fetch_group(&group)).await;
+            let made = match fetched {
+                None => return,
+                Some(Ok(())) => target.prepare_group(&group, &secrets).await,
+                Some(failed) => failed,
+            };
+            if let Err(error) = made {
                 tracing::debug!(group = %group.id, %error, "cannot be made ready ahead");
             }
         });

@@ -82,6 +82,8 @@ pub(super) struct Driver<'a> {
     leaving: BTreeMap<GroupId, (u32, AbortOnDropHandle<()>)>,
     /// What the target makes ready meanwhile.
     ahead: Ahead,
+    /// What instances of groups are made from, on its way to the target.
+    fetching: BTreeMap<GroupId, AbortOnDropHandle<Result<(), TargetError>>>,
     /// The moves of the last look.
     made: Vec<Move>,
     /// The target did not do something that it was not waited for; it is not asked again at once.
@@ -125,7 +127,8 @@ impl<'a> Driver<'a> {
             metrics: Vec::new(),
             measured: Vec::new(),
             leaving: BTreeMap::new(),
-            ahead: Ahead::default(),
+            ahead: Ahead::until(abandon),
+            fetching: BTreeMap::new(),
             made: Vec::new(),
             rests: false,
             telling,

@@ -547,6 +547,32 @@ async fn a_run_that_is_killed_at_any_act_is_finished_by_the_next() {
     panic!("a deploy takes fewer acts");
 }
 
+/// What is on its way to the target, image by image, is not waited for by a run that is told to stop.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_waits_for_an_image_hears_that_it_shall_stop() {
+    let scene = Scene::new();
+    scene.target.stall(true);
+    let crew = scene.crew("one");
+    let lease = hold(&crew).await.expect("a lease");
+    let prepared = scene.prepare(&desired(SHOP), Pace::ByPolicy).await;
+    let stops = async {
+        scene.target.hung().await;
+        crew.stop.cancel();
+    };
+    let secrets = SecretValues::new();
+    let (result, ()) = tokio::join!(carry_out(&crew, &lease, prepared, with(&secrets)), stops);
+    assert!(
+        matches!(result, Err(DriveError::Stopped { .. })),
+        "{result:?}"
+    );
+    let acts = scene.target.acts();
+    assert!(!acts.iter().any(|act| act.contains("orders@")), "{acts:?}");
+    lease.release().await.expect("the lease back");
+    scene.target.stall(false);
+    let outcome = scene.deploy("two", &desired(SHOP)).await.expect("a deploy");
+    assert!(matches!(outcome, Outcome::Deployed { .. }), "{outcome:?}");
+}
+
 /// A run that slept while another took its lock over leaves everything to that one, also what it thinks has failed.
 #[tokio::test]
 async fn a_run_that_lost_its_lock_takes_nothing_back() {

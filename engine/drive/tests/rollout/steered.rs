@@ -10,7 +10,7 @@ use platform_drive::rollout::Outcome;
 use platform_port::{StoreError, Target};
 use tokio_util::sync::CancellationToken;
 
-use crate::scene::{CANARY, Scene, desired, group_id, shop};
+use crate::scene::{CANARY, ROLLING, Scene, desired, group_id, shop};
 
 #[tokio::test(start_paused = true)]
 async fn an_operator_steers_it_through_the_store() {
@@ -57,6 +57,36 @@ async fn told_to_stop_it_leaves_traffic_safe_and_the_next_run_goes_on() {
     assert_eq!(scene.shares().await, ["orders@r1=1000"]);
     assert_eq!(scene.goes().await, Outcome::Promoted);
     scene.stands_on("orders@r2").await;
+}
+
+/// An image that is on its way keeps nobody from being heard, and nothing of what it was for is made.
+#[tokio::test(start_paused = true)]
+async fn while_an_image_is_on_its_way_a_word_is_heard() {
+    let scene = Scene::of(ROLLING).await;
+    let before = scene.target.acts().len();
+    scene.target.stall(true);
+    let stop = CancellationToken::new();
+    let stops = async {
+        scene.target.hung().await;
+        stop.cancel();
+    };
+    let (outcome, ()) = tokio::join!(scene.run("one", &stop), stops);
+    assert_eq!(outcome.expect("an outcome"), Outcome::Stopped);
+    assert_eq!(scene.target.acts().len(), before, "nothing was done");
+    scene.stands_on("orders@r1").await;
+
+    let steers = async {
+        scene.target.hung().await;
+        scene.say(Order::Pause).await;
+        scene.say(Order::Abort).await;
+    };
+    let (outcome, ()) = tokio::join!(scene.goes(), steers);
+    assert!(
+        matches!(&outcome, Outcome::RolledBack { why, .. } if why == "ada asked for it"),
+        "{outcome:?}"
+    );
+    assert_eq!(scene.target.acts().len(), before, "nothing was done");
+    scene.stands_on("orders@r1").await;
 }
 
 #[tokio::test(start_paused = true)]

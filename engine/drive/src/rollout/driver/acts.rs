@@ -1,14 +1,20 @@
 //! What a look leads to: instances come up and requests are shared out while it waits, instances go beside it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use platform_decide::group::GroupId;
+use platform_decide::group::{GroupId, GroupSpec};
 use platform_decide::observed::Observed;
-use platform_decide::rollout::{Move, moves};
-use platform_port::TargetError;
+use platform_decide::rollout::{Move, State, Word, moves};
+use platform_port::{Store, TargetError};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Driver, Told};
+use super::{Driver, Told, document};
+use crate::patience::ended;
+
+/// How often it is seen whether somebody said something while an image is on its way.
+const LISTEN_EVERY: Duration = Duration::from_secs(1);
 
 /// How much of what was asked for is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +30,10 @@ pub(super) enum Done {
 impl Driver<'_> {
     /// Does what the arrangement asks for.
     pub(super) async fn act(&mut self, observed: &Observed) -> Done {
+        if !self.document.state.phase.is_forward() {
+            self.fetching.clear();
+            self.ahead.give_up();
+        }
         let moves = moves(&self.document.state, observed);
         let known = moves == self.made;
         self.made.clone_from(&moves);
@@ -68,7 +78,43 @@ impl Driver<'_> {
         {
             return Ok(()); // The end of that is told, and looked at.
         }
-        self.make(one, observed).await
+        let target = Arc::clone(&self.crew.target);
+        match one {
+            Move::Ensure { group, replicas } => {
+                let spec = self.specs.group(&group, replicas);
+                let spec = spec.ok_or_else(|| unknown(group))?;
+                if !self.fetched(&spec).await? {
+                    return Ok(()); // What it was left for is looked at, and then it goes on.
+                }
+                let acting = target.ensure_group(&spec, self.means.secrets);
+                ended(&self.crew.stop, acting).await.unwrap_or(Ok(()))
+            }
+            Move::Route { splits } => {
+                let mut traffic = self.plan.early_traffic(observed, self.means.current);
+                traffic.splits.extend(splits);
+                target.route(&traffic, self.means.secrets).await
+            }
+            Move::Remove { group } => target.remove_group(&group).await,
+        }
+    }
+
+    /// Waits until what a group's instances are made from is on the target; `false` where the rollout is told something before.
+    async fn fetched(&mut self, group: &GroupSpec) -> Result<bool, TargetError> {
+        let target = Arc::clone(&self.crew.target);
+        let heard = heard(self.crew.target.store(), &self.document.state, self.abandon);
+        let fetch = self.fetching.entry(group.id.clone()).or_insert_with(|| {
+            let group = group.clone();
+            let fetch = async move { target.fetch_group(&group).await };
+            AbortOnDropHandle::new(tokio::spawn(fetch))
+        });
+        let fetched = tokio::select! {
+            biased;
+            fetched = fetch => fetched,
+            () = heard => return Ok(false),
+        };
+        self.fetching.remove(&group.id);
+        // One that panicked is asked for by who makes the instances.
+        fetched.unwrap_or(Ok(())).map(|()| true)
     }
 
     /// Has a group's instances taken down while the rollout goes on: they have no requests any more but those they are
@@ -94,21 +140,26 @@ impl Driver<'_> {
         self.leaving
             .insert(group, (left, AbortOnDropHandle::new(task)));
     }
+}
 
-    async fn make(&self, one: Move, observed: &Observed) -> Result<(), TargetError> {
-        let target = self.crew.target.as_ref();
-        match one {
-            Move::Ensure { group, replicas } => match self.specs.group(&group, replicas) {
-                Some(spec) => target.ensure_group(&spec, self.means.secrets).await,
-                None => Err(unknown(group)),
-            },
-            Move::Route { splits } => {
-                let mut traffic = self.plan.early_traffic(observed, self.means.current);
-                traffic.splits.extend(splits);
-                target.route(&traffic, self.means.secrets).await
+/// Returns once a rollout that goes forward is told to stop, or somebody says a word to it. On its way back nothing is more urgent.
+async fn heard(store: &dyn Store, state: &State, stop: &CancellationToken) {
+    if !state.phase.is_forward() {
+        return std::future::pending().await;
+    }
+    let said = async {
+        loop {
+            tokio::time::sleep(LISTEN_EVERY).await;
+            let words = document::words(store).await.unwrap_or_default();
+            let ours = |word: &Word| word.number >= state.words_to && word.release == state.release;
+            if words.iter().any(ours) {
+                return;
             }
-            Move::Remove { group } => target.remove_group(&group).await,
         }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = said => {}
     }
 }
 
