@@ -186,6 +186,11 @@ pub(crate) fn is_conflict(error: &Error) -> bool {
     status(error) == Some(409)
 }
 
+/// Whether there are several networks of a name, as for a moment where several runs make the environment's at once.
+pub(crate) fn is_ambiguous(error: &Error) -> bool {
+    words(error).contains("is ambiguous")
+}
+
 /// What the engine said, without the client's words around it.
 pub(crate) fn words(error: &Error) -> String {
     match error {

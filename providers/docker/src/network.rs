@@ -3,18 +3,23 @@
 //! Every instance has an address of its own for as long as its container lives, also over restarts: the gateway's list of
 //! instances then stays right while nobody of ours runs, and no instance ever answers at another's address.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 
-use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
-use bollard::query_parameters::InspectNetworkOptions;
+use bollard::errors::Error;
+use bollard::models::{BollardDate, Ipam, IpamConfig, NetworkCreateRequest};
+use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptions};
+use futures::future::try_join_all;
 use platform_decide::digest::Digest;
 use platform_port::TargetError;
 
 use crate::PROVIDER;
-use crate::engine::{fault, is_missing, unless};
+use crate::engine::{fault, is_missing, unless, words};
 use crate::names::Role;
 use crate::site::{Site, taken};
+
+/// How often the network is looked at again while other runs make it, too.
+const TRIES: u32 = 8;
 
 /// A block of IPv4 addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,64 +77,117 @@ pub(crate) struct Network {
     pub(crate) subnet: Option<Subnet>,
 }
 
-fn subnet_of(seen: &NetworkInspect) -> Option<Subnet> {
-    let blocks = seen.ipam.as_ref()?.config.as_ref()?;
-    blocks
-        .iter()
-        .find_map(|block| Subnet::parse(block.subnet.as_deref()?))
+/// One of the networks that have the environment's name: an engine permits several.
+#[derive(Debug, Clone)]
+struct Named {
+    id: String,
+    made: Option<BollardDate>,
+    subnet: Option<Subnet>,
+    /// Addresses can be chosen on it, as a range was asked for.
+    ranged: bool,
+    /// Containers of the environment are on it.
+    used: bool,
+}
+
+impl Named {
+    fn read(seen: bollard::models::Network, used: &BTreeSet<String>) -> Self {
+        let blocks = seen.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+        let range = |block: &IpamConfig| {
+            let range = block.ip_range.as_ref();
+            range.is_some_and(|range| !range.is_empty())
+        };
+        let id = seen.id.unwrap_or_default();
+        Self {
+            used: used.contains(&id),
+            made: seen.created,
+            ranged: blocks.iter().any(range),
+            subnet: blocks
+                .iter()
+                .find_map(|block| Subnet::parse(block.subnet.as_deref()?)),
+            id,
+        }
+    }
+
+    /// The network as instances are put on it.
+    fn network(&self, name: String) -> Network {
+        Network {
+            name,
+            subnet: self.subnet.filter(|_| self.ranged),
+        }
+    }
+}
+
+/// Takes the one that stays out of several: that which is in use, or is whole, or was made first. Every run takes the same one.
+fn staying(all: &mut Vec<Named>) -> Option<Named> {
+    all.sort_by(|one, other| {
+        let of = |named: &Named| (!named.used, !named.ranged);
+        let first = of(one).cmp(&of(other));
+        first.then_with(|| (one.made, &one.id).cmp(&(other.made, &other.id)))
+    });
+    (!all.is_empty()).then(|| all.remove(0))
 }
 
 impl Site {
     /// The network, if it is there.
     pub(crate) async fn network(&self) -> Result<Option<Network>, TargetError> {
-        let given = self.settings.network.clone();
-        let is_given = given.is_some();
-        let name = given.unwrap_or_else(|| self.names.network());
-        match self.look_at_network(&name).await? {
-            None => Ok(None),
-            Some(_) if is_given => Ok(Some(Network { name, subnet: None })),
-            Some(seen) => {
-                if !seen.labels.as_ref().is_some_and(|own| self.names.own(own)) {
-                    return Err(taken("network", &name));
-                }
-                // Addresses can be chosen only where a range was asked for; who made another may
-                // have been killed half-way.
-                let blocks = seen.ipam.as_ref().and_then(|ipam| ipam.config.as_ref());
-                let mut ranges = blocks
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|block| block.ip_range.as_ref());
-                let asked = ranges.any(|range| !range.is_empty());
-                let subnet = subnet_of(&seen).filter(|_| asked);
-                Ok(Some(Network { name, subnet }))
-            }
+        if let Some(given) = &self.settings.network {
+            let is_there = self.has_network(given).await?;
+            return Ok(is_there.then(|| Network {
+                name: given.clone(),
+                subnet: None,
+            }));
         }
+        let mut all = self.networks().await?;
+        Ok(staying(&mut all).map(|found| found.network(self.names.network())))
     }
 
-    async fn look_at_network(&self, name: &str) -> Result<Option<NetworkInspect>, TargetError> {
+    async fn has_network(&self, name: &str) -> Result<bool, TargetError> {
         let options = None::<InspectNetworkOptions>;
         match self.engine.docker.inspect_network(name, options).await {
             // A prefix of an id would be found too.
-            Ok(seen) if seen.name.as_deref() == Some(name) => Ok(Some(seen)),
-            Ok(_) => Ok(None),
-            Err(error) if is_missing(&error) => Ok(None),
+            Ok(seen) => Ok(seen.name.as_deref() == Some(name)),
+            Err(error) if is_missing(&error) => Ok(false),
             Err(error) => Err(fault(format!("look at network `{name}`"), error)),
         }
     }
 
-    /// Makes sure that there is a network.
+    /// Every network of the environment's name; several for a moment, where several runs made it at once.
+    async fn networks(&self) -> Result<Vec<Named>, TargetError> {
+        let name = self.names.network();
+        let options = ListNetworksOptions {
+            filters: Some(HashMap::from([("name".to_owned(), vec![name.clone()])])),
+        };
+        let listed = self.engine.docker.list_networks(Some(options)).await;
+        let mut listed =
+            listed.map_err(|error| fault(format!("look at network `{name}`"), error))?;
+        // The filter takes parts of names, too.
+        listed.retain(|one| one.name.as_deref() == Some(&name));
+        let own = |one: &bollard::models::Network| {
+            let labels = one.labels.as_ref();
+            labels.is_some_and(|labels| self.names.own(labels))
+        };
+        if !listed.iter().all(own) {
+            return Err(taken("network", &name));
+        }
+        let mut used = BTreeSet::new();
+        if !listed.is_empty() {
+            for one in self.containers().await? {
+                let networks = one.network_settings.and_then(|settings| settings.networks);
+                let endpoint = networks.and_then(|mut all| all.remove(&name));
+                used.extend(endpoint.and_then(|endpoint| endpoint.network_id));
+            }
+        }
+        let read = |one| Named::read(one, &used);
+        Ok(listed.into_iter().map(read).collect())
+    }
+
+    /// Makes sure that there is a network, and one alone, however many runs do so at once.
     pub(crate) async fn ensure_network(&self) -> Result<Network, TargetError> {
         let _one_at_a_time = self.laying.lock().await;
-        if let Some(found) = self.network().await? {
-            if found.subnet.is_some() || self.settings.network.is_some() {
-                return Ok(found);
-            }
-            if !self.is_half_made(&found.name).await? {
-                return Ok(found);
-            }
-            self.remove_network(&found.name).await?;
-        }
         if let Some(given) = &self.settings.network {
+            if let Some(found) = self.network().await? {
+                return Ok(found);
+            }
             let missing = format!("the engine has no network `{given}`");
             return Err(
                 TargetError::refused(PROVIDER, "use a given network", missing)
@@ -137,40 +195,53 @@ impl Site {
                     .with_help(format!("`docker network create {given}` makes one")),
             );
         }
+        let mut tries = 0;
+        loop {
+            let mut others = self.networks().await?;
+            // Looked at anew after each change: another run may have changed something, too.
+            let changed = match staying(&mut others) {
+                None => self.create_network(None).await,
+                Some(_) if !others.is_empty() => {
+                    let removed = others.iter().map(|other| self.remove_network(&other.id));
+                    try_join_all(removed).await.map(drop)
+                }
+                Some(found) if found.ranged || found.used || found.subnet.is_none() => {
+                    return Ok(found.network(self.names.network()));
+                }
+                // The engine knows which block is free on its machine, but lets addresses be chosen only in one that was asked for.
+                Some(found) => {
+                    self.remove_network(&found.id).await?;
+                    self.create_network(found.subnet).await
+                }
+            };
+            match changed {
+                // The block, or the place on it, is another run's by now.
+                Err(error) if tries >= TRIES => return Err(error),
+                _ if tries >= 2 * TRIES => return Err(self.unsettled()),
+                _ => tries += 1,
+            }
+        }
+    }
+
+    fn unsettled(&self) -> TargetError {
         let name = self.names.network();
-        // The engine knows which block is free on its machine, but lets addresses be chosen only in one that was asked for.
-        self.create_network(&name, None).await?;
-        let found = self.look_at_network(&name).await?;
-        let subnet = found.as_ref().and_then(subnet_of);
-        if let Some(subnet) = subnet {
-            self.remove_network(&name).await?;
-            self.create_network(&name, Some(subnet)).await?;
-        }
-        Ok(Network { name, subnet })
+        let why = "others make and remove it all the while";
+        let error = TargetError::refused(PROVIDER, format!("create network `{name}`"), why);
+        error.with_help("let one `platform` at a time set the environment up")
     }
 
-    /// Whether a network of ours without a range is on its way to get one: nobody is on it, and its block has room.
-    async fn is_half_made(&self, name: &str) -> Result<bool, TargetError> {
-        let seen = self.look_at_network(name).await?;
-        if seen.as_ref().and_then(subnet_of).is_none() {
-            return Ok(false);
-        }
-        let containers = self.containers().await?;
-        Ok(!containers.into_iter().any(|one| {
-            let networks = one.network_settings.and_then(|own| own.networks);
-            networks.is_some_and(|all| all.contains_key(name))
-        }))
+    /// Removes a network; one that containers are on by now stays.
+    async fn remove_network(&self, id: &str) -> Result<(), TargetError> {
+        let removed = self.engine.docker.remove_network(id).await;
+        let stays = |error: &Error| is_missing(error) || words(error).contains("active endpoints");
+        unless(stays, removed)
+            .map_err(|error| fault(format!("create network `{}`", self.names.network()), error))
     }
 
-    async fn remove_network(&self, name: &str) -> Result<(), TargetError> {
-        let removed = self.engine.docker.remove_network(name).await;
-        unless(is_missing, removed)
-            .map_err(|error| fault(format!("create network `{name}`"), error))
-    }
-
-    async fn create_network(&self, name: &str, subnet: Option<Subnet>) -> Result<(), TargetError> {
+    async fn create_network(&self, subnet: Option<Subnet>) -> Result<(), TargetError> {
+        let name = self.names.network();
         let request = NetworkCreateRequest {
-            name: name.to_owned(),
+            name: name.clone(),
             driver: Some("bridge".to_owned()),
             labels: Some(self.names.labels(Role::Plumbing)),
             ipam: subnet.map(|subnet| Ipam {
@@ -211,6 +282,41 @@ impl Site {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_several_networks_everybody_keeps_the_same() {
+        let named = |id: &str, second: i64, used: bool, ranged: bool| Named {
+            id: id.to_owned(),
+            made: BollardDate::from_timestamp(second, 0),
+            subnet: None,
+            ranged,
+            used,
+        };
+        let check = |all: &[Named], stays: &str| {
+            let backwards = all.iter().rev().cloned().collect();
+            for mut all in [all.to_vec(), backwards] {
+                let found = staying(&mut all).map(|found| found.id);
+                assert_eq!(found.as_deref(), Some(stays));
+            }
+        };
+        check(
+            &[named("b", 1, false, false), named("a", 2, false, false)],
+            "b",
+        );
+        check(
+            &[named("b", 1, false, false), named("a", 1, false, false)],
+            "a",
+        );
+        check(
+            &[named("a", 1, false, false), named("b", 2, false, true)],
+            "b",
+        );
+        check(
+            &[named("a", 1, false, true), named("b", 2, true, false)],
+            "b",
+        );
+        assert!(staying(&mut Vec::new()).is_none());
+    }
 
     #[test]
     fn addresses_are_of_the_upper_half_and_stay() {

@@ -21,14 +21,15 @@ use platform_port::{SecretValues, TargetError};
 use tokio::time::Instant;
 
 use crate::PROVIDER;
-use crate::engine::{Engine, fault, is_conflict, is_missing, unless};
+use crate::engine::{Engine, fault, is_ambiguous, is_conflict, is_missing, unless};
 use crate::keeper::Line;
 use crate::names::{Names, ROLE, Role};
 use crate::program::Program;
 
 /// An image is not on the engine, and cannot be brought there.
 pub(crate) const NO_IMAGE: &str = "docker::no-image";
-/// How long a name may be taken by what is not there: an engine gives it out before it has made the container.
+/// How long a name may be taken by what is not there, as an engine gives it out before it has made the container, or be that of two
+/// networks.
 const SETTLED_WITHIN: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(100);
 /// Where it is kept what our own program is, below the project's folder.
@@ -261,6 +262,10 @@ impl Site {
                     None => {}
                 }
             }
+            if is_ambiguous(&error) && begun.elapsed() < SETTLED_WITHIN {
+                tokio::time::sleep(LOOK).await;
+                continue;
+            }
             let missing = is_missing(&error);
             let error = fault(format!("create container `{name}`"), error);
             return Err(if missing {
@@ -291,11 +296,20 @@ impl Site {
 
     /// Starts a container that does not run.
     pub(crate) async fn start(&self, name: &str) -> Result<(), TargetError> {
-        self.engine
-            .docker
-            .start_container(name, None)
-            .await
-            .map_err(|error| fault(format!("start container `{name}`"), error))
+        let begun = Instant::now();
+        loop {
+            let started = self.engine.docker.start_container(name, None).await;
+            match started {
+                // Whoever made the other network is about to remove it.
+                Err(error) if is_ambiguous(&error) && begun.elapsed() < SETTLED_WITHIN => {
+                    tokio::time::sleep(LOOK).await;
+                }
+                started => {
+                    let action = || format!("start container `{name}`");
+                    return started.map_err(|error| fault(action(), error));
+                }
+            }
+        }
     }
 
     /// Has what is paused go on.

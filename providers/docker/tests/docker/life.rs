@@ -5,6 +5,7 @@ use platform_decide::observed::InstanceState;
 use platform_port::{LogQuery, SecretValue, SecretValues, Target};
 
 use futures::StreamExt;
+use futures::future::join_all;
 
 use crate::world::{World, docker, end};
 
@@ -325,6 +326,35 @@ async fn what_cannot_be_started_leaves_nothing_behind() {
         let said = error.source.to_string();
         assert!(said.contains("nobody-knows-whom"), "{said}");
         assert_eq!(left(), "");
+    }
+    world.down().await;
+}
+
+/// An engine permits several networks of a name, and no lock keeps those apart who make what is missing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_several_who_make_the_network_at_once_one_is_left() {
+    let Some(world) = World::new("network") else {
+        return;
+    };
+    let groups = ["orders@r1", "orders@r2", "orders@r3", "orders@r4"];
+    let groups = groups.map(|id| world.group(id, 1, World::service(&[])));
+    let own = format!("label=platform.project={}", world.project);
+    let none = SecretValues::new();
+    for _ in 0..4 {
+        let prepare = groups.iter().map(|group| {
+            let (target, none) = (world.another(), &none);
+            async move { target.prepare_group(group, none).await }
+        });
+        for prepared in join_all(prepare).await {
+            prepared.unwrap_or_else(|error| panic!("{error}: {}", error.source));
+        }
+        let networks = docker(&["network", "ls", "-q", "--filter", &own]);
+        assert_eq!(networks.lines().count(), 1, "{networks}");
+        let range = "{{range .IPAM.Config}}{{.IPRange}}{{end}}";
+        let range = docker(&["network", "inspect", "-f", range, &networks]);
+        assert!(range.contains('/'), "{range}");
+        // A container that does not run does not hold it.
+        docker(&["network", "rm", &networks]);
     }
     world.down().await;
 }
