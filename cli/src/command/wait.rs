@@ -32,6 +32,8 @@ pub(crate) struct WaitArgs {
 
 /// Log lines shown of what did not become ready.
 const LINES: usize = 20;
+/// How long a look that is under way when time is up may still take, so that it can be told what is not ready.
+const LAST_LOOK: Duration = Duration::from_secs(8);
 
 pub(crate) async fn run(args: &WaitArgs, world: &World) -> Result<Exit, CliError> {
     let resolved = world.resolved()?;
@@ -47,10 +49,13 @@ pub(crate) async fn run(args: &WaitArgs, world: &World) -> Result<Exit, CliError
         Line::Begin("wait".to_owned(), "waiting until all is ready".to_owned()),
     ));
     world.stop.stands("waiting changes nothing");
+    let mut last = None;
     loop {
-        let status = status::look(world, resolved, target.as_ref())
-            .await?
-            .only(&services);
+        let look = status::look(world, resolved, target.as_ref());
+        let status = match tokio::time::timeout_at(until + LAST_LOOK, look).await {
+            Ok(status) => status?.only(&services),
+            Err(_) => return Err(unseen(world, began, last.as_ref())),
+        };
         if !status.deployed() {
             return Err(ended(
                 world,
@@ -103,7 +108,21 @@ pub(crate) async fn run(args: &WaitArgs, world: &World) -> Result<Exit, CliError
                 return Err(ended(world, began, &status, Vec::new(), "run::stopped"));
             }
         }
+        last = Some(status);
     }
+}
+
+/// Tells that the target did not say in time how it is, and how it was when it last did.
+fn unseen(world: &World, began: Instant, last: Option<&Status>) -> CliError {
+    if let Some(status) = last {
+        return ended(world, began, status, Vec::new(), "wait::timed-out");
+    }
+    let waited = began.elapsed().as_secs();
+    let message = format!("the target did not say within {waited} s how it is");
+    let help = "look at `platform doctor`, or wait longer with `--timeout`";
+    Diagnostic::error("wait::timed-out", message)
+        .help(help)
+        .into()
 }
 
 fn case(world: &World, service: &str, verdict: Verdict) {

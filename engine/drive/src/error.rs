@@ -113,9 +113,12 @@ impl DriveError {
                 "run `platform deploy` again once the target answers; it goes on from here, and what serves goes on serving"
                     .to_owned(),
             ),
-            Self::NotTakenBack { .. } => Some(
-                "run `platform status` to see what serves, then `platform deploy` again".to_owned(),
-            ),
+            Self::NotTakenBack { back, .. } => back.cause.help().or_else(|| {
+                Some(
+                    "run `platform status` to see what serves, then `platform deploy` again"
+                        .to_owned(),
+                )
+            }),
             Self::Stale => Some("make a new plan with `platform plan --out FILE`".to_owned()),
             Self::Stopped { .. } => {
                 Some("run `platform deploy` to go on, or `platform rollback` to go back".to_owned())

@@ -31,6 +31,8 @@ pub(crate) use container::{Published, amiss};
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How often a gateway that is started is asked.
 const LOOK: Duration = Duration::from_millis(30);
+/// How long a look waits for a gateway that runs. One that hangs is told as one that is not ready.
+const HEARD_WITHIN: Duration = Duration::from_secs(5);
 /// How long requests are waited for that began before an instance was taken out and may not have chosen one yet.
 const SETTLE: Duration = Duration::from_millis(50);
 /// How often it is asked whether requests are still on their way to an instance.
@@ -92,15 +94,18 @@ impl Site {
         Ok(self.ask(Ask::Gateway(ask), reach).await?)
     }
 
-    /// What the gateway says of itself; `None` where it does not answer.
+    /// What the gateway says of itself; `None` where it does not answer soon.
     pub(crate) async fn hear(&self) -> Result<Option<Heard>, TargetError> {
         let reach = Reach::IfRunning;
-        let (status, config, tallies) = futures::future::try_join3(
+        let asked = futures::future::try_join3(
             self.gateway(GatewayAsk::Status, reach),
             self.gateway(GatewayAsk::Config, reach),
             self.gateway(GatewayAsk::Tallies, reach),
-        )
-        .await?;
+        );
+        let Ok(answered) = tokio::time::timeout(HEARD_WITHIN, asked).await else {
+            return Ok(None);
+        };
+        let (status, config, tallies) = answered?;
         match (status, config, tallies) {
             (
                 Some(Answer::Status(status)),

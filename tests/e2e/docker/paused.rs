@@ -1,5 +1,7 @@
 //! What somebody paused is told, and goes on with the next deploy.
 
+use std::process::Command;
+
 use platform_testkit::needs;
 
 use super::{AT_ONCE, Project, answers, docker, has_engine};
@@ -44,5 +46,45 @@ env = { RESPOND = "one" }"#;
     for what in ["keeper", "gateway", "cache"] {
         docker(&["pause", &project.container(what)]);
     }
+    project.down();
+}
+
+/// Sends every process of a container a signal, which the engine knows nothing of.
+fn signal(container: &str, signal: &str) {
+    let top = docker(&["top", container, "-o", "pid"]);
+    let pids = top.lines().skip(1).map(str::trim);
+    let sent = Command::new("kill").arg(signal).args(pids).status();
+    assert!(sent.expect("kill").success(), "{container}");
+}
+
+#[test]
+fn a_gateway_that_hangs_is_named() {
+    if !has_engine() {
+        return;
+    }
+    let project = Project::new("hangs");
+    project.serves();
+    let gateway = project.container("gateway");
+    signal(&gateway, "-STOP");
+
+    let status = project.run(&["status", "--detailed-exitcode"]);
+    assert_eq!(status.code, 2, "{status:#?}");
+    assert!(status.stdout.contains("gateway not ready"), "{status:#?}");
+    let waited = project.run(&["wait", "--timeout", "1s"]);
+    assert_eq!(waited.code, 1, "{waited:#?}");
+    for told in ["wait::timed-out", "gateway not ready"] {
+        assert!(waited.stderr.contains(told), "{told}: {waited:#?}");
+    }
+    project.answering("two");
+    let deployed = project.run(&["deploy", "--yes"]);
+    assert_eq!(deployed.code, 1, "{deployed:#?}");
+    let restart = format!("`docker restart {gateway}` starts it anew");
+    for told in ["the gateway at", "did not answer within", &restart] {
+        assert!(deployed.stderr.contains(told), "{told}: {deployed:#?}");
+    }
+
+    signal(&gateway, "-CONT");
+    project.deploy();
+    answers(project.port, "two");
     project.down();
 }

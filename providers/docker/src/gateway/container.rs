@@ -9,7 +9,7 @@ use bollard::models::{
 };
 use bollard::query_parameters::RenameContainerOptions;
 use platform_blueprint::Gateway;
-use platform_port::TargetError;
+use platform_port::{Retry, TargetError};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -247,11 +247,16 @@ impl Site {
             }
             self.start(&name).await.map_err(unbindable)?;
         }
-        if paused || !is_running(seen) {
-            self.answers().await?;
+        match self.answers().await {
+            // Where a newer program does not take over, the container is made anew.
+            Ok(()) => Ok(!other || self.renew(id).await.is_ok()),
+            Err(_) if other => Ok(false),
+            // What hangs is told here, and by name. It had its time, so it is not asked again.
+            Err(error) => Err(TargetError {
+                retry: Retry::Never,
+                ..error
+            }),
         }
-        // Where a newer program does not take over, the container is made anew.
-        Ok(!other || self.renew(id).await.is_ok())
     }
 
     /// Ends what a run that was killed had begun: the gateway has its own name again, and there is one.
@@ -344,6 +349,7 @@ impl Site {
 
     pub(super) async fn answers(&self) -> Result<(), TargetError> {
         let begun = Instant::now();
+        let name = self.names.gateway();
         loop {
             let answer = self.gateway(GatewayAsk::Status, Reach::Make).await?;
             match answer {
@@ -352,7 +358,9 @@ impl Site {
                     let error = unexpected("start the gateway", other);
                     return Err(error
                         .with_code("gateway::silent")
-                        .with_help("run `platform logs --service gateway`"));
+                        .with_help(format!(
+                            "`docker logs {name}` shows what it wrote, `docker restart {name}` starts it anew"
+                        )));
                 }
                 _ => tokio::time::sleep(LOOK).await,
             }
