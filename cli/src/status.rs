@@ -68,6 +68,9 @@ pub(crate) struct Status {
     gateway: Option<GatewayStatus>,
     services: Vec<GroupStatus>,
     resources: BTreeMap<String, ResourceSeen>,
+    /// What of the target's own parts was found amiss and is right again, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    noticed: Vec<String>,
     #[serde(skip)]
     now: u64,
 }
@@ -177,6 +180,7 @@ impl Status {
             gateway,
             services,
             resources,
+            noticed: observed.noticed.clone(),
             now,
         }
     }

@@ -47,10 +47,12 @@ impl Shown for Status {
             }
         }
         let changed = self.changed();
-        if !changed.is_empty() {
+        let changed = changed.iter();
+        let changed = changed.map(|line| format!("{line}; `platform deploy` puts it right"));
+        let told: Vec<String> = changed.chain(self.noticed.iter().cloned()).collect();
+        if !told.is_empty() {
             text.push('\n');
-            for line in changed {
-                let line = format!("{line}; `platform deploy` puts it right");
+            for line in told {
                 let _ = writeln!(text, "{} {line}", paint.yellow("!"));
             }
         }

@@ -170,6 +170,9 @@ pub struct Observed {
     pub resources: BTreeMap<ResourceName, ResourceSeen>,
     /// The gateway, where it runs.
     pub gateway: Option<GatewaySeen>,
+    /// What of the target's own parts was found amiss and is right again, in words: `the keeper was paused`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub noticed: Vec<String>,
 }
 
 impl Observed {

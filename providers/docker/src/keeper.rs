@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecResults};
-use bollard::models::{ContainerCreateBody, HostConfig};
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, HostConfig,
+};
 use futures::{Stream, StreamExt};
 use platform_port::{Retry, TargetError};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -18,6 +20,7 @@ use crate::container::{hardened, log_config, volume};
 use crate::engine::Engine;
 use crate::inside::{AUTHORITY, Answer, Ask, Asked, CREDENTIALS, SIGNING, SOCKETS, STATE, Told};
 use crate::names::{BUILD, KEEP, Role};
+use crate::observe::ended;
 use crate::program::{FOLDER, USER};
 use crate::site::{Site, is_paused, is_running, label, lock, name};
 
@@ -240,7 +243,9 @@ impl Site {
         let _one_at_a_time = self.laying.lock().await;
         let keeper = self.names.keeper();
         let program = self.program()?;
-        if let Some(seen) = self.inspect(&keeper).await? {
+        let seen = self.inspect(&keeper).await?;
+        let away = self.away(seen.as_ref()).await?;
+        if let Some(seen) = seen {
             if !self.is_own(&seen) {
                 return Err(crate::site::taken("container", &keeper));
             }
@@ -249,7 +254,9 @@ impl Site {
                 if is_running(&seen) {
                     return Ok(());
                 }
-                return self.start(name(&seen)).await;
+                self.start(name(&seen)).await?;
+                self.notice(away);
+                return Ok(());
             }
             self.remove(&keeper, None).await?;
         }
@@ -264,7 +271,43 @@ impl Site {
         self.volume(&credentials, self.names.labels(Role::Data))
             .await?;
         self.create_own(&keeper, self.keeper_body(&program)).await?;
-        self.start(&keeper).await
+        self.start(&keeper).await?;
+        self.notice(away);
+        Ok(())
+    }
+
+    /// Why the keeper of an environment that has documents does not answer, in words; `None` where it may.
+    ///
+    /// - `seen`: its container
+    async fn away(
+        &self,
+        seen: Option<&ContainerInspectResponse>,
+    ) -> Result<Option<String>, TargetError> {
+        let status = seen.and_then(|seen| seen.state.as_ref()?.status);
+        Ok(match (seen, status) {
+            (None, _) => {
+                let kept = self.has_volume(&self.names.plumbing("state")).await?;
+                kept.then(|| "its container was removed".to_owned())
+            }
+            (_, Some(ContainerStateStatusEnum::PAUSED)) => Some("it was paused".to_owned()),
+            // One that was made and never started is of a run that was killed.
+            (
+                Some(seen),
+                Some(status @ (ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::DEAD)),
+            ) => Some(format!("its container was {status}; {}", ended(seen))),
+            _ => None,
+        })
+    }
+
+    fn notice(&self, away: Option<String>) {
+        let told = away.map(|why| format!("the keeper was away: {why}; it runs again"));
+        lock(&self.noticed).extend(told);
+    }
+
+    /// Why the keeper is away, for `doctor`; `None` where it is not.
+    pub(crate) async fn keeper_away(&self) -> Result<Option<String>, TargetError> {
+        let seen = self.inspect(&self.names.keeper()).await?;
+        self.away(seen.as_ref()).await
     }
 
     /// The volume in which other containers find our program.

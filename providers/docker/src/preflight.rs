@@ -168,6 +168,9 @@ impl Site {
                 findings.extend(judge(&version, &info));
                 let folder = info.docker_root_dir.unwrap_or_default();
                 findings.push(space(&folder, self.space(&folder).await));
+                if let Ok(Some(why)) = self.keeper_away().await {
+                    findings.push(keeper_away(&self.names.keeper(), &why));
+                }
             }
             Err(error) => {
                 let source = error.source.to_string();
@@ -295,6 +298,14 @@ fn space(folder: &str, seen: Option<(u64, u64)>) -> Finding {
         return helped(found(Severity::Warning, told), help);
     }
     found(Severity::Note, told)
+}
+
+/// The keeper is not there to answer.
+fn keeper_away(container: &str, why: &str) -> Finding {
+    let told = format!("the environment's keeper, container `{container}`, was away: {why}");
+    let help = "whatever needs it brings it back, as `platform status` or a deploy; meanwhile services that speak mtls got no new certificates";
+    let found = finding("docker::keeper-away", Severity::Warning, told);
+    helped(about(found, "keeper"), help)
 }
 
 /// What is wrong with an engine and its machine.

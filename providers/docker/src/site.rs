@@ -68,6 +68,8 @@ pub(crate) struct Site {
     pub(crate) leaving: Mutex<std::collections::BTreeSet<String>>,
     /// Everything was taken away, or is about to be: nobody makes the keeper again but who sets something up.
     pub(crate) destroyed: AtomicBool,
+    /// What this run found amiss of the keeper and put right, in words.
+    pub(crate) noticed: Mutex<Vec<String>>,
     /// What happens between looks.
     pub(crate) news: crate::news::News,
     /// Digests of what this run put into the volumes of groups, so that it is put there once.
@@ -104,6 +106,7 @@ impl Site {
             laying: tokio::sync::Mutex::default(),
             leaving: Mutex::default(),
             destroyed: AtomicBool::new(false),
+            noticed: Mutex::default(),
             news: crate::news::News::default(),
             handed: tokio::sync::Mutex::default(),
             credentials: Mutex::default(),

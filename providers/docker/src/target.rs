@@ -27,7 +27,7 @@ use crate::keeper::{Reach, unexpected};
 use crate::names::{KEEP, Names, RESOURCE, ROLE, Role};
 use crate::observe;
 use crate::resource::unserved;
-use crate::site::{Site, is_of, label, name};
+use crate::site::{Site, is_of, label, lock, name};
 use crate::store::KeeperStore;
 
 /// What a target is made with.
@@ -172,6 +172,7 @@ impl Site {
                     &self.names,
                 )
             }),
+            noticed: lock(&self.noticed).clone(),
         })
     }
 

@@ -408,6 +408,7 @@ impl Target for FakeTarget {
             groups,
             resources,
             gateway: gateway.or_else(|| world.gateway.then(bare)),
+            ..Observed::default()
         })
     }
 

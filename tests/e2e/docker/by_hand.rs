@@ -70,6 +70,39 @@ fn what_was_done_by_hand_is_told_and_mended() {
 }
 
 #[test]
+fn a_keeper_that_was_sent_away_is_told_and_comes_back() {
+    if !has_engine() {
+        return;
+    }
+    let project = Project::new("away");
+    project.serves();
+    let keeper = project.container("keeper");
+    for (by, told) in [
+        (&["pause"][..], "it was paused"),
+        (&["stop"], "its container was exited"),
+        (&["rm", "-f"], "its container was removed"),
+    ] {
+        let away = || docker(&[by, &[&keeper]].concat());
+        away();
+        let doctor = project.run(&["doctor"]).ok().stdout;
+        let line = doctor.lines().find(|line| line.contains(&keeper));
+        let line = line.unwrap_or_else(|| panic!("{by:?}: {doctor}"));
+        assert!(line.contains(told), "{line}");
+        assert!(doctor.contains("brings it back"), "{doctor}");
+        away();
+        let status = project.run(&["status"]).ok().stdout;
+        let told = format!("the keeper was away: {told}");
+        assert!(status.contains(&told), "{by:?}: {status}");
+        let again = project.run(&["status"]).ok().stdout;
+        assert!(!again.contains("keeper"), "{by:?}: {again}");
+        let doctor = project.run(&["doctor"]).ok().stdout;
+        assert!(!doctor.contains(&keeper), "{by:?}: {doctor}");
+    }
+    answers(project.port, "one");
+    project.down();
+}
+
+#[test]
 fn a_service_may_have_no_instances_and_share_its_program() {
     if !has_engine() {
         return;

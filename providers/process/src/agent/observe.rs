@@ -78,6 +78,7 @@ pub(super) fn observe(agent: &Rc<Agent>) -> Observed {
         groups,
         resources,
         gateway: kept.gateway.is_some().then(|| gateway(agent, &kept)),
+        ..Observed::default()
     }
 }
 
