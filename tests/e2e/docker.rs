@@ -16,6 +16,7 @@ pub(crate) use platform_testkit::needs::docker_engine as has_engine;
 mod builds;
 mod by_hand;
 mod certified;
+mod clients;
 mod doctor;
 mod far_engine;
 mod full_engine;
