@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use platform_blueprint::{Engine, Resource};
+use platform_image::reference;
 
 use crate::inside::SECRETS;
 
@@ -178,16 +179,38 @@ fn object_store(name: &str, resource: &Resource, credential: &str) -> Server {
     }
 }
 
+/// The version that the tag of an image names, as `16` of `postgres:16-alpine`; `None` where it names none, or another image's.
+fn version_of(image: &str) -> Option<&str> {
+    let (_, tag) = reference::name_and_tag(image);
+    let tag = tag?;
+    let is_version = tag
+        .trim_start_matches('v')
+        .starts_with(|first: char| first.is_ascii_digit());
+    is_version.then(|| tag.split('-').next().unwrap_or(tag))
+}
+
 impl Server {
     /// The server of a resource; `None` where this provider runs none.
     pub(crate) fn of(name: &str, resource: &Resource, credential: &str) -> Option<Self> {
-        match resource.engine {
-            Engine::Postgres => Some(postgres(name, resource, credential)),
-            Engine::Redis | Engine::Valkey => Some(redis(resource, credential)),
-            Engine::Nats => Some(nats(resource, credential)),
-            Engine::S3 => Some(object_store(name, resource, credential)),
-            Engine::Auto | Engine::Embedded | Engine::Opensearch => None,
+        let mut server = match resource.engine {
+            Engine::Postgres => postgres(name, resource, credential),
+            Engine::Redis | Engine::Valkey => redis(resource, credential),
+            Engine::Nats => nats(resource, credential),
+            Engine::S3 => object_store(name, resource, credential),
+            Engine::Auto | Engine::Embedded | Engine::Opensearch => return None,
+        };
+        // Another image than the usual one is of the version that it says, if it says one.
+        if let (Some(image), None) = (&resource.image, &resource.version) {
+            let kind = server.title.rsplit_once(' ');
+            let kind = kind
+                .map_or(server.title.as_str(), |(kind, _)| kind)
+                .to_owned();
+            server.title = match version_of(&image.to_string()) {
+                Some(version) => format!("{kind} {version}"),
+                None => kind,
+            };
         }
+        Some(server)
     }
 
     /// Where it is reached, with its credential.
@@ -208,6 +231,43 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_title_says_the_version_that_runs() {
+        let check = |written: serde_json::Value, title: &str| {
+            let resource: Resource = serde_json::from_value(written.clone()).unwrap();
+            let server = Server::of("orders-db", &resource, "hunter2").unwrap();
+            assert_eq!(server.title, title, "{written}");
+        };
+        let postgres = |more: &str| {
+            let text = format!(r#"{{ "kind": "postgres", "engine": "postgres"{more} }}"#);
+            serde_json::from_str(&text).unwrap()
+        };
+        let digest = "0".repeat(64);
+        check(postgres(""), "PostgreSQL 16");
+        check(postgres(r#", "version": "15""#), "PostgreSQL 15");
+        check(
+            postgres(r#", "image": "platform/postgres:15""#),
+            "PostgreSQL 15",
+        );
+        check(
+            postgres(&format!(
+                r#", "image": "postgres:17.2-alpine@sha256:{digest}""#
+            )),
+            "PostgreSQL 17.2",
+        );
+        check(
+            postgres(r#", "image": "localhost:5000/postgres""#),
+            "PostgreSQL",
+        );
+        check(postgres(r#", "image": "me/postgres:stable""#), "PostgreSQL");
+        check(
+            postgres(r#", "image": "me/postgres:stable", "version": "15""#),
+            "PostgreSQL 15",
+        );
+        let store = r#"{ "kind": "object-store", "engine": "s3", "image": "garage:v1.0" }"#;
+        check(serde_json::from_str(store).unwrap(), "S3 server v1.0");
+    }
 
     #[test]
     fn a_credential_is_in_files_and_addresses_alone() {
