@@ -159,8 +159,18 @@ pub(crate) struct Instance<'a> {
     pub(crate) live: bool,
 }
 
+/// The mode and the group of a file of root's that a user may read and not change; anybody in the container reads it where only its
+/// image knows the number of the user's group.
+pub(crate) fn for_reader(user: &str) -> (u32, u32) {
+    let group = match user.split_once(':') {
+        Some((_, group)) => group.parse().ok(),
+        None => (user == "root" || user == "0").then_some(0),
+    };
+    group.map_or((0o444, 0), |group| (0o440, group))
+}
+
 /// The user that a program runs as: the blueprint's, else the image's, and never root unless somebody says so.
-fn user(asked: Option<&str>, image: &str) -> String {
+pub(crate) fn user(asked: Option<&str>, image: &str) -> String {
     match asked {
         Some(user) => user.to_owned(),
         None if image.is_empty() || image == "root" || image == "0" || image.starts_with("0:") => {
@@ -303,5 +313,10 @@ mod tests {
         assert_eq!(user(None, "0:0"), "65532:65532");
         assert_eq!(user(None, "node"), "node");
         assert_eq!(user(Some("root"), "node"), "root");
+        assert_eq!(for_reader("65532:65533"), (0o440, 65533));
+        assert_eq!(for_reader("root"), (0o440, 0));
+        for unknown in ["1000", "node", "node:node", ""] {
+            assert_eq!(for_reader(unknown), (0o444, 0), "{unknown}");
+        }
     }
 }

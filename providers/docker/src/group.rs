@@ -18,7 +18,7 @@ use crate::certificates::is_certified;
 use crate::container::{self, Instance};
 use crate::gateway::ALIAS;
 use crate::image::Image;
-use crate::inside::{HANDED, Handed};
+use crate::inside::Handed;
 use crate::names::{Role, alias, instance_name};
 use crate::network::Network;
 use crate::observe::Found;
@@ -340,21 +340,29 @@ impl Site {
             address
         };
         if own.is_handed() {
-            self.hand(id, &name, &own.handed).await?;
+            let user = container::user(service.user.as_deref(), &ready.image.user);
+            self.hand(id, &name, &user, &own.handed).await?;
         }
         Ok(address)
     }
 
     /// Puts what is secret into the group's volume, where it does not lie there already.
-    async fn hand(&self, id: &GroupId, name: &str, handed: &Handed) -> Result<(), TargetError> {
+    ///
+    /// - `user`: who runs in the containers of the group
+    async fn hand(
+        &self,
+        id: &GroupId,
+        name: &str,
+        user: &str,
+        handed: &Handed,
+    ) -> Result<(), TargetError> {
         let text = serde_json::to_vec(handed).unwrap_or_default();
         let digest = Digest::of(&text);
         let mut known = self.handed.lock().await;
         if known.get(id) == Some(&digest) {
             return Ok(());
         }
-        let file = (crate::inside::HANDED_FILE.to_owned(), 0o444, 0, text);
-        self.upload(name, HANDED, &[file]).await?;
+        self.hand_over(name, user, text).await?;
         known.insert(id.clone(), digest);
         Ok(())
     }

@@ -19,7 +19,7 @@ use crate::container::{
 };
 use crate::engine::{fault, is_missing, unless};
 use crate::image::Image;
-use crate::inside::{Answer, Ask, HANDED, HANDED_FILE, Handed};
+use crate::inside::{Answer, Ask, HANDED, Handed};
 use crate::keeper::{Reach, unexpected};
 use crate::names::{KEEP, Names, RESOURCE, Role, SPEC};
 use crate::program::FOLDER;
@@ -226,12 +226,7 @@ impl Site {
             token: None,
         };
         let text = serde_json::to_vec(&handed).unwrap_or_default();
-        self.upload(
-            &container,
-            HANDED,
-            &[(HANDED_FILE.to_owned(), 0o444, 0, text)],
-        )
-        .await?;
+        self.hand_over(&container, &user, text).await?;
         self.start(&container).await
     }
 

@@ -21,7 +21,9 @@ use platform_port::{SecretValues, TargetError};
 use tokio::time::Instant;
 
 use crate::PROVIDER;
+use crate::container::for_reader;
 use crate::engine::{Engine, fault, is_ambiguous, is_conflict, is_missing, unless};
+use crate::inside::{HANDED, HANDED_FILE};
 use crate::keeper::Line;
 use crate::names::{Names, ROLE, Role};
 use crate::program::Program;
@@ -78,6 +80,15 @@ pub(crate) struct Site {
     pub(crate) credentials: Mutex<BTreeMap<String, String>>,
     /// The secrets that the gateway was last handed.
     pub(crate) gateway_secrets: Mutex<SecretValues>,
+}
+
+/// A file as it is put into a container.
+struct Packed<'a> {
+    name: &'a str,
+    mode: u32,
+    owner: u32,
+    group: u32,
+    content: &'a [u8],
 }
 
 impl Site {
@@ -413,6 +424,26 @@ impl Site {
         }
     }
 
+    /// Puts what is secret where an instance or a server finds it when it starts.
+    ///
+    /// - `user`: who runs in the container
+    pub(crate) async fn hand_over(
+        &self,
+        container: &str,
+        user: &str,
+        text: Vec<u8>,
+    ) -> Result<(), TargetError> {
+        let (mode, group) = for_reader(user);
+        let file = Packed {
+            name: HANDED_FILE,
+            mode,
+            owner: 0,
+            group,
+            content: &text,
+        };
+        self.unpack(container, HANDED, [file]).await
+    }
+
     /// Puts files into a folder of a container.
     pub(crate) async fn upload(
         &self,
@@ -420,14 +451,30 @@ impl Site {
         folder: &str,
         files: &[HandedFile],
     ) -> Result<(), TargetError> {
+        let packed = files.iter().map(|(name, mode, owner, content)| Packed {
+            name,
+            mode: *mode,
+            owner: *owner,
+            group: *owner,
+            content,
+        });
+        self.unpack(container, folder, packed).await
+    }
+
+    async fn unpack<'a>(
+        &self,
+        container: &str,
+        folder: &str,
+        files: impl IntoIterator<Item = Packed<'a>>,
+    ) -> Result<(), TargetError> {
         let mut tar = tar::Builder::new(Vec::new());
-        let packed = files.iter().try_for_each(|(name, mode, owner, content)| {
+        let packed = files.into_iter().try_for_each(|file| {
             let mut header = tar::Header::new_gnu();
-            header.set_mode(*mode);
-            header.set_uid((*owner).into());
-            header.set_gid((*owner).into());
-            header.set_size(content.len() as u64);
-            tar.append_data(&mut header, name, content.as_slice())
+            header.set_mode(file.mode);
+            header.set_uid(file.owner.into());
+            header.set_gid(file.group.into());
+            header.set_size(file.content.len() as u64);
+            tar.append_data(&mut header, file.name, file.content)
         });
         let action = || format!("hand files to container `{container}`");
         let archive = packed

@@ -61,6 +61,15 @@ async fn an_instance_is_hardened_and_its_secrets_are_its_own() {
         "exit-after=0",
     ]);
     assert_eq!(mounted, "x");
+    let handed = [
+        "exec",
+        &name,
+        "stat",
+        "-c",
+        "%a %u:%g",
+        "/run/handed/handed.json",
+    ];
+    assert_eq!(docker(&handed), "440 0:65532");
     let status = world.ask("/file/proc/1/status").await.1;
     for none in ["CapEff:\t0000000000000000", "NoNewPrivs:\t1"] {
         assert!(status.contains(none), "{none} in {status}");
