@@ -89,7 +89,7 @@ impl Command {
             Self::Status(args) => world.look(status::run(args, world)),
             Self::Wait(args) => world.look(wait::run(args, world)),
             Self::Logs(args) => world.look(logs::run(args, world)),
-            Self::Exec(args) => world.look(exec::run(args, world)),
+            Self::Exec(args) => world.block_on(exec::run(args, world)),
             Self::PortForward(args) => world.look(port_forward::run(args, world)),
             Self::Releases(args) => world.look(releases::run(args, world)),
             Self::Runs(args) => world.look(runs::run(args, world)),

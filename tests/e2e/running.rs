@@ -237,6 +237,37 @@ fn a_command_runs_in_a_services_surroundings_and_its_code_passes() {
 }
 
 #[test]
+fn a_command_without_a_terminal_ends_with_whoever_ends_us() {
+    let shop = Shop::deployed();
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        let script = "sh -c 'echo $$; exec sleep 1000'; echo $$ goes on";
+        let mut running = shop
+            .sandbox
+            .start(&["exec", "api", "--", "sh", "-c", script]);
+        let below = running.until("\n");
+        let below = std::path::PathBuf::from(format!("/proc/{}", below.trim()));
+        assert!(exists(&below), "{below:?}");
+        let ended = running.end(signal);
+        assert_eq!(ended.code, code, "{ended:#?}");
+        assert!(!ended.stdout.contains("goes on"), "{ended:#?}");
+        eventually("what it started is gone", || !exists(&below));
+    }
+}
+
+#[test]
+fn a_command_that_does_not_want_to_end_is_killed() {
+    let shop = Shop::deployed();
+    let script = "trap 'echo not yet' INT; echo $$; while :; do sleep 0.1; done";
+    let mut running = shop
+        .sandbox
+        .start(&["exec", "api", "--", "sh", "-c", script]);
+    running.until("\n");
+    let ended = running.end("-INT");
+    assert_eq!(ended.code, 137, "{ended:#?}");
+    assert!(ended.stdout.contains("not yet"), "{ended:#?}");
+}
+
+#[test]
 fn a_port_is_forwarded_to_a_service() {
     let shop = Shop::deployed();
     let mut forwarding = shop.sandbox.start(&["port-forward", "api"]);

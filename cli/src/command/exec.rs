@@ -1,9 +1,12 @@
+use std::future::Future;
 use std::io::{self, IsTerminal};
+use std::time::Duration;
 
-use platform_port::{Attachment, ExecRequest};
+use platform_port::{Attachment, ExecRequest, Signal, TargetError};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::command::logs::known_service;
 use crate::error::CliError;
@@ -13,9 +16,14 @@ use crate::terminal::{self, Raw};
 use crate::view::{Line, SharedView, Told};
 use crate::world::World;
 
+/// How long a command that was told to end may take to do so.
+const ENDED_WITHIN: Duration = Duration::from_secs(10);
+
 /// Run a command in a service's surroundings: its folder, its variables, its secrets
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exits with the command's own code.")]
+#[command(
+    after_help = "Exits with the command's own code. Ctrl-C is passed on to it; what has not ended 10 s later is killed."
+)]
 pub(crate) struct ExecArgs {
     /// The service
     service: String,
@@ -36,16 +44,16 @@ pub(crate) async fn run(args: &ExecArgs, world: &World) -> Result<Exit, CliError
     let target = world.target()?;
     let json = world.globals.format == Format::Json;
     let tty = !args.no_tty && !json && io::stdin().is_terminal() && io::stdout().is_terminal();
-    let attachment = target
-        .exec(&ExecRequest {
-            service,
-            instance: args.instance.clone(),
-            command: args.command.clone(),
-            tty,
-        })
-        .await?;
+    let request = ExecRequest {
+        service,
+        instance: args.instance.clone(),
+        command: args.command.clone(),
+        tty,
+    };
+    let starting = async { Ok(target.exec(&request).await?) };
+    let attachment = world.until_stopped(starting).await?;
     let raw = if tty { Raw::enter() } else { None };
-    let outcome = attend(attachment, world, json).await;
+    let outcome = attend(attachment, world, json, tty).await;
     drop(raw);
     let code = outcome?;
     if json {
@@ -55,20 +63,26 @@ pub(crate) async fn run(args: &ExecArgs, world: &World) -> Result<Exit, CliError
     Ok(Exit::Passed(u8::try_from(code).unwrap_or(1)))
 }
 
-async fn attend(attachment: Attachment, world: &World, json: bool) -> Result<i32, CliError> {
+async fn attend(
+    attachment: Attachment,
+    world: &World,
+    json: bool,
+    tty: bool,
+) -> Result<i32, CliError> {
     let Attachment {
         input,
         output,
         errors,
         exit,
         resize,
+        signal,
     } = attachment;
     let feeding = tokio::spawn(feed(input));
     if let Some(resize) = resize {
         if let Some(size) = terminal::size() {
             let _ = resize.send(size);
         }
-        if let Ok(mut changes) = signal(SignalKind::window_change()) {
+        if let Ok(mut changes) = tokio::signal::unix::signal(SignalKind::window_change()) {
             tokio::spawn(async move {
                 while changes.recv().await.is_some() {
                     if let Some(size) = terminal::size()
@@ -101,14 +115,46 @@ async fn attend(attachment: Attachment, world: &World, json: bool) -> Result<i32
         let ((), code) = tokio::join!(writing, exit);
         code
     };
+    tokio::pin!(ended);
     let code = tokio::select! {
-        code = ended => code.map_err(CliError::from),
+        code = &mut ended => code.map_err(CliError::from),
         () = world.stop.token().cancelled() => {
-            Err(CliError::new("run::stopped", "left the command before it ended"))
+            let asked = match world.stop.exit() {
+                // At a terminal Ctrl-C is a key like others, so whoever ends us there takes the terminal away.
+                _ if tty => Signal::HangUp,
+                Some(Exit::Terminated) => Signal::Terminate,
+                _ => Signal::Interrupt,
+            };
+            world.stop.stands("the command was told to end, and may not have yet");
+            told_to_end(&mut ended, asked, signal).await
         }
     };
     feeding.abort();
     code
+}
+
+/// Passes the word to stop on to the command, and sees to it that it ends.
+async fn told_to_end(
+    mut ended: impl Future<Output = Result<i32, TargetError>> + Unpin,
+    asked: Signal,
+    signal: Option<UnboundedSender<Signal>>,
+) -> Result<i32, CliError> {
+    for word in [asked, Signal::Kill] {
+        // Where nobody passes it on, leaving is all there is.
+        let sent = signal
+            .as_ref()
+            .is_some_and(|signal| signal.send(word).is_ok());
+        if !sent {
+            break;
+        }
+        if let Ok(code) = tokio::time::timeout(ENDED_WITHIN, &mut ended).await {
+            return code.map_err(CliError::from);
+        }
+    }
+    Err(CliError::new(
+        "run::stopped",
+        "left the command before it ended",
+    ))
 }
 
 async fn feed(mut input: Box<dyn AsyncWrite + Send + Unpin>) {

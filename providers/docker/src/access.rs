@@ -5,16 +5,19 @@ use std::sync::Arc;
 
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
+use bollard::models::{ContainerCreateBody, HostConfig, RestartPolicy, RestartPolicyNameEnum};
 use bollard::query_parameters::ResizeExecOptions;
 use futures::{FutureExt, Stream, StreamExt};
 use platform_decide::observed::{GatewaySeen, InstanceState};
-use platform_port::{Attachment, ExecRequest, TargetError};
+use platform_port::{Attachment, ExecRequest, Signal, TargetError};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::PROVIDER;
+use crate::container::hardened;
 use crate::engine::{Engine, fault};
-use crate::names::RESOURCE;
+use crate::inside::MARK;
+use crate::names::{RESOURCE, Role};
 use crate::observe::Found;
 use crate::program::FOLDER;
 use crate::site::Site;
@@ -29,6 +32,8 @@ struct Command {
     container: String,
     words: Vec<String>,
     tty: bool,
+    /// By which it and what it starts are found again.
+    mark: Option<String>,
 }
 
 impl Site {
@@ -67,7 +72,10 @@ impl Site {
     }
 
     /// Runs a command in an instance's container.
-    pub(crate) async fn exec(&self, request: &ExecRequest) -> Result<Attachment, TargetError> {
+    pub(crate) async fn exec(
+        self: &Arc<Self>,
+        request: &ExecRequest,
+    ) -> Result<Attachment, TargetError> {
         let found = self
             .instance(request.service.as_str(), request.instance.as_deref())
             .await?;
@@ -79,9 +87,65 @@ impl Site {
             container: self.names.instance(&found.group, found.number),
             words,
             tty: request.tty,
+            mark: Some(uuid::Uuid::new_v4().to_string()),
         };
         let action = format!("run a command in {}", found.name());
-        attach(&self.engine, command, action).await
+        let (container, mark) = (command.container.clone(), command.mark.clone());
+        let mut attachment = attach(&self.engine, command, action).await?;
+        attachment.signal = mark.map(|mark| self.signalling(container, mark));
+        Ok(attachment)
+    }
+
+    /// Passes signals on to a marked command in a container.
+    fn signalling(
+        self: &Arc<Self>,
+        container: String,
+        mark: String,
+    ) -> mpsc::UnboundedSender<Signal> {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let site = Arc::clone(self);
+        tokio::spawn(async move {
+            while let Some(signal) = told.recv().await {
+                if let Err(error) = site.signal(&container, &mark, signal).await {
+                    tracing::warn!(%error, container, "cannot pass a signal on");
+                }
+            }
+        });
+        tell
+    }
+
+    /// Signals a marked command, by a container that sees the processes of its container and does nothing else.
+    async fn signal(&self, container: &str, mark: &str, signal: Signal) -> Result<(), TargetError> {
+        let program = self.program()?;
+        let mut command = program.command(FOLDER);
+        command.extend(["inside", "signal", mark, signal.as_str()].map(str::to_owned));
+        let name = format!("{container}_{mark}");
+        let body = ContainerCreateBody {
+            image: Some(program.image()),
+            entrypoint: Some(command),
+            // It becomes the instance's user, whoever that is.
+            user: Some("0:0".to_owned()),
+            labels: Some(self.names.labels(Role::Plumbing)),
+            host_config: Some(HostConfig {
+                network_mode: Some("none".to_owned()),
+                pid_mode: Some(format!("container:{container}")),
+                cap_add: Some(vec!["SETUID".to_owned(), "SETGID".to_owned()]),
+                // Whoever asked for it is gone as soon as the command has ended.
+                auto_remove: Some(true),
+                restart_policy: Some(RestartPolicy {
+                    name: Some(RestartPolicyNameEnum::NO),
+                    maximum_retry_count: None,
+                }),
+                ..hardened()
+            }),
+            ..ContainerCreateBody::default()
+        };
+        self.create_own(&name, body).await?;
+        let started = self.start(&name).await;
+        if started.is_err() {
+            self.remove(&name, None).await?;
+        }
+        started
     }
 
     /// Opens a connection to a port of a service's instance or of a resource.
@@ -135,6 +199,7 @@ impl Site {
             container: self.names.gateway(),
             words,
             tty: false,
+            mark: None,
         };
         attach(&self.engine, command, action).await
     }
@@ -149,6 +214,7 @@ impl Site {
             container: container.to_owned(),
             words,
             tty: false,
+            mark: None,
         };
         let action = format!("run a command in `{container}`");
         let mut attached = attach(&self.engine, command, action.clone()).await?;
@@ -202,15 +268,18 @@ async fn attach(
     command: Command,
     action: String,
 ) -> Result<Attachment, TargetError> {
+    let mut variables = Vec::new();
+    if command.tty {
+        let kind = std::env::var("TERM").unwrap_or_else(|_| "xterm".to_owned());
+        variables.push(format!("TERM={kind}"));
+    }
+    variables.extend(command.mark.map(|mark| format!("{MARK}={mark}")));
     let options = CreateExecOptions {
         attach_stdin: Some(true),
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         tty: Some(command.tty),
-        env: command.tty.then(|| {
-            let kind = std::env::var("TERM").unwrap_or_else(|_| "xterm".to_owned());
-            vec![format!("TERM={kind}")]
-        }),
+        env: Some(variables),
         cmd: Some(command.words),
         ..CreateExecOptions::default()
     };
@@ -236,6 +305,7 @@ async fn attach(
         errors: (!command.tty).then(|| Box::new(err) as _),
         exit: exit_of(engine.clone(), made.id, action, ended).boxed(),
         resize,
+        signal: None,
     })
 }
 

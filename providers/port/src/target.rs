@@ -125,6 +125,33 @@ pub struct Attachment {
     pub exit: futures::future::BoxFuture<'static, Result<i32, TargetError>>,
     /// Tells the terminal's size, columns and rows, where it has one.
     pub resize: Option<tokio::sync::mpsc::UnboundedSender<(u16, u16)>>,
+    /// Passes a signal on to the command and what it started; none for a connection.
+    pub signal: Option<tokio::sync::mpsc::UnboundedSender<Signal>>,
+}
+
+/// A signal to a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Ctrl-C.
+    Interrupt,
+    /// To end, please.
+    Terminate,
+    /// Its terminal is gone.
+    HangUp,
+    /// To end, whatever it thinks of that.
+    Kill,
+}
+
+impl Signal {
+    /// Its name, as the kernel has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+            Self::HangUp => "SIGHUP",
+            Self::Kill => "SIGKILL",
+        }
+    }
 }
 
 /// A place that runs one environment of one project.

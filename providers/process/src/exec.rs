@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::task::{Context, Poll};
 
 use futures::FutureExt;
-use platform_port::{Attachment, TargetError};
+use platform_port::{Attachment, Signal, TargetError};
 use rustix::termios::{Winsize, tcsetwinsize};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -48,6 +48,8 @@ pub(crate) fn run(
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        // A group of its own, so that what it starts is told to end with it.
+        .process_group(0)
         .kill_on_drop(true);
     if let Some((user, group)) = found.user {
         command.uid(user).gid(group);
@@ -68,9 +70,28 @@ pub(crate) fn run(
         input: Box::new(input),
         output: Box::new(output),
         errors: Some(Box::new(errors)),
+        signal: child.id().map(signalling),
         exit: exit_of(child),
         resize: None,
     })
+}
+
+/// Passes signals on to the process group that `leader` leads.
+fn signalling(leader: u32) -> tokio::sync::mpsc::UnboundedSender<Signal> {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel::<Signal>();
+    tokio::spawn(async move {
+        let Some(group) = i32::try_from(leader).ok().map(nix::unistd::Pid::from_raw) else {
+            return;
+        };
+        while let Some(signal) = told.recv().await {
+            // All of it may have ended meanwhile.
+            let _ = signal
+                .as_str()
+                .parse()
+                .map(|signal: nix::sys::signal::Signal| nix::sys::signal::killpg(group, signal));
+        }
+    });
+    tell
 }
 
 fn exit_of(mut child: Child) -> futures::future::BoxFuture<'static, Result<i32, TargetError>> {
@@ -160,6 +181,7 @@ fn with_terminal(
         errors: None,
         exit: exit_of(child),
         resize: Some(resize),
+        signal: pid.map(signalling),
     })
 }
 
@@ -196,5 +218,6 @@ pub(crate) async fn connect(address: &str) -> io::Result<Attachment> {
         errors: None,
         exit: futures::future::ready(Ok(0)).boxed(),
         resize: None,
+        signal: None,
     })
 }

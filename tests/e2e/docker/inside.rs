@@ -169,7 +169,7 @@ fn secrets_are_with_the_service_and_with_commands_beside_it_alone() {
     let words = ["exec", "api", "--", "sh", "-c", "echo $TOKEN; cat $KEY"];
     assert_eq!(project.run(&words).ok().stdout, "hunter2\nhunter2");
     // Beside the service a command runs as it is, with nobody who asks whether it lives.
-    let mut beside = project
+    let beside = project
         .sandbox
         .start(&["-e", "docker", "exec", "api", "--", "sleep", "1000"]);
     eventually("it sleeps", || processes(&project).contains("sleep 1000"));
@@ -183,7 +183,14 @@ fn secrets_are_with_the_service_and_with_commands_beside_it_alone() {
     assert!(!seen.contains("hunter2"), "{seen}");
     let inspected = docker(&["inspect", &project.container("api-r1-1")]);
     assert!(!inspected.contains("hunter2"), "{inspected}");
-    beside.child().kill().expect("it runs");
+    // Whoever ends us ends it.
+    let ended = beside.end("-INT");
+    assert_eq!(ended.code, 130, "{ended:#?}");
+    let seen = processes(&project);
+    assert!(!seen.contains("sleep 1000"), "{seen}");
+    let helpers = format!("name={}_", project.container("api-r1-1"));
+    let listed = ["ps", "-aq", "--filter", &helpers];
+    eventually("nobody is left who ended it", || docker(&listed).is_empty());
 
     // Neither is it put among arguments, not even where the shell's own way of writing it is left to the shell.
     let before = project.sandbox.read("platform.toml");

@@ -9,6 +9,7 @@ mod reach;
 mod relay;
 mod run;
 mod serve;
+mod signal;
 mod signer;
 mod signing;
 
@@ -16,7 +17,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 
 pub(crate) use documents::{Change, Documents, version_of};
 pub(crate) use front::CURRENT;
@@ -24,6 +25,7 @@ pub(crate) use live::Live;
 pub(crate) use reach::space;
 pub(crate) use run::{FILE as HANDED_FILE, Handed};
 pub(crate) use serve::{Answer, Ask, Asked, GatewayAsk, Told, new_credential};
+pub(crate) use signal::MARK;
 pub(crate) use signer::{AUTHORITY_FILE, GATEWAY_FILE};
 pub(crate) use signing::SigningAsk;
 
@@ -83,6 +85,7 @@ pub fn serve(words: impl Iterator<Item = OsString>) -> ExitCode {
         ("relay", [address]) => runtime.block_on(relay::relay(address)),
         ("reach", [address, path]) => runtime.block_on(reach::reach(address, path, b"2")),
         ("bucket", [address, name]) => runtime.block_on(bucket::ensure(address, name)),
+        ("signal", [mark, name]) => signal::signal(mark, name),
         ("own", [user, folder]) => reach::own(user, folder),
         ("space", [folder]) => reach::space(folder).and_then(|(free, whole)| {
             std::io::Write::write_all(
@@ -106,8 +109,8 @@ pub fn serve(words: impl Iterator<Item = OsString>) -> ExitCode {
 
 /// Stays until it is told to go, and signs meanwhile.
 async fn keep() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
+    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
     let signing = async {
         if let Err(error) =
             signing::sign(Path::new(AUTHORITY), Path::new(SIGNING), Path::new(SHOWN)).await
