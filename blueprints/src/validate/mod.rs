@@ -133,6 +133,16 @@ impl Check<'_, '_> {
                 .is_some_and(|over| place(over, path).1 == path.len())
     }
 
+    /// Whether a problem with the very value at `path` has been reported.
+    fn misread(&self, path: &[Step<'_>]) -> bool {
+        let place = self.at(path);
+        self.written(path)
+            && self
+                .problems
+                .iter()
+                .any(|problem| place.is_some() && problem.span == place)
+    }
+
     /// Whether a service or resource of this name is written.
     fn there(&self, name: &str) -> bool {
         self.written(steps!["services", name]) || self.written(steps!["resources", name])

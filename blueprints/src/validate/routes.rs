@@ -322,9 +322,16 @@ impl Check<'_, '_> {
             .help("write ten seconds to a year, such as `\"90d\"`");
             self.report(problem);
         }
+        // One that is written and could not be read has been reported.
+        let written = || {
+            self.written(steps!["gateway", "tls", "certificates", 0])
+                || self.misread(steps!["gateway", "tls", "certificates"])
+                || self.misread(steps!["gateway", "tls", "local_ca"])
+        };
         if let Some(tls) = &gateway.tls
             && tls.certificates.is_empty()
             && !tls.local_ca
+            && !written()
         {
             let problem = Problem::new(
                 Code::MissingSetting,

@@ -14,10 +14,14 @@ use crate::{
     ServiceKind, ServiceName,
 };
 
+/// Bytes that the kernel takes of one word or variable of a program, with the zero at its end: `MAX_ARG_STRLEN` of execve(2).
+const LONGEST_WORD: usize = 128 * 1024;
+
 impl Check<'_, '_> {
     /// Checks what is true of a service wherever it runs.
     pub(super) fn service(&mut self, name: &ServiceName, service: &Service) {
         self.variables(name, service);
+        self.lengths(name, service);
         self.references(name, service);
         self.volumes(name, service);
         for (key, most) in [
@@ -182,6 +186,42 @@ impl Check<'_, '_> {
                     self.report(problem);
                 }
             }
+        }
+    }
+
+    /// Checks that a program can be started with its words and variables.
+    fn lengths(&mut self, name: &ServiceName, service: &Service) {
+        let words = [("command", &service.command), ("args", &service.args)];
+        let words = words.into_iter().flat_map(|(key, words)| {
+            let numbered = words.iter().enumerate();
+            numbered.map(move |(number, word)| (key, Step::from(number), word.len()))
+        });
+        let variables = service.env.iter().filter_map(|(variable, value)| {
+            let length = match value {
+                EnvValue::Text(text) => text.len(),
+                EnvValue::Plain(text) => text.plain.len(),
+                EnvValue::Flag(_) | EnvValue::Number(_) | EnvValue::Secret(_) => return None,
+            };
+            // It is handed over as `NAME=value`.
+            let length = variable.len() + 1 + length;
+            Some(("env", Step::from(variable.as_str()), length))
+        });
+        for (key, step, length) in words.chain(variables) {
+            if length < LONGEST_WORD {
+                continue;
+            }
+            let what = match key {
+                "env" => "a variable",
+                _ => "a word of a command",
+            };
+            let problem = Problem::new(
+                Code::BadValue,
+                format!("{what} of {length} bytes is more than a program can be started with"),
+                self.at(&["services".into(), name.as_str().into(), key.into(), step]),
+            )
+            .label("128 KiB or more")
+            .help("put it into a file that the service reads; a secret with `as = \"file\"` is handed over as one");
+            self.report(problem);
         }
     }
 

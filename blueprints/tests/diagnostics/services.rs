@@ -322,3 +322,28 @@ fn references() {
       help: add `port` to `[services.job]`
     "#);
 }
+
+#[test]
+fn what_no_program_can_be_started_with() {
+    let long = |length: usize| "x".repeat(length);
+    let blueprint = |word: usize, value: usize| {
+        let (word, value) = (long(word), long(value));
+        let service = "[services.web]\nkind = 'worker'\ncommand = ['web', '";
+        check(&format!(
+            "{service}{word}']\nenv = {{ NOTE = '{value}', NUMBER = 7 }}\n"
+        ))
+    };
+    // Of a variable its name, the equals sign and a zero at the end count, too.
+    assert_eq!(blueprint(131_071, 131_066), "valid");
+    for (word, value, place) in [
+        (131_072, 0, "[platform.toml:5:19]"),
+        (0, 131_067, "[platform.toml:6:16]"),
+    ] {
+        let shown = blueprint(word, value);
+        let told = ["blueprint::bad-value", "of 131072 bytes", place];
+        assert!(
+            told.iter().all(|text| shown.contains(text)),
+            "{shown:.2000}"
+        );
+    }
+}

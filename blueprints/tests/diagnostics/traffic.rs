@@ -442,3 +442,31 @@ fn what_is_counted_together_is_counted_in_a_redis_of_the_environment() {
         }
     }
 }
+
+#[test]
+fn a_certificate_that_could_not_be_read_is_not_missing() {
+    for (tls, code) in [
+        (
+            "certificates = [{ host = 'a.example', key = 'tls' }]",
+            "missing-key",
+        ),
+        (
+            "certificates = [{ certificate = 'a.pem', key = 'Not A Name' }]",
+            "bad-value",
+        ),
+        ("certificates = 'a.pem'", "wrong-type"),
+        ("local_ca = 'yes'", "wrong-type"),
+    ] {
+        let shown = check(&format!("[gateway.tls]\n{tls}\n"));
+        assert!(
+            shown.contains(
+                "is not a valid blueprint: 1 problem
+"
+            ),
+            "{shown}"
+        );
+        assert!(shown.contains(code), "{shown}");
+    }
+    let shown = check("[gateway.tls]\ncertificates = []\n");
+    assert!(shown.contains("missing-setting"), "{shown}");
+}
