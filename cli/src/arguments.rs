@@ -141,6 +141,28 @@ mod tests {
         }
     }
 
+    /// Commands and other quoted words of every page of help that a line end tears apart.
+    fn torn(command: &clap::Command, path: &str, found: &mut Vec<String>) {
+        for width in [80, 100] {
+            let page = command.clone().term_width(width).render_long_help();
+            let page = page.to_string();
+            let quoted = page.split('`').skip(1).step_by(2);
+            let torn = quoted.filter(|words| words.contains('\n'));
+            found.extend(torn.map(|words| format!("{path} --help ({width}): {words}")));
+        }
+        for below in command.get_subcommands() {
+            torn(below, &format!("{path} {}", below.get_name()), found);
+        }
+    }
+
+    #[test]
+    fn what_somebody_copies_from_a_page_of_help_is_on_one_line() {
+        let (mut definition, mut found) = (Arguments::definition(), Vec::new());
+        definition.build();
+        torn(&definition, "platform", &mut found);
+        assert!(found.is_empty(), "{found:#?}");
+    }
+
     #[test]
     fn every_command_and_flag_is_documented() {
         let text = include_str!("../../docs/cli.md");

@@ -1,11 +1,12 @@
 //! Problems as every reader is told of them: people, programs, CI.
 
 use std::fmt;
-use std::sync::Arc;
 
-use miette::{LabeledSpan, NamedSource, SourceCode};
+use miette::{LabeledSpan, SourceCode};
 use platform_port::{Finding, LogLine};
 use serde_json::{Value, json};
+
+use crate::excerpt::Excerpt;
 
 /// How much a problem weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,15 +39,6 @@ pub(crate) struct Place {
     pub(crate) line: usize,
     /// The character in the line, from 1.
     pub(crate) column: usize,
-}
-
-/// A text with labels on it.
-#[derive(Clone)]
-pub(crate) struct Excerpt {
-    /// The whole text.
-    pub(crate) source: Arc<NamedSource<String>>,
-    /// What to say where, the main one first.
-    pub(crate) labels: Vec<LabeledSpan>,
 }
 
 /// One problem.
@@ -115,6 +107,16 @@ impl Diagnostic {
         while let Some(cause) = source {
             self.causes.push(cause.to_string());
             source = cause.source();
+        }
+        self
+    }
+
+    /// The same in other words.
+    pub(crate) fn reworded(mut self, other: impl Fn(&str) -> String) -> Self {
+        self.message = other(&self.message);
+        self.help = self.help.as_deref().map(&other);
+        for cause in &mut self.causes {
+            *cause = other(cause);
         }
         self
     }

@@ -7,6 +7,7 @@ mod command;
 mod deployment;
 mod diagnostic;
 mod error;
+mod excerpt;
 mod exit;
 mod file;
 mod globals;

@@ -3,13 +3,13 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use miette::{Diagnostic as _, NamedSource};
+use miette::Diagnostic as _;
 use platform_blueprint::{Blueprint, EnvironmentName, Parsed, Problems, Resolved};
 
-use crate::diagnostic::{Diagnostic, Excerpt, Place, Severity};
+use crate::diagnostic::{Diagnostic, Place, Severity};
 use crate::error::CliError;
+use crate::excerpt::Excerpt;
 use crate::exit::Exit;
 
 /// The blueprint's name in a project's folder.
@@ -117,8 +117,6 @@ pub(crate) fn problems(found: &Problems) -> CliError {
 
 /// Everything found in a blueprint, one by one.
 pub(crate) fn diagnostics(found: &Problems) -> Vec<Diagnostic> {
-    let source =
-        Arc::new(NamedSource::new(found.name(), found.text().to_owned()).with_language("toml"));
     found
         .iter()
         .map(|problem| {
@@ -134,10 +132,9 @@ pub(crate) fn diagnostics(found: &Problems) -> Vec<Diagnostic> {
                 line: position.line,
                 column: position.column,
             });
-            diagnostic.excerpt = problem.labels().map(|labels| Excerpt {
-                source: Arc::clone(&source),
-                labels: labels.collect(),
-            });
+            diagnostic.excerpt = problem
+                .labels()
+                .map(|labels| Excerpt::new(found.name(), found.text(), labels.collect()));
             diagnostic
         })
         .collect()

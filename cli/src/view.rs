@@ -6,6 +6,7 @@
 mod human;
 mod json;
 mod outlet;
+mod quoted;
 mod recorder;
 mod screen;
 

@@ -6,16 +6,16 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::Subcommand;
-use miette::{LabeledSpan, NamedSource};
+use miette::LabeledSpan;
 use platform_blueprint::Blueprint;
 use platform_compose::{Code, Imported, Inputs, Left, dotenv};
 use serde_json::{Value, json};
 
-use crate::diagnostic::{Diagnostic, Excerpt, Place, Severity};
+use crate::diagnostic::{Diagnostic, Place, Severity};
 use crate::error::CliError;
+use crate::excerpt::Excerpt;
 use crate::exit::Exit;
 use crate::file;
 use crate::paint::Paint;
@@ -37,8 +37,9 @@ enum Form {
 
 /// Write a blueprint from a Compose file, and list all that it could not carry
 ///
-/// Variables are taken from the environment and from `.env` beside the file, as Compose does. Values that look secret are not
-/// written: the blueprint names secrets, which are then set with `platform secrets set`.
+/// Variables are taken from the environment and from `.env` beside the file, as Compose does.
+///
+/// Values that look secret are not written: the blueprint names secrets, for `platform secrets set`.
 #[derive(Debug, clap::Args)]
 struct ComposeArgs {
     /// The Compose file; `-` reads standard input
@@ -99,11 +100,10 @@ fn compose(args: &ComposeArgs, world: &World) -> Result<Exit, CliError> {
         profiles: &args.profile.iter().cloned().collect::<BTreeSet<_>>(),
         files: &|path| fs::read_to_string(folder.join(path)).ok(),
     });
-    let source = Arc::new(NamedSource::new(&name, text.clone()).with_language("yaml"));
     let imported = imported.map_err(|left| {
         CliError::many(
             Exit::Failed,
-            vec![diagnostic(&left, &source, &text, Severity::Error)],
+            vec![diagnostic(&left, &name, &text, Severity::Error)],
         )
     })?;
     for left in &imported.left {
@@ -113,7 +113,7 @@ fn compose(args: &ComposeArgs, world: &World) -> Result<Exit, CliError> {
         };
         world
             .view
-            .diagnose(&diagnostic(left, &source, &text, severity));
+            .diagnose(&diagnostic(left, &name, &text, severity));
     }
     if !is_stream {
         file::put(&out, imported.blueprint.as_bytes(), Some(0o644))?;
@@ -165,12 +165,7 @@ fn variables(args: &ComposeArgs, folder: &Path) -> Result<BTreeMap<String, Strin
     Ok(all)
 }
 
-fn diagnostic(
-    left: &Left,
-    source: &Arc<NamedSource<String>>,
-    text: &str,
-    severity: Severity,
-) -> Diagnostic {
+fn diagnostic(left: &Left, name: &str, text: &str, severity: Severity) -> Diagnostic {
     let mut diagnostic = Diagnostic::error(left.code.as_str(), left.to_string())
         .severity(severity)
         .maybe_help(left.help.clone());
@@ -178,7 +173,7 @@ fn diagnostic(
         return diagnostic;
     }
     diagnostic.place = Some(Place {
-        file: source.name().to_owned(),
+        file: name.to_owned(),
         line: left.line,
         column: left.column,
     });
@@ -190,10 +185,7 @@ fn diagnostic(
             Some("here".to_owned()),
             begin.min(text.len())..begin.min(text.len()),
         );
-        diagnostic.excerpt = Some(Excerpt {
-            source: Arc::clone(source),
-            labels: vec![label],
-        });
+        diagnostic.excerpt = Some(Excerpt::new(name, text, vec![label]));
     }
     diagnostic
 }

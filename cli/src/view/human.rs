@@ -13,7 +13,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
 use super::outlet::Outlet;
-use super::{Line, Shown, Told, View, screen};
+use super::{Line, Shown, Told, View, quoted, screen};
 use crate::diagnostic::{Diagnostic, Drawn, Severity};
 use crate::error::CliError;
 use crate::paint::{Color, Paint};
@@ -263,14 +263,17 @@ pub(crate) fn draw(diagnostic: &Diagnostic, paint: Paint) -> String {
     let width = crate::terminal::size().map_or(80, |(columns, _)| usize::from(columns));
     let handler = GraphicalReportHandler::new_themed(theme)
         .with_width(width.clamp(60, 120))
+        .with_break_words(false)
         .with_links(false);
     let mut text = String::new();
+    let held = diagnostic.clone().reworded(quoted::held_together);
     if handler
-        .render_report(&mut text, &Drawn::new(diagnostic))
+        .render_report(&mut text, &Drawn::new(&held))
         .is_err()
     {
         text = format!("{}: {}\n", diagnostic.code, diagnostic.message);
     }
+    text = quoted::let_go(&text);
     if !diagnostic.log.is_empty() {
         let skipped = diagnostic.log.len().saturating_sub(LOG_LINES);
         let _ = writeln!(text, "  {}", paint.bold("its last lines:"));
@@ -279,4 +282,24 @@ pub(crate) fn draw(diagnostic: &Diagnostic, paint: Paint) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_in_a_help_stands_on_one_line() {
+        let command = "platform port-forward orders-db 15432:5432 --env production";
+        let help =
+            format!("forward it to another port of this machine with `{command}`, and ask there");
+        let diagnostic =
+            Diagnostic::error("port-forward::cannot-listen", "cannot listen").help(help);
+        let shown = draw(&diagnostic, Color::Never.for_stderr());
+        assert!(shown.lines().any(|line| line.contains(command)), "{shown}");
+        assert!(
+            2 < shown.lines().filter(|line| !line.is_empty()).count(),
+            "{shown}"
+        );
+    }
 }
