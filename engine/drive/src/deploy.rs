@@ -10,6 +10,7 @@ use platform_decide::release::{Release, ReleaseNumber, ReleaseStatus};
 use platform_port::{Finding, SecretValues, StoreError};
 use tokio_util::sync::CancellationToken;
 
+use crate::address;
 use crate::apply::{Crew, Means, apply};
 use crate::error::{DriveError, Failure, in_words};
 use crate::events::Event;
@@ -125,11 +126,10 @@ pub async fn prepare(crew: &Crew, request: Request<'_>) -> Result<Prepared, Driv
         unbuilt: request.unbuilt,
         pace: request.pace,
     });
-    let findings = if plan.is_empty() {
-        Vec::new()
-    } else {
-        crew.target.preflight(request.desired).await?
-    };
+    let mut findings = address::left(&plan, history.current.as_ref());
+    if !plan.is_empty() {
+        findings.extend(crew.target.preflight(request.desired).await?);
+    }
     Ok(Prepared {
         plan,
         findings,
@@ -154,7 +154,8 @@ pub async fn prepare_saved(crew: &Crew, saved: Plan) -> Result<Prepared, DriveEr
         return Err(DriveError::Stale);
     }
     let desired = Desired::of_release(&saved.release);
-    let findings = crew.target.preflight(&desired).await?;
+    let mut findings = address::left(&saved, history.current.as_ref());
+    findings.extend(crew.target.preflight(&desired).await?);
     Ok(Prepared {
         plan: saved,
         findings,

@@ -3,6 +3,7 @@
 //! Nothing here knows which adapters exist, and nothing here decides: plans and rollouts come from `platform-decide`, targets
 //! fulfil `platform-port`.
 
+mod address;
 pub mod apply;
 pub mod build;
 pub mod clock;
