@@ -68,7 +68,7 @@ pub(crate) struct Globals {
     )]
     pub(crate) color: Color,
 
-    /// Say only what is asked for and what goes wrong
+    /// Say only what goes wrong, and the result
     #[arg(short, long, global = true, env = "PLATFORM_QUIET", value_parser = FalseyValueParser::new(), conflicts_with = "verbose")]
     pub(crate) quiet: bool,
 

@@ -35,6 +35,10 @@ pub(crate) trait Shown {
     fn brief(&self) -> Option<String> {
         None
     }
+    /// What a script needs of it, in a line.
+    fn result(&self) -> Option<String> {
+        None
+    }
 }
 
 /// How a happening is told to people.
@@ -103,6 +107,10 @@ impl Told {
 pub(crate) trait View: Send + Sync {
     /// Writes what was asked for.
     fn show(&self, shown: &dyn Shown);
+    /// Writes what comes with what was asked for; of that its result alone to those who want quiet.
+    fn accompany(&self, shown: &dyn Shown) {
+        self.show(shown);
+    }
     /// Tells what happens.
     fn tell(&self, told: &Told);
     /// Tells of a problem.

@@ -181,13 +181,21 @@ impl World {
 
     /// The same, but on one's own machine, where nothing that is asked before is lost by going ahead.
     pub(crate) fn confirm_unless_own(&self, question: &str) -> Result<bool, CliError> {
-        let environment = &self.resolved()?.environment;
-        let own = environment.provider.kind() == ProviderKind::Process && !environment.protected;
-        if own {
+        if self.is_own()? {
             Ok(true)
         } else {
             self.confirm(question)
         }
+    }
+
+    /// Whether that would ask, or refuse because it cannot.
+    pub(crate) fn would_ask_unless_own(&self) -> Result<bool, CliError> {
+        Ok(!self.globals.yes && !self.is_own()?)
+    }
+
+    fn is_own(&self) -> Result<bool, CliError> {
+        let environment = &self.resolved()?.environment;
+        Ok(environment.provider.kind() == ProviderKind::Process && !environment.protected)
     }
 
     /// A path as people should see it.

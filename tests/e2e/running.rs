@@ -289,6 +289,99 @@ fn a_port_is_forwarded_to_a_service() {
 }
 
 #[test]
+fn a_place_that_drift_is_to_ignore_has_to_be_there() {
+    let shop = Shop::deployed();
+    let drift = |place: &str| {
+        let arguments = ["drift", "--format", "json", "--ignore", place];
+        shop.sandbox.run(&arguments)
+    };
+    for place in [
+        "services.api",
+        "services.*.env.RESPOND",
+        "services.api.env.ADDED_BY_HAND",
+        "services.*.replicas",
+        "services.*",
+        "gateway.routes[/api].timeout",
+        "resources.db",
+        "*",
+    ] {
+        drift(place).ok();
+    }
+    for (place, there) in [
+        (
+            "services.apii",
+            "`gateway`, `resources.db`, `services.api`, `services.web`",
+        ),
+        ("services.api.replcas", "`replicas`"),
+        ("api", "`services.api`"),
+    ] {
+        let seen = drift(place);
+        assert_eq!(seen.code, 64, "{place}: {seen:#?}");
+        let told = seen.line("diagnostic");
+        assert_eq!(told["code"], "usage::unknown-place", "{told}");
+        let help = told["help"].as_str().expect("what there is");
+        assert!(help.contains(there), "{place}: {help}");
+    }
+}
+
+#[test]
+fn who_wants_quiet_is_told_the_release_alone() {
+    let shop = Shop::new();
+    let quiet = |arguments: &[&str]| {
+        let seen = shop.sandbox.run(&[&["-q"], arguments].concat()).ok();
+        (seen.stdout, seen.stderr)
+    };
+    let told = |release: &str| (format!("{release}\n"), String::new());
+    let nothing = (String::new(), String::new());
+    assert_eq!(quiet(&["validate"]), nothing);
+    assert_eq!(quiet(&["deploy"]), told("r1"));
+    shop.answers("goodbye");
+    assert!(quiet(&["plan"]).0.contains("hello → goodbye"));
+    assert_eq!(quiet(&["deploy"]), told("r2"));
+    assert_eq!(quiet(&["wait"]), nothing);
+    assert_eq!(quiet(&["rollback"]), told("r3"));
+    assert_eq!(quiet(&["stop"]), nothing);
+}
+
+#[test]
+fn who_moves_the_gateway_is_told_whom_that_leaves_behind() {
+    let shop = Shop::deployed();
+    let moved = Shop {
+        port: free_port(),
+        sandbox: shop.sandbox,
+    };
+    moved.answers("hello");
+    let words = format!(
+        "the gateway leaves 127.0.0.1:{} for 127.0.0.1:{}",
+        shop.port, moved.port
+    );
+    for verb in ["plan", "deploy"] {
+        let seen = moved.sandbox.run(&[verb, "--format", "json"]).ok();
+        let told = seen.line("diagnostic");
+        assert_eq!(told["code"], "preflight::address-left", "{told}");
+        assert_eq!(told["severity"], "warning");
+        let message = told["message"].as_str().expect("a message");
+        assert!(message.starts_with(&words), "{message}");
+    }
+    // That is what becomes of them.
+    assert_eq!(ask(moved.port, "/api").as_deref(), Some("hello r1\n"));
+    eventually("nobody listens on the old port", || {
+        ask(shop.port, "/api").is_none()
+    });
+    let again = moved.sandbox.run(&["plan"]).ok();
+    assert!(!again.stderr.contains("address-left"), "{again:#?}");
+}
+
+#[test]
+fn a_resource_that_listens_nowhere_is_not_forwarded_to() {
+    let shop = Shop::deployed();
+    let seen = shop.sandbox.run(&["port-forward", "db"]);
+    assert_eq!(seen.code, 1, "{seen:#?}");
+    assert!(seen.stderr.contains("port-forward::no-port"), "{seen:#?}");
+    assert!(seen.stderr.contains("SQLite file"), "{seen:#?}");
+}
+
+#[test]
 fn a_port_that_would_lead_to_itself_is_refused() {
     let shop = Shop::deployed();
     let port = free_port().to_string();

@@ -235,14 +235,22 @@ async fn saved(world: &World, crew: &Crew, saved: Plan) -> Result<Prepared, CliE
         }
     }
     let prepared = prepare_saved(crew, saved).await?;
-    world.view.show(&ShownPlan::new(world, &prepared.plan)?);
+    world
+        .view
+        .accompany(&ShownPlan::new(world, &prepared.plan)?);
     deployment::judge(world, &prepared.findings)?;
     Ok(prepared)
 }
 
 /// Shows a plan, with what preflight found, and asks.
 pub(super) fn agreed(world: &World, prepared: &Prepared) -> Result<bool, CliError> {
-    world.view.show(&ShownPlan::new(world, &prepared.plan)?);
+    let shown = ShownPlan::new(world, &prepared.plan)?;
+    // Who is asked has to see what for.
+    if world.would_ask_unless_own()? {
+        world.view.show(&shown);
+    } else {
+        world.view.accompany(&shown);
+    }
     deployment::judge(world, &prepared.findings)?;
     if prepared.plan.is_empty() {
         return Ok(true);

@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 
 use platform_decide::desired::Desired;
 use platform_decide::plan::{Change, ChangeKind, Inputs, Pace, Subject, plan};
-use platform_decide::release::ReleaseNumber;
+use platform_decide::release::{Release, ReleaseNumber};
 use platform_drive::releases::History;
 use serde_json::{Value, json};
 
@@ -53,6 +53,81 @@ fn covers(pattern: &str, path: &str) -> bool {
         }
     }
     matches(pattern.as_bytes(), path.as_bytes())
+}
+
+/// Every place of a release: what it has, and each field of that.
+fn places(release: &Release) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, placed) in &release.services {
+        let place = format!("services.{name}");
+        fields(&place, &json!(placed.spec.service), &mut found);
+        found.push(format!("{place}.build"));
+        let secrets = placed.spec.secrets.keys();
+        found.extend(secrets.map(|secret| format!("{place}.secret {secret}")));
+    }
+    for (name, wanted) in &release.resources {
+        fields(&format!("resources.{name}"), &json!(wanted), &mut found);
+    }
+    fields("gateway", &json!(release.ingress), &mut found);
+    found
+}
+
+fn fields(place: &str, value: &Value, found: &mut Vec<String>) {
+    found.push(place.to_owned());
+    for (key, below) in value.as_object().into_iter().flatten() {
+        fields(&format!("{place}.{key}"), below, found);
+    }
+}
+
+/// Refuses what would ignore nothing, now or ever.
+fn known(ignore: &[String], release: &Release, changes: &[Change]) -> Result<(), CliError> {
+    let mut there = places(release);
+    for change in changes {
+        let place = place(&change.subject);
+        let drifted = change.because.iter();
+        there.extend(drifted.map(|difference| format!("{place}.{}", difference.path)));
+        there.push(place);
+    }
+    let is_known = |pattern: &str| {
+        // An item of a list goes by its name or number, and a variable may have been added.
+        let pattern = pattern.split('[').next().unwrap_or_default();
+        let variables = pattern.rsplit_once('.').map(|(above, _)| above);
+        let variables = variables.filter(|above| above.rsplit('.').next() == Some("env"));
+        let covers = |pattern: &str| there.iter().any(|place| covers(pattern, place));
+        covers(pattern) || variables.is_some_and(covers)
+    };
+    let Some(unknown) = ignore.iter().find(|pattern| !is_known(pattern)) else {
+        return Ok(());
+    };
+    let help = neighbours(unknown, &there).unwrap_or_else(|| {
+        let whole = |place: &&str| {
+            let (area, below) = place.split_once('.').unwrap_or((place, ""));
+            area == "gateway" && below.is_empty() || area != "gateway" && !below.contains('.')
+        };
+        let whole: BTreeSet<&str> = there.iter().map(String::as_str).filter(whole).collect();
+        format!("there are {}, and their fields", quoted(&whole))
+    });
+    let message = format!("`{unknown}` names nothing of release {}", release.number);
+    Err(CliError::new("usage::unknown-place", message).help(help))
+}
+
+/// Where a field is not there and what it would be of is: the fields that are.
+fn neighbours(unknown: &str, there: &[String]) -> Option<String> {
+    let (above, _) = unknown.rsplit_once('.')?;
+    let depth = |place: &str| place.matches('.').count();
+    let above = there
+        .iter()
+        .find(|place| depth(place) == depth(above) && covers(above, place))?;
+    let fields = there
+        .iter()
+        .filter_map(|place| place.strip_prefix(above)?.strip_prefix('.'))
+        .filter(|field| !field.contains('.'));
+    Some(format!("`{above}` has {}", quoted(&fields.collect())))
+}
+
+fn quoted(names: &BTreeSet<&str>) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
 }
 
 /// Takes out what is to be ignored; `None` where nothing is left.
@@ -139,6 +214,7 @@ pub(crate) async fn run(args: &DriftArgs, world: &World) -> Result<Exit, CliErro
         unbuilt: &BTreeSet::new(),
         pace: Pace::ByPolicy,
     });
+    known(&args.ignore, current, &plan.changes)?;
     let found = plan.changes.len();
     let changes: Vec<Change> = plan
         .changes

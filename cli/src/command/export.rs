@@ -136,7 +136,10 @@ async fn compose(args: &ComposeArgs, world: &World) -> Result<Exit, CliError> {
             text,
         },
     };
-    world.view.show(&shown);
+    match shown.file {
+        Some(_) => world.view.accompany(&shown),
+        None => world.view.show(&shown),
+    }
     if place.file.is_none() {
         let note = format!("what it refers to is in {}", shown.folder);
         world.view.tell(&Told::note(note));

@@ -100,7 +100,7 @@ pub(crate) fn run(args: &FmtArgs, world: &World) -> Result<Exit, CliError> {
     };
     if args.check {
         if !changed {
-            world.view.show(&result(Body::Nothing));
+            world.view.accompany(&result(Body::Nothing));
             return Ok(Exit::Done);
         }
         let difference = TextDiff::from_lines(&before, &after)
@@ -122,7 +122,7 @@ pub(crate) fn run(args: &FmtArgs, world: &World) -> Result<Exit, CliError> {
         file::put(&path, after.as_bytes(), None)?;
         world.view.tell(&Told::note(format!("wrote `{shown}`")));
     }
-    world.view.show(&result(Body::Nothing));
+    world.view.accompany(&result(Body::Nothing));
     Ok(Exit::Done)
 }
 

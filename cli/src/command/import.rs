@@ -123,7 +123,10 @@ fn compose(args: &ComposeArgs, world: &World) -> Result<Exit, CliError> {
         from: name,
         imported: &imported,
     };
-    world.view.show(&shown);
+    match shown.file {
+        Some(_) => world.view.accompany(&shown),
+        None => world.view.show(&shown),
+    }
     // What was written stays, for whoever is to mend it.
     let checked = Blueprint::parse(&imported.blueprint, shown.file.as_deref().unwrap_or("-"));
     checked.map_err(|found| project::problems(&found))?;

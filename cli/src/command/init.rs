@@ -119,7 +119,7 @@ pub(crate) fn run(args: &InitArgs, world: &World) -> Result<Exit, CliError> {
     )
     .map_err(|error| failed(&error))?;
     let shown = world.shown(&folder);
-    world.view.show(&Written {
+    world.view.accompany(&Written {
         folder: if shown.is_empty() {
             ".".to_owned()
         } else {

@@ -111,7 +111,7 @@ pub(crate) fn run(args: &NewArgs, world: &World) -> Result<Exit, CliError> {
         route: route.clone(),
     };
     let added = platform_templates::add_service(&path, &service).map_err(|error| failed(&error))?;
-    world.view.show(&Written {
+    world.view.accompany(&Written {
         service: &service,
         added: &added,
     });

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use platform_blueprint::{ProviderKind, Resolved};
+use platform_decide::observed::ResourceSeen;
 use platform_port::{Attachment, Target};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
@@ -83,6 +84,14 @@ pub(crate) async fn run(args: &PortForwardArgs, world: &World) -> Result<Exit, C
         }
     }
     let target = world.target()?;
+    if let Some(resource) = resolved.resources.get(args.name.as_str())
+        && resource.external.is_none()
+    {
+        let observed = target.observe().await?;
+        if let Some(seen) = observed.resources.get(args.name.as_str()) {
+            reachable(args, seen)?;
+        }
+    }
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.ports.local))
         .await
         .map_err(|error| {
@@ -139,6 +148,37 @@ pub(crate) async fn run(args: &PortForwardArgs, world: &World) -> Result<Exit, C
     }
 }
 
+/// Refuses a port on which a resource does not listen, and one that listens on none.
+fn reachable(args: &PortForwardArgs, seen: &ResourceSeen) -> Result<(), CliError> {
+    let Some(address) = &seen.address else {
+        return Ok(());
+    };
+    let name = &args.name;
+    let port = address
+        .rsplit_once(':')
+        .and_then(|(_, port)| port.parse::<u16>().ok());
+    match (port, args.ports.remote) {
+        (None, _) => {
+            let message = format!("`{name}` is a {}, which listens nowhere", seen.engine);
+            let help = format!("it is `{address}`, and services are handed that");
+            Err(CliError::new("port-forward::no-port", message).help(help))
+        }
+        (Some(port), Some(asked)) if asked != port => {
+            let message = format!("`{name}` listens on port {port}, not on {asked}");
+            let local = match args.ports.local {
+                0 => String::new(),
+                local => local.to_string(),
+            };
+            Err(
+                CliError::new("port-forward::wrong-port", message).help(format!(
+                    "leave it out: `platform port-forward {name} {local}:` finds it"
+                )),
+            )
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether what listens at this port of 127.0.0.1 would connect to that very port.
 ///
 /// The port that a service of local processes has in the blueprint stands for another one there.
@@ -191,6 +231,38 @@ async fn carry(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_resource_is_reached_on_its_own_port_alone() {
+        let check = |ports: &str, address: Option<&str>| {
+            let args = PortForwardArgs {
+                name: "db".to_owned(),
+                ports: ports.parse().unwrap(),
+            };
+            let seen = ResourceSeen {
+                digest: platform_decide::digest::Digest::of_value(&()),
+                ready: true,
+                engine: "PostgreSQL 15".to_owned(),
+                address: address.map(str::to_owned),
+                reason: None,
+            };
+            let refused = reachable(&args, &seen).err();
+            refused.map(|error| format!("{:?}", error.diagnostics()))
+        };
+        assert_eq!(check(":", Some("127.0.0.1:7001")), None);
+        assert_eq!(check("5432:7001", Some("127.0.0.1:7001")), None);
+        assert_eq!(check("5432", None), None);
+        let wrong = "[port-forward::wrong-port: `db` listens on port 7001, not on 5432]";
+        assert_eq!(
+            check("5432", Some("127.0.0.1:7001")).as_deref(),
+            Some(wrong)
+        );
+        let nowhere = "[port-forward::no-port: `db` is a PostgreSQL 15, which listens nowhere]";
+        assert_eq!(
+            check(":", Some(".platform/data/db")).as_deref(),
+            Some(nowhere)
+        );
+    }
 
     #[test]
     fn ports_may_be_left_out() {

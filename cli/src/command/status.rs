@@ -24,7 +24,7 @@ pub(crate) struct StatusArgs {
 /// Looks at an environment and shows what was seen, as at the end of a run.
 pub(crate) async fn show(world: &World, target: &dyn Target) -> Result<(), CliError> {
     let status = status::look(world, world.resolved()?, target).await?;
-    world.view.show(&status);
+    world.view.accompany(&status);
     if let Some(url) = status.url() {
         world.view.output("url", url);
     }

@@ -133,7 +133,7 @@ pub(crate) fn run(_: &ValidateArgs, world: &World) -> Result<Exit, CliError> {
         let why = format!("{}: {}", problem.code, problem.message);
         world.view.case(case(name, Verdict::Failed(why)));
     }
-    world.view.show(&Validation {
+    world.view.accompany(&Validation {
         blueprint,
         valid: errors == 0,
         errors,

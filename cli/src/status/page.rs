@@ -19,6 +19,10 @@ impl Shown for Status {
         serde_json::to_value(self).unwrap_or_else(|_| json!({}))
     }
 
+    fn result(&self) -> Option<String> {
+        Some(self.release.as_ref()?.number.to_string())
+    }
+
     fn human(&self, paint: Paint) -> String {
         let mut text = self.head(paint);
         if !self.services.is_empty() {

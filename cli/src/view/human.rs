@@ -173,6 +173,14 @@ impl View for HumanView {
         self.data(&shown.human(self.out));
     }
 
+    fn accompany(&self, shown: &dyn Shown) {
+        if !self.quiet {
+            self.show(shown);
+        } else if let Some(result) = shown.result() {
+            self.data(&format!("{result}\n"));
+        }
+    }
+
     fn tell(&self, told: &Told) {
         match &told.line {
             Line::Note(text) if !self.quiet => self.say(text),

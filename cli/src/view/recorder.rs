@@ -89,6 +89,13 @@ impl View for Recorder {
         }
     }
 
+    fn accompany(&self, shown: &dyn Shown) {
+        self.view.accompany(shown);
+        if let Some(events) = &self.events {
+            events.show(shown);
+        }
+    }
+
     fn tell(&self, told: &Told) {
         self.view.tell(told);
         if let Some(events) = &self.events {

@@ -20,6 +20,7 @@ use crate::inside::MARK;
 use crate::names::{RESOURCE, Role};
 use crate::observe::Found;
 use crate::program::FOLDER;
+use crate::resource::Wanted;
 use crate::site::Site;
 
 /// Bytes that wait to be read.
@@ -232,14 +233,18 @@ impl Site {
             return Ok(None);
         }
         let wanted = self.wanted(crate::keeper::Reach::IfKept).await?;
-        let resource = wanted
-            .resources
-            .iter()
-            .find(|(own, _)| own.as_str() == name);
-        Ok(resource
-            .and_then(|(_, wanted)| crate::server::Server::of(name, &wanted.resource, ""))
-            .map(|server| server.port))
+        Ok(server_port(&wanted, name))
     }
+}
+
+/// The port of a resource's server; none where there is no server.
+pub(crate) fn server_port(wanted: &Wanted, name: &str) -> Option<u16> {
+    let (_, wanted) = wanted
+        .resources
+        .iter()
+        .find(|(own, _)| own.as_str() == name)?;
+    let server = crate::server::Server::of(name, &wanted.resource, "")?;
+    Some(server.port)
 }
 
 /// The words with which an instance takes what is handed to it, so that a command beside it finds the same. Who asks whether

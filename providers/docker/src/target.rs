@@ -21,6 +21,7 @@ use platform_port::{
 };
 
 use crate::PROVIDER;
+use crate::access::server_port;
 use crate::engine::{self, Engine, fault, is_conflict, is_missing, unless};
 use crate::inside::{Answer, Ask, GatewayAsk};
 use crate::keeper::{Reach, unexpected};
@@ -146,7 +147,11 @@ impl Site {
             let own: Option<ResourceName> =
                 label(&seen, RESOURCE).and_then(|name| name.parse().ok());
             if let Some(own) = own {
-                let address = name(&seen).to_owned();
+                let host = name(&seen);
+                let address = match server_port(&wanted, own.as_str()) {
+                    Some(port) => format!("{host}:{port}"),
+                    None => host.to_owned(),
+                };
                 resources
                     .extend(observe::resource(&seen, &engine, address).map(|seen| (own, seen)));
             }

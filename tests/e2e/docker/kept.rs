@@ -147,6 +147,12 @@ fn caches_and_events_are_kept_by_real_servers() {
         let stranger = docker(&["exec", &container, &format!("{program}-cli"), "get", "tea"]);
         assert!(stranger.contains("NOAUTH"), "{stranger}");
     }
+    for (resource, port) in [("cache", "6379"), ("events", "4222")] {
+        let seen = project.run(&["port-forward", resource, "15000:7000"]);
+        assert_eq!(seen.code, 1, "{seen:#?}");
+        let told = format!("`{resource}` listens on port {port}, not on 7000");
+        assert!(seen.stderr.contains(&told), "{seen:#?}");
+    }
     let stream = json!({ "name": "TEA", "subjects": ["tea.>"], "storage": "file" });
     let mut nats = Nats::of(&project);
     let made = nats.ask("$JS.API.STREAM.CREATE.TEA", &stream.to_string());
