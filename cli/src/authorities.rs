@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
-use miette::{LabeledSpan, NamedSource};
+use miette::LabeledSpan;
 use platform_blueprint::{AuthorityFile, Resolved};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use crate::diagnostic::{Diagnostic, Excerpt, Place};
+use crate::diagnostic::{Diagnostic, Place};
 use crate::error::CliError;
+use crate::excerpt::Excerpt;
 use crate::exit::Exit;
 use crate::project::Project;
 
@@ -67,14 +67,8 @@ fn problem(project: &Project, file: &AuthorityFile, why: &str) -> Diagnostic {
         column: position.column,
     });
     told.excerpt = file.span.clone().map(|span| {
-        let text = project.blueprint.text().to_owned();
-        Excerpt {
-            source: Arc::new(NamedSource::new(&project.shown, text).with_language("toml")),
-            labels: vec![LabeledSpan::new_primary_with_span(
-                Some("of no use".to_owned()),
-                span,
-            )],
-        }
+        let label = LabeledSpan::new_primary_with_span(Some("of no use".to_owned()), span);
+        Excerpt::new(&project.shown, project.blueprint.text(), vec![label])
     });
     told
 }
