@@ -17,6 +17,10 @@ pub struct Rollout {
     /// With `canary`: the shares of traffic that the new release gets, one
     /// after another; all of it comes last by itself.
     pub steps: Vec<Percent>,
+    /// With `canary` and `blue-green`: the share of the requests of which the
+    /// new release gets copies before it answers anybody, in a step of its own.
+    /// Only requests that change nothing are copied.
+    pub mirror: Percent,
     /// The shortest time at each step, before a blue-green switch, and the
     /// longest that a batch of a rolling update is watched.
     pub hold: Period,
@@ -53,6 +57,7 @@ impl Default for Rollout {
         Self {
             strategy: Strategy::Rolling,
             steps: [1, 5, 25, 50].map(Percent::whole).to_vec(),
+            mirror: Percent::NONE,
             hold: Period::from_secs(30),
             bake: Period::from_secs(60),
             surge: Amount::Count(1),

@@ -219,6 +219,12 @@ impl RolloutShown {
 
 fn side(side: &SideProgress) -> Vec<Cell> {
     let millis = |micros: u64| moment::span(Duration::from_micros(micros));
+    let percent = |share: u16| format!("{}.{} %", share / 10, share % 10);
+    let share = if side.copied > 0 {
+        format!("copies of {}", percent(side.copied))
+    } else {
+        percent(side.share)
+    };
     let bad = if side.answered.bad == 0 {
         Tone::Plain
     } else {
@@ -226,7 +232,7 @@ fn side(side: &SideProgress) -> Vec<Cell> {
     };
     vec![
         Cell::from(side.group.to_string()),
-        Cell::from(format!("{}.{} %", side.share / 10, side.share % 10)),
+        Cell::from(share),
         Cell::from(format!("{}/{}", side.ready, side.instances)),
         Cell::from(side.answered.requests.to_string()),
         Cell::new(side.answered.bad.to_string(), bad),
@@ -281,6 +287,7 @@ mod tests {
         let side = |group: &str, share, requests, bad| SideProgress {
             group: group.parse().unwrap(),
             share,
+            copied: 0,
             ready: 1,
             instances: 1,
             answered: Tally {
@@ -322,6 +329,18 @@ mod tests {
             own: false,
             over: false,
         }
+    }
+
+    #[test]
+    fn copies_are_told_from_requests() {
+        let mut shown = shown();
+        let new = &mut shown.progress.members[0].new;
+        (new.share, new.copied) = (0, 100);
+        let page = shown.human(Paint::NONE);
+        assert!(
+            page.contains("orders@r7           copies of 10.0 %  1/1    40"),
+            "{page}"
+        );
     }
 
     #[test]

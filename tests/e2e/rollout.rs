@@ -1,6 +1,7 @@
 //! Rollouts through the real binary: good and bad releases under load, steered, asked, killed.
 
 mod asked;
+mod copied;
 mod drops;
 mod h2c;
 mod instants;

@@ -262,7 +262,7 @@ impl Check<'_, '_> {
         for layer in [Some(self.root), self.over].into_iter().flatten() {
             let strategy = text(layer, &below(base, &["strategy".into()]));
             let unused: &[_] = match strategy {
-                Some("rolling") => &["steps", "baseline", "bake"],
+                Some("rolling") => &["steps", "mirror", "baseline", "bake"],
                 Some("blue-green") => &["steps", "baseline"],
                 _ => continue,
             };
@@ -274,7 +274,7 @@ impl Check<'_, '_> {
                 if steps == path.len() {
                     let strategy = strategy.unwrap_or_default();
                     let strategies = match *key {
-                        "bake" => "`canary` and `blue-green`",
+                        "bake" | "mirror" => "`canary` and `blue-green`",
                         _ => "`canary`",
                     };
                     let problem = Problem::new(

@@ -283,6 +283,26 @@ fn metrics() {
 }
 
 #[test]
+fn copies_are_for_what_runs_beside_the_old_release() {
+    let check = |strategy: &str| {
+        check(&format!(
+            "[services.web]\ncommand = ['web']\n\n[rollout]\nstrategy = '{strategy}'\nmirror = '10%'\n"
+        ))
+    };
+    assert_eq!(check("canary"), "valid");
+    assert_eq!(check("blue-green"), "valid");
+    let shown = check("rolling");
+    assert!(
+        shown.contains("`mirror` has no effect on a rolling rollout"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("only with `canary` and `blue-green`"),
+        "{shown}"
+    );
+}
+
+#[test]
 fn a_rollout_of_its_own_is_none_together_with_others() {
     let text =
         "[services.web]\ncommand = ['web']\nrollout = { strategy = 'blue-green' }\n\n[rollout]\n";

@@ -57,6 +57,20 @@ pub struct Split {
     pub shares: BTreeMap<GroupId, Share>,
     /// The group a request reaches that asks for the new version by header or cookie.
     pub preview: Option<GroupId>,
+    /// The group that gets copies of requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copies: Option<Copies>,
+}
+
+/// Copies of requests that change nothing, for a group whose answers nobody gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Copies {
+    /// The group that gets them.
+    pub to: GroupId,
+    /// Of which group's requests; of everybody's where none is named.
+    pub of: Option<GroupId>,
+    /// Which share of those.
+    pub share: Share,
 }
 
 impl Split {
@@ -65,12 +79,23 @@ impl Split {
         Self {
             shares: BTreeMap::from([(group, Share::FULL)]),
             preview: None,
+            copies: None,
         }
     }
 
     /// The share of a group.
     pub fn share(&self, group: &GroupId) -> Share {
         self.shares.get(group).copied().unwrap_or_default()
+    }
+
+    /// The share of all requests that a group gets copies of, as far as they may be copied.
+    pub fn copied(&self, group: &GroupId) -> Share {
+        let copies = self.copies.as_ref().filter(|copies| copies.to == *group);
+        copies.map_or(Share::NONE, |copies| {
+            let of = copies.of.as_ref().map_or(Share::FULL, |of| self.share(of));
+            let both = u32::from(of.get()) * u32::from(copies.share.get()) / 1000;
+            Share::thousandths(u16::try_from(both).unwrap_or(1000))
+        })
     }
 }
 

@@ -29,7 +29,7 @@ mod trial;
 use std::time::Duration;
 
 use clients::{Others, Population};
-use platform_decide::analysis::{Margin, Policy, Tally};
+use platform_decide::analysis::{Look, Margin, Policy, Tally};
 use traffic::{HeavyClient, Load, Scenario, Weather};
 use trial::{End, Outcome};
 
@@ -139,6 +139,33 @@ fn misses_stay_below_beta() {
         ..Scenario::steady(0.005, 0.02)
     };
     check_at_most(&runs(3, &scenario, &policy()), End::Better, policy().beta);
+}
+
+/// As a release that gets copies of what the old one is asked: a request that is bad for one is bad for the other, too.
+#[test]
+fn on_the_same_requests_it_errs_no_more_often() {
+    let policy = policy();
+    // Of a hundred requests two are bad on both sides, and of those of the new release so many more.
+    let ends = |cell, more: f64| {
+        crew::repeat(RUNS, cell, |draws| {
+            trial::follow(&policy, Tally::default(), 4, |_| {
+                let requests = 10;
+                let both = draws.binomial(requests, 0.02);
+                let of = |bad| Tally {
+                    requests,
+                    bad,
+                    ..Tally::default()
+                };
+                Look {
+                    baseline: of(both),
+                    canary: of(both + draws.binomial(requests - both, more / 0.98)),
+                }
+            })
+        })
+    };
+    check_at_most(&ends(11, 0.0), End::Worse, policy.alpha);
+    check_at_most(&ends(12, 0.005), End::Worse, policy.alpha);
+    check_at_most(&ends(13, 0.015), End::Better, policy.beta);
 }
 
 #[test]

@@ -174,6 +174,7 @@ fn shares(asked: &BTreeMap<ServiceName, Split>, config: &Config) -> BTreeMap<Ser
         let mut in_force = Split {
             shares: BTreeMap::new(),
             preview: split.preview.clone(),
+            copies: platform_traffic::copies_of(name, service),
         };
         for (lane, version) in &service.versions {
             let Ok(group) = format!("{name}@{lane}").parse::<GroupId>() else {

@@ -17,6 +17,6 @@ pub use logs::{LogLine, LogQuery, Stream};
 pub use secrets::{SecretValue, SecretValues};
 pub use store::{Document, Store, StoreError, Version};
 pub use target::{
-    Attachment, ExecRequest, Finding, LaneTally, LeftOut, Severity, Signal, Tallies, Target,
+    Attachment, ExecRequest, Finding, LaneTally, Part, Severity, Signal, Tallies, Target,
     TargetInfo,
 };

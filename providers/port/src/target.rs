@@ -73,16 +73,22 @@ pub struct LaneTally {
     /// Part of the counts above that asked for this lane by a header or a cookie. Nobody drew them by chance, so a
     /// comparison of lanes leaves them out.
     #[serde(default)]
-    pub asked_for: LeftOut,
+    pub asked_for: Part,
     /// Part of the counts above that came from clients which stay with this lane and make far more requests than others.
     /// One of them decides what its side looks like, so a comparison leaves them out, too.
     #[serde(default)]
-    pub heavy: LeftOut,
+    pub heavy: Part,
+    /// Part of the counts above of which another lane got a copy.
+    #[serde(default)]
+    pub copied: Part,
+    /// What this lane answered to copies of requests, which nobody got; in no count above.
+    #[serde(default)]
+    pub copies: Part,
 }
 
-/// Requests that a comparison leaves out.
+/// Some requests that are looked at by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct LeftOut {
+pub struct Part {
     /// All of them.
     pub requests: u64,
     /// Those answered badly.

@@ -16,10 +16,10 @@ use platform_decide::observed::{
     GatewaySeen, GroupSeen, InstanceSeen, InstanceState, Observed, ResourceSeen,
 };
 use platform_decide::release::Release;
-use platform_decide::traffic::Traffic;
+use platform_decide::traffic::{Split, Traffic};
 use platform_port::{
-    Attachment, ExecRequest, Finding, LaneTally, LogLine, LogQuery, SecretValues, Store, Stream,
-    Tallies, Target, TargetError, TargetInfo,
+    Attachment, ExecRequest, Finding, LaneTally, LogLine, LogQuery, Part, SecretValues, Store,
+    Stream, Tallies, Target, TargetError, TargetInfo,
 };
 use tokio::sync::{Notify, watch};
 
@@ -331,7 +331,42 @@ impl World {
                 tally.heavy.requests += heavy;
                 tally.heavy.bad += heavy;
             }
+            if let Some(copies) = &split.copies {
+                let by = copies.of.as_ref().or(split.shares.keys().next());
+                let share = u64::from(split.copied(&copies.to).get());
+                let requests = self.requests_per_look * share / 1000;
+                let answered = self.answers_of(&copies.to, requests);
+                add(
+                    &mut self.tallies.entry(copies.to.clone()).or_default().copies,
+                    answered,
+                );
+                if let Some(by) = by {
+                    let answered = self.answers_of(by, requests);
+                    add(
+                        &mut self.tallies.entry(by.clone()).or_default().copied,
+                        answered,
+                    );
+                }
+            }
         }
+    }
+
+    /// What a group answers to so many requests.
+    fn answers_of(&mut self, group: &GroupId, requests: u64) -> Part {
+        let (bad, slow) = match self.behaviour(group) {
+            Behaviour::Serves { bad, slow, .. } => (bad, slow),
+            _ => (0.0, 0.0),
+        };
+        let mut answered = Part {
+            requests,
+            ..Part::default()
+        };
+        for _ in 0..requests {
+            let (luck_bad, luck_slow) = (self.luck(), self.luck());
+            answered.bad += u64::from(luck_bad < bad);
+            answered.slow += u64::from(luck_bad >= bad && luck_slow < slow);
+        }
+        answered
     }
 
     /// The next number of a fixed sequence, 0.0 to 1.0 (`SplitMix64`; Steele, Lea and Flood, 2014).
@@ -456,12 +491,18 @@ impl Target for FakeTarget {
             let why = format!("the value of secret `{name}` was not handed over");
             return Err(TargetError::refused(PROVIDER, "route traffic", why));
         }
-        let splits: Vec<String> = traffic
-            .splits
-            .values()
-            .flat_map(|split| &split.shares)
-            .map(|(group, share)| format!("{group}={}", share.get()))
-            .collect();
+        let told = |split: &Split| {
+            let shares = split.shares.iter();
+            let mut told: Vec<String> = shares
+                .map(|(group, share)| format!("{group}={}", share.get()))
+                .collect();
+            if let Some(copies) = &split.copies {
+                let share = split.copied(&copies.to);
+                told.push(format!("{} gets copies of {}", copies.to, share.get()));
+            }
+            told
+        };
+        let splits: Vec<String> = traffic.splits.values().flat_map(told).collect();
         self.act(format!("route {}", splits.join(" ")), |world| {
             world.revision += 1;
             world.traffic = Some(traffic.clone());
@@ -590,4 +631,10 @@ impl Target for FakeTarget {
     fn store(&self) -> &dyn Store {
         &self.store
     }
+}
+
+fn add(sum: &mut Part, more: Part) {
+    sum.requests += more.requests;
+    sum.bad += more.bad;
+    sum.slow += more.slow;
 }

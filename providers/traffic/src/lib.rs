@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use platform_blueprint::{self as blueprint, SecretName, ServiceName};
 use platform_decide::desired::{Ingress, Upstream};
 use platform_decide::group::GroupId;
-use platform_decide::traffic::{Split, Traffic};
+use platform_decide::traffic::{Copies, Share, Split, Traffic};
 use platform_gateway_api as api;
 use platform_port::SecretValues;
 
@@ -225,6 +225,26 @@ fn service(parts: &Parts<'_>, name: &ServiceName) -> api::Service {
             },
         );
     }
+    let mut health = parts.checks.get(name).cloned();
+    if let Some(copies) = &split.copies {
+        let lane = tallies::copies(&copies.to);
+        if let Some(health) = &mut health
+            && let Some(path) = health.paths.get(&copies.to.lane()).cloned()
+        {
+            health.paths.insert(lane.clone(), path);
+        }
+        versions.insert(
+            lane,
+            api::Version {
+                weight: 0,
+                // No name may come twice in one service.
+                endpoints: endpoints(parts, "copies:", |group| *group == copies.to),
+                role: api::Role::Shadow,
+                tls: tls(parts, &copies.to),
+                http2: http2(parts, &copies.to),
+            },
+        );
+    }
     let upstream = parts
         .traffic
         .and_then(|traffic| traffic.ingress.services.get(name));
@@ -234,13 +254,38 @@ fn service(parts: &Parts<'_>, name: &ServiceName) -> api::Service {
         .zip(upstream);
     let mut service = api::Service {
         versions,
-        health: parts.checks.get(name).cloned(),
+        copies: split.copies.as_ref().map(copied),
+        health,
         ..api::Service::default()
     };
     if let Some((gateway, upstream)) = settings {
         behaviour(&mut service, gateway, upstream, split);
     }
     service
+}
+
+/// Copies of requests for a group, as the gateway is told of them.
+fn copied(copies: &Copies) -> api::Copies {
+    api::Copies {
+        version: tallies::copies(&copies.to),
+        of: copies.of.as_ref().map(GroupId::lane),
+        share: u32::from(copies.share.get()),
+    }
+}
+
+/// The copies that a service's configuration asks for, read back.
+///
+/// - `name`: of the service
+pub fn copies_of(name: &ServiceName, service: &api::Service) -> Option<Copies> {
+    let copies = service.copies.as_ref()?;
+    Some(Copies {
+        to: tallies::copied_to(name.as_str(), &copies.version)?,
+        of: match &copies.of {
+            Some(lane) => Some(format!("{name}@{lane}").parse().ok()?),
+            None => None,
+        },
+        share: Share::thousandths(u16::try_from(copies.share).unwrap_or(1000)),
+    })
 }
 
 /// How a group is spoken to over TLS, if it is; each for itself, as a release may change it.

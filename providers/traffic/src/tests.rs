@@ -1,7 +1,5 @@
 //! What is joined from a deployment, and what is left out of it.
 
-use platform_decide::traffic::Share;
-
 use super::*;
 
 mod options;
@@ -39,6 +37,7 @@ fn shares_and_ready_instances_make_weighted_versions() {
             (new.clone(), Share::thousandths(50)),
         ]),
         preview: Some(new.clone()),
+        copies: None,
     };
     let traffic = Traffic {
         ingress: ingress(),
@@ -244,6 +243,70 @@ fn a_route_hands_over_all_of_its_options() {
 }
 
 #[test]
+fn copies_for_a_group_are_a_version_of_their_own() {
+    let (old, fresh, new): (GroupId, GroupId, GroupId) = (
+        "orders@r1".parse().unwrap(),
+        "orders@r1-baseline".parse().unwrap(),
+        "orders@r2".parse().unwrap(),
+    );
+    let orders: ServiceName = "orders".parse().unwrap();
+    let check = |of: Option<&GroupId>| {
+        let copies = Copies {
+            to: new.clone(),
+            of: of.cloned(),
+            share: Share::thousandths(200),
+        };
+        let split = Split {
+            shares: BTreeMap::from([
+                (old.clone(), Share::thousandths(800)),
+                (fresh.clone(), Share::thousandths(200)),
+            ]),
+            preview: Some(new.clone()),
+            copies: Some(copies.clone()),
+        };
+        let traffic = Traffic {
+            ingress: ingress(),
+            splits: BTreeMap::from([(orders.clone(), split)]),
+        };
+        let ready = [ReadyInstance {
+            group: new.clone(),
+            name: "orders@r2.1".to_owned(),
+            address: "127.0.0.1:21000".to_owned(),
+        }];
+        let health = api::HealthCheck {
+            paths: BTreeMap::from([("r2".to_owned(), "/well".to_owned())]),
+            ..api::HealthCheck::default()
+        };
+        let config = join(&Parts {
+            traffic: Some(&traffic),
+            groups: &BTreeSet::from([old.clone(), fresh.clone(), new.clone()]),
+            ready: &ready,
+            internal: &BTreeMap::new(),
+            h2c: &BTreeSet::new(),
+            public: None,
+            checks: &BTreeMap::from([(orders.clone(), health)]),
+            mutual: None,
+            secrets: &SecretValues::new(),
+            secret_files: Path::new("/secrets"),
+            shared: None,
+            root: Path::new("/shop"),
+            project: "shop",
+        });
+        assert_eq!(config.validate(), Ok(()));
+        let service = &config.services["orders"];
+        assert_eq!(copies_of(&orders, service), Some(copies));
+        let shadow = &service.versions["copies:r2"];
+        assert_eq!((shadow.role, shadow.weight), (api::Role::Shadow, 0));
+        assert_eq!(shadow.endpoints[0].id, "copies:orders@r2.1");
+        assert_eq!(service.versions["r2"].role, api::Role::Preview);
+        let health = service.health.as_ref().unwrap();
+        assert_eq!(health.paths["copies:r2"], "/well");
+    };
+    check(None);
+    check(Some(&fresh));
+}
+
+#[test]
 fn a_preview_route_leads_to_what_is_on_trial() {
     let (old, new): (GroupId, GroupId) =
         ("orders@r1".parse().unwrap(), "orders@r2".parse().unwrap());
@@ -253,6 +316,7 @@ fn a_preview_route_leads_to_what_is_on_trial() {
         let split = Split {
             shares: BTreeMap::from([(old.clone(), Share::FULL)]),
             preview: trial.cloned(),
+            copies: None,
         };
         let traffic = Traffic {
             ingress,

@@ -87,6 +87,8 @@ pub(crate) struct RequestContext {
     pub(crate) cors: Vec<(&'static str, String)>,
     /// What a shadow version will get.
     pub(crate) copy: Option<Copy>,
+    /// A version on trial got a copy.
+    pub(crate) copied: bool,
     logged: bool,
     /// Whether it ended because the client did.
     left: bool,
@@ -170,6 +172,7 @@ impl RequestContext {
             caller: Caller::Unknown,
             cors: Vec::new(),
             copy: None,
+            copied: false,
             logged: false,
             left: false,
         }
@@ -415,8 +418,11 @@ impl RequestContext {
         self.count_apart(counts, bad, slow);
     }
 
-    /// Counts a request once more where a comparison of versions leaves it out.
+    /// Counts a request once more where a comparison of versions leaves it out, or looks at it beside its copy.
     fn count_apart(&self, counts: &VersionCounts, bad: bool, slow: bool) {
+        if self.copied {
+            counts.copied.record(bad, slow);
+        }
         if self.asked_for {
             counts.asked_for.record(bad, slow);
         } else if self.heavy {

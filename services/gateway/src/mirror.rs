@@ -1,13 +1,15 @@
-//! Copies of requests for a shadow version, whose answers nobody waits for.
+//! Copies of requests for a shadow version, whose answers nobody waits for: of another service, as a route has it, or of a
+//! release on trial.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use http::Method;
 use http_body_util::BodyExt;
 use pingora_http::RequestHeader;
-use platform_gateway_api::Route;
+use platform_gateway_api::{Copies, Route};
 
 use crate::balance::{by_weight, in_turn, spread};
 use crate::clock::now_ms;
@@ -15,8 +17,9 @@ use crate::context::RequestContext;
 use crate::endpoint::Attempted;
 use crate::fetch::Failure;
 use crate::gateway::Gateway;
+use crate::proxy::streams;
 use crate::shadows::Shadows;
-use crate::snapshot::ServiceState;
+use crate::snapshot::{ServiceState, VersionState};
 use crate::tally::Gauge;
 
 /// Largest body that is copied.
@@ -28,44 +31,61 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Tells a shadow that the request is a copy.
 pub(crate) const MARK: &str = "x-platform-mirror";
 
-/// What a shadow version will get.
+/// How much of a body has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Came {
+    Part,
+    /// To its end; Pingora calls one done, too, that broke off.
+    All,
+    /// More than is copied.
+    TooMuch,
+}
+
+/// What shadow versions will get.
+#[derive(Clone)]
 pub(crate) struct Copy {
     pub(crate) head: RequestHeader,
     pub(crate) body: BytesMut,
-    /// Whether nothing was left out.
-    whole: bool,
-    /// Whether the body came to its end; Pingora calls one done, too, that broke off.
-    ended: bool,
+    came: Came,
+    /// Whether the shadow of the route gets it,
+    for_route: bool,
+    /// and whether the release on trial does.
+    for_release: bool,
 }
 
 impl Copy {
-    pub(crate) fn new(head: RequestHeader) -> Self {
+    fn new(head: RequestHeader, for_route: bool, for_release: bool) -> Self {
         Self {
             head,
             body: BytesMut::new(),
-            whole: true,
-            ended: false,
+            came: Came::Part,
+            for_route,
+            for_release,
         }
     }
 
     /// Forgets the body, which comes once more.
     pub(crate) fn begin_again(&mut self) {
         self.body.clear();
-        self.ended = false;
+        if self.came == Came::All {
+            self.came = Came::Part;
+        }
     }
 
     /// All of the body has come.
     pub(crate) fn end(&mut self) {
-        self.ended = true;
+        if self.came == Came::Part {
+            self.came = Came::All;
+        }
     }
 
     /// Keeps a part of the body; one that grows too large is not copied at all.
     pub(crate) fn add(&mut self, part: &[u8]) {
         if self.body.len() + part.len() > LARGEST {
-            self.whole = false;
+            self.came = Came::TooMuch;
             self.body = BytesMut::new();
         }
-        if self.whole {
+        if self.came != Came::TooMuch {
             self.body.extend_from_slice(part);
         }
     }
@@ -75,7 +95,8 @@ impl Copy {
 pub(crate) struct Mirror {
     shadows: Shadows,
     under_way: Arc<Gauge>,
-    turn: AtomicU64,
+    routes: AtomicU64,
+    releases: AtomicU64,
 }
 
 impl Mirror {
@@ -83,71 +104,126 @@ impl Mirror {
         Self {
             shadows: Shadows::new(),
             under_way: Arc::default(),
-            turn: AtomicU64::new(0),
+            routes: AtomicU64::new(0),
+            releases: AtomicU64::new(0),
         }
     }
 
     /// Whether this request is among those that a route has copied.
-    pub(crate) fn takes(&self, route: &Route) -> bool {
+    fn takes(&self, route: &Route) -> bool {
         match (&route.mirror, route.mirror_share) {
             (None, _) => false,
             (Some(_), 0 | 1000..) => true,
-            (Some(_), share) => {
-                let point = spread(self.turn.fetch_add(1, Ordering::Relaxed));
-                by_weight(point, [share, 1000 - share].into_iter()) == Some(0)
-            }
+            (Some(_), share) => is_among(&self.routes, share),
         }
+    }
+
+    /// Whether this request is among those of which a release on trial gets a copy.
+    ///
+    /// - `by`: the version that answers it
+    fn tries(&self, copies: &Copies, by: &str, head: &RequestHeader) -> bool {
+        copies.of.as_ref().is_none_or(|of| of == by)
+            && is_harmless(head)
+            && is_among(&self.releases, copies.share)
     }
 }
 
-/// Sends the copy of a request that is over, if its route has a shadow.
-pub(crate) fn send(context: &mut RequestContext) {
-    let copy = context.copy.take();
-    let Some(copy) = copy.filter(|copy| copy.whole && copy.ended) else {
-        return;
-    };
-    let Some(route) = &context.route else {
-        return;
-    };
-    let (Some(service), Some(version)) = (&route.service, &route.route.mirror) else {
-        return;
-    };
-    let Some(version) = service.position(version) else {
-        return;
-    };
-    let mirror = &context.gateway.mirror;
-    let Some(place) = mirror.under_way.hold(MOST) else {
-        return;
-    };
-    let (gateway, service) = (context.gateway.clone(), service.clone());
-    tokio::spawn(async move {
-        deliver(&gateway, &service, version, copy).await;
-        drop(place);
-    });
+/// Whether the next of all requests is among a share of them, in thousandths.
+fn is_among(turn: &AtomicU64, share: u32) -> bool {
+    let point = spread(turn.fetch_add(1, Ordering::Relaxed));
+    let parts = [share, 1000_u32.saturating_sub(share)];
+    by_weight(point, parts.into_iter()) == Some(0)
 }
 
-async fn deliver(gateway: &Gateway, service: &ServiceState, version: usize, copy: Copy) {
-    let version = &service.versions[version];
-    let manner = (version.http2, version.trust.as_ref());
-    let now = now_ms();
-    let turn = version.runtime.turn();
-    let Some(index) = in_turn(&version.endpoints, turn, |endpoint| endpoint.is_fit(now)) else {
+/// Whether a request may be made once more behind its client's back: it changes nothing (RFC 9110, 9.2.1), and it ends.
+fn is_harmless(head: &RequestHeader) -> bool {
+    matches!(head.method, Method::GET | Method::HEAD) && !streams(head)
+}
+
+/// The copy to make of a request that is sent to its version for the first time, if any is to be made.
+pub(crate) fn begin(context: &RequestContext, head: &RequestHeader) -> Option<Copy> {
+    let route = context.route.as_ref()?;
+    let mirror = &context.gateway.mirror;
+    let for_route = mirror.takes(&route.route);
+    let service = route.service.as_ref().zip(context.version);
+    let for_release = service.is_some_and(|(service, version)| {
+        let copies = service.settings.copies.as_ref();
+        copies.is_some_and(|copies| mirror.tries(copies, &service.versions[version].name, head))
+    });
+    (for_route || for_release).then(|| Copy::new(head.clone(), for_route, for_release))
+}
+
+/// Sends the copies of a request that is over, and notes whether a release on trial gets one.
+pub(crate) fn send(context: &mut RequestContext) {
+    let copy = context.copy.take();
+    let Some(copy) = copy.filter(|copy| copy.came == Came::All) else {
         return;
     };
+    let Some(route) = context.route.clone() else {
+        return;
+    };
+    let Some(service) = &route.service else {
+        return;
+    };
+    let of_release = copy.for_release.then(|| copy.clone());
+    if let (true, Some(version)) = (copy.for_route, &route.route.mirror) {
+        launch(&context.gateway, service, version, copy);
+    }
+    if let (Some(copy), Some(copies)) = (of_release, &service.settings.copies) {
+        context.copied = launch(&context.gateway, service, &copies.version, copy);
+    }
+}
+
+/// Sends a copy, unless too many are under way or nobody can take it; returns whether it does.
+fn launch(gateway: &Arc<Gateway>, service: &Arc<ServiceState>, version: &str, copy: Copy) -> bool {
+    let Some(version) = service.position(version) else {
+        return false;
+    };
+    let Some(place) = gateway.mirror.under_way.hold(MOST) else {
+        return false;
+    };
+    let shadow = &service.versions[version];
+    let (now, turn) = (now_ms(), shadow.runtime.turn());
+    let Some(index) = in_turn(&shadow.endpoints, turn, |endpoint| endpoint.is_fit(now)) else {
+        return false;
+    };
+    let (gateway, service) = (gateway.clone(), service.clone());
+    tokio::spawn(async move {
+        deliver(&gateway, &service, &service.versions[version], index, copy).await;
+        drop(place);
+    });
+    true
+}
+
+/// Sends a copy to an endpoint of a version, and counts the answer.
+async fn deliver(
+    gateway: &Gateway,
+    service: &ServiceState,
+    version: &VersionState,
+    index: usize,
+    copy: Copy,
+) {
+    let manner = (version.http2, version.trust.as_ref());
     let endpoint = &version.endpoints[index];
     let counts = &version.runtime.counts;
     let _under_way = counts.in_flight.hold(0);
     let started = Instant::now();
-    let answered = tokio::time::timeout(PATIENCE, async {
-        let answer = gateway.mirror.shadows.ask(manner, endpoint, &copy).await?;
-        let status = answer.status().as_u16();
-        let took = started.elapsed();
-        // Read to its end, so that the shadow does its whole work.
-        let mut body = answer.into_body();
-        while body.frame().await.transpose()?.is_some() {}
-        Ok::<_, Failure>((status, took))
-    });
-    let answered = answered.await.ok().and_then(Result::ok);
+    let until = tokio::time::Instant::now() + PATIENCE;
+    let asked = gateway.mirror.shadows.ask(manner, endpoint, &copy);
+    let answered = match tokio::time::timeout_at(until, asked).await {
+        Ok(Ok(answer)) => {
+            let (status, took) = (answer.status().as_u16(), started.elapsed());
+            // Read to its end, so that the shadow does its whole work; a long one has been answered all the same.
+            let mut body = answer.into_body();
+            let read = async {
+                while body.frame().await.transpose()?.is_some() {}
+                Ok::<_, Failure>(())
+            };
+            let broken = tokio::time::timeout_at(until, read).await;
+            (!matches!(broken, Ok(Err(_)))).then_some((status, took))
+        }
+        Ok(Err(_)) | Err(_) => None,
+    };
     gateway.ledger.enter(|| {
         let outcome = if let Some((status, took)) = answered {
             counts.latency.record(took);
@@ -174,6 +250,29 @@ async fn deliver(gateway: &Gateway, service: &ServiceState, version: usize, copy
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_changes_nothing_and_ends_is_copied_to_a_release_on_trial() {
+        let harmless = |method: &str, header: Option<(&'static str, &'static str)>| {
+            let mut head = RequestHeader::build(method, b"/", None).unwrap();
+            if let Some((name, value)) = header {
+                head.insert_header(name, value).unwrap();
+            }
+            is_harmless(&head)
+        };
+        for (method, expected) in [
+            ("GET", true),
+            ("HEAD", true),
+            ("POST", false),
+            ("PUT", false),
+            ("DELETE", false),
+            ("OPTIONS", false),
+        ] {
+            assert_eq!(harmless(method, None), expected, "{method}");
+        }
+        assert!(!harmless("GET", Some(("upgrade", "websocket"))));
+        assert!(!harmless("GET", Some(("accept", "text/event-stream"))));
+    }
 
     #[tokio::test]
     async fn a_share_of_the_requests_is_copied() {

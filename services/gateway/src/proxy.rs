@@ -298,11 +298,8 @@ impl ProxyHttp for Proxy {
         context: &mut Self::CTX,
     ) -> Result<()> {
         forward::request_from(request, context)?;
-        let Some(route) = &context.route else {
-            return Ok(());
-        };
-        if context.attempts == 1 && context.gateway.mirror.takes(&route.route) {
-            context.copy = Some(mirror::Copy::new(request.clone()));
+        if context.attempts == 1 {
+            context.copy = mirror::begin(context, request);
         }
         Ok(())
     }
@@ -561,12 +558,12 @@ impl ProxyHttp for Proxy {
         let failed_call = ending.is_some_and(|ending| ending.is_bad() == Some(true));
         let failed = broken || (failed_call && !client_left);
         let judged = if failed { Some(502) } else { status };
-        context.count(judged, client_left);
         // Pingora shows no body where there is none, nor its end.
         if let Some(copy) = context.copy.as_mut().filter(|_| session.is_body_empty()) {
             copy.end();
         }
         mirror::send(context);
+        context.count(judged, client_left);
         let method = session.req_header().method.as_str();
         context.gateway.traces.send(context, method, status);
         access_log::write(session, context, status, error);
@@ -588,7 +585,7 @@ impl ProxyHttp for Proxy {
 }
 
 /// Whether the answer may come in parts with long pauses between them.
-fn streams(head: &RequestHeader) -> bool {
+pub(crate) fn streams(head: &RequestHeader) -> bool {
     let value = |name| {
         head.headers
             .get(name)

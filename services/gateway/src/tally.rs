@@ -103,7 +103,7 @@ impl Drop for Held {
     }
 }
 
-/// Requests of a version that a comparison leaves out.
+/// Requests of a version that a comparison leaves out, or looks at alone.
 #[derive(Debug, Default)]
 pub(crate) struct Apart {
     total: Counter,
@@ -134,6 +134,7 @@ pub(crate) struct VersionCounts {
     pub(crate) aborted: Counter,
     pub(crate) asked_for: Apart,
     pub(crate) heavy: Apart,
+    pub(crate) copied: Apart,
     pub(crate) in_flight: Arc<Gauge>,
     pub(crate) latency: Histogram,
 }
@@ -155,6 +156,9 @@ impl VersionCounts {
             heavy: self.heavy.total.get(),
             heavy_bad: self.heavy.bad.get(),
             heavy_slow: self.heavy.slow.get(),
+            copied: self.copied.total.get(),
+            copied_bad: self.copied.bad.get(),
+            copied_slow: self.copied.slow.get(),
             in_flight: self.in_flight.get(),
             latency: self.latency.read(),
             latency_sum_micros: self.latency.sum_micros(),

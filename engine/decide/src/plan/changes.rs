@@ -1,6 +1,6 @@
 //! What a plan changes and why, for people to read.
 
-use platform_blueprint::{Rollout, ServiceName, Strategy};
+use platform_blueprint::{Percent, Rollout, ServiceName, Strategy};
 
 use super::{Change, ChangeKind, Inputs, Pace, Standing, Subject, is_worth_judging, steps};
 use crate::desired::Ingress;
@@ -279,14 +279,21 @@ fn manner(inputs: &Inputs<'_>, service: &ServiceName, from: &GroupId) -> String 
     }
 }
 
-/// A rollout policy in a few words: `canary 1%, 5%, 25%, 50%`.
+/// A rollout policy in a few words: `canary copies of 10%, 1%, 5%, 25%, 50%`.
 fn describe(rollout: &Rollout) -> String {
-    match rollout.strategy {
+    let copies = (rollout.mirror > Percent::NONE).then(|| format!("copies of {}", rollout.mirror));
+    let stages: Vec<String> = match rollout.strategy {
         Strategy::Canary => {
-            let steps: Vec<String> = rollout.steps.iter().map(ToString::to_string).collect();
-            format!("canary {}", steps.join(", "))
+            let steps = rollout.steps.iter().map(ToString::to_string);
+            copies.into_iter().chain(steps).collect()
         }
-        Strategy::BlueGreen => "blue-green".to_owned(),
-        Strategy::Rolling => "rolling".to_owned(),
+        Strategy::BlueGreen => copies.into_iter().collect(),
+        Strategy::Rolling => Vec::new(),
+    };
+    let way = rollout.strategy.as_str();
+    if stages.is_empty() {
+        way.to_owned()
+    } else {
+        format!("{way} {}", stages.join(", "))
     }
 }

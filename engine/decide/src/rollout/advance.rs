@@ -362,7 +362,9 @@ impl Step<'_> {
     /// Whether a second colour has been up for as long as it shall be before the switch.
     fn shown(&self) -> bool {
         let hold = millis(self.state.policy.hold.duration());
-        let switches = self.state.policy.strategy == Strategy::BlueGreen;
+        // One that gets copies first is held while it does.
+        let switches =
+            self.state.policy.strategy == Strategy::BlueGreen && self.state.stages().len() == 1;
         self.state.forced || !switches || self.state.clock.up >= hold
     }
 

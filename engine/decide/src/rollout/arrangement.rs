@@ -11,7 +11,7 @@ use super::stage::{Side, Stage};
 use super::state::{MemberState, Phase, State};
 use crate::group::GroupId;
 use crate::observed::Observed;
-use crate::traffic::{Share, Split};
+use crate::traffic::{Copies, Share, Split};
 
 /// What should be so: groups with their numbers of instances, and how requests are shared out.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -126,12 +126,23 @@ fn split(member: &MemberState, side: &Side, last: bool) -> Split {
         (member.from.clone(), side.old_share()),
         (member.baseline(), side.baseline_share),
     ];
+    let fresh = side.baseline_share > Share::NONE;
+    let copies = || Copies {
+        to: member.to.clone(),
+        of: fresh.then(|| member.baseline()),
+        share: if fresh {
+            Share::FULL
+        } else {
+            side.copied_share
+        },
+    };
     Split {
         shares: shares
             .into_iter()
             .filter(|(_, share)| *share > Share::NONE)
             .collect(),
         preview: (!last && side.new > 0).then(|| member.to.clone()),
+        copies: (side.copied_share > Share::NONE).then(copies),
     }
 }
 

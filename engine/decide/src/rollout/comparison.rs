@@ -34,6 +34,10 @@ pub struct Comparison {
     /// The gateway's totals at the last look, and its epoch.
     epoch: Option<String>,
     last: BTreeMap<GroupId, Tally>,
+    #[serde(default)]
+    last_copies: BTreeMap<GroupId, Tally>,
+    #[serde(default)]
+    last_copied: BTreeMap<GroupId, Tally>,
     /// What the old release had answered when the rollout began.
     #[serde(default)]
     before: Tally,
@@ -41,6 +45,9 @@ pub struct Comparison {
     pub old: Tally,
     /// What the new ones answered.
     pub new: Tally,
+    /// What the new ones answered to copies of requests, which nobody got.
+    #[serde(default)]
+    pub copies: Tally,
     /// What both sides answered since the stage began, as far as it was compared.
     pub stage: Look,
     /// What each group answered since the stage began.
@@ -76,22 +83,29 @@ impl Comparison {
             // A gateway that started anew counts from zero, so all that it has counted came since.
             self.epoch = Some(counts.epoch.clone());
             self.last.clear();
+            self.last_copies.clear();
+            self.last_copied.clear();
         }
-        let mut of = |group: &GroupId| {
-            let total = counts.lanes.get(group).copied().unwrap_or_default();
-            let earlier = self.last.get(group).copied().unwrap_or_default();
-            self.last.insert(group.clone(), earlier.most(total));
-            // What was counted before the rollout began is not its business.
+        // What was counted before the rollout began is not its business.
+        let since = |last: &mut BTreeMap<GroupId, Tally>, now: &BTreeMap<_, _>, group: &GroupId| {
+            let total: Tally = now.get(group).copied().unwrap_or_default();
+            let earlier = last.get(group).copied().unwrap_or_default();
+            last.insert(group.clone(), earlier.most(total));
             if first {
                 Tally::default()
             } else {
                 total.beyond(earlier)
             }
         };
+        let mut of = |group: &GroupId| since(&mut self.last, &counts.lanes, group);
+        let (main, baseline, new) = (of(&groups.main), of(&groups.baseline), of(&groups.new));
+        let mut copied = |group: &GroupId| since(&mut self.last_copied, &counts.copied, group);
         let increment = Increment {
-            main: of(&groups.main),
-            baseline: of(&groups.baseline),
-            new: of(&groups.new),
+            main,
+            baseline,
+            new,
+            copies: since(&mut self.last_copies, &counts.copies, &groups.new),
+            copied: copied(&groups.main).plus(copied(&groups.baseline)),
         };
         if first {
             self.before = counts.lanes.get(&groups.main).copied().unwrap_or_default();
@@ -100,6 +114,7 @@ impl Comparison {
         self.old = self.old.plus(old);
         self.record.add(old);
         self.new = self.new.plus(increment.new);
+        self.copies = self.copies.plus(increment.copies);
         increment
     }
 
@@ -116,13 +131,21 @@ impl Comparison {
     ) {
         self.parts = self.parts.plus(increment);
         let fresh = side.baseline_share > Share::NONE;
-        let baseline = if fresh && since < WARM_UP {
+        let copies = side.copied_share > Share::NONE;
+        let baseline = if copies {
+            increment.copied
+        } else if fresh && since < WARM_UP {
             increment.baseline
         } else {
             increment.baseline.plus(increment.main)
         };
+        let canary = if copies {
+            increment.copies
+        } else {
+            increment.new
+        };
         let beside = fresh || side.old_share() > Share::NONE;
-        self.stage.canary = self.stage.canary.plus(increment.new);
+        self.stage.canary = self.stage.canary.plus(canary);
         self.stage.baseline = if beside {
             self.stage.baseline.plus(baseline)
         } else {
@@ -140,7 +163,7 @@ impl Comparison {
             } else {
                 self.record.next(self.stage.canary.requests)
             },
-            canary: increment.new,
+            canary,
         });
         self.waited = self.waited.saturating_add(passed);
         if let (Some(evidence), true) = (&mut self.evidence, self.waited >= LOOK_EVERY) {
@@ -257,6 +280,12 @@ pub struct Increment {
     pub baseline: Tally,
     /// The new ones.
     pub new: Tally,
+    /// The new ones, to copies of requests.
+    #[serde(default)]
+    pub copies: Tally,
+    /// The old ones, fresh or not, to the requests that were copied; counted above, too.
+    #[serde(default)]
+    pub copied: Tally,
 }
 
 impl Increment {
@@ -265,6 +294,8 @@ impl Increment {
             main: self.main.plus(other.main),
             baseline: self.baseline.plus(other.baseline),
             new: self.new.plus(other.new),
+            copies: self.copies.plus(other.copies),
+            copied: self.copied.plus(other.copied),
         }
     }
 }
@@ -346,6 +377,7 @@ mod tests {
         Counts {
             epoch: epoch.to_owned(),
             lanes: lanes.into(),
+            ..Counts::default()
         }
     }
 
@@ -357,6 +389,7 @@ mod tests {
             baseline: 0,
             new_share: Share::FULL,
             baseline_share: Share::NONE,
+            copied_share: Share::NONE,
         }
     }
 
@@ -453,6 +486,33 @@ mod tests {
     }
 
     #[test]
+    fn answers_to_copies_are_compared_with_those_to_the_same_requests_and_are_none_of_the_release()
+    {
+        let mut comparison = Comparison::default();
+        let counts = |copied: u64, bad: u64| {
+            let mut counts = counts("a", copied * 10, 0);
+            counts.copies = [(groups().new, record(copied, bad))].into();
+            counts.copied = [(groups().baseline, record(copied, 1))].into();
+            counts
+        };
+        let side = Side {
+            new_share: Share::NONE,
+            copied_share: Share::thousandths(100),
+            ..all_new()
+        };
+        comparison.count(&groups(), &counts(7, 3));
+        let increment = comparison.count(&groups(), &counts(107, 33));
+        comparison.compare(&side, increment, (0, LOOK_EVERY), Some(&policy()));
+        assert_eq!(comparison.stage.canary, record(100, 30));
+        assert_eq!(comparison.stage.baseline, record(100, 0));
+        assert_eq!(
+            (comparison.new, comparison.copies),
+            (record(0, 0), record(100, 30))
+        );
+        assert_eq!(comparison.old.requests, 1_000);
+    }
+
+    #[test]
     fn looks_that_are_too_close_are_one_look() {
         let mut comparison = Comparison::default();
         let side = Side {
@@ -482,6 +542,7 @@ mod tests {
             main: record(80, 0),
             baseline: record(10, 0),
             new: record(10, 0),
+            ..Increment::default()
         };
         let mut comparison = Comparison::default();
         comparison.compare(&side, increment, (0, 250), Some(&policy()));

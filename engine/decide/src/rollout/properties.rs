@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use platform_blueprint::{Amount, Gate, GateWhen, Period, Rollout, Strategy as Way, WhenQuiet};
+use platform_blueprint::{
+    Amount, Gate, GateWhen, Percent, Period, Rollout, Strategy as Way, WhenQuiet,
+};
 use proptest::prelude::*;
 
 use super::tests::{Health, World, member, policy};
@@ -58,28 +60,38 @@ fn any_policy() -> impl Strategy<Value = Rollout> {
         Just(WhenQuiet::Advance),
         Just(WhenQuiet::RollBack)
     ];
-    (way, quiet, any::<bool>(), any::<bool>(), 0_u32..3, 0_u32..3).prop_map(
-        |(way, quiet, baseline, gated, surge, unavailable)| {
-            let mut policy = Rollout {
-                baseline,
-                at_most: Period::from_secs(120),
-                surge: Amount::Count(surge),
-                unavailable: Amount::Count(unavailable),
-                ..policy(way)
-            };
-            policy.analysis.as_mut().unwrap().when_quiet = quiet;
-            if gated {
-                policy.gates = vec![Gate {
-                    when: GateWhen::PerStep,
-                    name: None,
-                    command: Some(vec!["true".to_owned()]),
-                    webhook: None,
-                    timeout: Period::from_secs(5),
-                }];
-            }
-            policy
-        },
+    let mirror = prop_oneof![Just(0_u8), Just(20), Just(70)];
+    (
+        way,
+        quiet,
+        (any::<bool>(), mirror),
+        any::<bool>(),
+        0_u32..3,
+        0_u32..3,
     )
+        .prop_map(
+            |(way, quiet, (baseline, mirror), gated, surge, unavailable)| {
+                let mut policy = Rollout {
+                    baseline,
+                    mirror: Percent::whole(mirror),
+                    at_most: Period::from_secs(120),
+                    surge: Amount::Count(surge),
+                    unavailable: Amount::Count(unavailable),
+                    ..policy(way)
+                };
+                policy.analysis.as_mut().unwrap().when_quiet = quiet;
+                if gated {
+                    policy.gates = vec![Gate {
+                        when: GateWhen::PerStep,
+                        name: None,
+                        command: Some(vec!["true".to_owned()]),
+                        webhook: None,
+                        timeout: Period::from_secs(5),
+                    }];
+                }
+                policy
+            },
+        )
 }
 
 fn any_members() -> impl Strategy<Value = Vec<MemberState>> {
@@ -175,6 +187,12 @@ impl Watched {
                 );
                 assert_eq!(group.service, *service);
             }
+            if let Some(copies) = &split.copies {
+                assert_eq!(split.share(&copies.to), Share::NONE, "{split:?}");
+                for group in copies.of.iter().chain([&copies.to]) {
+                    assert!(arranged.groups.contains_key(group), "{group} is not there");
+                }
+            }
         }
         assert_eq!(arrangement(&self.saved), arranged);
     }
@@ -260,6 +278,8 @@ impl Watched {
             Happening::GatewayAnew => {
                 self.world.counts.epoch.push('+');
                 self.world.counts.lanes.clear();
+                self.world.counts.copies.clear();
+                self.world.counts.copied.clear();
             }
             Happening::GateAnswers(agrees) => {
                 let answer = if *agrees {

@@ -20,6 +20,10 @@ pub struct Counts {
     pub epoch: String,
     /// By group.
     pub lanes: BTreeMap<GroupId, Tally>,
+    /// Answers to copies of requests, which nobody got; in no other count.
+    pub copies: BTreeMap<GroupId, Tally>,
+    /// Answers to the requests that were copied, by the group that gave them; part of `lanes`.
+    pub copied: BTreeMap<GroupId, Tally>,
 }
 
 /// What a gate answered.

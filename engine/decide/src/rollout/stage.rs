@@ -37,6 +37,9 @@ pub struct Side {
     pub new_share: Share,
     /// Share that the fresh instances of the old version get.
     pub baseline_share: Share,
+    /// Share of the requests that the new group gets copies of, answering nobody.
+    #[serde(default)]
+    pub copied_share: Share,
 }
 
 impl Side {
@@ -48,11 +51,66 @@ impl Side {
 
 /// The stages of a rollout, first to last; in the last one the new release has all traffic.
 pub fn stages(policy: &Rollout, members: &[MemberState]) -> Vec<Stage> {
-    match policy.strategy {
+    let mut stages = match policy.strategy {
         Strategy::Canary => canary(policy, members),
         Strategy::BlueGreen => vec![last(members)],
         Strategy::Rolling => rolling(policy, members),
+    };
+    if let Some(first) = copied(policy, members) {
+        let later = stages.iter_mut().flat_map(|stage| {
+            let sides = stage.sides.iter_mut();
+            sides.zip(&first.sides)
+        });
+        // Who was there for the copies stays for the requests.
+        for (side, before) in later {
+            side.new = max(side.new, before.new);
+            if side.baseline > 0 {
+                side.baseline = max(side.baseline, before.baseline);
+            }
+        }
+        stages.insert(0, first);
     }
+    stages
+}
+
+/// The stage in which the new release gets copies of requests, where it does.
+fn copied(policy: &Rollout, members: &[MemberState]) -> Option<Stage> {
+    let share = Share::thousandths(policy.mirror.tenths());
+    let all = match policy.strategy {
+        Strategy::Canary => false,
+        Strategy::BlueGreen => true,
+        Strategy::Rolling => return None,
+    };
+    if share == Share::NONE || !members.iter().any(|member| member.routed) {
+        return None;
+    }
+    let side = |member: &MemberState| {
+        // Where running means working, there is nothing that only gets copies.
+        if !member.routed {
+            return untouched(member);
+        }
+        // What the fresh instances of the old version are asked is what is copied, so that the same requests are compared.
+        let beside = !all && policy.baseline && share <= share.rest();
+        Side {
+            new: if all {
+                member.to_replicas
+            } else {
+                instances(share, member.to_replicas)
+            },
+            baseline: if beside {
+                instances(share, member.to_replicas)
+            } else {
+                0
+            },
+            baseline_share: if beside { share } else { Share::NONE },
+            copied_share: share,
+            ..untouched(member)
+        }
+    };
+    Some(Stage {
+        name: format!("copies of {}", name_of(policy.mirror)),
+        sides: members.iter().map(side).collect(),
+    })
 }
 
 /// The new groups that are asked for soon, with how many instances, so that a target may make them ready meanwhile.
@@ -90,6 +148,7 @@ fn last(members: &[MemberState]) -> Stage {
             baseline: 0,
             new_share: Share::FULL,
             baseline_share: Share::NONE,
+            copied_share: Share::NONE,
         })
         .collect();
     Stage {
@@ -129,6 +188,7 @@ fn canary(policy: &Rollout, members: &[MemberState]) -> Vec<Stage> {
                     },
                     new_share,
                     baseline_share,
+                    copied_share: Share::NONE,
                 }
             })
             .collect();
@@ -191,6 +251,7 @@ fn untouched(member: &MemberState) -> Side {
         baseline: 0,
         new_share: Share::NONE,
         baseline_share: Share::NONE,
+        copied_share: Share::NONE,
     }
 }
 
@@ -222,6 +283,7 @@ fn batches(policy: &Rollout, member: &MemberState) -> Vec<Side> {
             baseline: 0,
             new_share: Share::thousandths(u16::try_from(new_share).unwrap_or(1000)),
             baseline_share: Share::NONE,
+            copied_share: Share::NONE,
         });
     }
     sides
@@ -296,6 +358,67 @@ mod tests {
                 "all traffic: new 2 old 2→2 baseline 0 shares 1000/0/0",
             ]
         );
+    }
+
+    #[test]
+    fn copies_come_first_and_whoever_gets_them_stays() {
+        let with = |strategy, percent, baseline, members: &[MemberState]| {
+            let policy = Rollout {
+                mirror: Percent::whole(percent),
+                steps: vec![Percent::whole(10)],
+                baseline,
+                ..policy(strategy)
+            };
+            let stages = stages(&policy, members);
+            let copied = |side: &Side| side.copied_share.get();
+            let first: Vec<u16> = stages[0].sides.iter().map(copied).collect();
+            let later = stages[1..].iter().flat_map(|stage| &stage.sides);
+            assert!(later.map(copied).all(|share| share == 0));
+            (shown(&stages), first)
+        };
+        let orders = [member("orders", 4, 4)];
+        let (canary, copied) = with(Strategy::Canary, 30, true, &orders);
+        assert_eq!(
+            canary,
+            [
+                "copies of 30 %: new 2 old 4→4 baseline 2 shares 0/700/300",
+                "10 %: new 2 old 4→4 baseline 2 shares 100/800/100",
+                "all traffic: new 4 old 4→4 baseline 0 shares 1000/0/0",
+            ]
+        );
+        assert_eq!(copied, [300]);
+        // With most of the requests the fresh instances would be the old release.
+        let (canary, copied) = with(Strategy::Canary, 60, true, &orders);
+        let first = "copies of 60 %: new 3 old 4→4 baseline 0 shares 0/1000/0";
+        assert_eq!((canary[0].as_str(), copied), (first, vec![600]));
+        let worker = MemberState {
+            routed: false,
+            ..member("worker", 1, 1)
+        };
+        let (second, copied) = with(
+            Strategy::BlueGreen,
+            10,
+            true,
+            &[member("orders", 2, 3), worker.clone()],
+        );
+        assert_eq!(
+            second,
+            [
+                "copies of 10 %: new 3 old 2→2 baseline 0 shares 0/1000/0",
+                "copies of 10 %: new 0 old 1→1 baseline 0 shares 0/1000/0",
+                "all traffic: new 3 old 2→2 baseline 0 shares 1000/0/0",
+                "all traffic: new 1 old 1→0 baseline 0 shares 1000/0/0",
+            ]
+        );
+        assert_eq!(copied, [100, 0]);
+        let alone = stages(
+            &Rollout {
+                mirror: Percent::whole(10),
+                ..policy(Strategy::BlueGreen)
+            },
+            &[worker],
+        );
+        assert_eq!(alone.len(), 1);
     }
 
     #[test]

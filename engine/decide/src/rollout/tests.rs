@@ -1,5 +1,6 @@
 //! Every transition as a table of values, in a world that does at once what it is told.
 
+mod copied;
 mod gated;
 mod judged;
 mod steered;
@@ -109,7 +110,7 @@ impl World {
             observed,
             counts: Counts {
                 epoch: "first".to_owned(),
-                lanes: BTreeMap::new(),
+                ..Counts::default()
             },
             now: 1_000,
             load: 400,
@@ -202,18 +203,24 @@ impl World {
     pub(super) fn second(&mut self) {
         self.now += 1_000;
         let splits = self.splits().clone();
+        let of = |share: Share| self.load * u64::from(share.get()) / 1000;
         for (group, share) in splits.values().flat_map(|split| &split.shares) {
-            let requests = self.load * u64::from(share.get()) / 1000;
+            let bad = self.bad.get(group).copied().unwrap_or(0);
             let lane = self.counts.lanes.entry(group.clone()).or_default();
-            let before = lane.requests * self.bad.get(group).copied().unwrap_or(0) / 1000;
-            lane.requests += requests;
-            let after = lane.requests * self.bad.get(group).copied().unwrap_or(0) / 1000;
-            *lane = lane.plus(Tally {
-                requests: 0,
-                bad: after - before,
-                slow: 0,
-                left_out: 0,
-            });
+            answer(lane, of(*share), bad);
+        }
+        for split in splits.values() {
+            let Some(copies) = &split.copies else {
+                continue;
+            };
+            let bad = self.bad.get(&copies.to).copied().unwrap_or(0);
+            let lane = self.counts.copies.entry(copies.to.clone()).or_default();
+            answer(lane, of(split.copied(&copies.to)), bad);
+            let by = copies.of.as_ref().or(split.shares.keys().next());
+            let by = by.expect("somebody answers");
+            let bad = self.bad.get(by).copied().unwrap_or(0);
+            let lane = self.counts.copied.entry(by.clone()).or_default();
+            answer(lane, of(split.copied(&copies.to)), bad);
         }
     }
 
@@ -322,6 +329,13 @@ impl World {
         let shown = |(group, seen): (&GroupId, &GroupSeen)| format!("{group}×{}", seen.replicas);
         self.observed.groups.iter().map(shown).collect()
     }
+}
+
+/// Counts so many more requests, of a thousand so many bad.
+fn answer(lane: &mut Tally, requests: u64, bad: u64) {
+    let before = lane.requests * bad / 1000;
+    lane.requests += requests;
+    lane.bad += lane.requests * bad / 1000 - before;
 }
 
 fn orders(strategy: Strategy) -> World {

@@ -16,7 +16,7 @@ use platform_decide::rollout::{
     Counts, GateAnswer, GateKey, Move, Note, Phase, Reading, Seen, State, Unread, advance, ahead,
     due,
 };
-use platform_port::{LaneTally, LogLine, Retry, StoreError, Tallies, TargetError};
+use platform_port::{LaneTally, LogLine, Part, Retry, StoreError, Tallies, TargetError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -493,12 +493,23 @@ fn counts(tallies: &Tallies) -> Counts {
         slow: without(lane.slow, lane.asked_for.slow, lane.heavy.slow),
         left_out: lane.heavy.requests,
     };
+    // A heavy client's requests are the same on both sides where one has copies of the other's.
+    let part = |part: Part| Tally {
+        requests: part.requests,
+        bad: part.bad,
+        slow: part.slow,
+        left_out: 0,
+    };
+    let of = |each: &dyn Fn(&LaneTally) -> Tally| {
+        let lanes = tallies.lanes.iter();
+        lanes
+            .map(|(group, lane)| (group.clone(), each(lane)))
+            .collect()
+    };
     Counts {
         epoch: tallies.epoch.clone(),
-        lanes: tallies
-            .lanes
-            .iter()
-            .map(|(group, lane)| (group.clone(), tally(lane)))
-            .collect(),
+        lanes: of(&tally),
+        copies: of(&|lane| part(lane.copies)),
+        copied: of(&|lane| part(lane.copied)),
     }
 }

@@ -41,7 +41,9 @@ pub(super) fn answering(state: &State) -> Vec<Answering> {
     let splits = arrangement(state).splits;
     let routed = state.members.iter().filter_map(|member| {
         let split = splits.get(member.service())?;
-        let has = |group: GroupId| (split.share(&group) > Share::NONE).then_some(group);
+        let asked =
+            |group: &GroupId| split.share(group) > Share::NONE || split.copied(group) > Share::NONE;
+        let has = |group: GroupId| asked(&group).then_some(group);
         Some(Answering {
             service: member.service().clone(),
             // The fresh one where there is one, as it is as warm as the new one.

@@ -7,6 +7,7 @@ use platform_decide::group::GroupId;
 use platform_decide::observed::{InstanceState, Observed};
 use platform_decide::release::ReleaseNumber;
 use platform_decide::rollout::{MemberState, Phase, State, arrangement, due, watched_for};
+use platform_decide::traffic::Share;
 use platform_port::Tallies;
 use serde::Serialize;
 
@@ -107,11 +108,14 @@ pub struct SideProgress {
     pub group: GroupId,
     /// Its share of the requests, in thousandths.
     pub share: u16,
+    /// The share of which it gets copies and answers nobody, likewise.
+    pub copied: u16,
     /// Instances that are ready.
     pub ready: usize,
     /// Instances there should be.
     pub instances: u32,
-    /// What it answered in this stage, and after that what its whole side answered since the rollout began.
+    /// What it answered in this stage, copies if it gets those, and after that what its whole side answered to clients since the
+    /// rollout began.
     pub answered: Tally,
     /// How long its answers took since the gateway started, where known.
     pub latency: Option<Latency>,
@@ -185,6 +189,7 @@ fn member_progress(
     let side = |group: &GroupId, stage: Tally, total: Tally| SideProgress {
         group: group.clone(),
         share: split.map_or(0, |split| split.share(group).get()),
+        copied: split.map_or(0, |split| split.copied(group).get()),
         ready: observed
             .and_then(|observed| observed.groups.get(group))
             .map_or(0, |seen| seen.count(InstanceState::Ready)),
@@ -194,9 +199,11 @@ fn member_progress(
     };
     let comparison = &member.comparison;
     let parts = comparison.parts;
+    let copied = split.is_some_and(|split| split.copied(&member.to) > Share::NONE);
+    let new = if copied { parts.copies } else { parts.new };
     MemberProgress {
         service: member.service().to_string(),
-        new: side(&member.to, parts.new, comparison.new),
+        new: side(&member.to, new, comparison.new),
         fresh: (serving && arranged.groups.contains_key(&baseline))
             .then(|| side(&baseline, parts.baseline, parts.baseline)),
         old: side(&member.from, parts.main, comparison.old),

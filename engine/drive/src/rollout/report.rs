@@ -47,6 +47,9 @@ pub struct ReportMember {
     pub to: GroupId,
     /// What the new release answered.
     pub new: Tally,
+    /// What it answered to copies of requests, which nobody got.
+    #[serde(default)]
+    pub copies: Tally,
     /// What the old release answered meanwhile.
     pub old: Tally,
     /// The last verdict, with its numbers in words.
@@ -135,6 +138,7 @@ impl Report {
                     from: member.from.clone(),
                     to: member.to.clone(),
                     new: member.comparison.new,
+                    copies: member.comparison.copies,
                     old: member.comparison.old,
                     verdict: member.comparison.verdict.as_ref().map(Verdict::explain),
                 })
@@ -189,13 +193,21 @@ impl Report {
             "\n| group | requests | bad | slow |\n| --- | ---: | ---: | ---: |"
         );
         for member in &self.members {
-            for (group, tally) in [(&member.to, member.new), (&member.from, member.old)] {
+            let mut row = |group: &str, tally: Tally| {
                 let _ = writeln!(
                     page,
                     "| {group} | {} | {} | {} |",
                     tally.requests, tally.bad, tally.slow
                 );
+            };
+            if member.copies.requests > 0 {
+                row(
+                    &format!("{}, copies that nobody got", member.to),
+                    member.copies,
+                );
             }
+            row(&member.to.to_string(), member.new);
+            row(&member.from.to_string(), member.old);
         }
         for member in &self.members {
             let (new, old) = (member.new.left_out, member.old.left_out);
@@ -306,6 +318,12 @@ mod tests {
                     slow: 0,
                     left_out: 31,
                 },
+                copies: Tally {
+                    requests: 70,
+                    bad: 2,
+                    slow: 1,
+                    left_out: 0,
+                },
                 old: Tally {
                     requests: 900,
                     bad: 1,
@@ -335,6 +353,10 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("| orders@r2 | 90 | 18 | 0 |"), "{page}");
+        assert!(
+            page.contains("| orders@r2, copies that nobody got | 70 | 2 | 1 |"),
+            "{page}"
+        );
         assert!(
             page.contains("orders: 31 more requests of the new release and 0 of the old one are in no comparison"),
             "{page}"

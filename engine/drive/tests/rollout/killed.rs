@@ -8,7 +8,7 @@ use platform_port::Target;
 use platform_testkit::{Behaviour, Trouble};
 use tokio_util::sync::CancellationToken;
 
-use crate::scene::{BAD, BLUE_GREEN, CANARY, GOOD, ROLLING, Scene};
+use crate::scene::{BAD, BLUE_GREEN, CANARY, COPIED, GOOD, ROLLING, Scene};
 
 /// How often the target acts from one end of a rollout to the other.
 async fn acts_of(rollout: &str, behaviour: Behaviour) -> usize {
@@ -48,7 +48,7 @@ async fn killed_after_any_act(rollout: &str) {
 
 #[tokio::test(start_paused = true)]
 async fn killed_after_any_act_the_next_run_comes_to_the_same_end() {
-    for rollout in [CANARY, ROLLING] {
+    for rollout in [CANARY, COPIED, ROLLING] {
         killed_after_any_act(rollout).await;
     }
 }

@@ -78,6 +78,16 @@ bake = "4s"
 gates = [{ when = "before-promote", command = ["true"] }]
 "#;
 
+/// A canary that gets copies before it answers anybody.
+pub(crate) const COPIED: &str = r#"
+strategy = "canary"
+mirror = "20%"
+steps = ["50%"]
+hold = "2s"
+bake = "4s"
+analysis = { at_least = "1s", min_samples = 20 }
+"#;
+
 pub(crate) const ROLLING: &str = r#"
 strategy = "rolling"
 hold = "4s"

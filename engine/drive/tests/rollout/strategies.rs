@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use platform_decide::rollout::{Order, Phase};
-use platform_drive::rollout::Outcome;
+use platform_drive::rollout::{Outcome, last_record};
+use platform_port::Target;
 use platform_testkit::Behaviour;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::scene::{BAD, BLUE_GREEN, CANARY, GOOD, ROLLING, Scene};
+use crate::scene::{BAD, BLUE_GREEN, CANARY, COPIED, GOOD, ROLLING, Scene};
 
 #[tokio::test(start_paused = true)]
 async fn a_healthy_canary_moves_step_by_step() {
@@ -30,6 +31,45 @@ async fn a_healthy_canary_moves_step_by_step() {
             "remove orders@r1",
         ]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_come_first_and_what_answers_them_badly_gets_no_request() {
+    let scene = Scene::of(COPIED).await;
+    scene.behave("orders@r2", GOOD);
+    let before = scene.target.acts().len();
+    assert_eq!(scene.goes().await, Outcome::Promoted);
+    scene.stands_on("orders@r2").await;
+    assert_eq!(
+        scene.target.acts()[before..],
+        [
+            "ensure orders@r1-baseline x1",
+            "ensure orders@r2 x1",
+            "route orders@r1=800 orders@r1-baseline=200 orders@r2 gets copies of 200",
+            "route orders@r1-baseline=500 orders@r2=500",
+            "ensure orders@r2 x2",
+            "route orders@r2=1000",
+            "remove orders@r1-baseline",
+            "remove orders@r1",
+        ]
+    );
+
+    let scene = Scene::of(COPIED).await;
+    scene.behave("orders@r2", BAD);
+    let outcome = scene.goes().await;
+    let Outcome::RolledBack { why, .. } = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert!(why.contains("the new release is worse"), "{why}");
+    scene.stands_on("orders@r1").await;
+    let routed = |act: &&String| act.starts_with("route") && act.contains("orders@r2=");
+    let acts = scene.target.acts();
+    assert_eq!(acts.iter().find(routed), None);
+    let record = last_record(scene.target.store()).await.expect("the store");
+    let report = record.expect("a report").report;
+    let member = &report.members[0];
+    assert_eq!(member.new.requests, 0, "{member:?}");
+    assert!(member.copies.bad > 0, "{member:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -110,6 +110,7 @@ async fn what_is_ready_answers_and_a_change_drops_nothing() {
         ]
         .into(),
         preview: None,
+        copies: None,
     };
     half.splits.insert(new.id.service.clone(), split);
     world

@@ -26,6 +26,7 @@ fn shared(port: u16, old: &GroupId, new: &GroupId, share: u16) -> Traffic {
     let split = Split {
         shares: [(old.clone(), share.rest()), (new.clone(), share)].into(),
         preview: Some(new.clone()),
+        copies: None,
     };
     traffic.splits.insert(new.service.clone(), split);
     traffic

@@ -24,8 +24,8 @@ pub use route::{
     Timeouts, ValueMatch,
 };
 pub use service::{
-    Balance, Breaker, Endpoint, HealthCheck, Outliers, Override, Role, Service, ServiceLimits,
-    Sticky, UpstreamTls, Version,
+    Balance, Breaker, Copies, Endpoint, HealthCheck, Outliers, Override, Role, Service,
+    ServiceLimits, Sticky, UpstreamTls, Version,
 };
 pub use tallies::{EndpointTally, LATENCY_BOUNDS_MICROS, RouteTally, ServiceTally, Tallies, Tally};
 pub use validate::Reason;

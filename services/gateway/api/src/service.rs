@@ -17,6 +17,9 @@ pub struct Service {
     pub overrides: Vec<Override>,
     /// Keeps a client with the version it met.
     pub sticky: Option<Sticky>,
+    /// Copies requests to a version on trial.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copies: Option<Copies>,
     /// Asks each endpoint whether it is healthy. Absent trusts the pusher.
     pub health: Option<HealthCheck>,
     /// Sets endpoints aside that fail requests.
@@ -44,6 +47,7 @@ impl Default for Service {
             balance: Balance::default(),
             overrides: Vec::new(),
             sticky: None,
+            copies: None,
             health: None,
             outliers: Outliers::default(),
             breaker: None,
@@ -168,6 +172,22 @@ pub struct Override {
     pub value: String,
     /// Version that then answers, while it has an endpoint.
     pub version: String,
+}
+
+/// Copies of requests for a version of the same service, whose answers are
+/// counted and go to nobody.
+///
+/// Only `GET` and `HEAD` are copied, as they change nothing, and neither tunnels nor
+/// streams of events, as they do not end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Copies {
+    /// The version that gets them (role `shadow`).
+    pub version: String,
+    /// The version whose requests are copied; those of all if absent.
+    pub of: Option<String>,
+    /// Share of those, in thousandths.
+    pub share: u32,
 }
 
 /// What identifies a client that keeps its version.

@@ -141,6 +141,13 @@ pub struct Tally {
     pub heavy_bad: u64,
     /// Part of `slow` among those.
     pub heavy_slow: u64,
+    /// Requests of which a version on trial got a copy. They are counted above,
+    /// too.
+    pub copied: u64,
+    /// Part of `bad` among those.
+    pub copied_bad: u64,
+    /// Part of `slow` among those.
+    pub copied_slow: u64,
     /// Under way now.
     pub in_flight: u64,
     /// Time to the answer's head of answered requests, by bucket; see
@@ -176,6 +183,9 @@ impl Tally {
             heavy: self.heavy.saturating_sub(earlier.heavy),
             heavy_bad: self.heavy_bad.saturating_sub(earlier.heavy_bad),
             heavy_slow: self.heavy_slow.saturating_sub(earlier.heavy_slow),
+            copied: self.copied.saturating_sub(earlier.copied),
+            copied_bad: self.copied_bad.saturating_sub(earlier.copied_bad),
+            copied_slow: self.copied_slow.saturating_sub(earlier.copied_slow),
             in_flight: self.in_flight,
             latency,
             latency_sum_micros: self

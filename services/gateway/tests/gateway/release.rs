@@ -162,6 +162,75 @@ async fn a_shadow_gets_the_share_that_it_is_to_get() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_release_on_trial_gets_copies_of_what_one_version_is_asked() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let (real, fresh, new) = (
+        failing_at_bad("real").await,
+        failing_at_bad("fresh").await,
+        failing_at_bad("new").await,
+    );
+    let copies = |revision: u64, of: Value| {
+        json!({
+            "revision": revision,
+            "services": { "orders": {
+                "versions": {
+                    "r5": { "weight": 750, "endpoints": [real.endpoint()] },
+                    "r5-baseline": { "weight": 250, "role": "baseline", "endpoints": [fresh.endpoint()] },
+                    "copies:r6": { "weight": 0, "role": "shadow", "endpoints": [new.endpoint()] },
+                },
+                "copies": { "version": "copies:r6", "of": of, "share": 1000 },
+            } },
+            "routes": [{ "name": "all", "service": "orders" }],
+        })
+    };
+    gateway.configure(copies(1, json!("r5-baseline"))).await;
+    let address = gateway.address("public").await;
+    let client = client();
+    let mut by_fresh = 0;
+    for number in 0..120 {
+        let (method, path) = match number % 4 {
+            0 => ("POST", "/bad"),
+            1 => ("HEAD", "/"),
+            2 => ("GET", "/bad"),
+            _ => ("GET", "/"),
+        };
+        let answer = ask(&client, method, address, path, &[], b"").await.unwrap();
+        let name = answer.header("x-name");
+        assert_ne!(name, "new", "a copy is answered to nobody");
+        by_fresh += u64::from(name == "fresh" && method != "POST");
+    }
+    assert!(by_fresh > 0);
+    until("all copies were answered", async || {
+        let tallies = gateway.tallies().await;
+        let new = tallies.version("orders", "copies:r6");
+        new.is_some_and(|tally| tally.total == by_fresh)
+    })
+    .await;
+    assert_eq!(new.asked(), by_fresh);
+    let tallies = gateway.tallies().await;
+    let of = |version: &str| {
+        tallies
+            .version("orders", version)
+            .expect("it was asked")
+            .clone()
+    };
+    let (shadow, fresh, main) = (of("copies:r6"), of("r5-baseline"), of("r5"));
+    assert_eq!((fresh.copied, fresh.copied_bad), (shadow.total, shadow.bad));
+    assert!(0 < shadow.bad && shadow.bad < fresh.bad, "{shadow:?}");
+    assert_eq!(main.copied, 0);
+    // Whoever answers.
+    gateway.configure(copies(2, Value::Null)).await;
+    let before = new.asked();
+    for _ in 0..20 {
+        let answer = get(&client, address, "/").await;
+        assert_ne!(answer.header("x-name"), "new");
+    }
+    until("all were copied", async || new.asked() == before + 20).await;
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_shadow_gets_whole_bodies_alone() {
     let place = Place::new();
     let gateway = place.gateway().await;
@@ -248,6 +317,23 @@ async fn an_address_keeps_its_release_unless_its_route_goes_by_weight() {
     // An address of this machine is many clients.
     assert_eq!(met("/", "127.0.0.1").await.len(), 2);
     gateway.drain().await;
+}
+
+/// A release that answers 500 at `/bad`, and everywhere says its name.
+async fn failing_at_bad(name: &'static str) -> Upstream {
+    let behaviour = Behaviour {
+        script: Some(Arc::new(move |head, _| {
+            let mut answer = Response::new(bytes::Bytes::new().into());
+            if head.uri.path() == "/bad" {
+                *answer.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+            }
+            let headers = answer.headers_mut();
+            headers.insert("x-name", http::HeaderValue::from_static(name));
+            answer
+        })),
+        ..Behaviour::default()
+    };
+    Upstream::start_with(name, behaviour).await
 }
 
 /// A release that answers one client of many with 500.

@@ -60,7 +60,7 @@ impl Step<'_> {
         let policy = &self.state.policy;
         let last = stage == self.last();
         let judges = policy.analysis.as_ref().is_some_and(|a| !a.dry_run);
-        let waits = policy.strategy == Strategy::Canary && !last;
+        let waits = policy.strategy != Strategy::Rolling && !last;
         let sides = &self.state.stages()[stage].sides;
         let mut parts = self.state.members.iter().zip(sides);
         self.seen.counts.is_none()
@@ -98,8 +98,8 @@ impl Step<'_> {
             return Ok(false);
         };
         let elapsed = Duration::from_millis(self.state.clock.phase);
-        // Only a canary's steps wait for a verdict; elsewhere time is enough, unless evidence leans towards worse.
-        let waits = self.state.policy.strategy == Strategy::Canary && !last;
+        // Steps and copies wait for a verdict; elsewhere time is enough, unless evidence leans towards worse.
+        let waits = self.state.policy.strategy != Strategy::Rolling && !last;
         let mut open = false;
         let sides = self.state.stages()[stage].sides.clone();
         for (index, side) in sides.iter().enumerate() {

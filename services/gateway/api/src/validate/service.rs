@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Reasons;
 use super::text::is_host_and_port;
-use crate::Service;
+use crate::{Role, Service};
 
 pub(super) fn check_service(service: &Service, path: &str, reasons: &mut Reasons) {
     let mut ids = BTreeSet::new();
@@ -91,7 +91,35 @@ pub(super) fn check_service(service: &Service, path: &str, reasons: &mut Reasons
         format!("{path}.outliers.floor_percent"),
         "is more than 100",
     );
+    check_copies(service, path, reasons);
     check_breaker(service, path, reasons);
+}
+
+fn check_copies(service: &Service, path: &str, reasons: &mut Reasons) {
+    if let Some(copies) = &service.copies {
+        let path = format!("{path}.copies");
+        let shadow = service.versions.get(&copies.version);
+        reasons.unless(
+            shadow.is_some_and(|version| version.role == Role::Shadow),
+            format!("{path}.version"),
+            format!(
+                "names no version of the role `shadow`: `{}`",
+                copies.version
+            ),
+        );
+        if let Some(of) = &copies.of {
+            reasons.unless(
+                service.versions.contains_key(of),
+                format!("{path}.of"),
+                format!("names no version: `{of}`"),
+            );
+        }
+        reasons.unless(
+            copies.share <= 1000,
+            format!("{path}.share"),
+            "is more than 1000",
+        );
+    }
 }
 
 fn check_breaker(service: &Service, path: &str, reasons: &mut Reasons) {
