@@ -366,6 +366,10 @@ pub struct Metric {
     /// `Authorization`, as secrets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, HeaderValue>,
+    /// A file beside the blueprint, in PEM: the authorities that may have
+    /// signed what Prometheus shows over `https`; the public ones if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
     /// A program that prints one number for `${SERVICE}` and `${VERSION}`.
     #[serde(default)]
     pub command: Option<Vec<String>>,

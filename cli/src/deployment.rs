@@ -194,6 +194,10 @@ pub(crate) fn crew(world: &World, target: Arc<dyn Target>, command: &str) -> Cre
         stop: world.stop.token().clone(),
         run: world.run().to_owned(),
         command: command.to_owned(),
+        // Without a project there is no target either.
+        root: world
+            .project()
+            .map_or_else(|_| world.here.clone(), |project| project.folder.clone()),
     }
 }
 

@@ -189,6 +189,7 @@ impl Check<'_, '_> {
         }
         for (number, metric) in analysis.metrics.iter().enumerate() {
             self.headers(metric, &below(base, &["metrics".into(), number.into()]));
+            self.believed(metric, &below(base, &["metrics".into(), number.into()]));
             let place = self.at(&below(base, &["metrics".into(), number.into()]));
             let name = &metric.name;
             let problem = match (&metric.query, &metric.command) {
@@ -254,6 +255,37 @@ impl Check<'_, '_> {
                 self.report(problem);
             }
         }
+    }
+
+    /// Checks whose signature a metric's query believes.
+    fn believed(&mut self, metric: &Metric, base: &[Step<'_>]) {
+        let Some(ca) = &metric.ca else {
+            return;
+        };
+        let place = self.at(&below(base, &["ca".into()]));
+        let secured = |address: &String| address.starts_with("https://");
+        let problem = if ca.is_empty() {
+            Problem::new(
+                Code::MissingSetting,
+                format!("`ca` of the metric `{}` names no file", metric.name),
+                place,
+            )
+            .help("name a file of certificates in PEM beside the blueprint")
+        } else if metric.query.is_none() || !metric.prometheus.as_ref().is_some_and(secured) {
+            Problem::new(
+                Code::UnusedKey,
+                format!(
+                    "`ca` has no effect on the metric `{}`, which asks nobody over `https`",
+                    metric.name
+                ),
+                place,
+            )
+            .warning()
+            .help("take it out, or write `prometheus = \"https://…\"`")
+        } else {
+            return;
+        };
+        self.report(problem);
     }
 
     /// Warns of keys that stand beside a strategy which has no use for them.

@@ -280,6 +280,14 @@ fn metrics() {
     }
     let shown = check("command = ['heap']\nheaders = { A = 'b' }");
     assert!(shown.contains("`headers` has no effect"), "{shown}");
+    let secured = "query = 'heap'\nprometheus = 'https://metrics.shop.example'\n";
+    assert_eq!(check(&format!("{secured}ca = 'ca.pem'")), "valid");
+    let shown = check(&format!("{secured}ca = ''"));
+    assert!(shown.contains("names no file"), "{shown}");
+    for rest in [query, "command = ['heap']\n"] {
+        let shown = check(&format!("{rest}ca = 'ca.pem'"));
+        assert!(shown.contains("`ca` has no effect"), "{shown}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod act;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub struct Crew {
     pub run: String,
     /// The command it carries out, for locks and records.
     pub command: String,
+    /// The folder of the blueprint, absolute; files that it names are beside it.
+    pub root: PathBuf,
 }
 
 impl std::fmt::Debug for Crew {

@@ -128,7 +128,7 @@ pub async fn prepare(crew: &Crew, request: Request<'_>) -> Result<Prepared, Driv
     });
     let mut findings = address::left(&plan, history.current.as_ref());
     if !plan.is_empty() {
-        findings.extend(crew.target.preflight(request.desired).await?);
+        findings.extend(preflight(crew, request.desired, &plan).await?);
     }
     Ok(Prepared {
         plan,
@@ -155,13 +155,24 @@ pub async fn prepare_saved(crew: &Crew, saved: Plan) -> Result<Prepared, DriveEr
     }
     let desired = Desired::of_release(&saved.release);
     let mut findings = address::left(&saved, history.current.as_ref());
-    findings.extend(crew.target.preflight(&desired).await?);
+    findings.extend(preflight(crew, &desired, &saved).await?);
     Ok(Prepared {
         plan: saved,
         findings,
         left,
         history,
     })
+}
+
+/// What would fail, as far as the target and the files of the blueprint tell.
+async fn preflight(
+    crew: &Crew,
+    desired: &Desired,
+    plan: &Plan,
+) -> Result<Vec<Finding>, DriveError> {
+    let mut found = crew.target.preflight(desired).await?;
+    found.extend(crate::rollout::preflight(plan, &crew.root));
+    Ok(found)
 }
 
 /// What a plan is carried out with.

@@ -159,3 +159,22 @@ fn a_metric_of_a_command_is_compared_too() {
     load.end().unharmed();
     project.down();
 }
+
+#[test]
+fn an_authority_that_is_not_there_is_told_before_anything_is_touched() {
+    let project = Project::deployed();
+    let query = "prometheus = \"https://127.0.0.1:9\"\nquery = \"up\"\nca = \"gone.pem\"";
+    wants(&project, "two", query);
+    let seen = project.deploy();
+    assert_eq!(seen.code, 1, "{seen:#?}");
+    for said in [
+        "preflight::certificate",
+        "gone.pem",
+        "No such file",
+        "name a file of certificates in PEM as its `ca`",
+    ] {
+        assert!(seen.stderr.contains(said), "`{said}` in {seen:#?}");
+    }
+    assert_eq!(project.answer().as_deref(), Some("one"));
+    project.down();
+}

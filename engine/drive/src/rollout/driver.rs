@@ -298,7 +298,8 @@ impl<'a> Driver<'a> {
         let state = &self.document.state;
         let answering = metric::answering(state);
         if answering != self.measured {
-            let readers = metric::readers(state, &answering, self.means.secrets, &self.telling);
+            let with = (self.means.secrets, self.crew.root.as_path());
+            let readers = metric::readers(state, &answering, with, &self.telling);
             self.metrics = readers
                 .into_iter()
                 .map(|reader| AbortOnDropHandle::new(tokio::spawn(reader)))

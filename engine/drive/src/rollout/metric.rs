@@ -1,15 +1,17 @@
 //! Extra metrics: numbers of both sides from a Prometheus or a command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use platform_blueprint::{HeaderValue as Written, Metric, ServiceName};
 use platform_decide::group::GroupId;
+use platform_decide::plan::{Action, Plan};
 use platform_decide::rollout::{Phase, Reading, State, Unread, arrangement};
 use platform_decide::traffic::Share;
-use platform_port::SecretValues;
+use platform_port::{Finding, SecretValues, Severity};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use tokio::sync::mpsc::UnboundedSender;
@@ -55,19 +57,78 @@ pub(super) fn answering(state: &State) -> Vec<Answering> {
 }
 
 /// A task for each metric of each service, which reads its sides for as long as it is kept.
+///
+/// - `secrets`, `root`: what queries are sent with, and the folder of the blueprint
 pub(super) fn readers(
     state: &State,
     answering: &[Answering],
-    secrets: &SecretValues,
+    (secrets, root): (&SecretValues, &Path),
     telling: &UnboundedSender<Told>,
 ) -> Vec<BoxFuture<'static, ()>> {
     let metrics = state.policy.analysis.iter().flat_map(|a| &a.metrics);
     let each = metrics.flat_map(|metric| answering.iter().map(move |sides| (metric, sides)));
     each.map(|(metric, sides)| {
-        let headers = headers(metric, secrets);
-        read(metric.clone(), headers, sides.clone(), telling.clone()).boxed()
+        let asking = asking(metric, secrets, root);
+        read(metric.clone(), asking, sides.clone(), telling.clone()).boxed()
     })
     .collect()
+}
+
+/// What is wrong with the files of authorities that the metrics of a plan's rollouts name.
+///
+/// - `root`: the folder of the blueprint
+pub(crate) fn preflight(plan: &Plan, root: &Path) -> Vec<Finding> {
+    let policies = plan.steps.iter().filter_map(|step| match &step.action {
+        Action::Rollout { policy, .. } => policy.analysis.as_ref(),
+        _ => None,
+    });
+    let files: BTreeSet<(&str, &str)> = policies
+        .flat_map(|analysis| &analysis.metrics)
+        .filter_map(|metric| Some((metric.name.as_str(), metric.ca.as_deref()?)))
+        .collect();
+    let wrong = files.into_iter().filter_map(|(metric, file)| {
+        let message = authorities(&root.join(file)).err()?;
+        Some(Finding {
+            code: "preflight::certificate".to_owned(),
+            severity: Severity::Error,
+            subject: Some(format!("metric `{metric}`")),
+            message,
+            help: Some("name a file of certificates in PEM as its `ca`".to_owned()),
+        })
+    });
+    wrong.collect()
+}
+
+/// How queries are asked: by whom, who believes whose certificates, and what they are sent with.
+#[derive(Debug, Clone)]
+struct Asking {
+    client: reqwest::Client,
+    headers: HeaderMap,
+}
+
+/// How a metric's query is asked; `None` where it is none.
+fn asking(metric: &Metric, secrets: &SecretValues, root: &Path) -> Result<Option<Asking>, String> {
+    if metric.query.is_none() {
+        return Ok(None);
+    }
+    let mut client = super::gate::builder(WITHIN);
+    if let Some(file) = &metric.ca {
+        client = client.tls_certs_only(authorities(&root.join(file))?);
+    }
+    let headers = headers(metric, secrets)?;
+    let client = client.build().map_err(super::gate::no_client)?;
+    Ok(Some(Asking { client, headers }))
+}
+
+/// The certificates in a file.
+fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>, String> {
+    let of_no_use = |why: &str| format!("`{}` is of no use: {why}", path.display());
+    let text = std::fs::read(path).map_err(|error| of_no_use(&error.to_string()))?;
+    match reqwest::Certificate::from_pem_bundle(&text) {
+        Ok(found) if found.is_empty() => Err(of_no_use("it holds no certificate in PEM")),
+        Ok(found) => Ok(found),
+        Err(error) => Err(of_no_use(&crate::error::in_words(&error))),
+    }
 }
 
 /// What a query is sent with. Neither names nor errors show a secret's value.
@@ -94,7 +155,7 @@ fn headers(metric: &Metric, secrets: &SecretValues) -> Result<HeaderMap, String>
 
 async fn read(
     metric: Metric,
-    headers: Result<HeaderMap, String>,
+    asking: Result<Option<Asking>, String>,
     sides: Answering,
     telling: UnboundedSender<Told>,
 ) {
@@ -104,7 +165,7 @@ async fn read(
     loop {
         ticks.tick().await;
         let of = async |side: &Option<GroupId>| match side {
-            Some(group) => value(&metric, &headers, group).await.map(Some),
+            Some(group) => value(&metric, &asking, group).await.map(Some),
             None => Ok(None),
         };
         match tokio::join!(of(&sides.old), of(&sides.new)) {
@@ -136,16 +197,15 @@ async fn read(
 
 async fn value(
     metric: &Metric,
-    headers: &Result<HeaderMap, String>,
+    asking: &Result<Option<Asking>, String>,
     group: &GroupId,
 ) -> Result<f64, String> {
     if let Some(command) = &metric.command {
         return from_command(command, group).await;
     }
-    match (&metric.prometheus, &metric.query) {
-        (Some(address), Some(query)) => {
-            let headers = headers.clone()?;
-            from_prometheus(address, headers, &filled(query, group)).await
+    match (&metric.prometheus, &metric.query, asking.as_ref()?) {
+        (Some(address), Some(query), Some(asking)) => {
+            from_prometheus(address, asking, &filled(query, group)).await
         }
         _ => Err("neither a query nor a command".to_owned()),
     }
@@ -192,13 +252,14 @@ struct Sample {
     value: (f64, String),
 }
 
-async fn from_prometheus(address: &str, headers: HeaderMap, query: &str) -> Result<f64, String> {
+async fn from_prometheus(address: &str, asking: &Asking, query: &str) -> Result<f64, String> {
     let url = format!("{}/api/v1/query", address.trim_end_matches('/'));
     // The address may hold a password.
     let words = |error: reqwest::Error| crate::error::in_words(&error.without_url());
-    let answer = super::gate::client(WITHIN)?
+    let answer = asking
+        .client
         .get(url)
-        .headers(headers)
+        .headers(asking.headers.clone())
         .query(&[("query", query)])
         .send()
         .await
@@ -238,122 +299,4 @@ fn number_in(text: &str) -> Result<f64, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read, Write};
-
-    use platform_port::SecretValue;
-
-    use super::*;
-
-    #[test]
-    fn a_number_is_read_from_a_scalar_or_a_single_series() {
-        let table = [
-            (
-                r#"{"status":"success","data":{"resultType":"scalar","result":[1.5,"3.25"]}}"#,
-                Ok(3.25),
-            ),
-            (
-                r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,"0.5"]}]}}"#,
-                Ok(0.5),
-            ),
-            (
-                r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#,
-                Err("0 series in place of one"),
-            ),
-            (
-                r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#,
-                Err("neither a scalar nor a vector"),
-            ),
-            (
-                r#"{"status":"error","error":"parse error"}"#,
-                Err("parse error"),
-            ),
-        ];
-        for (text, expected) in table {
-            assert_eq!(number_in(text), expected.map_err(str::to_owned), "{text}");
-        }
-    }
-
-    fn metric(address: &str, headers: &str) -> Metric {
-        let text = format!(
-            r#"{{ "name": "heap", "query": "heap", "prometheus": "{address}", "headers": {headers} }}"#
-        );
-        serde_json::from_str(&text).unwrap()
-    }
-
-    fn secrets() -> SecretValues {
-        let value = SecretValue::new("Bearer s3cr3t\n".to_owned());
-        [("metrics".parse().unwrap(), value)].into()
-    }
-
-    async fn asked(address: &str, headers: &str) -> Result<f64, String> {
-        let metric = metric(address, headers);
-        let headers = super::headers(&metric, &secrets());
-        value(&metric, &headers, &"orders@r5".parse().unwrap()).await
-    }
-
-    #[tokio::test]
-    async fn a_query_is_sent_with_the_headers_that_are_asked_for() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let answers = std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                let mut byte = [0];
-                stream.read_exact(&mut byte).unwrap();
-                head.push(byte[0]);
-            }
-            let body = r#"{"data":{"resultType":"scalar","result":[1,"5"]}}"#;
-            let length = body.len();
-            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
-            stream.write_all(answer.as_bytes()).unwrap();
-            String::from_utf8(head).unwrap()
-        });
-        let headers = r#"{ "Authorization": { "secret": "metrics" }, "X-Scope-OrgID": "shop" }"#;
-        assert_eq!(asked(&address, headers).await, Ok(5.0));
-        let head = answers.join().unwrap();
-        assert!(head.contains("authorization: Bearer s3cr3t\r\n"), "{head}");
-        assert!(head.contains("x-scope-orgid: shop\r\n"), "{head}");
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_asked_says_why_and_no_secret() {
-        let port = {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            listener.local_addr().unwrap().port()
-        };
-        let address = format!("http://ada:s3cr3t@127.0.0.1:{port}");
-        for (headers, expected) in [
-            ("{}", "error sending request"),
-            (
-                r#"{ "Authorization": { "secret": "other" } }"#,
-                "secret `other` has no value",
-            ),
-            (r#"{ "a b": "c" }"#, "`a b` cannot be the name of a header"),
-            (
-                r#"{ "a": "b\nc" }"#,
-                "the value of `a` cannot be sent as a header",
-            ),
-        ] {
-            let error = asked(&address, headers).await.unwrap_err();
-            assert!(error.starts_with(expected), "{error}");
-            assert!(!error.contains("s3cr3t"), "{error}");
-        }
-        let shown = super::headers(
-            &metric(&address, r#"{ "Authorization": { "secret": "metrics" } }"#),
-            &secrets(),
-        );
-        assert!(!format!("{shown:?}").contains("s3cr3t"));
-    }
-
-    #[test]
-    fn the_query_is_told_which_side_is_meant() {
-        let group: GroupId = "orders@r5-baseline".parse().unwrap();
-        let query = "rate(x{service=\"${SERVICE}\",version=\"${VERSION}\"}[1m])";
-        assert_eq!(
-            filled(query, &group),
-            "rate(x{service=\"orders\",version=\"r5-baseline\"}[1m])"
-        );
-    }
-}
+mod tests;

@@ -109,6 +109,7 @@ impl Scene {
             stop: CancellationToken::new(),
             run: run.to_owned(),
             command: "platform deploy".to_owned(),
+            root: std::env::temp_dir(),
         }
     }
 
