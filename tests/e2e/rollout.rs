@@ -4,6 +4,7 @@ mod asked;
 mod copied;
 mod drops;
 mod h2c;
+mod heavy;
 mod instants;
 mod judged;
 mod listener;

@@ -24,6 +24,18 @@ pub(crate) struct Users {
 impl Users {
     /// Sends so many requests a second for a path, each over a connection of its own.
     pub(crate) fn ask(port: u16, path: &'static str, per_second: u32) -> Self {
+        Self::ask_as(port, path, per_second, |_| String::new())
+    }
+
+    /// The same, each request with headers of its own.
+    ///
+    /// - `headers`: of the request of a number, each with its end of line
+    pub(crate) fn ask_as(
+        port: u16,
+        path: &'static str,
+        per_second: u32,
+        headers: fn(u32) -> String,
+    ) -> Self {
         let answers: Arc<Mutex<Answers>> = Arc::default();
         let over = Arc::new(AtomicBool::new(false));
         let next = Arc::new(AtomicU32::new(0));
@@ -37,7 +49,8 @@ impl Users {
                         let number = next.fetch_add(1, Ordering::Relaxed);
                         let due = begun + Duration::from_secs(1) / per_second * number;
                         thread::sleep(due.saturating_duration_since(Instant::now()));
-                        let answer = answer(port, path).unwrap_or_default();
+                        let answer = answer_with(port, path, &headers(number));
+                        let answer = answer.unwrap_or_default();
                         *answers
                             .lock()
                             .expect("unpoisoned")
@@ -78,10 +91,6 @@ impl Drop for Users {
     fn drop(&mut self) {
         self.halt();
     }
-}
-
-fn answer(port: u16, path: &str) -> Option<(String, u16)> {
-    answer_with(port, path, "")
 }
 
 /// The version that answers one request, and its status.

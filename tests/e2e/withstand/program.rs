@@ -43,7 +43,7 @@ fn words() -> Vec<String> {
 /// Serves where a blueprint started it; as a test it does nothing.
 ///
 /// - `BEHAVE`: `good`, `never-ready`, `ill` (ready, and answers 500), `crash`, `exit-0`, `wrong-port`, `flood`, `leak`
-/// - `ANSWER`: what it answers
+/// - `ANSWER`: what it answers; at `/broken` it always fails
 #[test]
 fn behaves_as_told() {
     let Ok(manner) = std::env::var("BEHAVE") else {
@@ -113,6 +113,7 @@ fn serve(connection: TcpStream, answer: &str, ready: bool, ill: bool) {
         }
         let path = request.split(' ').nth(1).unwrap_or("");
         let status = match (ready, ill && path != "/health") {
+            _ if path == "/broken" => "500 Broken",
             (false, _) => "503 Not Yet",
             (true, true) => "500 Ill",
             (true, false) => "200 OK",
