@@ -123,6 +123,40 @@ fn services_move_in_the_order_that_is_stated_and_go_back_all_the_same() {
     assert_eq!(served(port), both("two", "two"));
 }
 
+#[test]
+fn services_with_rollouts_of_their_own_go_back_all_the_same() {
+    let own = |back: &str, front: &str, port: u16| {
+        let policy = "rollout = { strategy = \"blue-green\", hold = \"0s\", bake = \"0s\", analysis = false }";
+        let text = blueprint(port, "", back, front);
+        text.replace("[services.front]", &format!("[services.front]\n{policy}"))
+    };
+    let port = free_port();
+    let sandbox = Sandbox::with(&own("one", "one", port));
+    sandbox.run(&["deploy", "--yes"]).ok();
+    // The second of the two fails, and the first that was promoted already is taken back with it.
+    sandbox.write("platform.toml", &own("two", "crash", port));
+    let seen = sandbox.run(&["deploy", "--yes", "--events", "events.jsonl"]);
+    assert_eq!(seen.code, 10, "{seen:#?}");
+    let steps = told(&sandbox);
+    let (promoted, second) = (
+        position(&steps, "promoted"),
+        position(&steps, "front@r2 takes"),
+    );
+    assert!(position(&steps, "back@r2 takes") < promoted, "{steps:#?}");
+    assert!(promoted < second, "{steps:#?}");
+    assert_eq!(served(port), both("one", "one"));
+    // Where the first fails the second has not begun.
+    sandbox.write("platform.toml", &own("crash", "two", port));
+    let seen = sandbox.run(&["deploy", "--yes", "--events", "events.jsonl"]);
+    assert_eq!(seen.code, 10, "{seen:#?}");
+    let steps = told(&sandbox);
+    assert!(
+        !steps.iter().any(|step| step.contains("front@r3")),
+        "{steps:#?}"
+    );
+    assert_eq!(served(port), both("one", "one"));
+}
+
 /// Keeps every run from writing while it is held.
 struct Halted {
     lock: fs::File,
