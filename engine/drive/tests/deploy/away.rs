@@ -18,7 +18,7 @@ use platform_drive::rollout::{self, RolloutEvent};
 use platform_port::{SecretValues, Target};
 use platform_testkit::{FakeTarget, Trouble};
 
-use super::{Heard, SHOP, Scene, desired, hold, with};
+use crate::scene::{Heard, SHOP, Scene, desired, hold, with};
 
 /// Breaks something at a moment of a deploy.
 struct Breaks<M, B> {
