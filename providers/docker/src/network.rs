@@ -90,21 +90,20 @@ struct Named {
 }
 
 impl Named {
-    fn read(seen: bollard::models::Network, used: &BTreeSet<String>) -> Self {
+    fn read(seen: bollard::models::Network) -> Self {
         let blocks = seen.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
         let range = |block: &IpamConfig| {
             let range = block.ip_range.as_ref();
             range.is_some_and(|range| !range.is_empty())
         };
-        let id = seen.id.unwrap_or_default();
         Self {
-            used: used.contains(&id),
+            used: false,
             made: seen.created,
             ranged: blocks.iter().any(range),
             subnet: blocks
                 .iter()
                 .find_map(|block| Subnet::parse(block.subnet.as_deref()?)),
-            id,
+            id: seen.id.unwrap_or_default(),
         }
     }
 
@@ -169,16 +168,19 @@ impl Site {
         if !listed.iter().all(own) {
             return Err(taken("network", &name));
         }
-        let mut used = BTreeSet::new();
-        if !listed.is_empty() {
+        let mut all: Vec<Named> = listed.into_iter().map(Named::read).collect();
+        // One that is whole stays, whoever is on it.
+        if !matches!(&all[..], [] | [Named { ranged: true, .. }]) {
             for one in self.containers().await? {
                 let networks = one.network_settings.and_then(|settings| settings.networks);
                 let endpoint = networks.and_then(|mut all| all.remove(&name));
-                used.extend(endpoint.and_then(|endpoint| endpoint.network_id));
+                let id = endpoint.and_then(|endpoint| endpoint.network_id);
+                for own in &mut all {
+                    own.used |= id.as_ref() == Some(&own.id);
+                }
             }
         }
-        let read = |one| Named::read(one, &used);
-        Ok(listed.into_iter().map(read).collect())
+        Ok(all)
     }
 
     /// Makes sure that there is a network, and one alone, however many runs do so at once.
