@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use platform_blueprint::Resolved;
-use platform_decide::group::GroupId;
+use platform_blueprint::{Resolved, ServiceKind};
+use platform_decide::group::{GroupId, GroupSpec};
 use platform_decide::observed::{GroupSeen, InstanceSeen, InstanceState, Observed, ResourceSeen};
 use platform_decide::release::{Release, ReleaseNumber};
 use platform_drive::lease::{self, Holder};
@@ -131,7 +131,7 @@ impl Status {
         let release = history.current.as_ref();
         if let (Some(release), None) = (release, &run) {
             // Whoever changes the environment takes instances away as it goes; else they are lost.
-            for group in release.groups() {
+            for group in release.groups().filter(|group| !is_job(group)) {
                 let seen = services.iter_mut().filter(|seen| seen.group == group.id);
                 seen.for_each(|seen| seen.ask_for(group.replicas));
             }
@@ -311,16 +311,23 @@ fn missing<'a>(
         .map(|group| GroupStatus {
             service: group.id.service.to_string(),
             version: group.id.version,
-            group: group.id,
-            replicas: group.replicas,
-            ready: 0,
+            // No release serves before its jobs have ended well, whatever became of their instances.
+            ready: if is_job(&group) {
+                group.replicas as usize
+            } else {
+                0
+            },
             state: if group.replicas == 0 {
                 "none"
+            } else if is_job(&group) {
+                "completed"
             } else if observed.groups.is_empty() {
                 "stopped"
             } else {
                 "missing"
             },
+            group: group.id,
+            replicas: group.replicas,
             restarts: 0,
             share: None,
             memory: None,
@@ -328,6 +335,10 @@ fn missing<'a>(
             changed: None,
             instances: Vec::new(),
         })
+}
+
+fn is_job(group: &GroupSpec) -> bool {
+    group.spec.service.kind == ServiceKind::Job
 }
 
 fn group_status(id: &GroupId, seen: &GroupSeen, observed: &Observed) -> GroupStatus {

@@ -21,6 +21,7 @@ mod doctor;
 mod far_engine;
 mod full_engine;
 mod inside;
+mod jobs;
 mod kept;
 mod killed;
 mod objects;

@@ -336,13 +336,18 @@ impl<'a> Standing<'a> {
             .map(|(id, _)| id)
             .filter(|id| **id != target.id)
             .collect();
+        let served = inputs
+            .current
+            .and_then(|current| current.services.get(service))
+            .filter(|placed| placed.version == target.id.version);
         // Not every target has something to show for a group without instances.
         let none = mine.is_none()
             && others.is_empty()
-            && inputs
-                .current
-                .and_then(|current| current.services.get(service))
-                .is_some_and(|placed| placed.version == target.id.version && placed.replicas == 0);
+            && served.is_some_and(|placed| placed.replicas == 0);
+        // No release serves before its jobs have ended well, and those do not run again, whatever became of their instances.
+        let done = served
+            .filter(|placed| is_job(placed))
+            .map(|placed| placed.replicas);
         let down = match mine.map(|seen| seen.coming(&target.digest, target.replicas)) {
             Some(Coming::Failed { .. }) => true,
             // Once a release serves, instances that come and go are the target's affair.
@@ -352,11 +357,13 @@ impl<'a> Standing<'a> {
         Self {
             seen: mine
                 .filter(|seen| seen.digest == target.digest)
-                .map(|seen| seen.replicas)
+                .map(|seen| seen.replicas.max(done.unwrap_or(0)))
+                .or(done.filter(|_| mine.is_none()))
                 .or_else(|| none.then_some(0)),
             strange: mine.is_some_and(|seen| seen.digest != target.digest),
             changed: mine.and_then(|seen| seen.changed.as_deref()),
-            short: mine.is_some_and(|seen| seen.instances.len() < seen.replicas as usize),
+            short: done.is_none()
+                && mine.is_some_and(|seen| seen.instances.len() < seen.replicas as usize),
             down,
             others,
             target,

@@ -377,3 +377,49 @@ fn a_service_without_instances_has_nothing_to_show() {
     let summaries: Vec<&str> = up.changes.iter().map(|c| c.summary.as_str()).collect();
     assert_eq!(summaries, ["orders@r1, 0 → 2 instances"]);
 }
+
+#[test]
+fn a_job_of_the_release_that_serves_does_not_run_again() {
+    let shop = |log: &str| {
+        format!(
+            "[project]\nname = 'shop'\n\n[services.migrate]\ncommand = ['migrate']\nkind = 'job'\nreplicas = 2\n\
+             env = {{ LOG = '{log}' }}\n\n[services.orders]\ncommand = ['orders']\nport = 8080\nneeds = ['migrate']\n"
+        )
+    };
+    let starts = |plan: &Plan| {
+        let groups = plan.steps.iter().filter_map(|step| match &step.action {
+            Action::Start { group, .. } => Some(group.to_string()),
+            _ => None,
+        });
+        groups.collect::<Vec<_>>()
+    };
+    let job: GroupId = "migrate@r1".parse().unwrap();
+    let mut scene = deployed(&shop("info"));
+    let same = desired(&shop("info"));
+
+    // Its instances are gone, one of them or all.
+    let seen = scene.observed.groups.get_mut(&job).unwrap();
+    seen.instances.pop();
+    seen.replicas = 1;
+    assert!(scene.plan(&same).is_empty(), "{}", text(&scene.plan(&same)));
+    scene.observed.groups.remove(&job);
+    assert!(scene.plan(&same).is_empty(), "{}", text(&scene.plan(&same)));
+    // Everything was stopped.
+    scene.observed.groups.clear();
+    assert_eq!(starts(&scene.plan(&same)), ["orders@r1"]);
+
+    // Another release runs its own, and until it serves, that is nothing that was done.
+    let changed = desired(&shop("debug"));
+    let next = scene.plan(&changed);
+    assert_eq!(starts(&next), ["migrate@r2", "orders@r1"]);
+    scene.unfinished = Some(next.release);
+    assert_eq!(starts(&scene.plan(&changed)), ["migrate@r2", "orders@r1"]);
+    // On the way back from it the one that serves has nothing to do again.
+    let migrate = same.services.keys().next().unwrap().clone();
+    let other: GroupId = format!("{migrate}@r2").parse().unwrap();
+    let digest = changed.services[&migrate].digest.clone();
+    scene.run(&other, &digest, 2);
+    let back = scene.plan_at(&same, Pace::AtOnce, None);
+    assert_eq!(starts(&back), ["orders@r1"]);
+    assert!(text(&back).contains("remove migrate@r2"), "{}", text(&back));
+}
