@@ -1,24 +1,18 @@
 //! A local authority for development: signs a certificate for each name a client asks for.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use platform_gateway_api::local_authority::{LocalAuthority, ORGANIZATION};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose,
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 
-/// The authority's certificate, which a browser is told to believe.
-const CERTIFICATE: &str = "ca.pem";
-/// Its key.
-const KEY: &str = "ca.key";
 /// Names that certificates are kept for.
 const MOST: usize = 256;
 /// How long what is signed here is valid, in days; browsers take no more than 825.
@@ -45,24 +39,15 @@ impl Authority {
     ///
     /// In words.
     pub(crate) fn open(folder: &Path) -> Result<Self, String> {
-        let (certificate, key) = (folder.join(CERTIFICATE), folder.join(KEY));
-        if !certificate.exists() || !key.exists() {
-            make(folder).map_err(|error| {
-                format!(
-                    "cannot make a local authority in `{}`: {error}",
-                    folder.display()
-                )
-            })?;
-        }
         let unusable = |error: &dyn std::fmt::Display| {
             format!(
                 "cannot use the local authority in `{}`: {error}",
                 folder.display()
             )
         };
-        let read = |path| fs::read_to_string(path).map_err(|error| unusable(&error));
-        let pair = KeyPair::from_pem(&read(&key)?).map_err(|error| unusable(&error))?;
-        let text = read(&certificate)?;
+        let own = LocalAuthority::take_up(folder).map_err(|error| unusable(&error))?;
+        let pair = KeyPair::from_pem(&own.key).map_err(|error| unusable(&error))?;
+        let text = own.certificate;
         let issuer = Issuer::from_ca_cert_pem(&text, pair).map_err(|error| unusable(&error))?;
         let certificate = rustls::pki_types::pem::PemObject::from_pem_slice(text.as_bytes())
             .map_err(|error| unusable(&error))?;
@@ -116,7 +101,7 @@ impl Authority {
 
 fn called(name: &str) -> DistinguishedName {
     let mut own = DistinguishedName::new();
-    own.push(DnType::OrganizationName, "platform, for development");
+    own.push(DnType::OrganizationName, ORGANIZATION);
     own.push(DnType::CommonName, name);
     own
 }
@@ -127,34 +112,6 @@ fn valid(wanted: &mut CertificateParams) {
     let day = std::time::Duration::from_secs(86_400);
     wanted.not_before = (now - day).into();
     wanted.not_after = (now + day * u32::try_from(DAYS).unwrap_or(1)).into();
-}
-
-fn make(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)?;
-    let mut wanted = CertificateParams::default();
-    wanted.distinguished_name = called("local authority");
-    wanted.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    wanted.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    valid(&mut wanted);
-    let pair = KeyPair::generate()?;
-    let own = wanted.self_signed(&pair)?;
-    // The key first, each whole or not at all: who finds the certificate finds its key.
-    for (name, text) in [(KEY, pair.serialize_pem()), (CERTIFICATE, own.pem())] {
-        let fresh = folder.join(format!("{name}.new"));
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&fresh)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&fresh, folder.join(name))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -173,9 +130,5 @@ mod tests {
         signed.keys_match().unwrap();
         let known = again.sign(Some("SHOP.test")).unwrap();
         assert!(Arc::ptr_eq(&signed, &known));
-        let mode = std::os::unix::fs::PermissionsExt::mode(
-            &fs::metadata(own.join(KEY)).unwrap().permissions(),
-        );
-        assert_eq!(mode & 0o777, 0o600);
     }
 }

@@ -1,12 +1,15 @@
 //! The gateway's configuration, tallies and admin protocol as values.
 //!
 //! No I/O lives here except behind the feature `client`, which adds a small
-//! asynchronous client for the admin socket.
+//! asynchronous client for the admin socket, and `local-authority`, which makes
+//! and reads the authority for development.
 
 pub mod admin;
 #[cfg(feature = "client")]
 pub mod client;
 mod config;
+#[cfg(feature = "local-authority")]
+pub mod local_authority;
 pub mod openapi;
 mod protection;
 mod route;
