@@ -289,6 +289,21 @@ fn a_port_is_forwarded_to_a_service() {
 }
 
 #[test]
+fn who_may_open_too_few_files_is_told_before_anything_is_begun() {
+    let mut shop = Shop::new();
+    shop.sandbox.limit_open_files(20);
+    let refused = shop.sandbox.run(&["deploy", "--format", "json"]);
+    assert_eq!(refused.code, 1, "{refused:#?}");
+    let told = refused.line("diagnostic");
+    assert_eq!(told["code"], "preflight::open-files", "{told}");
+    let message = told["message"].as_str().expect("a message");
+    assert!(message.contains("no more than 20 files"), "{message}");
+    let lines = refused.lines();
+    let begun = lines.iter().any(|line| line["type"] == "apply_start");
+    assert!(!begun, "{refused:#?}");
+}
+
+#[test]
 fn a_place_that_drift_is_to_ignore_has_to_be_there() {
     let shop = Shop::deployed();
     let drift = |place: &str| {

@@ -49,6 +49,7 @@ pub(crate) struct Sandbox {
     variables: Vec<(String, String)>,
     network: Option<PathBuf>,
     machine: Option<String>,
+    open_files: Option<u32>,
 }
 
 impl Sandbox {
@@ -69,6 +70,7 @@ impl Sandbox {
             variables: Vec::new(),
             network: None,
             machine: None,
+            open_files: None,
         }
     }
 
@@ -99,6 +101,11 @@ impl Sandbox {
         self.machine = Some(name.to_owned());
     }
 
+    /// Lets every command from now on open so many files at most.
+    pub(crate) fn limit_open_files(&mut self, most: u32) {
+        self.open_files = Some(most);
+    }
+
     /// Writes a file of the project.
     pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.project().join(path);
@@ -115,10 +122,11 @@ impl Sandbox {
     pub(crate) fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
         let at = |name: &str| self.folder.path().join(name);
         let own = env!("CARGO_BIN_EXE_platform");
-        let mut command = match (&self.network, &self.machine) {
-            (Some(network), _) => within(network, own),
-            (None, Some(name)) => named(name, own),
-            (None, None) => Command::new(own),
+        let mut command = match (&self.network, &self.machine, self.open_files) {
+            (Some(network), _, _) => within(network, own),
+            (None, Some(name), _) => named(name, own),
+            (None, None, Some(most)) => limited(most, own),
+            (None, None, None) => Command::new(own),
         };
         command
             .args(arguments)
@@ -228,6 +236,14 @@ pub(crate) fn within(network: &Path, program: &str) -> Command {
     command
         .arg(format!("--net={}", network.display()))
         .arg(program);
+    command
+}
+
+/// A program, by its file, that may open so many files at most.
+fn limited(open_files: u32, program: &str) -> Command {
+    let mut command = Command::new("sh");
+    let limit = format!("ulimit -n {open_files} && exec \"$0\" \"$@\"");
+    command.args(["-c", &limit, program]);
     command
 }
 

@@ -17,6 +17,7 @@ mod launch;
 mod layout;
 mod lifecycle;
 mod log;
+mod open_files;
 mod options;
 mod ports;
 mod preflight;

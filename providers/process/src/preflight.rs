@@ -42,6 +42,7 @@ fn with_help(mut finding: Finding, help: impl Into<String>) -> Finding {
 pub(crate) fn preflight(layout: &Layout, root: &Path, desired: &Desired) -> Vec<Finding> {
     let mut found = Vec::from_iter(state_folder(layout));
     found.extend(space(layout));
+    found.extend(crate::open_files::preflight(layout, desired));
     let gateway = &desired.ingress.gateway;
     let mut ports = vec![gateway.port.get()];
     ports.extend(gateway.tls.as_ref().map(|tls| tls.port.get()));
