@@ -8,6 +8,7 @@ use clap::{CommandFactory, Parser};
 use crate::command::Command;
 use crate::diagnostic::Diagnostic;
 use crate::globals::{Format, Globals};
+use crate::misuse;
 
 /// Scaffold, build, deploy, roll out and watch a system of services on any target
 #[derive(Debug, Parser)]
@@ -55,8 +56,23 @@ pub(crate) fn wanted_format(arguments: &[OsString]) -> Format {
     }
 }
 
+/// The command of a command line as far as it is known, such as `platform rollout`.
+fn path(words: &[OsString]) -> String {
+    let mut command = Arguments::definition();
+    let mut path = command.get_name().to_owned();
+    for word in words.iter().skip(1).filter_map(|word| word.to_str()) {
+        if let Some(below) = command.find_subcommand(word) {
+            path.extend([" ", word]);
+            command = below.clone();
+        }
+    }
+    path
+}
+
 /// What is wrong with a command line.
-pub(crate) fn diagnostic(error: &clap::Error) -> Diagnostic {
+///
+/// - `words`: the command line, the program first
+pub(crate) fn diagnostic(error: &clap::Error, words: &[OsString]) -> Diagnostic {
     let code = match error.kind() {
         ErrorKind::InvalidSubcommand => "usage::unknown-command",
         ErrorKind::UnknownArgument => "usage::unknown-flag",
@@ -84,13 +100,17 @@ pub(crate) fn diagnostic(error: &clap::Error) -> Diagnostic {
         .strip_prefix("error: ")
         .unwrap_or(&message)
         .to_owned();
-    let mut help: Vec<String> = text
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("tip: "))
-        .map(str::to_owned)
-        .collect();
+    let path = path(words);
+    let meant = misuse::meant(error, &path);
+    let mut help = meant.instead;
+    if meant.similar {
+        let tips = text.lines();
+        let tips = tips.filter_map(|line| line.trim().strip_prefix("tip: "));
+        help.extend(tips.map(str::to_owned));
+    }
     if let Some(ContextValue::Strings(values)) = error.get(ContextKind::ValidValue)
         && code == "usage::bad-value"
+        && !values.is_empty()
         && !message.contains("possible values")
     {
         help.push(format!("possible values: {}", values.join(", ")));
@@ -104,7 +124,7 @@ pub(crate) fn diagnostic(error: &clap::Error) -> Diagnostic {
         help.push(format!("usage: {usage}"));
     }
     if help.is_empty() {
-        help.push("run `platform --help`".to_owned());
+        help.push(format!("run `{path} --help`"));
     }
     Diagnostic::error(code, message).help(help.join("\n"))
 }
@@ -116,6 +136,48 @@ mod tests {
     #[test]
     fn no_two_flags_get_in_each_others_way() {
         Arguments::definition().debug_assert();
+    }
+
+    /// What somebody is told who types this.
+    fn check(line: &str, told: &str) {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        let error = Arguments::try_parse_from(&words).unwrap_err();
+        let help = diagnostic(&error, &words).help.unwrap_or_default();
+        let help = help.lines().filter(|line| !line.starts_with("usage: "));
+        assert_eq!(help.collect::<Vec<_>>().join("\n"), told, "{line}");
+    }
+
+    #[test]
+    fn what_was_meant_is_told() {
+        check("platform log", "a similar subcommand exists: 'logs'");
+        check(
+            "platform destory",
+            "some similar subcommands exist: 'stop', 'deploy', 'doctor', 'destroy'",
+        );
+        let anew = "`platform stop` and then `platform deploy` start everything anew";
+        check("platform restart", anew);
+        check("platform -e local ps", "`platform status` shows what runs");
+        check(
+            "platform rollout stat",
+            "a similar subcommand exists: 'status'",
+        );
+        let canary = "for the steps of a canary write `--canary=1%,10%`";
+        check("platform deploy --canary 1%,10%", canary);
+        let named = "`--service orders` names a service, `--env orders` an environment";
+        check("platform deploy orders", named);
+        check(
+            "platform releases show 1",
+            "run `platform releases show --help`",
+        );
+        check("platform status --env", "run `platform status --help`");
+    }
+
+    #[test]
+    fn no_command_of_ours_is_taken_for_another_tools() {
+        for command in Arguments::definition().get_subcommands() {
+            let known = misuse::is_elsewhere(command.get_name());
+            assert!(!known, "{}", command.get_name());
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod exit;
 mod file;
 mod globals;
 mod images;
+mod misuse;
 mod moment;
 mod paint;
 mod project;
@@ -73,7 +74,7 @@ fn main() -> ExitCode {
 fn run(words: &[OsString], format: Format) -> Exit {
     match Arguments::try_parse_from(words) {
         Ok(arguments) => start(arguments),
-        Err(error) => misused(&error, format),
+        Err(error) => misused(&error, words, format),
     }
 }
 
@@ -176,7 +177,7 @@ fn reports(
 }
 
 /// What cannot be parsed: help that was asked for, or a mistake.
-fn misused(error: &clap::Error, format: Format) -> Exit {
+fn misused(error: &clap::Error, words: &[OsString], format: Format) -> Exit {
     if matches!(
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
@@ -191,7 +192,7 @@ fn misused(error: &clap::Error, format: Format) -> Exit {
         let _ = error.print();
         return Exit::Usage;
     }
-    let diagnostic = arguments::diagnostic(error);
+    let diagnostic = arguments::diagnostic(error, words);
     let view: Box<dyn View> = match format {
         Format::Human => Box::new(HumanView::new(paint::Color::Auto, false, false)),
         Format::Json => Box::new(JsonView::stdout()),

@@ -40,10 +40,14 @@ async fn locked(
     let seen = crew.target.observe().await?;
     let environment = world.environment()?;
     let data = if args.data { " and all its data" } else { "" };
+    let count = |number: usize, what: &str| match number {
+        1 => format!("1 {what}"),
+        number => format!("{number} {what}s"),
+    };
     let question = format!(
-        "Destroy `{environment}`{data}: {} groups, {} resources?",
-        seen.groups.len(),
-        seen.resources.len()
+        "Destroy `{environment}`{data}: {}, {}?",
+        count(seen.groups.len(), "group"),
+        count(seen.resources.len(), "resource")
     );
     if !world.confirm(&question)? {
         return Err(CliError::new("run::declined", "nothing was destroyed"));
