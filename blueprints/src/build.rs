@@ -286,15 +286,6 @@ fn names_a_file(path: &str) -> bool {
     name == "Dockerfile" || name.starts_with("Dockerfile.") || name.ends_with(".dockerfile")
 }
 
-/// What to write for a key of a build that other tools know.
-pub(crate) fn foreign_key(key: &str, expected: &[&str]) -> Option<&'static str> {
-    let of_build = expected.contains(&"dockerfile") && expected.contains(&"image_with");
-    (of_build && key == "context").then_some(
-        "here `dockerfile` is the folder that is the context, and `file` the Dockerfile in it: \
-         `{ dockerfile = \"app\", file = \"Dockerfile\" }`",
-    )
-}
-
 /// A reference to an OCI image: `[registry/]name[:tag][@sha256:…]`.
 #[derive(
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,

@@ -9,6 +9,7 @@ mod code;
 mod document;
 mod drill;
 mod environment;
+mod foreign;
 mod format;
 mod gateway;
 mod health;

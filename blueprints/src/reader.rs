@@ -184,12 +184,19 @@ fn problem(fault: Fault, span: Range<usize>) -> Problem {
         }
         Fault::Missing(key) => Problem::new(Code::MissingKey, format!("`{key}` is missing"), span)
             .label(format!("needs `{key}`")),
-        Fault::WrongType { found, expected } => Problem::new(
-            Code::WrongType,
-            format!("expected {expected}, found {found}"),
-            span,
-        )
-        .label("wrong type"),
+        Fault::WrongType { found, expected } => {
+            let problem = Problem::new(
+                Code::WrongType,
+                format!("expected {expected}, found {found}"),
+                span,
+            )
+            .label("wrong type");
+            let text = found.strip_prefix("the text \"");
+            match text.and_then(|text| text.strip_suffix('"')) {
+                Some(text) if expected == "a list" => problem.help(as_list(text)),
+                _ => problem,
+            }
+        }
         Fault::BadValue(message) => {
             // Our own types say `what is wrong; what to write`.
             let (message, help) = match message.split_once("; ") {
@@ -203,6 +210,15 @@ fn problem(fault: Fault, span: Range<usize>) -> Problem {
     }
 }
 
+/// How a text is written where a list of its words belongs.
+fn as_list(text: &str) -> String {
+    let words: Vec<_> = text.split_whitespace().collect();
+    if words.is_empty() || words.len() > 8 || text.contains(['"', '\\']) {
+        return "write `[\"…\", \"…\"]`, each word or item a text of its own".to_owned();
+    }
+    format!("write `[\"{}\"]`", words.join("\", \""))
+}
+
 /// A key that is not known where it stands.
 pub(crate) fn unknown_key(key: &str, expected: &[&str], span: Option<Range<usize>>) -> Problem {
     let problem = Problem::new(
@@ -211,7 +227,7 @@ pub(crate) fn unknown_key(key: &str, expected: &[&str], span: Option<Range<usize
         span,
     )
     .label("not known");
-    if let Some(help) = crate::build::foreign_key(key, expected) {
+    if let Some(help) = crate::foreign::foreign_key(key, expected) {
         return problem.help(help);
     }
     match nearest(key, expected.iter().copied()) {

@@ -6,6 +6,7 @@ mod resources;
 mod rollouts;
 mod routes;
 mod services;
+mod slips;
 mod texts;
 
 use std::ops::{Deref, Range};
@@ -15,7 +16,7 @@ pub(crate) use fill::fill;
 use crate::document::Document;
 use crate::node::{Step, Table, place};
 use crate::reader::{listed, nearest};
-use crate::{Code, Environment, NeedName, Problem, ResourceName, ServiceName, Services};
+use crate::{Code, Environment, NeedName, Problem, ResourceName, ServiceName, Services, Severity};
 
 /// A path into the tree, of keys and numbers of items.
 macro_rules! steps {
@@ -133,13 +134,14 @@ impl Check<'_, '_> {
                 .is_some_and(|over| place(over, path).1 == path.len())
     }
 
-    /// Whether a problem with the very value at `path` has been reported.
+    /// Whether an error with the very value at `path` has been reported.
     fn misread(&self, path: &[Step<'_>]) -> bool {
         let place = self.at(path);
         self.written(path)
             && self
                 .problems
                 .iter()
+                .filter(|problem| problem.severity == Severity::Error)
                 .any(|problem| place.is_some() && problem.span == place)
     }
 

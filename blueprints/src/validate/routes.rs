@@ -15,6 +15,7 @@ impl Check<'_, '_> {
             self.target(scene, number, route);
             self.captures(number, route);
             self.texts(number, route);
+            self.star(number, route);
             if route.preview && route.service.is_none() && route.redirect.is_some() {
                 let problem = Problem::new(
                     Code::Contradiction,
@@ -229,9 +230,7 @@ impl Check<'_, '_> {
         let any = ["*".to_owned()];
         for (number, route) in routes.iter().enumerate() {
             // A path that could not be read has been reported, and stands for none.
-            let place = self.at(steps!["routes", number, "path"]);
-            let is_bad = |problem: &Problem| place.is_some() && problem.span == place;
-            if self.written(steps!["routes", number, "path"]) && self.problems.iter().any(is_bad) {
+            if self.misread(steps!["routes", number, "path"]) {
                 continue;
             }
             let hosts = if route.host.is_empty() {

@@ -22,6 +22,7 @@ impl Check<'_, '_> {
     pub(super) fn service(&mut self, name: &ServiceName, service: &Service) {
         self.variables(name, service);
         self.lengths(name, service);
+        self.slips(name, service);
         self.references(name, service);
         self.volumes(name, service);
         for (key, most) in [

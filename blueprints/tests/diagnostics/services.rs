@@ -347,3 +347,124 @@ fn what_no_program_can_be_started_with() {
         );
     }
 }
+
+#[test]
+fn what_is_valid_and_hardly_meant() {
+    assert_snapshot!(check("[services.web]\ncommand = ['web', '--port=$PORT', '--db', '$DB_URL', '$HOME']\nneeds = ['db']\n[services.web.env]\nport = 8081\nuser = { plain = 'ada' }\n\n[resources.db]\nkind = 'postgres'\n"), @r#"
+      ⚠ `platform.toml` has 3 things to look at
+
+    Warning: blueprint::unknown-reference
+
+      ⚠ `$PORT` is handed over as it is written
+       ╭─[platform.toml:4:19]
+     3 │ [services.web]
+     4 │ command = ['web', '--port=$PORT', '--db', '$DB_URL', '$HOME']
+       ·                   ───────┬──────
+       ·                          ╰── no shell reads this
+     5 │ needs = ['db']
+       ╰────
+      help: write `${PORT}` for its value
+
+    Warning: blueprint::unknown-reference
+
+      ⚠ `$DB_URL` is handed over as it is written
+       ╭─[platform.toml:4:43]
+     3 │ [services.web]
+     4 │ command = ['web', '--port=$PORT', '--db', '$DB_URL', '$HOME']
+       ·                                           ────┬────
+       ·                                               ╰── no shell reads this
+     5 │ needs = ['db']
+       ╰────
+      help: write `${DB_URL}` for its value
+
+    Warning: blueprint::unused-key
+
+      ⚠ `port` is a variable here, and sets nothing of `web`
+       ╭─[platform.toml:7:8]
+     6 │ [services.web.env]
+     7 │ port = 8081
+       ·        ──┬─
+       ·          ╰── a variable
+     8 │ user = { plain = 'ada' }
+       ╰────
+      help: a table has all keys that follow it: write `port` above `[services.web.env]`; a variable
+            of this name is `{ plain = "…" }`
+    "#);
+    assert_eq!(
+        check(
+            "[services.web]\ncommand = ['/bin/sh', '-c', 'exec web --port=$PORT']\nport = 8081\n"
+        ),
+        "valid"
+    );
+    assert_snapshot!(check("[services.web]\ncommand = ['web']\nport = 8081\n[[routes]]\npath = '/api/*'\nservice = 'web'\n[[routes]]\npath = '/*'\nservice = 'web'\n[[routes]]\npath = { exact = '/*' }\nservice = 'web'\n"), @r#"
+      ⚠ `platform.toml` has 2 things to look at
+
+    Warning: blueprint::bad-value
+
+      ⚠ `*` in the path `/api/*` stands for itself
+       ╭─[platform.toml:7:8]
+     6 │ [[routes]]
+     7 │ path = '/api/*'
+       ·        ────┬───
+       ·            ╰── not for anything
+     8 │ service = 'web'
+       ╰────
+      help: a path takes all that lies below it, so write `/api`; `{name}` stands for one segment; if
+            the star is meant, write `{ exact = "/api/*" }`
+
+    Warning: blueprint::bad-value
+
+      ⚠ `*` in the path `/*` stands for itself
+        ╭─[platform.toml:10:8]
+      9 │ [[routes]]
+     10 │ path = '/*'
+        ·        ──┬─
+        ·          ╰── not for anything
+     11 │ service = 'web'
+        ╰────
+      help: a path takes all that lies below it, so write `/`; `{name}` stands for one segment; if the
+            star is meant, write `{ exact = "/*" }`
+    "#);
+}
+
+#[test]
+fn what_compose_calls_otherwise() {
+    assert_snapshot!(check("[services.web]\ncommand = 'web --all'\ndepends_on = ['db']\nports = ['8080:80']\n"), @r#"
+      × `platform.toml` is not a valid blueprint: 3 problems
+
+    Error: blueprint::wrong-type
+
+      × expected a list, found the text "web --all"
+       ╭─[platform.toml:4:11]
+     3 │ [services.web]
+     4 │ command = 'web --all'
+       ·           ─────┬─────
+       ·                ╰── wrong type
+     5 │ depends_on = ['db']
+       ╰────
+      help: write `["web", "--all"]`
+
+    Error: blueprint::unknown-key
+
+      × `depends_on` is not a known key here
+       ╭─[platform.toml:5:1]
+     4 │ command = 'web --all'
+     5 │ depends_on = ['db']
+       · ─────┬────
+       ·      ╰── not known
+     6 │ ports = ['8080:80']
+       ╰────
+      help: write `needs = ["…"]`: what is ready before it starts
+
+    Error: blueprint::unknown-key
+
+      × `ports` is not a known key here
+       ╭─[platform.toml:6:1]
+     5 │ depends_on = ['db']
+     6 │ ports = ['8080:80']
+       · ──┬──
+       ·   ╰── not known
+       ╰────
+      help: write `port = 8080`, where the program listens, and a route that leads there
+    "#);
+}

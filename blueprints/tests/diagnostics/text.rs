@@ -142,6 +142,7 @@ fn wrong_types() {
        ·             ╰── wrong type
      5 │ port = '80'
        ╰────
+      help: write `["web"]`
 
     Error: blueprint::wrong-type
 
@@ -175,6 +176,7 @@ fn wrong_types() {
        ·           ╰── wrong type
      8 │ health = '/health'
        ╰────
+      help: write `["db"]`
 
     Error: blueprint::wrong-type
 
