@@ -5,16 +5,16 @@ use std::time::Duration;
 use platform_decide::group::GroupId;
 use platform_decide::plan::Pace;
 use platform_decide::release::{ReleaseNumber, ReleaseStatus};
-use platform_drive::deploy::Outcome;
+use platform_drive::deploy::{Outcome, carry_out};
 use platform_drive::error::DriveError;
 use platform_drive::journal::{self, Journal};
 use platform_drive::lease;
 use platform_drive::record;
 use platform_drive::releases::History;
-use platform_port::Target;
+use platform_port::{SecretValues, Target};
 use platform_testkit::Behaviour;
 
-use crate::scene::{SHOP, Scene, desired};
+use crate::scene::{SHOP, Scene, desired, hold, with};
 
 #[tokio::test]
 async fn a_run_told_to_stop_leaves_the_rest_to_the_next() {
