@@ -74,7 +74,7 @@ pub use route::{
 pub use schema::schema;
 pub use secret_literal::looks_secret;
 pub use service::{
-    Amount, Balance, BalanceStrategy, EnvValue, Limits, Logs, PlainText, Protocol, Restart,
+    Amount, Balance, BalanceStrategy, EnvValue, Limits, Logs, PlainText, Pool, Protocol, Restart,
     RestartOn, SecretForm, SecretReference, Service, ServiceKind, Stop, StopSignal, Traffic,
     Volume,
 };

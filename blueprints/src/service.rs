@@ -396,6 +396,28 @@ pub struct Traffic {
     pub outliers: Option<Outliers>,
     /// When calls are refused to spare the service; the gateway's if not given.
     pub breaker: Option<Breaker>,
+    /// Connections that are kept for the calls to come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<Pool>,
+}
+
+/// Connections to a service that are kept for the calls to come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pool {
+    /// How many idle ones to each instance, in HTTP/1.1; as many as there were calls at once if not given.
+    pub keep: Option<u32>,
+    /// How long one may idle; shorter than the service keeps its own, so that no call meets one that is being closed.
+    pub idle: Period,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self {
+            keep: None,
+            idle: Period::from_millis(1500),
+        }
+    }
 }
 
 /// How the next instance is chosen: a strategy, or

@@ -369,6 +369,12 @@ fn behaviour(
         at_least: breaker.at_least,
         rest_ms: millis(breaker.pause),
     });
+    if let Some(pool) = &traffic.pool {
+        service.pool = api::Pool {
+            idle_ms: millis(pool.idle),
+            per_endpoint: pool.keep,
+        };
+    }
     service.overrides = overrides(upstream, split);
     // Both ways: whoever met the new release stays with it, whoever did not stays with the old
     // one. A route can leave it out for itself.

@@ -59,6 +59,8 @@ pub(crate) struct RequestContext {
     pub(crate) leave: Option<Leave>,
     /// Its place among the requests to the service.
     room: Option<Held>,
+    /// The place among those that are kept, of the connection to the endpoint.
+    pub(crate) seat: Option<Held>,
     pub(crate) attempt: Option<Attempt>,
     pub(crate) tried: Vec<Arc<EndpointState>>,
     pub(crate) attempts: u32,
@@ -154,6 +156,7 @@ impl RequestContext {
             resting: false,
             leave: None,
             room: None,
+            seat: None,
             attempt: None,
             tried: Vec::new(),
             attempts: 0,

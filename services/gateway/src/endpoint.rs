@@ -8,7 +8,8 @@ use arc_swap::ArcSwapOption;
 use platform_gateway_api::{EndpointTally, Outliers};
 
 use crate::clock::now_ms;
-use crate::tally::{Counter, Gauge};
+use crate::tally::{Counter, Gauge, Held};
+use crate::workers;
 
 /// How long a looked-up address is used before it is looked up again.
 const LOOKUP_MS: u64 = 5_000;
@@ -35,6 +36,8 @@ pub(crate) struct EndpointState {
     pub(crate) bad: Counter,
     pub(crate) unreachable: Counter,
     pub(crate) in_flight: Arc<Gauge>,
+    /// Connections in use that will be kept, of each worker and of all other threads.
+    seats: Box<[Arc<Gauge>]>,
     pub(crate) ejections: Counter,
     /// Since when it is known, for slow start.
     pub(crate) since_ms: u64,
@@ -74,6 +77,7 @@ impl EndpointState {
             bad: Counter::default(),
             unreachable: Counter::default(),
             in_flight: Arc::default(),
+            seats: (0..=workers::count()).map(|_| Arc::default()).collect(),
             ejections: Counter::default(),
             since_ms: now_ms(),
             healthy: AtomicBool::new(true),
@@ -90,6 +94,18 @@ impl EndpointState {
         self.healthy = AtomicBool::new(false);
         self.proven = AtomicBool::new(false);
         self
+    }
+
+    /// A place for a connection among those that this thread keeps, while it is in use; none where it keeps as many already.
+    ///
+    /// Whoever has a place finds an idle connection or makes one; so idle ones and places are never more than this together.
+    ///
+    /// - `most`: of all threads
+    pub(crate) fn seat(&self, most: u32) -> Option<Held> {
+        let each = u64::from(most).div_ceil(workers::count() as u64);
+        let number = usize::try_from(workers::current()).ok()?;
+        // A gauge takes 0 for no limit.
+        self.seats.get(number)?.hold(each).filter(|_| each > 0)
     }
 
     /// Whether it may be asked at all.

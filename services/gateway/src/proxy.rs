@@ -39,10 +39,6 @@ use crate::own::Own;
 use crate::tunnel;
 use crate::workers;
 
-/// How long a connection to a service is kept for the next request. Shorter
-/// than what common servers keep theirs (2 s and more), so that a request
-/// hardly ever meets a connection that is just being closed.
-const POOLED: Duration = Duration::from_millis(1_500);
 /// How long an unread request body is read for the connection's sake.
 const DRAIN_BODY: Duration = Duration::from_secs(2);
 
@@ -195,6 +191,7 @@ impl ProxyHttp for Proxy {
     ) -> Result<Box<HttpPeer>> {
         let again = std::mem::take(&mut context.repeat);
         context.attempt = None;
+        context.seat = None;
         // What is sent once more passes the filters once more.
         context.received = 0;
         context.answered = 0;
@@ -260,12 +257,21 @@ impl ProxyHttp for Proxy {
         } else {
             smaller(limit(timeouts.idle_ms), left)
         };
-        options.idle_timeout = Some(POOLED);
         let service = route.service.as_ref();
         let chosen = service.map(|service| &service.versions[version]);
-        if chosen.is_some_and(|version| version.http2) {
+        let speaks_http2 = chosen.is_some_and(|version| version.http2);
+        if speaks_http2 {
             options.set_http_version(2, 2);
             options.max_h2_streams = 100;
+        }
+        if let Some(service) = service {
+            let pool = &service.settings.pool;
+            // Over HTTP/2 many share one, so there are hardly ever several.
+            let most = pool.per_endpoint.filter(|_| !speaks_http2);
+            context.seat = most.and_then(|most| endpoint.seat(most));
+            let stays = most.is_none() || context.seat.is_some();
+            let idle = if stays { pool.idle_ms } else { 0 };
+            options.idle_timeout = Some(Duration::from_millis(idle));
         }
         if let Some(trust) = chosen.and_then(|version| version.trust.as_ref()) {
             trust.secure(&mut peer, &endpoint.address);

@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::io;
 use std::net::TcpStream as StdTcpStream;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use tokio::net::TcpStream;
@@ -22,6 +22,12 @@ thread_local! {
 /// Number of the worker that this thread is, from 1; 0 on any other thread.
 pub(crate) fn current() -> u64 {
     NUMBER.get()
+}
+
+/// How many workers there are: one for each core.
+pub(crate) fn count() -> usize {
+    static COUNT: OnceLock<usize> = OnceLock::new();
+    *COUNT.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
 }
 
 struct Worker {
@@ -53,8 +59,7 @@ impl Workers {
     /// When the system has no thread or no descriptor left.
     pub(crate) fn start() -> io::Result<Self> {
         let stop = CancellationToken::new();
-        let count = thread::available_parallelism().map_or(1, usize::from);
-        let workers = (1..=count)
+        let workers = (1..=count())
             .map(|number| Worker::start(number as u64, stop.clone()))
             .collect::<io::Result<_>>()?;
         Ok(Self { workers, stop })

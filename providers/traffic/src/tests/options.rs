@@ -76,6 +76,7 @@ concurrency_each = 9
 slow_start = "6s"
 outliers = { failures = 7, errors = 9, leave_out = "13s", at_most = "20%" }
 breaker = { errors = "45%", at_least = 31, window = "21s", pause = "8s" }
+pool = { keep = 12, idle = "4s" }
 "#;
 
 #[derive(Deserialize)]

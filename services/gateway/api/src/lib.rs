@@ -27,7 +27,7 @@ pub use route::{
     Timeouts, ValueMatch,
 };
 pub use service::{
-    Balance, Breaker, Copies, Endpoint, HealthCheck, Outliers, Override, Role, Service,
+    Balance, Breaker, Copies, Endpoint, HealthCheck, Outliers, Override, Pool, Role, Service,
     ServiceLimits, Sticky, UpstreamTls, Version,
 };
 pub use tallies::{EndpointTally, LATENCY_BOUNDS_MICROS, RouteTally, ServiceTally, Tallies, Tally};

@@ -28,6 +28,8 @@ pub struct Service {
     pub breaker: Option<Breaker>,
     /// Concurrency limits.
     pub limits: ServiceLimits,
+    /// Connections that are kept for the next requests.
+    pub pool: Pool,
     /// An answer whose head takes longer than this is tallied as slow.
     pub slow_after_ms: u64,
     /// Speaks HTTP/2 to the endpoints (gRPC needs it).
@@ -52,6 +54,7 @@ impl Default for Service {
             outliers: Outliers::default(),
             breaker: None,
             limits: ServiceLimits::default(),
+            pool: Pool::default(),
             slow_after_ms: 250,
             http2: false,
             tls: None,
@@ -302,4 +305,25 @@ pub struct ServiceLimits {
     pub concurrent: u32,
     /// Requests under way to each endpoint.
     pub concurrent_per_endpoint: u32,
+}
+
+/// Connections to the endpoints that are kept for the next requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pool {
+    /// How long one may idle; 0 keeps none. Shorter than common servers keep theirs (2 s and more), so that a request
+    /// hardly ever meets one that is just being closed.
+    pub idle_ms: u64,
+    /// Most idle connections of HTTP/1.1 to each endpoint, in even parts for each thread, rounded up; 0 keeps none.
+    /// Absent, as many are kept as there were requests at once.
+    pub per_endpoint: Option<u32>,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self {
+            idle_ms: 1_500,
+            per_endpoint: None,
+        }
+    }
 }

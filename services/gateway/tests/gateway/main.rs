@@ -17,6 +17,7 @@ mod handover;
 mod judged;
 mod load;
 mod peers;
+mod pools;
 mod process;
 mod processes;
 mod protection;
