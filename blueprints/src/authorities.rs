@@ -27,6 +27,18 @@ impl Blueprint {
         for (key, name) in [("jwt", jwt), ("otlp", otlp)] {
             named.extend(name.map(|name| (vec!["gateway".into(), key.into(), "ca".into()], name)));
         }
+        for (service, settings) in &resolved.services {
+            let ca = settings.tls.as_ref().and_then(|tls| tls.ca.as_deref());
+            named.extend(ca.map(|name| {
+                let path = vec![
+                    "services".into(),
+                    service.as_str().into(),
+                    "tls".into(),
+                    "ca".into(),
+                ];
+                (path, name)
+            }));
+        }
         if named.is_empty() {
             return Vec::new();
         }
@@ -62,6 +74,12 @@ mod tests {
     const WRITTEN: &str = r#"[project]
 name = "shop"
 
+[services.orders]
+command = ["orders"]
+port = 8081
+protocol = "https"
+tls.ca = "orders.pem"
+
 [gateway]
 otlp = { url = "https://collector.example:4318", ca = "collector.pem" }
 jwt = { issuer = "https://id.example", ca = "issuer.pem" }
@@ -89,10 +107,21 @@ gateway.jwt.ca = "tls/staging.pem"
             });
             assert_eq!(places.collect::<Vec<_>>(), expected);
         };
-        check("local", &[("collector.pem", 5, 55), ("issuer.pem", 6, 45)]);
+        check(
+            "local",
+            &[
+                ("orders.pem", 8, 10),
+                ("collector.pem", 11, 55),
+                ("issuer.pem", 12, 45),
+            ],
+        );
         check(
             "staging",
-            &[("collector.pem", 5, 55), ("tls/staging.pem", 13, 18)],
+            &[
+                ("orders.pem", 8, 10),
+                ("collector.pem", 11, 55),
+                ("tls/staging.pem", 19, 18),
+            ],
         );
     }
 }

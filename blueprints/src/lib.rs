@@ -75,7 +75,7 @@ pub use schema::schema;
 pub use secret_literal::looks_secret;
 pub use service::{
     Amount, Balance, BalanceStrategy, EnvValue, Limits, Logs, PlainText, Pool, Protocol, Restart,
-    RestartOn, SecretForm, SecretReference, Service, ServiceKind, Stop, StopSignal, Traffic,
-    Volume,
+    RestartOn, SecretForm, SecretReference, Service, ServiceKind, ServiceTls, Stop, StopSignal,
+    Traffic, Volume,
 };
 pub use service_order::service_order;

@@ -34,6 +34,9 @@ pub struct Service {
     pub port: Option<Port>,
     /// What it speaks on its port.
     pub protocol: Protocol,
+    /// Whom the gateway believes to be it, where it shows a certificate of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ServiceTls>,
     /// Services and resources that are ready before it starts, and whose
     /// addresses it is handed.
     pub needs: Vec<NeedName>,
@@ -75,6 +78,7 @@ impl Default for Service {
             folder: None,
             port: None,
             protocol: Protocol::Http,
+            tls: None,
             needs: Vec::new(),
             replicas: 1,
             health: Health::default(),
@@ -114,8 +118,53 @@ pub enum Protocol {
     Http,
     /// HTTP/2 without TLS, as gRPC servers speak it.
     H2c,
+    /// HTTP/1.1 over TLS, with a certificate of its own.
+    Https,
+    /// HTTP/2 over TLS, with a certificate of its own.
+    H2,
     /// HTTP/1.1 over TLS, with certificates of the environment's own authority on both sides.
     Mtls,
+    /// HTTP/2 over TLS, with certificates of the environment's own authority on both sides.
+    MtlsH2,
+}
+
+impl Protocol {
+    /// As the blueprint writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::H2c => "h2c",
+            Self::Https => "https",
+            Self::H2 => "h2",
+            Self::Mtls => "mtls",
+            Self::MtlsH2 => "mtls-h2",
+        }
+    }
+
+    /// Whether it is HTTP/2.
+    pub fn is_http2(self) -> bool {
+        matches!(self, Self::H2c | Self::H2 | Self::MtlsH2)
+    }
+
+    /// Whether the service shows a certificate of its own, and asks for none.
+    pub fn is_one_sided(self) -> bool {
+        matches!(self, Self::Https | Self::H2)
+    }
+
+    /// Whether both sides show certificates of the environment's authority.
+    pub fn is_mutual(self) -> bool {
+        matches!(self, Self::Mtls | Self::MtlsH2)
+    }
+}
+
+/// Whom the gateway believes to be a service that shows a certificate of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServiceTls {
+    /// A file of authorities, one of which must have signed its certificate; the public ones if not given.
+    pub ca: Option<String>,
+    /// The name that its certificate must be for, an address too; the service's if not given.
+    pub name: Option<String>,
 }
 
 /// What a service may use.

@@ -1,12 +1,15 @@
 //! Who is believed over TLS: authorities of one's own, named as files beside the blueprint.
 
-mod server;
+pub(crate) mod server;
 
 use insta::assert_snapshot;
 
-use self::server::{Authority, Server};
+use self::server::{Authority, Server, Signed};
 use crate::responder;
+use crate::rollout::shop::{ORDERS, blueprint_of_orders};
+use crate::rollout::users::{Answers, Users};
 use crate::sandbox::{Sandbox, eventually, free_port};
+use crate::secured::{answer, harm, stranger};
 use crate::shared_limits;
 
 /// The key of RFC 7515, A.3, and the token there, which `joe` issued and which ended in 2011.
@@ -125,4 +128,105 @@ ca = "broken.pem"
         ╰────
       help: name a file of certificates in PEM, relative to the blueprint
     "#);
+}
+
+/// What a service shows that has a certificate of its own, handed over as secrets.
+fn shows(sandbox: &Sandbox, shown: &Signed) {
+    for (name, text) in [
+        ("orders-chain", &shown.certificate),
+        ("orders-secret", &shown.key),
+    ] {
+        sandbox.pipe(&["secrets", "set", name], text).ok();
+    }
+}
+
+/// `orders` with a certificate of its own.
+fn orders(port: u16, protocol: &str, start_within: &str) -> String {
+    let own = format!(
+        r#"protocol = "{protocol}"
+tls = {{ ca = "tls/ca.pem", name = "orders.shop.example" }}
+traffic = {{ pool = {{ keep = 8, idle = "1s" }} }}
+
+[services.orders.env]
+LOG = "info"
+TLS_CERTIFICATE_FILE = {{ secret = "orders-chain", as = "file" }}
+TLS_KEY_FILE = {{ secret = "orders-secret", as = "file" }}"#
+    );
+    let text = blueprint_of_orders(port, &own, "");
+    text.replace("start_within = \"60s\"", start_within)
+}
+
+/// What the gateway was told last.
+fn told(sandbox: &Sandbox) -> String {
+    let kept = sandbox.project().join(".platform/local/gateway");
+    let files = std::fs::read_dir(kept).expect("what it keeps").flatten();
+    let texts = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
+    texts.collect()
+}
+
+#[test]
+fn a_service_with_a_certificate_of_its_own_is_believed_by_its_authority_and_its_name() {
+    let (sandbox, port) = (Sandbox::empty(), free_port());
+    let ours = Authority::new("ours");
+    sandbox.write(
+        "platform.toml",
+        &orders(port, "https", "start_within = \"60s\""),
+    );
+    shows(&sandbox, &ours.signs("orders.shop.example"));
+    sandbox.write("tls/ca.pem", ours.certificate());
+    let deploys = |protocol: &str| {
+        let text = orders(port, protocol, "start_within = \"60s\"");
+        sandbox.write("platform.toml", &text);
+        sandbox.run(&["deploy", "--yes"]).ok();
+    };
+    deploys("https");
+    assert!(responder::ask(port, ORDERS).is_some());
+    sandbox.run(&["plan", "--detailed-exitcode"]).ok();
+
+    // Whoever asks it otherwise is asked for no certificate, and not answered in the clear.
+    let record = sandbox.read(".platform/local/instances/orders@r1.1/record.json");
+    let record: serde_json::Value = serde_json::from_str(&record).expect("a record");
+    let own = record["port"].as_u64().expect("a port");
+    let own = u16::try_from(own).expect("a port");
+    let file = sandbox.project().join("tls/ca.pem");
+    let answered = answer(stranger(&file, "orders.shop.example", own).expect("it listens"));
+    assert!(
+        answered
+            .as_ref()
+            .is_ok_and(|text| text.starts_with("HTTP/1.1 200")),
+        "{answered:?}"
+    );
+    let clear = answer(std::net::TcpStream::connect(("127.0.0.1", own)).expect("it listens"));
+    assert!(
+        !clear.as_ref().is_ok_and(|text| text.starts_with("HTTP")),
+        "{clear:?}"
+    );
+
+    // To HTTP/2 and back, under load.
+    let users = Users::ask(port, ORDERS, 50);
+    deploys("h2");
+    let config = told(&sandbox);
+    assert!(config.contains("\"http2\":true"), "{config}");
+    assert!(config.contains("\"per_endpoint\":8"), "{config}");
+    deploys("https");
+    let answers = users.end();
+    assert_eq!(harm(&answers), Answers::new(), "{answers:?}");
+    for release in ["r1", "r2", "r3"] {
+        let served = answers.keys().any(|(version, _)| version == release);
+        assert!(served, "{release}: {answers:?}");
+    }
+
+    // Another authority is another release, none of whose instances is believed.
+    sandbox.write("tls/ca.pem", Authority::new("others").certificate());
+    let plan = sandbox.run(&["plan"]).stdout;
+    assert!(plan.contains("authorities of tls.ca"), "{plan}");
+    assert!(!plan.contains("BEGIN CERTIFICATE"), "{plan}");
+    let text = orders(port, "https", "start_within = \"3s\"");
+    sandbox.write("platform.toml", &text);
+    let refused = sandbox.run(&["deploy", "--yes"]);
+    assert_eq!(refused.code, 10, "{refused:#?}");
+    let why = "it does not speak TLS with a certificate that is believed";
+    assert!(refused.stderr.contains(why), "{refused:#?}");
+    // What serves is believed by what it was deployed with.
+    assert!(responder::ask(port, ORDERS).is_some());
 }

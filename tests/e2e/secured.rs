@@ -83,6 +83,7 @@ pub(crate) fn answer(mut line: impl io::Read + io::Write) -> io::Result<String> 
 /// Connects as somebody who believes an authority and has no certificate.
 pub(crate) fn stranger(
     authority: &Path,
+    name: &'static str,
     port: u16,
 ) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
     let mut roots = RootCertStore::empty();
@@ -94,7 +95,7 @@ pub(crate) fn stranger(
         .expect("TLS")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let name = ServerName::try_from("orders").expect("a name");
+    let name = ServerName::try_from(name).expect("a name");
     let connection = ClientConnection::new(Arc::new(config), name).expect("a connection");
     let stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
@@ -121,7 +122,7 @@ fn a_service_with_certificates_answers_the_gateway_and_nobody_without_one() {
         "{clear:?}"
     );
     let authority = shop.file("TLS_CLIENT_CA_FILE");
-    let mut line = stranger(&authority, port).expect("it listens");
+    let mut line = stranger(&authority, "orders", port).expect("it listens");
     // It shows who it is, and then wants to know the same.
     let refused = answer(&mut line).expect_err("no answer").to_string();
     assert!(
@@ -195,10 +196,11 @@ fn a_service_that_begins_to_speak_otherwise_loses_no_request() {
     shop.deploys("http", "90d");
     let users = shop.users();
     shop.deploys("mtls", "90d");
+    shop.deploys("mtls-h2", "90d");
     shop.deploys("http", "90d");
     let answers = users.end();
     assert_eq!(harm(&answers), Answers::new(), "{answers:?}");
-    for release in ["r1", "r2", "r3"] {
+    for release in ["r1", "r2", "r3", "r4"] {
         let served = answers.keys().any(|(version, _)| version == release);
         assert!(served, "{release}: {answers:?}");
     }

@@ -1,7 +1,9 @@
 //! Services: what runs, its variables, its ports.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
+use super::texts::is_name;
 use super::{Check, Scene, steps};
 use crate::node::Step;
 use crate::reader::nearest;
@@ -10,8 +12,8 @@ use crate::reference::{
 };
 use crate::secret_literal::{looks_like_key, looks_secret};
 use crate::{
-    Build, Code, EnvValue, Problem, Protocol, Provider, ProviderKind, SecretForm, Service,
-    ServiceKind, ServiceName,
+    Build, Code, EnvValue, Problem, Provider, ProviderKind, SecretForm, Service, ServiceKind,
+    ServiceName,
 };
 
 /// Bytes that the kernel takes of one word or variable of a program, with the zero at its end: `MAX_ARG_STRLEN` of execve(2).
@@ -39,6 +41,7 @@ impl Check<'_, '_> {
                 self.report(problem);
             }
         }
+        self.certified(name, service);
         let restart = &service.restart;
         if restart.backoff > restart.backoff_at_most {
             let problem = Problem::new(
@@ -56,6 +59,35 @@ impl Check<'_, '_> {
                 self.at(steps!["services", name.as_str(), "port"]),
             )
             .help("take out `port`, or `kind = \"worker\"`");
+            self.report(problem);
+        }
+    }
+
+    /// Checks whom the gateway is to believe to be a service.
+    fn certified(&mut self, name: &ServiceName, service: &Service) {
+        let Some(tls) = &service.tls else {
+            return;
+        };
+        if !service.protocol.is_one_sided() {
+            let protocol = service.protocol.as_str();
+            let problem = Problem::new(
+                Code::Contradiction,
+                format!("`{name}` speaks `{protocol}`, and shows no certificate of its own"),
+                self.at(steps!["services", name.as_str(), "tls"]),
+            )
+            .help("write `protocol = \"https\"`, or `\"h2\"` for HTTP/2, or take `tls` out");
+            self.report(problem);
+        }
+        if let Some(host) = &tls.name
+            && host.parse::<IpAddr>().is_err()
+            && !is_name(host)
+        {
+            let problem = Problem::new(
+                Code::BadValue,
+                format!("no certificate is for `{}`", host.escape_debug()),
+                self.at(steps!["services", name.as_str(), "tls", "name"]),
+            )
+            .help("write a name without scheme and port, such as `orders.shop.example`, or an address");
             self.report(problem);
         }
     }
@@ -145,7 +177,7 @@ impl Check<'_, '_> {
                 )
                 .help("take it out; a port is set with `port`");
                 self.report(problem);
-            } else if service.protocol == Protocol::Mtls
+            } else if service.protocol.is_mutual()
                 && CERTIFICATE_VARIABLES.contains(&variable.as_str())
             {
                 let problem = Problem::new(
@@ -258,7 +290,7 @@ impl Check<'_, '_> {
                 let variables = service.env.keys().filter(|_| key != "env");
                 let certificates = CERTIFICATE_VARIABLES
                     .into_iter()
-                    .filter(|_| service.protocol == Protocol::Mtls);
+                    .filter(|_| service.protocol.is_mutual());
                 let known = || {
                     INSTANCE_VARIABLES
                         .into_iter()

@@ -232,7 +232,8 @@ impl Check<'_, '_> {
     }
 }
 
-fn is_name(host: &str) -> bool {
+/// Whether a text is the name of a host.
+pub(super) fn is_name(host: &str) -> bool {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     host.split('.')
         .all(|label| !label.is_empty() && label.bytes().all(known))

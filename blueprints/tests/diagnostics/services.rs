@@ -468,3 +468,34 @@ fn what_compose_calls_otherwise() {
       help: write `port = 8080`, where the program listens, and a route that leads there
     "#);
 }
+
+#[test]
+fn who_is_believed_to_be_a_service() {
+    assert_snapshot!(check("[services.orders]\ncommand = ['orders']\nport = 8081\nprotocol = 'mtls'\ntls = { ca = 'ca.pem' }\n\n[services.users]\ncommand = ['users']\nport = 8082\nprotocol = 'h2'\ntls.name = 'https://users'\n\n[services.web]\ncommand = ['web']\nport = 8083\nprotocol = 'https'\ntls = { name = '10.0.0.7' }\n"), @r#"
+      × `platform.toml` is not a valid blueprint: 2 problems
+
+    Error: blueprint::contradiction
+
+      × `orders` speaks `mtls`, and shows no certificate of its own
+       ╭─[platform.toml:7:1]
+     6 │ protocol = 'mtls'
+     7 │ tls = { ca = 'ca.pem' }
+       · ─┬─
+       ·  ╰── here
+     8 │
+       ╰────
+      help: write `protocol = "https"`, or `"h2"` for HTTP/2, or take `tls` out
+
+    Error: blueprint::bad-value
+
+      × no certificate is for `https://users`
+        ╭─[platform.toml:13:12]
+     12 │ protocol = 'h2'
+     13 │ tls.name = 'https://users'
+        ·            ───────┬───────
+        ·                   ╰── here
+     14 │
+        ╰────
+      help: write a name without scheme and port, such as `orders.shop.example`, or an address
+    "#);
+}

@@ -27,13 +27,13 @@ pub struct Ingress {
     /// Redis that somebody else runs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<SecretName, u32>,
-    /// What the files of authorities hold that `gateway` names, PEM by the name of the file.
+    /// What the files of authorities hold that `gateway` and services name, PEM by the name of the file.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub authorities: BTreeMap<String, String>,
 }
 
 impl Ingress {
-    /// The authorities that are believed of whom the gateway itself asks over TLS, PEM.
+    /// The authorities that are believed of whom the gateway asks over TLS, PEM.
     ///
     /// - `file`: as the blueprint names it
     pub fn authority(&self, file: Option<&str>) -> Option<&str> {
@@ -161,6 +161,7 @@ impl Desired {
                 artifact: artifact.clone(),
                 needs,
                 secrets: versions,
+                authority: None,
             };
             services.insert(
                 name.clone(),
@@ -217,10 +218,20 @@ impl Desired {
         let gateway = &self.ingress.gateway;
         let jwt = gateway.jwt.iter().filter_map(|jwt| jwt.ca.as_ref());
         let otlp = gateway.otlp.iter().filter_map(|otlp| otlp.ca.as_ref());
+        let services = self.services.values();
+        let services = services.filter_map(|one| one.spec.service.tls.as_ref()?.ca.as_ref());
         self.ingress.authorities = jwt
             .chain(otlp)
+            .chain(services)
             .filter_map(|file| Some((file.clone(), texts.get(file)?.clone())))
             .collect();
+        for service in self.services.values_mut() {
+            let tls = service.spec.service.tls.as_ref();
+            if let Some(file) = tls.and_then(|tls| tls.ca.as_ref()) {
+                service.spec.authority = texts.get(file).cloned();
+                service.digest = service.spec.digest();
+            }
+        }
         self
     }
 

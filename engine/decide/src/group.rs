@@ -200,6 +200,9 @@ pub struct ServiceSpec {
     pub needs: Vec<Need>,
     /// Versions of the secrets it is handed; a rotation makes another spec.
     pub secrets: BTreeMap<SecretName, u32>,
+    /// The authorities one of which must have signed its own certificate, PEM; what the file of `tls.ca` holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
 }
 
 impl ServiceSpec {
@@ -218,6 +221,7 @@ impl ServiceSpec {
             folder,
             port,
             protocol,
+            tls,
             needs: _,
             replicas: _,
             health,
@@ -236,13 +240,18 @@ impl ServiceSpec {
         let keeping = (
             health, limits, env, stop, restart, logs, volumes, user, labels,
         );
-        Digest::of_value(&(
+        let digest = Digest::of_value(&(
             program,
             keeping,
             &self.artifact.key,
             &self.needs,
             &self.secrets,
-        ))
+        ));
+        if tls.is_none() {
+            return digest;
+        }
+        // Who is believed to be an instance goes with it, so that each release is believed by what it was deployed with.
+        Digest::of_value(&(digest, tls, &self.authority))
     }
 }
 
@@ -262,6 +271,36 @@ pub struct GroupSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_believed_to_be_a_service_is_a_part_of_its_spec() {
+        let spec = |service: serde_json::Value, authority: Option<&str>| {
+            let service: Service = serde_json::from_value(service).unwrap();
+            let spec = ServiceSpec {
+                service: Arc::new(service),
+                artifact: Artifact {
+                    key: Digest::of(b"orders"),
+                    place: Place::Installed,
+                },
+                needs: Vec::new(),
+                secrets: BTreeMap::new(),
+                authority: authority.map(str::to_owned),
+            };
+            spec.digest()
+        };
+        let plain = serde_json::json!({ "protocol": "https" });
+        let named = |name: &str| serde_json::json!({ "protocol": "https", "tls": { "ca": "ca.pem", "name": name } });
+        let digests = [
+            spec(plain.clone(), None),
+            spec(named("a"), Some("ours")),
+            spec(named("a"), Some("others")),
+            spec(named("b"), Some("ours")),
+        ];
+        for (number, digest) in digests.iter().enumerate() {
+            assert!(!digests[..number].contains(digest), "{number}");
+        }
+        assert_eq!(digests[0], spec(plain, None));
+    }
 
     #[test]
     fn a_group_reads_back_what_it_wrote() {

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use platform_blueprint::{Protocol, Service, ServiceName};
+use platform_blueprint::{Service, ServiceName};
+use platform_decide::group::GroupSpec;
 use platform_port::TargetError;
 use platform_traffic::Mutual;
+use platform_traffic::certificates::authority_file;
 
-use crate::gateway::Routed;
+use crate::gateway::{CERTIFICATES, Routed};
 use crate::inside::{AUTHORITY_FILE, Answer, Ask, GATEWAY_FILE, SHOWN, SigningAsk};
 use crate::keeper::{Reach, unexpected};
 use crate::observe::Found;
@@ -14,7 +16,7 @@ use crate::site::Site;
 
 /// Whether the instances of a service show certificates.
 pub(crate) fn is_certified(service: &Service) -> bool {
-    service.protocol == Protocol::Mtls && service.port.is_some()
+    service.protocol.is_mutual() && service.port.is_some()
 }
 
 /// How the gateway asks those instances that speak mtls; nothing where there are none.
@@ -23,7 +25,7 @@ pub(crate) fn is_certified(service: &Service) -> bool {
 pub(crate) fn mutual(found: &[Found]) -> Option<Mutual> {
     let own = found
         .iter()
-        .filter(|one| one.address.is_some() && one.keep.protocol == Protocol::Mtls);
+        .filter(|one| one.address.is_some() && one.keep.protocol.is_mutual());
     let groups: std::collections::BTreeSet<_> = own.map(|one| one.group.clone()).collect();
     let own = Path::new(SHOWN).join(GATEWAY_FILE);
     (!groups.is_empty()).then(|| Mutual {
@@ -47,6 +49,17 @@ impl Site {
             Some(Answer::Credential(token)) => Ok(token),
             other => Err(unexpected("have certificates signed", other)),
         }
+    }
+
+    /// Brings the gateway the authorities of a group that shows certificates of its own.
+    pub(crate) async fn hand_authority(&self, group: &GroupSpec) -> Result<(), TargetError> {
+        let Some(text) = &group.spec.authority else {
+            return Ok(());
+        };
+        let file = authority_file(Path::new(""), text).display().to_string();
+        let file = (file, 0o444, 0, text.clone().into_bytes());
+        self.upload(&self.names.gateway(), CERTIFICATES, &[file])
+            .await
     }
 
     /// Has the gateway find certificates of its own, which last as long as was asked for.

@@ -12,7 +12,7 @@ use platform_blueprint::{Check, Health, Limits, Logs, Period, RestartOn, Service
 use platform_decide::group::GroupSpec;
 
 use crate::facets::Facets;
-use crate::inside::{HANDED, Live, SIGNING};
+use crate::inside::{HANDED, Live, SIGNING, Shown};
 use crate::names::{KEEP, MADE, Names, Role, alias, instance_labels};
 use crate::observe::Keep;
 use crate::program::{FOLDER, USER};
@@ -180,6 +180,25 @@ pub(crate) fn user(asked: Option<&str>, image: &str) -> String {
     }
 }
 
+/// How our program stands beside the service's.
+fn beside(parts: &Instance<'_>, keep: &Keep) -> Live {
+    let service = &parts.group.spec.service;
+    let mut health = service.health.clone();
+    health.live = health.live.filter(|_| parts.live);
+    let certified = parts.surroundings.handed.token.is_some();
+    Live {
+        health,
+        stop: service.stop.clone(),
+        port: service.port,
+        http2: service.protocol.is_http2(),
+        certified: certified.then(|| parts.group.id.service.to_string()),
+        own: keep.tls.as_ref().map(|tls| Shown {
+            name: tls.name.clone().unwrap_or_default(),
+            is_handed: tls.ca.is_some(),
+        }),
+    }
+}
+
 /// Asks for an instance's container.
 pub(crate) fn instance(parts: &Instance<'_>) -> ContainerCreateBody {
     let service = &parts.group.spec.service;
@@ -204,6 +223,7 @@ pub(crate) fn instance(parts: &Instance<'_>) -> ContainerCreateBody {
             .map(|(name, path)| volume(name, path, false)),
     );
     let certified = own.handed.token.is_some();
+    let keep = Keep::of(parts.group);
     let mut host = limited(hardened(), &service.limits);
     host.init = Some(parts.init);
     let mut entrypoint = own.command.clone();
@@ -218,14 +238,7 @@ pub(crate) fn instance(parts: &Instance<'_>) -> ContainerCreateBody {
         entrypoint = inside(&["run"], entrypoint);
     }
     if parts.live || certified {
-        let mut health = service.health.clone();
-        health.live = health.live.filter(|_| parts.live);
-        let live = Live {
-            health,
-            stop: service.stop.clone(),
-            port: service.port,
-            certified: certified.then(|| id.service.to_string()),
-        };
+        let live = beside(parts, &keep);
         let live = serde_json::to_string(&live).unwrap_or_default();
         entrypoint = inside(&["live", &live], entrypoint);
     }
@@ -251,7 +264,6 @@ pub(crate) fn instance(parts: &Instance<'_>) -> ContainerCreateBody {
         Some(Check::Command { command }) => checked(command.clone(), &service.health),
         _ => unchecked(),
     };
-    let keep = Keep::of(parts.group);
     labels.insert(
         KEEP.to_owned(),
         serde_json::to_string(&keep).unwrap_or_default(),

@@ -104,6 +104,7 @@ impl Site {
     ) -> Result<(), TargetError> {
         drop(self.making_ahead.write().await);
         let network = self.ensure_network().await?;
+        self.hand_authority(group).await?;
         let before: BTreeMap<u32, Found> = self
             .instances(&group.id)
             .await?

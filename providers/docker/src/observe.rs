@@ -2,17 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum};
 use platform_blueprint::{Check, Protocol, RestartOn, ServiceKind};
 use platform_decide::digest::Digest;
 use platform_decide::group::{GroupId, GroupSpec};
 use platform_decide::observed::{GroupSeen, InstanceSeen, InstanceState, ResourceSeen};
-use platform_gateway_api::{EndpointTally, HealthCheck, Tallies};
+use platform_gateway_api::{EndpointTally, HealthCheck, Tallies, UpstreamTls};
+use platform_traffic::certificates::one_sided;
 use serde::{Deserialize, Serialize};
 
 use crate::container::whole_seconds;
 use crate::facets::Facets;
+use crate::gateway::CERTIFICATES;
 use crate::names::{GROUP, KEEP, MADE, NUMBER, ROLE, Role, SPEC, alias, instance_name};
 use crate::site::label;
 
@@ -31,6 +34,9 @@ pub(crate) struct Keep {
     /// How it is spoken to.
     #[serde(default)]
     pub(crate) protocol: Protocol,
+    /// How the gateway asks it over TLS, where it shows a certificate of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tls: Option<UpstreamTls>,
     /// The engine checks by a command.
     pub(crate) by_command: bool,
     pub(crate) every_ms: u64,
@@ -59,6 +65,7 @@ impl Keep {
             is_job: service.kind == ServiceKind::Job,
             path: service.port.map(|_| path),
             protocol: service.protocol,
+            tls: one_sided(Path::new(CERTIFICATES), &group.id.service, &group.spec),
             by_command: matches!(health.ready, Some(Check::Command { .. })),
             every_ms: millis(health.interval).max(1),
             timeout_ms: millis(health.timeout).max(1),

@@ -1,7 +1,6 @@
 //! What would make a deploy fail, looked for ahead; and how the engine itself is doing.
 
 use bollard::models::{SystemInfo, SystemVersion};
-use platform_blueprint::Protocol;
 use platform_decide::desired::Desired;
 use platform_decide::group::Place;
 use platform_port::{Finding, Severity, TargetError};
@@ -45,7 +44,7 @@ fn helped(mut finding: Finding, help: &str) -> Finding {
 /// What an exported environment cannot do.
 pub fn refused(desired: &Desired) -> Vec<Finding> {
     let services = desired.services.iter();
-    let secured = services.filter(|(_, one)| one.spec.service.protocol == Protocol::Mtls);
+    let secured = services.filter(|(_, one)| one.spec.service.protocol.is_mutual());
     secured
         .map(|(name, _)| {
             let told = format!(

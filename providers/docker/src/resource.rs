@@ -224,6 +224,7 @@ impl Site {
             variables: BTreeMap::new(),
             files: server.files.clone(),
             token: None,
+            authority: None,
         };
         let text = serde_json::to_vec(&handed).unwrap_or_default();
         self.hand_over(&container, &user, text).await?;

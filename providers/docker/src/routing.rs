@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use bollard::models::ContainerInspectResponse;
-use platform_blueprint::{Gateway, Protocol, ServiceName};
+use platform_blueprint::{Gateway, ServiceName};
 use platform_decide::digest::Digest;
 use platform_decide::group::GroupId;
 use platform_decide::observed::GatewaySeen;
@@ -45,10 +45,12 @@ pub(crate) fn join(
     let serving = found.iter().filter(|one| one.was_started());
     let serving: Vec<&Found> = serving.filter(|one| one.address.is_some()).collect();
     let groups: BTreeSet<GroupId> = serving.iter().map(|one| one.group.clone()).collect();
-    let h2c = serving
-        .iter()
-        .filter(|one| one.keep.protocol == Protocol::H2c);
-    let h2c = h2c.map(|one| one.group.clone()).collect();
+    let http2 = serving.iter().filter(|one| one.keep.protocol.is_http2());
+    let http2 = http2.map(|one| one.group.clone()).collect();
+    let one_sided = serving.iter();
+    let one_sided = one_sided
+        .filter_map(|one| Some((one.group.clone(), one.keep.tls.clone()?)))
+        .collect();
     let mutual = crate::certificates::mutual(found);
     let mut ready: Vec<ReadyInstance> = serving
         .iter()
@@ -82,7 +84,8 @@ pub(crate) fn join(
         groups: &groups,
         ready: &ready,
         internal: &internal,
-        h2c: &h2c,
+        http2: &http2,
+        one_sided: &one_sided,
         public: Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         checks: &checks,
         mutual: mutual.as_ref(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use platform_blueprint::{
-    CERTIFICATE_VARIABLES, DRAIN_DELAY, SecretForm, expand, folder_variable, references,
+    CERTIFICATE_VARIABLES, Check, DRAIN_DELAY, SecretForm, expand, folder_variable, references,
 };
 use platform_decide::group::GroupSpec;
 use platform_port::SecretValues;
@@ -58,7 +58,10 @@ impl Surroundings {
     /// Whether anything is handed over in secret.
     pub(crate) fn is_handed(&self) -> bool {
         let handed = &self.handed;
-        !handed.variables.is_empty() || !handed.files.is_empty() || handed.token.is_some()
+        !handed.variables.is_empty()
+            || !handed.files.is_empty()
+            || handed.token.is_some()
+            || handed.authority.is_some()
     }
 }
 
@@ -78,6 +81,11 @@ pub(crate) fn surroundings(inputs: &Inputs<'_>) -> Result<Surroundings, String> 
         ..Surroundings::default()
     };
     own.handed.token = inputs.token.map(str::to_owned);
+    if inputs.leaves_first && matches!(service.health.live, Some(Check::Http(_))) {
+        own.handed
+            .authority
+            .clone_from(&inputs.group.spec.authority);
+    }
     for (name, address) in &inputs.needs {
         match address {
             Address::Plain(url) => {
@@ -208,6 +216,7 @@ mod tests {
             },
             needs: Vec::new(),
             secrets: BTreeMap::new(),
+            authority: None,
         };
         let group = GroupSpec {
             id: "orders@r1".parse().unwrap(),

@@ -27,7 +27,7 @@ use crate::health_watch::Round;
 pub(crate) struct Probe {
     /// Where it listens.
     pub(crate) address: Option<SocketAddr>,
-    /// It speaks HTTP/2 without TLS.
+    /// It speaks HTTP/2.
     pub(crate) http2: bool,
     /// Programs are looked for here.
     pub(crate) search: Vec<PathBuf>,
@@ -44,6 +44,8 @@ pub(crate) struct Probe {
 pub(crate) struct Secured {
     connector: TlsConnector,
     name: ServerName<'static>,
+    /// What is told where it cannot be asked so.
+    fault: &'static str,
 }
 
 impl Secured {
@@ -52,10 +54,18 @@ impl Secured {
     /// # Errors
     ///
     /// If no certificate is for such a name, in words.
-    pub(crate) fn new(connector: TlsConnector, name: &str) -> Result<Self, String> {
+    pub(crate) fn new(
+        connector: TlsConnector,
+        name: &str,
+        fault: &'static str,
+    ) -> Result<Self, String> {
         let name = ServerName::try_from(name.to_owned())
             .map_err(|error| format!("no certificate is for `{name}`: {error}"))?;
-        Ok(Self { connector, name })
+        Ok(Self {
+            connector,
+            name,
+            fault,
+        })
     }
 }
 
@@ -125,14 +135,17 @@ impl Probe {
 
     async fn channel(&self, secured: Option<&Secured>) -> Result<Box<dyn Channel>, String> {
         let stream = self.connect().await?;
-        let Some(Secured { connector, name }) = secured else {
+        let Some(Secured {
+            connector,
+            name,
+            fault,
+        }) = secured
+        else {
             return Ok(Box::new(stream));
         };
         match connector.connect(name.clone(), stream).await {
             Ok(stream) => Ok(Box::new(stream)),
-            Err(error) => Err(format!(
-                "it does not speak TLS with the certificate it was handed in TLS_CERTIFICATE_FILE: {error}"
-            )),
+            Err(error) => Err(format!("{fault}: {error}")),
         }
     }
 
@@ -150,7 +163,7 @@ impl Probe {
         let (status, left) = if let Some(answered) = answered {
             answered
         } else if self.http2 {
-            (self.get_http2(path).await?, None)
+            (self.get_http2(path, secured).await?, None)
         } else {
             // A server may close what it kept at any time, and that says nothing of its health.
             let fresh = Line::over(self.channel(secured).await?).await?;
@@ -163,14 +176,15 @@ impl Probe {
         Err(format!("GET {path} answered {}", status.as_u16()))
     }
 
-    async fn get_http2(&self, path: &str) -> Result<StatusCode, String> {
-        let stream = TokioIo::new(self.connect().await?);
+    async fn get_http2(&self, path: &str, secured: Option<&Secured>) -> Result<StatusCode, String> {
+        let stream = TokioIo::new(self.channel(secured).await?);
         let no_answer = |_| format!("GET {path} got no answer in HTTP/2");
         let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream)
             .await
             .map_err(no_answer)?;
         let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
-        let request = Request::get(format!("http://localhost{path}"))
+        let scheme = secured.map_or("http", |_| "https");
+        let request = Request::get(format!("{scheme}://localhost{path}"))
             .header("user-agent", "platform")
             .body(Empty::<Bytes>::new())
             .map_err(|error| format!("GET {path}: {error}"))?;
@@ -206,9 +220,9 @@ impl Probe {
 }
 
 /// What a connection is made of: a socket, secured or not.
-trait Channel: AsyncRead + AsyncWrite + Unpin {}
+trait Channel: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Channel for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Channel for T {}
 
 /// What goes on over a connection.
 type Talk = Connection<TokioIo<Box<dyn Channel>>, Empty<Bytes>>;

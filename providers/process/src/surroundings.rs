@@ -265,6 +265,7 @@ mod tests {
                 },
                 needs: Vec::new(),
                 secrets: BTreeMap::new(),
+                authority: None,
             };
             let group = GroupSpec {
                 id: "orders@r1".parse().unwrap(),

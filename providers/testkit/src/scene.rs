@@ -78,6 +78,7 @@ pub fn group(
         artifact,
         needs: Vec::new(),
         secrets: BTreeMap::new(),
+        authority: None,
         service: service.into(),
     };
     GroupSpec {

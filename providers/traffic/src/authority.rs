@@ -192,6 +192,32 @@ pub fn client(
         .with_client_auth_cert(chain, key)?)
 }
 
+/// How somebody asks services that show certificates of their own.
+///
+/// - `authorities`: who must have signed those, PEM; the public ones if not given
+///
+/// # Errors
+///
+/// If what is given is none.
+pub fn believing(
+    authorities: Option<&str>,
+) -> Result<ClientConfig, Box<dyn std::error::Error + Send + Sync>> {
+    let mut roots = RootCertStore::empty();
+    match authorities {
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Some(text) => {
+            for one in CertificateDer::pem_slice_iter(text.as_bytes()) {
+                roots.add(one?)?;
+            }
+        }
+    }
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    Ok(ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
 /// When a certificate is to be replaced: with a third of `lasts` left, at once if it lasts longer than that or cannot be read.
 pub fn replace_at(certificate: &[u8], lasts: Duration, now: SystemTime) -> SystemTime {
     match ends(certificate) {

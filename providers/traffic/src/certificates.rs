@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use platform_blueprint::Gateway;
+use platform_blueprint::{Gateway, ServiceName};
 use platform_decide::desired::Ingress;
 use platform_decide::digest::Digest;
+use platform_decide::group::ServiceSpec;
+use platform_gateway_api::UpstreamTls;
 use platform_port::{Finding, Severity};
 
 /// How a certificate in PEM begins (RFC 7468, 5.1).
@@ -25,6 +27,25 @@ pub fn authority_files(folder: &Path, ingress: &Ingress) -> BTreeMap<PathBuf, St
     texts
         .map(|text| (authority_file(folder, text), text.clone()))
         .collect()
+}
+
+/// How instances are asked over TLS that show a certificate of their own; nothing where they show none.
+///
+/// - `folder`: where the gateway finds the file of [`authority_file`]
+pub fn one_sided(folder: &Path, name: &ServiceName, spec: &ServiceSpec) -> Option<UpstreamTls> {
+    let service = &spec.service;
+    if !service.protocol.is_one_sided() {
+        return None;
+    }
+    let tls = service.tls.clone().unwrap_or_default();
+    // Where a file is named nobody else is believed, whatever came of it.
+    let text = spec.authority.as_deref().unwrap_or_default();
+    let believed = tls.ca.map(|_| authority_file(folder, text));
+    Some(UpstreamTls {
+        ca: believed.map(|file| file.display().to_string()),
+        name: Some(tls.name.unwrap_or_else(|| name.to_string())),
+        ..UpstreamTls::default()
+    })
 }
 
 /// What is wrong with the files of certificates, which are beside the blueprint.

@@ -103,8 +103,10 @@ pub struct Parts<'a> {
     pub public: Option<IpAddr>,
     /// How the gateway asks instances itself whether they are well; those of a service without a check are believed to be.
     pub checks: &'a BTreeMap<ServiceName, api::HealthCheck>,
-    /// Groups whose instances are asked in HTTP/2 without TLS.
-    pub h2c: &'a BTreeSet<GroupId>,
+    /// Groups whose instances are asked in HTTP/2.
+    pub http2: &'a BTreeSet<GroupId>,
+    /// How groups are asked over TLS whose instances show certificates of their own.
+    pub one_sided: &'a BTreeMap<GroupId, api::UpstreamTls>,
     /// How instances are asked that speak mtls, where there are any.
     pub mutual: Option<&'a Mutual>,
     /// Values of the secrets that the ingress names.
@@ -290,12 +292,13 @@ pub fn copies_of(name: &ServiceName, service: &api::Service) -> Option<Copies> {
 
 /// How a group is spoken to over TLS, if it is; each for itself, as a release may change it.
 fn tls(parts: &Parts<'_>, id: &GroupId) -> Option<api::UpstreamTls> {
-    parts.mutual.and_then(|mutual| mutual.tls(id))
+    let one_sided = parts.one_sided.get(id).cloned();
+    one_sided.or_else(|| parts.mutual.and_then(|mutual| mutual.tls(id)))
 }
 
 /// `Some(true)` for a group that is asked in HTTP/2.
 fn http2(parts: &Parts<'_>, id: &GroupId) -> Option<bool> {
-    parts.h2c.contains(id).then_some(true)
+    parts.http2.contains(id).then_some(true)
 }
 
 /// The ready instances of some groups.

@@ -53,7 +53,8 @@ fn shares_and_ready_instances_make_weighted_versions() {
         groups: &BTreeSet::from([old.clone(), new]),
         ready: &ready,
         internal: &BTreeMap::from([(orders, Internal::loopback(22_000))]),
-        h2c: &BTreeSet::new(),
+        http2: &BTreeSet::new(),
+        one_sided: &BTreeMap::new(),
         public: None,
         checks: &BTreeMap::new(),
         mutual: None,
@@ -143,7 +144,8 @@ fn joined(change: impl FnOnce(&mut Ingress)) -> api::Config {
         groups: &groups,
         ready: &ready,
         internal: &internal.collect(),
-        h2c: &BTreeSet::new(),
+        http2: &BTreeSet::new(),
+        one_sided: &BTreeMap::new(),
         public: None,
         checks: &BTreeMap::new(),
         mutual: None,
@@ -327,7 +329,8 @@ fn a_preview_route_leads_to_what_is_on_trial() {
             groups: &BTreeSet::from([old.clone(), new.clone()]),
             ready: &[],
             internal: &BTreeMap::new(),
-            h2c: &BTreeSet::new(),
+            http2: &BTreeSet::new(),
+            one_sided: &BTreeMap::new(),
             public: None,
             checks: &BTreeMap::new(),
             mutual: None,
@@ -346,6 +349,44 @@ fn a_preview_route_leads_to_what_is_on_trial() {
     check(false, Some(&new), None);
 }
 
+fn digest(text: &str) -> platform_decide::digest::Digest {
+    platform_decide::digest::Digest::of(text.as_bytes())
+}
+
+/// How a service is asked over TLS whose file of authorities was read.
+fn one_sided(service: serde_json::Value) -> Option<api::UpstreamTls> {
+    let service: blueprint::Service = serde_json::from_value(service).unwrap();
+    let spec = platform_decide::group::ServiceSpec {
+        service: std::sync::Arc::new(service),
+        artifact: platform_decide::group::Artifact {
+            key: digest("orders"),
+            place: platform_decide::group::Place::Installed,
+        },
+        needs: Vec::new(),
+        secrets: BTreeMap::new(),
+        authority: Some("what it holds".to_owned()),
+    };
+    certificates::one_sided(Path::new("/shared"), &"orders".parse().unwrap(), &spec)
+}
+
+#[test]
+fn who_shows_a_certificate_of_its_own_is_believed_by_name_and_authority() {
+    let check = |service: serde_json::Value, name: &str, has_authority: bool| {
+        let asked = one_sided(service).unwrap();
+        assert_eq!(asked.name.as_deref(), Some(name));
+        assert_eq!(asked.ca.is_some(), has_authority);
+    };
+    check(serde_json::json!({ "protocol": "h2" }), "orders", false);
+    check(
+        serde_json::json!({ "protocol": "https", "tls": { "ca": "ca.pem", "name": "own.example" } }),
+        "own.example",
+        true,
+    );
+    for protocol in ["http", "h2c", "mtls", "mtls-h2"] {
+        assert_eq!(one_sided(serde_json::json!({ "protocol": protocol })), None);
+    }
+}
+
 #[test]
 fn groups_are_asked_as_each_speaks() {
     let (old, new): (GroupId, GroupId) =
@@ -356,12 +397,16 @@ fn groups_are_asked_as_each_speaks() {
         certificate: "/own/certificate".into(),
         key: "/own/key".into(),
     };
+    let third: GroupId = "orders@r3".parse().unwrap();
+    let shown = one_sided(serde_json::json!({ "protocol": "https", "tls": { "ca": "ca.pem" } }));
+    let one_sided = BTreeMap::from([(third.clone(), shown.unwrap())]);
     let config = join(&Parts {
         traffic: None,
-        groups: &BTreeSet::from([old.clone(), new]),
+        groups: &BTreeSet::from([old.clone(), new, third]),
         ready: &[],
         internal: &BTreeMap::new(),
-        h2c: &BTreeSet::from([old.clone()]),
+        http2: &BTreeSet::from([old.clone()]),
+        one_sided: &one_sided,
         public: None,
         checks: &BTreeMap::new(),
         mutual: Some(&mutual),
@@ -377,6 +422,11 @@ fn groups_are_asked_as_each_speaks() {
         (&None, Some(true))
     );
     assert_eq!(versions["r2"].http2, None);
+    assert_eq!(
+        text(&versions["r3"].tls),
+        r#"{"ca":"/shared/authorities.SHORT","name":"orders","certificate":null,"key":null}"#
+            .replace("SHORT", digest("what it holds").short())
+    );
     assert_eq!(
         text(&versions["r2"].tls),
         r#"{"ca":"/own/authority","name":"orders","certificate":"/own/certificate","key":"/own/key"}"#

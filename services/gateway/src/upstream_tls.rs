@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use pingora_core::prelude::HttpPeer;
@@ -35,7 +35,7 @@ pub(crate) struct Trust {
     connector: TlsConnector,
     /// As the other, but it asks for HTTP/2.
     connector_http2: TlsConnector,
-    authorities: Option<Arc<CaType>>,
+    authorities: Arc<CaType>,
     own: Option<Arc<CertKey>>,
     /// Tells settings apart, so that a connection made under others is not used any more.
     key: u64,
@@ -59,7 +59,10 @@ impl Trust {
     /// What is wrong with which file, in words.
     pub(crate) fn new(settings: &UpstreamTls) -> Result<Self, String> {
         let stamps = stamps(settings);
-        let authorities = settings.ca.as_deref().map(authorities).transpose()?;
+        let authorities = match &settings.ca {
+            Some(path) => authorities(path)?,
+            None => public_authorities(),
+        };
         let own = settings.certificate.as_deref().zip(settings.key.as_deref());
         let mut config = client(settings)?;
         let connector = TlsConnector::from(Arc::new(config.clone()));
@@ -82,7 +85,7 @@ impl Trust {
         peer.scheme = pingora_core::upstreams::peer::Scheme::HTTPS;
         peer.group_key ^= self.key;
         self.name_of(address).clone_into(&mut peer.sni);
-        peer.options.ca.clone_from(&self.authorities);
+        peer.options.ca = Some(self.authorities.clone());
         peer.client_cert_key.clone_from(&self.own);
     }
 
@@ -160,7 +163,12 @@ pub(crate) async fn connect(
 fn client(settings: &UpstreamTls) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     match &settings.ca {
-        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        // The same as in `public_authorities`.
+        None => {
+            roots.add_parsable_certificates(
+                webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned(),
+            );
+        }
         Some(path) => {
             for one in chain(path)? {
                 roots
@@ -210,6 +218,18 @@ fn authorities(path: &str) -> Result<Arc<CaType>, String> {
         .collect())
 }
 
+/// The public ones, which the machine need not have: Pingora would look for its own.
+fn public_authorities() -> Arc<CaType> {
+    static PUBLIC: OnceLock<Arc<CaType>> = OnceLock::new();
+    let all = || {
+        let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
+        roots
+            .map(|one| WrappedX509::new(one.to_vec(), parse_x509))
+            .collect()
+    };
+    PUBLIC.get_or_init(all).clone()
+}
+
 fn pair(chain_path: &str, key_path: &str) -> Result<Arc<CertKey>, String> {
     let chain = chain(chain_path)?;
     let key = PrivateKeyDer::from_pem_file(Path::new(key_path))
@@ -221,4 +241,27 @@ fn pair(chain_path: &str, key_path: &str) -> Result<Arc<CertKey>, String> {
         .map_err(|error| format!("`{key_path}` is not the key of `{chain_path}`: {error}"))?;
     let chain = chain.iter().map(|one| one.to_vec()).collect();
     Ok(Arc::new(CertKey::new(chain, key.secret_der().to_vec())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_file_the_public_authorities_are_believed_and_nobody_else() {
+        let trust = Trust::new(&UpstreamTls::default()).unwrap();
+        let mut peer = HttpPeer::new("127.0.0.1:443", false, String::new());
+        trust.secure(&mut peer, "own.example:443");
+        let believed = peer.options.ca.unwrap();
+        assert_eq!(
+            believed.len(),
+            webpki_root_certs::TLS_SERVER_ROOT_CERTS.len()
+        );
+        let mut roots = RootCertStore::empty();
+        for one in believed.iter() {
+            roots.add(CertificateDer::from(one)).unwrap();
+        }
+        assert!(peer.options.verify_cert && peer.options.verify_hostname);
+        assert_eq!(peer.sni, "own.example");
+    }
 }

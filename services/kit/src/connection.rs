@@ -90,15 +90,27 @@ impl Serving {
         let speaks_http2 = begun == PREFACE;
         let stream = tokio::io::join(Cursor::new(begun).chain(read), write);
         if speaks_http2 {
-            let service = TowerToHyperService::new(self.app.clone());
-            let connection = self.http2.serve_connection(TokioIo::new(stream), service);
-            Ok(self.to_its_end(connection).await?)
+            self.http2(stream).await
         } else {
             self.http1(stream).await
         }
     }
 
-    /// Serves HTTP/1.1 over what is secured already, in the same way.
+    /// Serves HTTP/2, over what may be secured already, in the same way.
+    ///
+    /// # Errors
+    ///
+    /// If the client went away or sent nonsense.
+    pub(crate) async fn http2(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> Result<(), Broken> {
+        let service = TowerToHyperService::new(self.app.clone());
+        let connection = self.http2.serve_connection(TokioIo::new(stream), service);
+        Ok(self.to_its_end(connection).await?)
+    }
+
+    /// The same in HTTP/1.1.
     ///
     /// # Errors
     ///

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::connection::Serving;
 use crate::health::{Health, Phase};
-use crate::secured::Secured;
+use crate::secured::{Secured, speaks_http2};
 
 /// How long connections are taken at the most that the kernel had accepted when the listener was to close.
 const LAST_CONNECTIONS: Duration = Duration::from_millis(100);
@@ -58,6 +58,7 @@ pub(crate) async fn serve(
                 Some(secured) => {
                     let shaken = secured.accept(stream);
                     match tokio::time::timeout(limits.header_timeout, shaken).await {
+                        Ok(Ok(stream)) if speaks_http2(&stream) => serving.http2(stream).await,
                         Ok(Ok(stream)) => serving.http1(stream).await,
                         Ok(Err(error)) => {
                             tracing::debug!(%error, "a client was not believed");

@@ -1,4 +1,4 @@
-//! TLS with certificates on both sides, from files that may be replaced while the service runs.
+//! TLS, with certificates on both sides where clients are to show one, from files that may be replaced while the service runs.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -22,8 +22,8 @@ pub struct Certificates {
     pub certificate: PathBuf,
     /// The key of its first certificate.
     pub key: PathBuf,
-    /// The authorities, one of which must have signed a client's certificate.
-    pub client_ca: PathBuf,
+    /// The authorities, one of which must have signed a client's certificate; without them clients are asked for none.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// What a connection is secured with; read again once a file is another.
@@ -86,9 +86,19 @@ impl Secured {
     }
 }
 
+/// Whether HTTP/2 was agreed on with the client.
+pub(crate) fn speaks_http2(stream: &TlsStream<TcpStream>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(b"h2")
+}
+
 fn seen(files: &Certificates) -> Seen {
-    [&files.certificate, &files.key, &files.client_ca].map(|path| {
-        let found = std::fs::metadata(path).ok()?;
+    let paths = [
+        Some(&files.certificate),
+        Some(&files.key),
+        files.client_ca.as_ref(),
+    ];
+    paths.map(|path| {
+        let found = std::fs::metadata(path?).ok()?;
         Some((found.modified().ok()?, found.ino()))
     })
 }
@@ -102,16 +112,21 @@ fn read(files: &Certificates) -> Result<Arc<ServerConfig>, String> {
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|error| unreadable(path, &error))
     };
-    let mut roots = RootCertStore::empty();
-    for authority in chain(&files.client_ca)? {
-        roots
-            .add(authority)
-            .map_err(|error| unreadable(&files.client_ca, &error))?;
-    }
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
-        .build()
-        .map_err(|error| unreadable(&files.client_ca, &error))?;
+    let clients = match &files.client_ca {
+        None => WebPkiClientVerifier::no_client_auth(),
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            for authority in chain(path)? {
+                roots
+                    .add(authority)
+                    .map_err(|error| unreadable(path, &error))?;
+            }
+            WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
+                .build()
+                .map_err(|error| unreadable(path, &error))?
+        }
+    };
     let key =
         PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unreadable(&files.key, &error))?;
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -120,7 +135,7 @@ fn read(files: &Certificates) -> Result<Arc<ServerConfig>, String> {
         .with_client_cert_verifier(clients)
         .with_single_cert(chain(&files.certificate)?, key)
         .map_err(|error| unreadable(&files.certificate, &error))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
@@ -173,7 +188,8 @@ mod tests {
         fn hands_over(&self, files: &Certificates) {
             let (certificate, key) = self.signs("orders", ExtendedKeyUsagePurpose::ServerAuth);
             let texts = [&certificate, &key, &self.certificate];
-            let paths = [&files.certificate, &files.key, &files.client_ca];
+            let authorities = files.client_ca.as_ref().unwrap();
+            let paths = [&files.certificate, &files.key, authorities];
             for (path, text) in paths.into_iter().zip(texts) {
                 let fresh = path.with_extension("new");
                 std::fs::write(&fresh, text).unwrap();
@@ -234,7 +250,7 @@ mod tests {
         let files = Certificates {
             certificate: place("certificate"),
             key: place("key"),
-            client_ca: place("ca"),
+            client_ca: Some(place("ca")),
         };
         let (before, after) = (Authority::new(), Authority::new());
         before.hands_over(&files);
@@ -295,6 +311,57 @@ mod tests {
         assert_eq!(serving.await.unwrap(), Ending::Complete);
     }
 
+    #[tokio::test]
+    async fn without_authorities_of_clients_nobody_is_asked_for_a_certificate() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        let authority = Authority::new();
+        let mut files = Certificates {
+            certificate: place("certificate"),
+            key: place("key"),
+            client_ca: Some(place("ca")),
+        };
+        authority.hands_over(&files);
+        files.client_ca = None;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let health = Arc::new(Health::default());
+        let serving = tokio::spawn(listener::serve(
+            listener,
+            Some(Secured::open(&files).unwrap()),
+            Router::new().route("/", get(async || "hello")),
+            health.clone(),
+            Limits {
+                header_timeout: Duration::from_secs(10),
+                max_connections: 100,
+                shutdown_deadline: Duration::from_secs(10),
+            },
+        ));
+        let stranger = authority.client(None);
+        let mut line = connect(&stranger, port).await.unwrap();
+        assert!(ask(&mut line).await.unwrap().starts_with("HTTP/1.1 200"));
+
+        // In HTTP/2 where that is what is offered.
+        let mut config = (**stranger.config()).clone();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let line2 = connect(&TlsConnector::from(Arc::new(config)), port).await;
+        let line2 = line2.unwrap();
+        assert_eq!(line2.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let shaken = hyper::client::conn::http2::handshake(
+            hyper_util::rt::TokioExecutor::new(),
+            hyper_util::rt::TokioIo::new(line2),
+        );
+        let (mut sender, connection) = shaken.await.unwrap();
+        let connection = tokio::spawn(connection);
+        let request = http::Request::get("https://orders/").body(axum::body::Body::empty());
+        let answer = sender.send_request(request.unwrap()).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        drop((line, sender, answer));
+        health.enter(Phase::Closing);
+        assert_eq!(serving.await.unwrap(), Ending::Complete);
+        connection.abort();
+    }
+
     #[test]
     fn a_key_that_is_not_the_certificates_is_told() {
         let folder = tempfile::tempdir().unwrap();
@@ -303,7 +370,7 @@ mod tests {
         let files = Certificates {
             certificate,
             key,
-            client_ca,
+            client_ca: Some(client_ca),
         };
         let authority = Authority::new();
         authority.hands_over(&files);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Project, docker, has_engine};
+use crate::believed::server::Authority;
 use crate::rollout::users::{Answers, Users};
 use crate::sandbox::eventually;
 use crate::secured::{answer, harm, stranger};
@@ -17,16 +18,24 @@ const PLAN: [&str; 2] = ["plan", "--detailed-exitcode"];
 ///
 /// - `lasts`: how long certificates do
 fn deploys(project: &Project, protocol: &str, lasts: &str) {
+    let text = blueprint(project, lasts);
+    let text = text.replace("protocol = \"http\"", &format!("protocol = \"{protocol}\""));
+    project.sandbox.write("platform.toml", &text);
+    project.deploy();
+}
+
+/// A blueprint of `orders` that speaks in the clear.
+fn blueprint(project: &Project, lasts: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let (name, port, folder) = (&project.name, project.port, folder.display());
-    let text = format!(
+    format!(
         r#"[project]
 name = "{name}"
 
 [services.orders]
 build = {{ cargo = "orders", folder = "{folder}", profile = "dev" }}
 port = 8081
-protocol = "{protocol}"
+protocol = "http"
 needs = ["orders-db"]
 replicas = 2
 health = {{ ready = "/health/ready", live = "/health/live", start_within = "60s", interval = "300ms" }}
@@ -51,7 +60,18 @@ analysis = false
 [environments.docker]
 provider = "docker"
 "#
+    )
+}
+
+/// Deploys `orders` with a certificate of its own.
+fn deploys_its_own(project: &Project, protocol: &str) {
+    let own = format!(
+        r#"protocol = "{protocol}"
+tls = {{ ca = "ca.pem", name = "orders.shop.example" }}
+env = {{ TLS_CERTIFICATE_FILE = {{ secret = "orders-chain", as = "file" }}, TLS_KEY_FILE = {{ secret = "orders-secret", as = "file" }} }}"#
     );
+    let text = blueprint(project, "90d");
+    let text = text.replace("protocol = \"http\"", &own);
     project.sandbox.write("platform.toml", &text);
     project.deploy();
 }
@@ -118,7 +138,7 @@ fn a_service_with_certificates_answers_the_gateway_and_nobody_on_the_network_wit
         "{clear:?}"
     );
     let authority = own(&project, "orders-r1-1", "TLS_CLIENT_CA_FILE");
-    let mut line = stranger(&authority, port).expect("it listens");
+    let mut line = stranger(&authority, "orders", port).expect("it listens");
     let refused = answer(&mut line).expect_err("no answer").to_string();
     assert!(
         line.conn.peer_certificates().is_some() && refused.contains("CertificateRequired"),
@@ -238,4 +258,42 @@ fn containers_that_begin_to_speak_otherwise_lose_no_request() {
         assert!(served, "{release}: {answers:?}");
     }
     project.down();
+}
+
+#[test]
+fn a_service_with_a_certificate_of_its_own_is_believed_by_its_authority_and_checked_so() {
+    if !has_engine() {
+        return;
+    }
+    let project = Project::new("shown");
+    let ours = Authority::new("ours");
+    let text = blueprint(&project, "90d");
+    project.sandbox.write("platform.toml", &text);
+    let shown = ours.signs("orders.shop.example");
+    for (name, text) in [
+        ("orders-chain", &shown.certificate),
+        ("orders-secret", &shown.key),
+    ] {
+        let words = ["-e", "docker", "secrets", "set", name];
+        project.sandbox.pipe(&words, text).ok();
+    }
+    project.sandbox.write("ca.pem", ours.certificate());
+    deploys_its_own(&project, "https");
+    answers(&project);
+    assert_eq!(project.run(&PLAN).code, 0);
+    let users = Users::ask(project.port, PATH, 50);
+    deploys_its_own(&project, "h2");
+    deploys(&project, "mtls-h2", "90d");
+    let answers = users.end();
+    assert_eq!(harm(&answers), Answers::new(), "{answers:?}");
+    for release in ["r1", "r2", "r3"] {
+        let served = answers.keys().any(|(version, _)| version == release);
+        assert!(served, "{release}: {answers:?}");
+    }
+    // `live` was asked meanwhile, and nothing was ended for it.
+    for instance in ["orders-r3-1", "orders-r3-2"] {
+        let container = project.container(instance);
+        let restarts = docker(&["inspect", "-f", "{{.RestartCount}}", &container]);
+        assert_eq!(restarts, "0");
+    }
 }

@@ -168,19 +168,27 @@ pub(crate) const ORDERS: &str = "/api/v1/orders";
 /// - `protocol`: how the gateway asks them
 /// - `gateway`: more of its settings
 pub(crate) fn deploy_orders(sandbox: &Sandbox, port: u16, protocol: &str, gateway: &str) {
+    let own = format!("protocol = \"{protocol}\"\nenv = {{ LOG = \"info\" }}");
+    sandbox.write("platform.toml", &blueprint_of_orders(port, &own, gateway));
+    sandbox.run(&["deploy", "--yes"]).ok();
+}
+
+/// A blueprint of the chassis' `orders`.
+///
+/// - `own`, `gateway`: further lines of the service and of the gateway
+pub(crate) fn blueprint_of_orders(port: u16, own: &str, gateway: &str) -> String {
     let program = orders().display();
-    let text = format!(
+    format!(
         r#"[project]
 name = "shop"
 
 [services.orders]
 command = ["{program}"]
 port = 8081
-protocol = "{protocol}"
 needs = ["orders-db"]
 replicas = 2
 health = {{ ready = "/health/ready", live = "/health/live", start_within = "60s" }}
-env = {{ LOG = "info" }}
+{own}
 
 [resources.orders-db]
 kind = "postgres"
@@ -196,7 +204,5 @@ service = "orders"
 [rollout]
 strategy = "rolling"
 "#
-    );
-    sandbox.write("platform.toml", &text);
-    sandbox.run(&["deploy", "--yes"]).ok();
+    )
 }

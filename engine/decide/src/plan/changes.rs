@@ -249,6 +249,14 @@ fn spec_differences(before: &ServiceSpec, after: &ServiceSpec) -> Vec<Difference
             after: Some(after.artifact.key.short().to_owned()),
         });
     }
+    if before.authority != after.authority {
+        let short = |text: &Option<String>| text.as_deref().map(in_short);
+        found.push(Difference {
+            path: "authorities of tls.ca".to_owned(),
+            before: short(&before.authority),
+            after: short(&after.authority),
+        });
+    }
     let version = |v: Option<String>| v.map(|v| format!("version {v}"));
     found.extend(
         differences(&before.secrets, &after.secrets)

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use bollard::models::{ContainerCreateBody, HostConfig};
-use platform_blueprint::Protocol;
 use platform_compose::model::PortForm;
 use platform_decide::digest::Digest;
 use platform_decide::group::{GroupId, Need};
@@ -181,7 +180,8 @@ impl Draft<'_> {
         let desired = self.asked.desired;
         let mut groups = BTreeSet::new();
         let mut ready = Vec::new();
-        let mut h2c = BTreeSet::new();
+        let mut http2 = BTreeSet::new();
+        let mut one_sided = BTreeMap::new();
         let mut checks = BTreeMap::new();
         let mut splits = BTreeMap::new();
         for (name, wanted) in &desired.services {
@@ -196,8 +196,11 @@ impl Draft<'_> {
                 .paths
                 .insert(group.id.lane(), keep.path.unwrap_or_default());
             checks.insert(name.clone(), check);
-            if keep.protocol == Protocol::H2c {
-                h2c.insert(group.id.clone());
+            if keep.protocol.is_http2() {
+                http2.insert(group.id.clone());
+            }
+            if let Some(tls) = keep.tls {
+                one_sided.insert(group.id.clone(), tls);
             }
             for number in 1..=wanted.replicas {
                 ready.push(instance(&group.id, number, port.get()));
@@ -217,7 +220,8 @@ impl Draft<'_> {
             groups: &groups,
             ready: &ready,
             internal: &internal,
-            h2c: &h2c,
+            http2: &http2,
+            one_sided: &one_sided,
             public: Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             checks: &checks,
             mutual: None,

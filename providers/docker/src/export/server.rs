@@ -66,6 +66,7 @@ impl Draft<'_> {
             variables: BTreeMap::new(),
             files: server.files.clone(),
             token: None,
+            authority: None,
         };
         self.put(name.as_str(), service, Some(&handed));
         self.resources

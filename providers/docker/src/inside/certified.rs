@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use platform_blueprint::CERTIFICATE_VARIABLES;
 use platform_traffic::authority::{Authority, Holder, Pair, client, own_key};
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
@@ -29,8 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How long what asks `health.live` is believed: longer than any container runs.
 const OWN_LASTS: Duration = Duration::from_hours(10 * 365 * 24);
 
-/// How an instance is asked from inside; nothing before it has certificates.
-pub(super) type Way = Rc<RefCell<Option<TlsConnector>>>;
+/// How an instance is asked over TLS from inside; nothing before it has certificates.
+pub(super) type Way = Rc<RefCell<Option<Arc<ClientConfig>>>>;
 
 /// What is signed for an instance, and who asks for it.
 pub(super) struct Certified {
@@ -143,7 +144,7 @@ impl Certified {
         for (variable, text) in CERTIFICATE_VARIABLES.iter().zip(texts) {
             write_file(&self.folder.join(variable), text)?;
         }
-        *self.way.borrow_mut() = Some(TlsConnector::from(Arc::new(config)));
+        *self.way.borrow_mut() = Some(Arc::new(config));
         Ok(Held {
             until: now + lasts - lasts / 3,
             line,
@@ -155,16 +156,20 @@ impl Certified {
 ///
 /// # Errors
 ///
-/// If it does not show the certificate of its service, or does not believe ours.
+/// If it does not show a certificate of this name that is believed, or does not believe ours.
 pub(super) async fn secure(
     way: &Way,
-    service: &str,
+    name: &str,
+    http2: bool,
     stream: TcpStream,
 ) -> io::Result<TlsStream<TcpStream>> {
-    let connector = way.borrow().clone();
-    let connector = connector.ok_or_else(|| io::Error::other("it has no certificate yet"))?;
-    let name = ServerName::try_from(service.to_owned()).map_err(io::Error::other)?;
-    connector.connect(name, stream).await
+    let config = way.borrow().clone();
+    let mut config = config.ok_or_else(|| io::Error::other("it has no certificate yet"))?;
+    if http2 {
+        Arc::make_mut(&mut config).alpn_protocols = vec![b"h2".to_vec()];
+    }
+    let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+    TlsConnector::from(config).connect(name, stream).await
 }
 
 /// Writes a file that only its owner reads, over the one that is there, at once.

@@ -1,18 +1,22 @@
 //! Stands beside a service's program: asks `health.live` and ends a program that must be restarted, which the engine does; and has
 //! its certificates replaced where it speaks mtls.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitCode, ExitStatus, Stdio};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use platform_blueprint::{Check, Health, Port, Stop};
+use platform_traffic::authority;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -20,7 +24,7 @@ use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::certified::{Certified, Way, secure};
-use super::reach::{reach, reach_over};
+use super::reach::{reach_in_http2, reach_over};
 use super::run::{read, unstarted};
 use super::{HANDED, SECRETS, SIGNING};
 
@@ -31,8 +35,23 @@ pub(crate) struct Live {
     pub(crate) stop: Stop,
     /// The service's own port.
     pub(crate) port: Option<Port>,
+    /// It speaks HTTP/2.
+    #[serde(default)]
+    pub(crate) http2: bool,
     /// The service in whose name it has certificates, where it speaks mtls.
     pub(crate) certified: Option<String>,
+    /// How it is believed, where it shows a certificate of its own.
+    #[serde(default)]
+    pub(crate) own: Option<Shown>,
+}
+
+/// A certificate that a service shows of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shown {
+    /// The name that it must be for.
+    pub(crate) name: String,
+    /// Whether who must have signed it is handed over; else it is one of the public authorities.
+    pub(crate) is_handed: bool,
 }
 
 /// Signals that are meant for the program.
@@ -77,7 +96,11 @@ pub(super) async fn live(live: &Live, words: &[String]) -> io::Result<ExitCode> 
         };
         certified = Some((own, held));
     }
-    let way = certified.as_ref().map(|(own, _)| own.way.clone());
+    let way = match (&certified, &live.certified, &live.own) {
+        (Some((own, _)), Some(service), _) => Some((own.way.clone(), service.clone())),
+        (_, _, Some(shown)) => Some((believing(shown)?, shown.name.clone())),
+        _ => None,
+    };
     let mut child = match Command::new(program).args(arguments).spawn() {
         Ok(child) => child,
         Err(error) => return Ok(unstarted(program, &error)),
@@ -111,6 +134,18 @@ pub(super) async fn live(live: &Live, words: &[String]) -> io::Result<ExitCode> 
             }
         }
     }
+}
+
+/// How an instance is asked that shows a certificate of its own.
+fn believing(shown: &Shown) -> io::Result<Way> {
+    let authorities = if shown.is_handed {
+        let handed = read(Path::new(HANDED))?;
+        Some(handed.authority.unwrap_or_default())
+    } else {
+        None
+    };
+    let config = authority::believing(authorities.as_deref()).map_err(io::Error::other)?;
+    Ok(Rc::new(RefCell::new(Some(Arc::new(config)))))
 }
 
 /// Who has certificates signed for this instance.
@@ -165,8 +200,8 @@ fn code(ended: ExitStatus) -> ExitCode {
 /// Asks until so many checks in a row have failed; returns why the last did. What has not passed yet has its time to
 /// start.
 ///
-/// - `way`: how it is asked where it speaks mtls
-async fn dies(live: &Live, way: Option<&Way>) -> Result<Infallible, String> {
+/// - `way`: how it is asked over TLS, and for a certificate of which name, where it speaks that
+async fn dies(live: &Live, way: Option<&(Way, String)>) -> Result<Infallible, String> {
     let Health {
         live: Some(check),
         interval,
@@ -198,7 +233,7 @@ async fn dies(live: &Live, way: Option<&Way>) -> Result<Infallible, String> {
     }
 }
 
-async fn ask(live: &Live, check: &Check, way: Option<&Way>) -> io::Result<()> {
+async fn ask(live: &Live, check: &Check, way: Option<&(Way, String)>) -> io::Result<()> {
     let own = || {
         let port = live
             .port
@@ -208,11 +243,19 @@ async fn ask(live: &Live, check: &Check, way: Option<&Way>) -> io::Result<()> {
     match check {
         Check::Http(path) => {
             let address = own()?;
-            let Some((way, service)) = way.zip(live.certified.as_deref()) else {
-                return reach(&address, path, b"23").await;
-            };
-            let stream = secure(way, service, TcpStream::connect(&address).await?).await?;
-            reach_over(stream, &address, path, b"23").await
+            let stream = TcpStream::connect(&address).await?;
+            match (way, live.http2) {
+                (None, false) => reach_over(stream, &address, path, b"23").await,
+                (None, true) => reach_in_http2(stream, "http", path).await,
+                (Some((way, name)), http2) => {
+                    let stream = secure(way, name, http2, stream).await?;
+                    if http2 {
+                        reach_in_http2(stream, "https", path).await
+                    } else {
+                        reach_over(stream, &address, path, b"23").await
+                    }
+                }
+            }
         }
         Check::Tcp { .. } => TcpStream::connect(own()?).await.map(drop),
         Check::Command { command } => {

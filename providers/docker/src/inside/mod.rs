@@ -21,7 +21,7 @@ use tokio::signal::unix::SignalKind;
 
 pub(crate) use documents::{Change, Documents, version_of};
 pub(crate) use front::CURRENT;
-pub(crate) use live::Live;
+pub(crate) use live::{Live, Shown};
 pub(crate) use reach::space;
 pub(crate) use run::{FILE as HANDED_FILE, Handed};
 pub(crate) use serve::{Answer, Ask, Asked, GatewayAsk, Told, new_credential};

@@ -3,6 +3,11 @@
 
 use std::io;
 
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::Request;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -33,6 +38,32 @@ pub(super) async fn reach_over(
     )))
 }
 
+/// The same in HTTP/2, where every answer of 2xx and 3xx is good.
+///
+/// - `scheme`: `https` where the connection is secured
+pub(super) async fn reach_in_http2(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    scheme: &str,
+    path: &str,
+) -> io::Result<()> {
+    let request = Request::get(format!("{scheme}://localhost{path}"))
+        .body(Empty::<Bytes>::new())
+        .map_err(io::Error::other)?;
+    let shaken = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (mut sender, connection) = shaken.await.map_err(io::Error::other)?;
+    let connection = tokio::spawn(connection);
+    let answer = sender.send_request(request).await;
+    connection.abort();
+    let status = answer.map_err(io::Error::other)?.status();
+    if status.is_success() || status.is_redirection() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "{path} answered {}",
+        status.as_u16()
+    )))
+}
+
 /// Gives a folder to `uid:gid`.
 pub(super) fn own(user: &str, folder: &str) -> io::Result<()> {
     let bad = || io::Error::new(io::ErrorKind::InvalidInput, "a user is `uid:gid`");
@@ -46,4 +77,45 @@ pub(crate) fn space(folder: &str) -> io::Result<(u64, u64)> {
     let seen = nix::sys::statvfs::statvfs(folder)?;
     let block = seen.fragment_size();
     Ok((seen.blocks_available() * block, seen.blocks() * block))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use hyper::server::conn::http2::Builder;
+    use hyper::service::service_fn;
+    use hyper::{Response, body::Incoming};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_speaks_http2_alone_is_reached_in_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let answer = service_fn(|request: Request<Incoming>| async move {
+                    let status = if request.uri().path() == "/well" {
+                        204
+                    } else {
+                        503
+                    };
+                    let answer = Response::builder().status(status);
+                    Ok::<_, Infallible>(answer.body(Empty::<Bytes>::new()).unwrap())
+                });
+                let serving = Builder::new(TokioExecutor::new());
+                tokio::spawn(serving.serve_connection(TokioIo::new(stream), answer));
+            }
+        });
+        let asked = async |path: &str| {
+            let stream = TcpStream::connect(&address).await.unwrap();
+            reach_in_http2(stream, "http", path).await
+        };
+        asked("/well").await.unwrap();
+        let why = asked("/unwell").await.unwrap_err().to_string();
+        assert_eq!(why, "/unwell answered 503");
+        assert!(reach(&address, "/well", b"2").await.is_err());
+    }
 }

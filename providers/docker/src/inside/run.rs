@@ -25,6 +25,9 @@ pub(crate) struct Handed {
     /// What shows the keeper of which service it is, where that speaks mtls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) token: Option<String>,
+    /// Who must have signed the certificate that its program shows, PEM, where our program beside it asks that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) authority: Option<String>,
 }
 
 /// `run PROGRAM ARGUMENT…`

@@ -8,11 +8,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use platform_blueprint::{CERTIFICATE_VARIABLES, Protocol, SecretName};
+use platform_blueprint::{CERTIFICATE_VARIABLES, SecretName};
 use platform_decide::group::{GroupId, GroupSpec};
 use platform_port::{SecretValue, SecretValues};
 use platform_traffic::Mutual;
-use platform_traffic::authority::{Authority, Holder, Pair, client, replace_at};
+use platform_traffic::authority::{Authority, Holder, Pair, believing, client, replace_at};
+use platform_traffic::certificates::{authority_file, one_sided};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
@@ -41,6 +42,8 @@ struct Own {
     pair: Pair,
     authority: String,
     connector: TlsConnector,
+    /// As the other, but it asks for HTTP/2.
+    connector_http2: TlsConnector,
 }
 
 impl Certificates {
@@ -59,7 +62,7 @@ impl Certificates {
 /// Whether the instances of a group are asked over TLS.
 pub(super) fn secured(spec: &GroupSpec) -> bool {
     let service = &spec.spec.service;
-    service.protocol == Protocol::Mtls && service.port.is_some()
+    service.protocol.is_mutual() && service.port.is_some()
 }
 
 fn lasts(agent: &Agent) -> Duration {
@@ -156,12 +159,15 @@ fn own(agent: &Agent) -> Result<Rc<Own>, String> {
         return Ok(Rc::clone(known));
     }
     let (authority, pair) = issue(agent, Holder::Gateway)?;
-    let config = client(authority.certificate(), &pair)
+    let mut config = client(authority.certificate(), &pair)
         .map_err(|error| format!("certificates cannot be used: {error}"))?;
+    let connector = TlsConnector::from(Arc::new(config.clone()));
+    config.alpn_protocols = vec![b"h2".to_vec()];
     let own = Rc::new(Own {
         pair,
         authority: authority.certificate().to_owned(),
-        connector: TlsConnector::from(Arc::new(config)),
+        connector,
+        connector_http2: TlsConnector::from(Arc::new(config)),
     });
     *agent.certificates.own.borrow_mut() = Some(Rc::clone(&own));
     Ok(own)
@@ -176,8 +182,51 @@ pub(super) fn to_check(agent: &Agent, spec: &GroupSpec) -> Result<Option<Secured
     if !secured(spec) {
         return Ok(None);
     }
-    let connector = own(agent)?.connector.clone();
-    Ok(Some(Secured::new(connector, spec.id.service.as_str())?))
+    let own = own(agent)?;
+    let connector = if spec.spec.service.protocol.is_http2() {
+        &own.connector_http2
+    } else {
+        &own.connector
+    };
+    let name = spec.id.service.as_str();
+    let fault = "it does not speak TLS with the certificate it was handed in TLS_CERTIFICATE_FILE";
+    Ok(Some(Secured::new(connector.clone(), name, fault)?))
+}
+
+/// How an instance is checked that shows a certificate of its own; nothing where it shows none.
+///
+/// # Errors
+///
+/// In words.
+pub(super) fn to_check_its_own(spec: &GroupSpec) -> Result<Option<Secured>, String> {
+    // Authorities are believed by what they hold here, in no file.
+    let Some(tls) = one_sided(Path::new(""), &spec.id.service, &spec.spec) else {
+        return Ok(None);
+    };
+    let authorities = tls.ca.is_some().then_some(&spec.spec.authority);
+    let authorities = authorities.map(|text| text.as_deref().unwrap_or_default());
+    let mut config = believing(authorities)
+        .map_err(|error| format!("the authorities of `tls.ca` cannot be used: {error}"))?;
+    if spec.spec.service.protocol.is_http2() {
+        config.alpn_protocols = vec![b"h2".to_vec()];
+    }
+    let connector = TlsConnector::from(Arc::new(config));
+    let fault = "it does not speak TLS with a certificate that is believed";
+    let name = tls.name.unwrap_or_default();
+    Ok(Some(Secured::new(connector, &name, fault)?))
+}
+
+/// The files of the authorities of groups that show certificates of their own.
+pub(super) fn authorities(agent: &Agent) -> Vec<(PathBuf, SecretValue)> {
+    let folder = gateway_secrets::folder(agent);
+    let kept = agent.kept.borrow();
+    let all = kept.groups.values().chain(kept.leaving.values());
+    all.filter_map(|group| group.spec.authority.as_ref())
+        .map(|text| {
+            let file = authority_file(&folder, text);
+            (file, SecretValue::new(text.clone()))
+        })
+        .collect()
 }
 
 /// How the gateway asks those groups that speak mtls, and the files that it needs for that.

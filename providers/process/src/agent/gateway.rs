@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use platform_blueprint::{Protocol, SecretName};
+use platform_blueprint::SecretName;
 use platform_decide::group::GroupId;
 use platform_decide::observed::InstanceState;
 use platform_decide::traffic::Traffic;
 use platform_gateway_api::Config;
 use platform_gateway_api::client::{Client, ClientError};
 use platform_port::{SecretValue, SecretValues};
+use platform_traffic::certificates::one_sided;
 use platform_traffic::{Internal, Mutual, Parts, ReadyInstance};
 use tokio::sync::{Mutex, watch};
 
@@ -180,6 +181,7 @@ impl Gateway {
             .as_ref()
             .map_or(Vec::new(), |shown| shown.files.clone());
         files.extend(shared.clone());
+        files.extend(certificates::authorities(agent));
         files.extend(
             ingress
                 .iter()
@@ -318,10 +320,18 @@ fn wanted_config(agent: &Agent, mutual: Option<&Mutual>, shared: Option<&Path>) 
         .filter(|group| group.spec.service.port.is_some())
         .map(|group| group.id.clone())
         .collect();
-    let h2c = kept.groups.values().chain(kept.leaving.values());
-    let h2c = h2c
-        .filter(|group| group.spec.service.protocol == Protocol::H2c)
+    let all = kept.groups.values().chain(kept.leaving.values());
+    let http2 = all.clone();
+    let http2 = http2
+        .filter(|group| group.spec.service.protocol.is_http2())
         .map(|group| group.id.clone())
+        .collect();
+    let folder = gateway_secrets::folder(agent);
+    let one_sided = all
+        .filter_map(|group| {
+            let tls = one_sided(&folder, &group.id.service, &group.spec)?;
+            Some((group.id.clone(), tls))
+        })
         .collect();
     let mut ready: Vec<ReadyInstance> = agent
         .instances
@@ -353,13 +363,14 @@ fn wanted_config(agent: &Agent, mutual: Option<&Mutual>, shared: Option<&Path>) 
         groups: &groups,
         ready: &ready,
         internal: &internal,
-        h2c: &h2c,
+        http2: &http2,
+        one_sided: &one_sided,
         public: None,
         // The agent asks them itself.
         checks: &BTreeMap::new(),
         mutual,
         secrets: &agent.secrets.borrow().gateway,
-        secret_files: &gateway_secrets::folder(agent),
+        secret_files: &folder,
         shared,
         root: &agent.options.root,
         project: &agent.options.project,

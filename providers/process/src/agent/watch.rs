@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use platform_blueprint::{Protocol, ServiceKind};
+use platform_blueprint::ServiceKind;
 use platform_decide::group::GroupSpec;
 use platform_decide::observed::InstanceState;
 use rand::RngExt;
@@ -15,7 +15,7 @@ use super::state::Agent;
 use super::{certificates, start, stop};
 use crate::health_watch::{HealthWatch, Round, Verdict};
 use crate::lifecycle::Ending;
-use crate::probe::{Probe, local};
+use crate::probe::{Probe, Secured, local};
 use crate::process_table;
 use crate::recorded::Outcome;
 
@@ -38,6 +38,7 @@ pub(super) async fn watch(
     let record = instance.record().clone();
     let is_job = service.kind == ServiceKind::Job;
     let probe = probe(agent, instance, spec);
+    let own = certificates::to_check_its_own(spec);
     let mut health = HealthWatch::new(&service.health, record.port.is_some(), record.ready, begun);
     let first = if record.ready {
         InstanceState::Ready
@@ -61,7 +62,7 @@ pub(super) async fn watch(
                     return Watched::Stop;
                 }
             }
-            round = round(agent, spec, &probe, &health, next), if next.is_some() => {
+            round = round(agent, spec, (&probe, &own), &health, next), if next.is_some() => {
                 let jitter = rand::rng().random_range(0.0..1.0);
                 match health.record(round, Instant::now(), jitter) {
                     Verdict::Same => {
@@ -112,7 +113,7 @@ pub(super) async fn watch(
 async fn round(
     agent: &Agent,
     spec: &GroupSpec,
-    probe: &Probe,
+    (probe, own): (&Probe, &Result<Option<Secured>, String>),
     health: &HealthWatch,
     next: Option<Instant>,
 ) -> Round {
@@ -120,7 +121,11 @@ async fn round(
         tokio::time::sleep_until(next.into()).await;
     }
     let (ready, live) = health.due();
-    match certificates::to_check(agent, spec) {
+    let secured = match own {
+        Ok(None) => certificates::to_check(agent, spec),
+        own => own.clone(),
+    };
+    match secured {
         Ok(secured) => probe.round(secured.as_ref(), ready, live).await,
         Err(why) => Round {
             ready: Some(Err(why)),
@@ -147,7 +152,7 @@ fn probe(agent: &Agent, instance: &Instance, spec: &GroupSpec) -> Probe {
     });
     Probe {
         address: instance.record().port.map(local),
-        http2: spec.spec.service.protocol == Protocol::H2c,
+        http2: spec.spec.service.protocol.is_http2(),
         search,
         folder,
         environment,
