@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Every strategy is a list of [`Stage`]s: the steps of a canary, the batches of a rolling update, the one switch of
-//! blue-green. The last stage has all traffic on the new release, and serving it is the bake time.
+//! blue-green; before the first of the steps and the switch there may be one in which the new release gets copies of requests. The last stage has all traffic on the new release, and serving it is the bake time.
 
 mod advance;
 mod arrangement;

@@ -147,8 +147,11 @@ pub(crate) fn begin(context: &RequestContext, head: &RequestHeader) -> Option<Co
     let for_route = mirror.takes(&route.route);
     let service = route.service.as_ref().zip(context.version);
     let for_release = service.is_some_and(|(service, version)| {
+        let by = &service.versions[version];
         let copies = service.settings.copies.as_ref();
-        copies.is_some_and(|copies| mirror.tries(copies, &service.versions[version].name, head))
+        // Who asked for the release on trial has its answer already.
+        let copies = copies.filter(|_| by.role.takes_traffic());
+        copies.is_some_and(|copies| mirror.tries(copies, &by.name, head))
     });
     (for_route || for_release).then(|| Copy::new(head.clone(), for_route, for_release))
 }

@@ -178,7 +178,11 @@ async fn a_release_on_trial_gets_copies_of_what_one_version_is_asked() {
                     "r5": { "weight": 750, "endpoints": [real.endpoint()] },
                     "r5-baseline": { "weight": 250, "role": "baseline", "endpoints": [fresh.endpoint()] },
                     "copies:r6": { "weight": 0, "role": "shadow", "endpoints": [new.endpoint()] },
+                    "r6": { "weight": 0, "role": "preview", "endpoints": [
+                        { "id": "itself", "address": new.address.to_string() },
+                    ] },
                 },
+                "overrides": [{ "header": "x-release", "value": "new", "version": "r6" }],
                 "copies": { "version": "copies:r6", "of": of, "share": 1000 },
             } },
             "routes": [{ "name": "all", "service": "orders" }],
@@ -227,6 +231,15 @@ async fn a_release_on_trial_gets_copies_of_what_one_version_is_asked() {
         assert_ne!(answer.header("x-name"), "new");
     }
     until("all were copied", async || new.asked() == before + 20).await;
+    // But not what the release on trial was asked for by name.
+    let headers = [("x-release", "new")];
+    let answer = ask(&client, "GET", address, "/", &headers, b"").await;
+    assert_eq!(answer.unwrap().header("x-name"), "new");
+    get(&client, address, "/").await;
+    until("the last was copied", async || new.asked() == before + 22).await;
+    let tallies = gateway.tallies().await;
+    let of = |version: &str| tallies.version("orders", version).expect("it was asked");
+    assert_eq!((of("r6").total, of("r6").copied), (1, 0));
     gateway.drain().await;
 }
 
