@@ -9,7 +9,7 @@ use platform_blueprint::{Gateway, ServiceName};
 use platform_decide::digest::Digest;
 use platform_decide::group::GroupId;
 use platform_decide::observed::GatewaySeen;
-use platform_decide::traffic::{Share, Split};
+use platform_decide::traffic::{Share, Split, Traffic};
 use platform_gateway_api::{Config, Role as LaneRole};
 use platform_port::SecretValues;
 use platform_traffic::{Internal, Parts, ReadyInstance};
@@ -115,15 +115,14 @@ pub(crate) fn seen(
         || Digest::of(b""),
         |traffic| Digest::of_value(&traffic.ingress),
     );
-    let none = BTreeMap::new();
-    let splits = traffic.map_or(&none, |traffic| &traffic.splits);
+    let asked_splits = || traffic.map_or_else(BTreeMap::new, |traffic| traffic.splits.clone());
     let elsewhere = traffic.is_some_and(|traffic| {
         let wanted = Published::of(&traffic.ingress.gateway);
         Published::by(container).is_some_and(|here| here != wanted)
     });
     let (ingress, splits) = match heard {
-        _ if elsewhere => (Digest::of(b"another place"), splits.clone()),
-        None => (asked, splits.clone()),
+        _ if elsewhere => (Digest::of(b"another place"), asked_splits()),
+        None => (asked, asked_splits()),
         Some(heard) => {
             let wanted = join(
                 network,
@@ -139,7 +138,8 @@ pub(crate) fn seen(
             } else {
                 Digest::of(b"other routes than were asked for")
             };
-            (ingress, shares(splits, &heard.config))
+            let in_force = |traffic| shares(traffic, &heard.config);
+            (ingress, traffic.map_or_else(BTreeMap::new, in_force))
         }
     };
     GatewaySeen {
@@ -167,16 +167,21 @@ fn routes_of(config: &Config) -> Config {
     config
 }
 
-/// The shares in force. Where they are not those that were asked for, the gateway's own weights count.
-fn shares(asked: &BTreeMap<ServiceName, Split>, config: &Config) -> BTreeMap<ServiceName, Split> {
+/// The shares in force. Where they are not those that were asked for, what the gateway has counts: a run may have ended between
+/// asking and telling it.
+fn shares(asked: &Traffic, config: &Config) -> BTreeMap<ServiceName, Split> {
     let mut splits = BTreeMap::new();
-    for (name, split) in asked {
+    for (name, split) in &asked.splits {
         let Some(service) = config.services.get(name.as_str()) else {
             continue;
         };
         let mut in_force = Split {
             shares: BTreeMap::new(),
-            preview: split.preview.clone(),
+            preview: if is_asked_by_name(asked, name) {
+                platform_traffic::preview_of(name, service)
+            } else {
+                split.preview.clone()
+            },
             copies: platform_traffic::copies_of(name, service),
         };
         for (lane, version) in &service.versions {
@@ -193,4 +198,79 @@ fn shares(asked: &BTreeMap<ServiceName, Split>, config: &Config) -> BTreeMap<Ser
         splits.insert(name.clone(), in_force);
     }
     splits
+}
+
+/// Whether a request can ask for a release of this service, so that the gateway's configuration tells which is on trial.
+fn is_asked_by_name(traffic: &Traffic, name: &ServiceName) -> bool {
+    let upstream = traffic.ingress.services.get(name);
+    upstream.is_some_and(|to| !to.opt_in.header.is_empty() || !to.opt_in.cookie.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use platform_decide::desired::{Ingress, Upstream};
+    use platform_decide::traffic::Copies;
+
+    use super::*;
+
+    fn traffic(preview: bool, copies: bool) -> Traffic {
+        let (old, new): (GroupId, GroupId) =
+            ("orders@r1".parse().unwrap(), "orders@r2".parse().unwrap());
+        let upstream = Upstream {
+            internal: false,
+            protocol: Protocol::Http,
+            traffic: platform_blueprint::Traffic::default(),
+            opt_in: platform_blueprint::OptIn::default(),
+            slow_after: 100,
+        };
+        let split = Split {
+            preview: preview.then(|| new.clone()),
+            copies: copies.then(|| Copies {
+                to: new,
+                of: None,
+                share: Share::thousandths(100),
+            }),
+            ..Split::all(old)
+        };
+        let orders: ServiceName = "orders".parse().unwrap();
+        Traffic {
+            ingress: Ingress {
+                gateway: Gateway::default(),
+                routes: Vec::new(),
+                services: BTreeMap::from([(orders.clone(), upstream)]),
+                secrets: BTreeMap::new(),
+            },
+            splits: BTreeMap::from([(orders, split)]),
+        }
+    }
+
+    fn told(traffic: &Traffic) -> Config {
+        platform_traffic::join(&Parts {
+            traffic: Some(traffic),
+            groups: &BTreeSet::new(),
+            ready: &[],
+            internal: &BTreeMap::new(),
+            h2c: &BTreeSet::new(),
+            public: None,
+            checks: &BTreeMap::new(),
+            mutual: None,
+            secrets: &SecretValues::new(),
+            secret_files: Path::new("/secrets"),
+            shared: None,
+            root: Path::new("/shop"),
+            project: "shop",
+        })
+    }
+
+    #[test]
+    fn what_is_in_force_is_what_the_gateway_was_told_last() {
+        let all = [(false, false), (true, false), (true, true)];
+        for (preview, copies) in all {
+            let in_force = traffic(preview, copies);
+            for (preview, copies) in all {
+                let seen = shares(&traffic(preview, copies), &told(&in_force));
+                assert_eq!(seen, in_force.splits, "{preview} {copies}");
+            }
+        }
+    }
 }

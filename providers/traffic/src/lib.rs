@@ -23,6 +23,9 @@ pub use public::LOCAL_AUTHORITY;
 pub use shared::shared_file;
 pub use tallies::tallies;
 
+/// What a request asks for the release on trial with.
+const NEW: &str = "new";
+
 /// An instance that takes requests.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReadyInstance {
@@ -275,6 +278,15 @@ fn copied(copies: &Copies) -> api::Copies {
     }
 }
 
+/// The group on trial that requests may ask for by header or cookie, as a service's configuration has it.
+///
+/// - `name`: of the service
+pub fn preview_of(name: &ServiceName, service: &api::Service) -> Option<GroupId> {
+    let mut asked = service.overrides.iter();
+    let lane = &asked.find(|one| one.value == NEW)?.version;
+    format!("{name}@{lane}").parse().ok()
+}
+
 /// The copies that a service's configuration asks for, read back.
 ///
 /// - `name`: of the service
@@ -393,7 +405,7 @@ fn overrides(upstream: &Upstream, split: &Split) -> Vec<api::Override> {
         .filter(|id| Some(*id) != new && id.track == platform_decide::group::Track::Main)
         .min_by_key(|id| id.version);
     let mut found = Vec::new();
-    for (id, value) in [(new, "new"), (old.filter(|_| new.is_some()), "old")] {
+    for (id, value) in [(new, NEW), (old.filter(|_| new.is_some()), "old")] {
         let Some(id) = id else { continue };
         let asked = |header: Option<&String>, cookie: Option<&String>| api::Override {
             header: header.cloned(),

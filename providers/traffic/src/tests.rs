@@ -297,6 +297,7 @@ fn copies_for_a_group_are_a_version_of_their_own() {
         assert_eq!(config.validate(), Ok(()));
         let service = &config.services["orders"];
         assert_eq!(copies_of(&orders, service), Some(copies));
+        assert_eq!(preview_of(&orders, service), Some(new.clone()));
         let shadow = &service.versions["copies:r2"];
         assert_eq!((shadow.role, shadow.weight), (api::Role::Shadow, 0));
         assert_eq!(shadow.endpoints[0].id, "copies:orders@r2.1");
