@@ -103,3 +103,27 @@ fn a_good_release_is_judged_and_promoted() {
     assert!(requests > Some(0), "{report:#}");
     project.down();
 }
+
+#[test]
+fn a_bad_release_that_gets_copies_is_taken_back_before_anybody_meets_it() {
+    if !has_engine() {
+        return;
+    }
+    let project = Project::new("copied");
+    project.serves();
+    let load = Load::on(project.port, 60);
+    let copied = JUDGED.replace("steps = ", "mirror = \"50%\"\nsteps = ");
+    project.answering_by("faulty", &copied);
+    let told = project.run(&["deploy", "--yes"]);
+    assert_eq!(told.code, 10, "{told:#?}");
+    load.end().unharmed();
+    answers(project.port, "one");
+    let report = project.run(&["rollout", "report", "--format", "json"]).ok();
+    let report = report.line("rollout_report")["report"].clone();
+    let why = report["why"].as_str().expect("a reason");
+    assert!(why.contains("the new release is worse"), "{why}");
+    let member = &report["members"][0];
+    assert_eq!(member["new"]["requests"], 0, "{report:#}");
+    assert!(member["copies"]["bad"].as_u64() > Some(0), "{report:#}");
+    project.down();
+}
