@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
-pub(crate) use self::project::{AT_ONCE, Project, build_responder, docker};
+pub(crate) use self::project::{AT_ONCE, COUNTS, Project, RESPONDS, build_responder, docker};
 use crate::load::Load;
 use crate::responder::ask;
 use crate::sandbox::eventually;

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use platform_testkit::needs;
 
-use crate::docker::{build_responder, docker, has_engine};
+use crate::docker::{COUNTS, RESPONDS, build_responder, docker, has_engine};
 use crate::responder::ask;
 use crate::sandbox::{Sandbox, eventually, free_port};
 
@@ -49,15 +49,13 @@ const REDIS: &str = "platform/redis:7";
 
 /// Two services, a database, secrets of both kinds, and a limit that is counted in a Redis.
 fn blueprint(name: &str, port: u16) -> String {
-    let service = r#"build = { program = "api" }
-command = ["api", "--exact", "serves_when_a_blueprint_asks", "--nocapture", "--test-threads=1"]
-health = { ready = "/health", start_within = "30s", interval = "300ms" }"#;
     format!(
         r#"[project]
 name = "{name}"
 
 [services.api]
-{service}
+build = {{ program = "api" }}
+{RESPONDS}
 port = 9000
 replicas = 2
 needs = ["db"]
@@ -65,7 +63,8 @@ env = {{ RESPOND = "one", PRICE = "5$ at ${{PORT}}", TOKEN = {{ secret = "token"
 limits = {{ memory = "64MiB", cpu = 0.5 }}
 
 [services.front]
-{service}
+build = {{ program = "api" }}
+{RESPONDS}
 port = 9001
 needs = ["api"]
 env = {{ RESPOND = "front" }}
@@ -75,11 +74,7 @@ kind = "postgres"
 version = "15"
 image = "platform/postgres:15"
 
-[resources.counts]
-kind = "redis"
-version = "7"
-image = "{REDIS}"
-
+{COUNTS}
 [gateway]
 port = {port}
 shared = "counts"

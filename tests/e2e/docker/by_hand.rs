@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::process::Command;
 
-use super::{AT_ONCE, Project, answers, docker, has_engine};
+use super::{AT_ONCE, Project, RESPONDS, answers, docker, has_engine};
 use crate::responder::ask;
 use crate::sandbox::free_port;
 
@@ -114,10 +114,9 @@ fn a_service_may_have_no_instances_and_share_its_program() {
             r#"{AT_ONCE}
 [services.twin]
 build = {{ program = "api" }}
-command = ["/app/api", "--exact", "serves_when_a_blueprint_asks", "--nocapture", "--test-threads=1"]
+{RESPONDS}
 env = {{ RESPOND = "twin" }}
 port = 9000
-health.ready = "/health"
 replicas = {replicas}
 "#
         );

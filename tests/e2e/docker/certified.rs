@@ -7,59 +7,44 @@ use std::process::Command;
 
 use super::{Project, docker, has_engine};
 use crate::believed::server::Authority;
+use crate::rollout::shop::{ORDERS, Orders};
 use crate::rollout::users::{Answers, Users};
 use crate::sandbox::eventually;
 use crate::secured::{answer, harm, stranger};
 
-const PATH: &str = "/api/v1/orders";
 const PLAN: [&str; 2] = ["plan", "--detailed-exitcode"];
 
 /// Deploys `orders` so that it speaks a protocol.
 ///
 /// - `lasts`: how long certificates do
 fn deploys(project: &Project, protocol: &str, lasts: &str) {
-    let text = blueprint(project, lasts);
-    let text = text.replace("protocol = \"http\"", &format!("protocol = \"{protocol}\""));
-    project.sandbox.write("platform.toml", &text);
+    let own = format!("protocol = \"{protocol}\"");
+    project
+        .sandbox
+        .write("platform.toml", &blueprint(project, &own, lasts));
     project.deploy();
 }
 
-/// A blueprint of `orders` that speaks in the clear.
-fn blueprint(project: &Project, lasts: &str) -> String {
+/// A blueprint of `orders`.
+///
+/// - `own`: more of the service
+/// - `lasts`: how long certificates do
+fn blueprint(project: &Project, own: &str, lasts: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let (name, port, folder) = (&project.name, project.port, folder.display());
+    let folder = folder.display();
+    let orders = Orders {
+        project: &project.name,
+        runs: &format!(
+            "build = {{ cargo = \"orders\", folder = \"{folder}\", profile = \"dev\" }}"
+        ),
+        own,
+        database: "version = \"15\"\nimage = \"platform/postgres:15\"",
+        port: project.port,
+        gateway: &format!("mtls = {{ lasts = \"{lasts}\" }}"),
+    };
     format!(
-        r#"[project]
-name = "{name}"
-
-[services.orders]
-build = {{ cargo = "orders", folder = "{folder}", profile = "dev" }}
-port = 8081
-protocol = "http"
-needs = ["orders-db"]
-replicas = 2
-health = {{ ready = "/health/ready", live = "/health/live", start_within = "60s", interval = "300ms" }}
-
-[resources.orders-db]
-kind = "postgres"
-version = "15"
-image = "platform/postgres:15"
-
-[gateway]
-port = {port}
-mtls = {{ lasts = "{lasts}" }}
-
-[[routes]]
-path = "{PATH}"
-service = "orders"
-
-[rollout]
-strategy = "rolling"
-analysis = false
-
-[environments.docker]
-provider = "docker"
-"#
+        "{}analysis = false\n\n[environments.docker]\nprovider = \"docker\"\n",
+        orders.blueprint()
     )
 }
 
@@ -70,8 +55,7 @@ fn deploys_its_own(project: &Project, protocol: &str) {
 tls = {{ ca = "ca.pem", name = "orders.shop.example" }}
 env = {{ TLS_CERTIFICATE_FILE = {{ secret = "orders-chain", as = "file" }}, TLS_KEY_FILE = {{ secret = "orders-secret", as = "file" }} }}"#
     );
-    let text = blueprint(project, "90d");
-    let text = text.replace("protocol = \"http\"", &own);
+    let text = blueprint(project, &own, "90d");
     project.sandbox.write("platform.toml", &text);
     project.deploy();
 }
@@ -105,7 +89,7 @@ fn read(file: &Path) -> String {
 
 #[track_caller]
 fn answers(project: &Project) {
-    assert!(crate::responder::ask(project.port, PATH).is_some());
+    assert!(crate::responder::ask(project.port, ORDERS).is_some());
 }
 
 fn die(pid: &str) {
@@ -216,7 +200,7 @@ fn certificates_of_containers_are_replaced_in_time_and_no_request_is_lost() {
     let gateway = shown(&project);
     let all = || [read(&files[0]), read(&files[1]), read(&gateway)];
     let processes = instances.map(|one| pid(&project, one));
-    let users = Users::ask(project.port, PATH, 50);
+    let users = Users::ask(project.port, ORDERS, 50);
     // What lasts longer than it is to is replaced at once, and then again and again; also by a keeper that died meanwhile.
     let mut known = vec![all()];
     deploys(&project, "mtls", "10s");
@@ -248,7 +232,7 @@ fn containers_that_begin_to_speak_otherwise_lose_no_request() {
     }
     let project = Project::new("mtls-rolls");
     deploys(&project, "http", "90d");
-    let users = Users::ask(project.port, PATH, 50);
+    let users = Users::ask(project.port, ORDERS, 50);
     deploys(&project, "mtls", "90d");
     deploys(&project, "http", "90d");
     let answers = users.end();

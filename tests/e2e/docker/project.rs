@@ -13,6 +13,19 @@ bake = "0s"
 analysis = false
 "#;
 
+/// How a service runs the responder, and is asked.
+pub(crate) const RESPONDS: &str = r#"command = ["/app/api", "--exact", "serves_when_a_blueprint_asks", "--nocapture", "--test-threads=1"]
+health.ready = "/health"
+health.start_within = "30s"
+health.interval = "300ms""#;
+
+/// The Redis that a gateway with `shared = "counts"` counts through.
+pub(crate) const COUNTS: &str = r#"[resources.counts]
+kind = "redis"
+version = "7"
+image = "platform/redis:7"
+"#;
+
 /// Runs Docker's own client.
 pub(crate) fn docker(words: &[&str]) -> String {
     let told = Command::new("docker").args(words).output().expect("docker");
@@ -84,11 +97,8 @@ impl Project {
 name = "{name}"
 
 [services.api]
-command = ["/app/api", "--exact", "serves_when_a_blueprint_asks", "--nocapture", "--test-threads=1"]
+{RESPONDS}
 port = 9000
-health.ready = "/health"
-health.start_within = "30s"
-health.interval = "300ms"
 {api}
 
 [gateway]

@@ -2,7 +2,7 @@
 
 use platform_testkit::needs;
 
-use super::{Project, docker, has_engine};
+use super::{COUNTS, Project, RESPONDS, docker, has_engine};
 use crate::shared_limits::{LIMIT, let_in, status, use_up};
 
 const REDIS: &str = "platform/redis:7";
@@ -22,16 +22,11 @@ name = "{name}"
 
 [services.api]
 build = {{ program = "api" }}
-command = ["api", "--exact", "serves_when_a_blueprint_asks", "--nocapture", "--test-threads=1"]
+{RESPONDS}
 port = 9000
-health = {{ ready = "/health", start_within = "30s", interval = "300ms" }}
 env = {{ RESPOND = "one" }}
 
-[resources.counts]
-kind = "redis"
-version = "7"
-image = "{REDIS}"
-
+{COUNTS}
 [gateway]
 port = {port}
 shared = "counts"

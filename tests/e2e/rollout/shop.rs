@@ -163,35 +163,47 @@ pub(crate) fn harm(answers: &Answers, bad: &str) -> Answers {
 /// The path that leads to `orders` where they are deployed alone.
 pub(crate) const ORDERS: &str = "/api/v1/orders";
 
-/// Deploys two of `orders` and their database behind the gateway, or replaces them batch by batch.
-///
-/// - `protocol`: how the gateway asks them
-/// - `gateway`: more of its settings
-pub(crate) fn deploy_orders(sandbox: &Sandbox, port: u16, protocol: &str, gateway: &str) {
-    let own = format!("protocol = \"{protocol}\"\nenv = {{ LOG = \"info\" }}");
-    sandbox.write("platform.toml", &blueprint_of_orders(port, &own, gateway));
-    sandbox.run(&["deploy", "--yes"]).ok();
+/// Two of `orders` and their database behind the gateway, replaced batch by batch.
+pub(crate) struct Orders<'a> {
+    /// The project.
+    pub(crate) project: &'a str,
+    /// What they run.
+    pub(crate) runs: &'a str,
+    /// More of the service, such as how the gateway asks it.
+    pub(crate) own: &'a str,
+    /// More of their database.
+    pub(crate) database: &'a str,
+    pub(crate) port: u16,
+    /// More of the gateway's settings.
+    pub(crate) gateway: &'a str,
 }
 
-/// A blueprint of the chassis' `orders`.
-///
-/// - `own`, `gateway`: further lines of the service and of the gateway
-pub(crate) fn blueprint_of_orders(port: u16, own: &str, gateway: &str) -> String {
-    let program = orders().display();
-    format!(
-        r#"[project]
-name = "shop"
+impl Orders<'_> {
+    /// The blueprint, which ends with the rollout's policy.
+    pub(crate) fn blueprint(&self) -> String {
+        let Self {
+            project,
+            runs,
+            own,
+            database,
+            port,
+            gateway,
+        } = self;
+        format!(
+            r#"[project]
+name = "{project}"
 
 [services.orders]
-command = ["{program}"]
+{runs}
 port = 8081
 needs = ["orders-db"]
 replicas = 2
-health = {{ ready = "/health/ready", live = "/health/live", start_within = "60s" }}
+health = {{ ready = "/health/ready", live = "/health/live", start_within = "60s", interval = "300ms" }}
 {own}
 
 [resources.orders-db]
 kind = "postgres"
+{database}
 
 [gateway]
 port = {port}
@@ -204,5 +216,31 @@ service = "orders"
 [rollout]
 strategy = "rolling"
 "#
-    )
+        )
+    }
+}
+
+/// Deploys `orders` as local processes, or replaces them batch by batch.
+///
+/// - `protocol`: how the gateway asks them
+/// - `gateway`: more of its settings
+pub(crate) fn deploy_orders(sandbox: &Sandbox, port: u16, protocol: &str, gateway: &str) {
+    let own = format!("protocol = \"{protocol}\"\nenv = {{ LOG = \"info\" }}");
+    sandbox.write("platform.toml", &blueprint_of_orders(port, &own, gateway));
+    sandbox.run(&["deploy", "--yes"]).ok();
+}
+
+/// A blueprint of `orders` as local processes.
+///
+/// - `own`, `gateway`: further lines of the service and of the gateway
+pub(crate) fn blueprint_of_orders(port: u16, own: &str, gateway: &str) -> String {
+    let orders = Orders {
+        project: "shop",
+        runs: &format!("command = [\"{}\"]", orders().display()),
+        own,
+        database: "",
+        port,
+        gateway,
+    };
+    orders.blueprint()
 }
