@@ -39,10 +39,11 @@ impl Registry {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let host = listener.local_addr().expect("an address").to_string();
         let (tell, told) = channel();
+        let own = host.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let tell = tell.clone();
-                thread::spawn(move || serve(&stream, &tell));
+                let (host, tell) = (own.clone(), tell.clone());
+                thread::spawn(move || serve(&stream, &host, &tell));
             }
         });
         Self { host, told }
@@ -67,7 +68,8 @@ fn digest(text: &str) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(text)))
 }
 
-fn manifest() -> String {
+/// - `host`: an engine fetches a layer once for all who want it, so each registry has one of its own
+fn manifest(host: &str) -> String {
     json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST,
@@ -79,14 +81,14 @@ fn manifest() -> String {
         "layers": [{
             "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
             "size": 1 << 20,
-            "digest": digest("a layer"),
+            "digest": digest(&format!("a layer of {host}")),
         }],
     })
     .to_string()
 }
 
 /// Answers what comes over a connection.
-fn serve(stream: &TcpStream, tell: &Sender<Layer>) {
+fn serve(stream: &TcpStream, host: &str, tell: &Sender<Layer>) {
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     while let Some(first) = lines.next() {
         lines
@@ -95,7 +97,7 @@ fn serve(stream: &TcpStream, tell: &Sender<Layer>) {
             .for_each(drop);
         let path = first.split(' ').nth(1).unwrap_or_default();
         let (kind, content) = if path.contains("/manifests/") {
-            (MANIFEST, manifest())
+            (MANIFEST, manifest(host))
         } else if path.ends_with(&digest(CONFIG)) {
             ("application/octet-stream", CONFIG.to_owned())
         } else if path.contains("/blobs/") {
