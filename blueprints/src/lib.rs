@@ -2,12 +2,14 @@
 //!
 //! Pure: text in, values out; no input or output, no clock.
 
+mod amount;
 mod authorities;
 mod blueprint;
 mod build;
 mod code;
 mod document;
 mod drill;
+mod env_value;
 mod environment;
 mod foreign;
 mod format;
@@ -15,6 +17,7 @@ mod gateway;
 mod health;
 mod name;
 mod node;
+mod number;
 mod one_or_many;
 mod problem;
 mod quantity;
@@ -30,8 +33,10 @@ mod service;
 mod service_order;
 mod shorthand;
 mod toml_tree;
+mod traffic;
 mod validate;
 
+pub use amount::Amount;
 pub use authorities::AuthorityFile;
 pub use blueprint::{Blueprint, Parsed};
 pub use build::{
@@ -40,6 +45,7 @@ pub use build::{
 };
 pub use code::{Code, CodeDoc, codes};
 pub use drill::{Drill, Fault, Steady};
+pub use env_value::{EnvValue, PlainText, SecretForm, SecretReference};
 pub use environment::{
     DockerSettings, Environment, Expose, Ingress, KubernetesSettings, ProcessSettings, Provider,
     ProviderKind, TerraformBackend, TerraformSettings, Variable,
@@ -54,8 +60,9 @@ pub use name::{
     BadName, DrillName, EnvironmentName, LONGEST_NAME, NeedName, ProjectName, ResourceName,
     SecretName, ServiceName,
 };
+pub use number::{Cores, Port, Probability};
 pub use problem::{Position, Problem, Problems, Severity};
-pub use quantity::{BadQuantity, ByteSize, Cores, Percent, Period, Port, Probability};
+pub use quantity::{BadQuantity, ByteSize, Percent, Period};
 pub use reference::{
     CERTIFICATE_VARIABLES, DRAIN_DELAY, INSTANCE_VARIABLES, address_variable, expand,
     folder_variable, references,
@@ -74,8 +81,8 @@ pub use route::{
 pub use schema::schema;
 pub use secret_literal::looks_secret;
 pub use service::{
-    Amount, Balance, BalanceStrategy, EnvValue, Limits, Logs, PlainText, Pool, Protocol, Restart,
-    RestartOn, SecretForm, SecretReference, Service, ServiceKind, ServiceTls, Stop, StopSignal,
-    Traffic, Volume,
+    Limits, Logs, Protocol, Restart, RestartOn, Service, ServiceKind, ServiceTls, Stop, StopSignal,
+    Volume,
 };
 pub use service_order::service_order;
+pub use traffic::{Balance, BalanceStrategy, Pool, Traffic};

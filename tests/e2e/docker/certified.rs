@@ -265,7 +265,7 @@ fn a_service_with_a_certificate_of_its_own_is_believed_by_its_authority_and_chec
     deploys_its_own(&project, "https");
     answers(&project);
     assert_eq!(project.run(&PLAN).code, 0);
-    let users = Users::ask(project.port, PATH, 50);
+    let users = Users::ask(project.port, ORDERS, 50);
     deploys_its_own(&project, "h2");
     deploys(&project, "mtls-h2", "90d");
     let answers = users.end();
