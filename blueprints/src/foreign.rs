@@ -13,7 +13,7 @@ const OF_COMPOSE: &[(&str, &str)] = &[
     ),
     (
         "ports",
-        "write `port = 8080`, where the program listens, and a route that leads there",
+        "write the last number as `port`, where the program listens, and a route that leads there",
     ),
     ("expose", "write `port = 8080`, where the program listens"),
     ("healthcheck", "write `health = { ready = \"/health\" }`"),

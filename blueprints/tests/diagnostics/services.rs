@@ -465,7 +465,7 @@ fn what_compose_calls_otherwise() {
        · ──┬──
        ·   ╰── not known
        ╰────
-      help: write `port = 8080`, where the program listens, and a route that leads there
+      help: write the last number as `port`, where the program listens, and a route that leads there
     "#);
 }
 

@@ -218,7 +218,7 @@ mod tests {
             ("orders@r1".parse().unwrap(), "orders@r2".parse().unwrap());
         let upstream = Upstream {
             internal: false,
-            protocol: Protocol::Http,
+            protocol: platform_blueprint::Protocol::Http,
             traffic: platform_blueprint::Traffic::default(),
             opt_in: platform_blueprint::OptIn::default(),
             slow_after: 100,
@@ -239,6 +239,7 @@ mod tests {
                 routes: Vec::new(),
                 services: BTreeMap::from([(orders.clone(), upstream)]),
                 secrets: BTreeMap::new(),
+                authorities: BTreeMap::new(),
             },
             splits: BTreeMap::from([(orders, split)]),
         }
@@ -250,7 +251,8 @@ mod tests {
             groups: &BTreeSet::new(),
             ready: &[],
             internal: &BTreeMap::new(),
-            h2c: &BTreeSet::new(),
+            http2: &BTreeSet::new(),
+            one_sided: &BTreeMap::new(),
             public: None,
             checks: &BTreeMap::new(),
             mutual: None,

@@ -251,7 +251,7 @@ fn a_service_with_a_certificate_of_its_own_is_believed_by_its_authority_and_chec
     }
     let project = Project::new("shown");
     let ours = Authority::new("ours");
-    let text = blueprint(&project, "90d");
+    let text = blueprint(&project, "", "90d");
     project.sandbox.write("platform.toml", &text);
     let shown = ours.signs("orders.shop.example");
     for (name, text) in [

@@ -74,7 +74,7 @@ impl Scene {
         let prepared = self.prepare(wanted, Pace::ByPolicy).await;
         let secrets = SecretValues::new();
         let result = tokio::select! {
-            result = carry_out(&crew, &lease, prepared, with(&secrets)) => result,
+            result = Box::pin(carry_out(&crew, &lease, prepared, with(&secrets))) => result,
             () = mends => unreachable!("a deploy has fewer moments"),
         };
         broken(&self.target, false);
