@@ -137,7 +137,7 @@ impl fmt::Display for Note {
             }
             Self::TakenUp { run } => write!(f, "run {run} takes it up"),
             Self::Starting { stage } => write!(f, "{stage}: instances start"),
-            Self::Serving { stage } => write!(f, "{stage}: traffic moves"),
+            Self::Serving { stage } => write!(f, "{stage}: the gateway shares requests out"),
             Self::StageOver { result } => write!(f, "{result}"),
             Self::Holding { group, verdict } => {
                 write!(

@@ -1,6 +1,7 @@
 //! Asks gates: a command, a webhook, or the built-in smoke.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ pub(super) struct Surroundings {
     gateway: Option<String>,
     /// Header with which a request reaches the new release.
     header: String,
+    /// The folder of the blueprint, in which commands run.
+    #[serde(skip)]
+    folder: PathBuf,
     #[serde(skip)]
     smoke: Smoke,
     #[serde(skip)]
@@ -49,6 +53,7 @@ impl Surroundings {
                 .collect(),
             stage: super::progress::stage_name(state),
             header: state.policy.opt_in.header.clone(),
+            folder: crew.root.clone(),
             smoke: Smoke::of(plan, state),
             gateway: front.as_ref().map(|gateway| gateway.url.clone()),
             front,
@@ -131,7 +136,8 @@ async fn agrees(gate: &Gate, call: &GateCall, surroundings: &Surroundings) -> Re
     let at_most = gate.timeout.duration();
     let when = call.when.as_str();
     if let Some(command) = &gate.command {
-        let said = program::run(command, &surroundings.variables(when), at_most).await?;
+        let variables = surroundings.variables(when);
+        let said = program::run(command, &variables, &surroundings.folder, at_most).await?;
         if !said.agreed {
             return Err(said.words);
         }

@@ -1,7 +1,7 @@
 //! Extra metrics: numbers of both sides from a Prometheus or a command.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -58,7 +58,7 @@ pub(super) fn answering(state: &State) -> Vec<Answering> {
 
 /// A task for each metric of each service, which reads its sides for as long as it is kept.
 ///
-/// - `secrets`, `root`: what queries are sent with, and the folder of the blueprint
+/// - `secrets`, `root`: what queries are sent with, and the folder of the blueprint, in which commands run
 pub(super) fn readers(
     state: &State,
     answering: &[Answering],
@@ -99,17 +99,18 @@ pub(crate) fn preflight(plan: &Plan, root: &Path) -> Vec<Finding> {
     wrong.collect()
 }
 
-/// How queries are asked: by whom, who believes whose certificates, and what they are sent with.
+/// How a metric is asked for.
 #[derive(Debug, Clone)]
-struct Asking {
-    client: reqwest::Client,
-    headers: HeaderMap,
+enum Asking {
+    /// By a command, in a folder.
+    Command(PathBuf),
+    /// By a query: by whom, who believes whose certificates, and what it is sent with.
+    Query(reqwest::Client, HeaderMap),
 }
 
-/// How a metric's query is asked; `None` where it is none.
-fn asking(metric: &Metric, secrets: &SecretValues, root: &Path) -> Result<Option<Asking>, String> {
+fn asking(metric: &Metric, secrets: &SecretValues, root: &Path) -> Result<Asking, String> {
     if metric.query.is_none() {
-        return Ok(None);
+        return Ok(Asking::Command(root.to_owned()));
     }
     let mut client = super::gate::builder(WITHIN);
     if let Some(file) = &metric.ca {
@@ -117,7 +118,7 @@ fn asking(metric: &Metric, secrets: &SecretValues, root: &Path) -> Result<Option
     }
     let headers = headers(metric, secrets)?;
     let client = client.build().map_err(super::gate::no_client)?;
-    Ok(Some(Asking { client, headers }))
+    Ok(Asking::Query(client, headers))
 }
 
 /// The certificates in a file.
@@ -155,7 +156,7 @@ fn headers(metric: &Metric, secrets: &SecretValues) -> Result<HeaderMap, String>
 
 async fn read(
     metric: Metric,
-    asking: Result<Option<Asking>, String>,
+    asking: Result<Asking, String>,
     sides: Answering,
     telling: UnboundedSender<Told>,
 ) {
@@ -197,27 +198,36 @@ async fn read(
 
 async fn value(
     metric: &Metric,
-    asking: &Result<Option<Asking>, String>,
+    asking: &Result<Asking, String>,
     group: &GroupId,
 ) -> Result<f64, String> {
-    if let Some(command) = &metric.command {
-        return from_command(command, group).await;
-    }
-    match (&metric.prometheus, &metric.query, asking.as_ref()?) {
-        (Some(address), Some(query), Some(asking)) => {
-            from_prometheus(address, asking, &filled(query, group)).await
-        }
+    match (asking.as_ref()?, metric) {
+        (
+            Asking::Query(client, headers),
+            Metric {
+                prometheus: Some(address),
+                query: Some(query),
+                ..
+            },
+        ) => from_prometheus(address, (client, headers), &filled(query, group)).await,
+        (
+            Asking::Command(folder),
+            Metric {
+                command: Some(command),
+                ..
+            },
+        ) => from_command(command, folder, group).await,
         _ => Err("neither a query nor a command".to_owned()),
     }
 }
 
-async fn from_command(command: &[String], group: &GroupId) -> Result<f64, String> {
+async fn from_command(command: &[String], folder: &Path, group: &GroupId) -> Result<f64, String> {
     let command: Vec<String> = command.iter().map(|word| filled(word, group)).collect();
     let variables = BTreeMap::from([
         ("SERVICE".to_owned(), group.service.to_string()),
         ("VERSION".to_owned(), group.lane()),
     ]);
-    let said = program::run(&command, &variables, WITHIN).await?;
+    let said = program::run(&command, &variables, folder, WITHIN).await?;
     if !said.agreed {
         return Err(said.words);
     }
@@ -252,14 +262,17 @@ struct Sample {
     value: (f64, String),
 }
 
-async fn from_prometheus(address: &str, asking: &Asking, query: &str) -> Result<f64, String> {
+async fn from_prometheus(
+    address: &str,
+    (client, headers): (&reqwest::Client, &HeaderMap),
+    query: &str,
+) -> Result<f64, String> {
     let url = format!("{}/api/v1/query", address.trim_end_matches('/'));
     // The address may hold a password.
     let words = |error: reqwest::Error| crate::error::in_words(&error.without_url());
-    let answer = asking
-        .client
+    let answer = client
         .get(url)
-        .headers(asking.headers.clone())
+        .headers(headers.clone())
         .query(&[("query", query)])
         .send()
         .await

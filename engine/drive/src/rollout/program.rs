@@ -1,6 +1,7 @@
 //! Runs a small program of the user's, within a time, and takes it and its children away with the time.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ pub(super) struct Said {
     pub(super) words: String,
 }
 
-/// Runs a program to its end, but not longer than `at_most`.
+/// Runs a program to its end in a folder, but not longer than `at_most`. What it is named by may lie in the folder, too.
 ///
 /// # Errors
 ///
@@ -30,21 +31,30 @@ pub(super) struct Said {
 pub(super) async fn run(
     command: &[String],
     variables: &BTreeMap<String, String>,
+    folder: &Path,
     at_most: Duration,
 ) -> Result<Said, String> {
     let Some((program, arguments)) = command.split_first() else {
         return Err("no program is named".to_owned());
     };
-    let child = Command::new(program)
-        .args(arguments)
-        .envs(variables)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| format!("cannot run `{program}`: {error}"))?;
+    // Where a relative path begins is otherwise for the system to choose.
+    let beside = folder.join(program);
+    let is_path = program.contains('/');
+    let child = Command::new(if is_path {
+        beside.as_os_str()
+    } else {
+        program.as_ref()
+    })
+    .args(arguments)
+    .envs(variables)
+    .current_dir(folder)
+    .stdin(Stdio::null())
+    .stdout(Stdio::piped())
+    .stderr(Stdio::piped())
+    .process_group(0)
+    .kill_on_drop(true)
+    .spawn()
+    .map_err(|error| format!("cannot run `{program}`: {error}"))?;
     let mut group = Group(child.id());
     let ended = tokio::time::timeout(at_most, child.wait_with_output()).await;
     let output = match ended {
@@ -95,6 +105,7 @@ mod tests {
         run(
             &command,
             &BTreeMap::from([("WHO".to_owned(), "ada".to_owned())]),
+            &std::env::temp_dir(),
             at_most,
         )
         .await
@@ -108,6 +119,19 @@ mod tests {
         assert!(said.agreed);
         assert_eq!(said.output, "12");
         assert!(said.words.ends_with("hello ada"), "{}", said.words);
+    }
+
+    #[tokio::test]
+    async fn a_program_lies_and_runs_in_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().canonicalize().unwrap();
+        std::os::unix::fs::symlink("/bin/sh", place.join("shell")).unwrap();
+        let command = ["./shell", "-c", "pwd"].map(str::to_owned);
+        let said = run(&command, &BTreeMap::new(), &place, Duration::from_secs(10)).await;
+        assert_eq!(
+            said.map(|said| said.output),
+            Ok(place.display().to_string())
+        );
     }
 
     #[tokio::test]
