@@ -13,7 +13,7 @@ use platform_decide::traffic::Traffic;
 use platform_gateway_api::admin::Status;
 use platform_gateway_api::{Config, Tallies};
 use platform_port::{Retry, SecretValues, TargetError};
-use platform_traffic::certificates::authority_files;
+use platform_traffic::certificates::{authority_files, copied_file};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -187,7 +187,8 @@ impl Site {
                 let action = format!("read certificate `{}`", path.display());
                 TargetError::refused(PROVIDER, action, error)
             })?;
-            files.push((certificate_file(name), 0o444, 0, text));
+            let file = copied_file(Path::new(""), name);
+            files.push((file.display().to_string(), 0o444, 0, text));
         }
         if tls.local_ca {
             for file in crate::local_authority::files(&self.root)? {
@@ -317,12 +318,6 @@ impl Site {
             tokio::time::sleep(DRAINED_EVERY).await;
         }
     }
-}
-
-pub(crate) fn certificate_file(path: &str) -> String {
-    path.trim_start_matches("./")
-        .trim_start_matches('/')
-        .to_owned()
 }
 
 pub(crate) fn give_ports<'a>(routed: &mut Routed, services: impl Iterator<Item = &'a ServiceName>) {

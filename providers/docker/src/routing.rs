@@ -92,7 +92,7 @@ pub(crate) fn join(
         secrets,
         secret_files: certificates,
         shared: shared.as_deref(),
-        root: certificates,
+        root: None,
         project: names.project.as_str(),
     });
     // Whoever comes from the engine's own machine, and every service, comes from there.
@@ -259,7 +259,7 @@ mod tests {
             secrets: &SecretValues::new(),
             secret_files: Path::new("/secrets"),
             shared: None,
-            root: Path::new("/shop"),
+            root: None,
             project: "shop",
         })
     }

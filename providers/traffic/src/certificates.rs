@@ -1,7 +1,7 @@
 //! Certificates that the blueprint names: where the gateway finds them, and whether it will.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use platform_blueprint::{Gateway, ServiceName};
 use platform_decide::desired::Ingress;
@@ -19,6 +19,20 @@ const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 pub fn authority_file(folder: &Path, text: &str) -> PathBuf {
     let digest = Digest::of(text.as_bytes());
     folder.join(format!("authorities.{}", digest.short()))
+}
+
+/// Where a file that the blueprint names lies once it is copied into a folder: as it is named, if that stays in the folder.
+pub fn copied_file(folder: &Path, name: &str) -> PathBuf {
+    let path = Path::new(name);
+    let inside = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+    if path.components().all(inside) {
+        return folder.join(
+            path.components()
+                .filter(|part| *part != Component::CurDir)
+                .collect::<PathBuf>(),
+        );
+    }
+    folder.join(format!("named.{}", Digest::of(name.as_bytes()).short()))
 }
 
 /// The files of authorities that the gateway is to find, and what they hold.
@@ -103,5 +117,17 @@ mod tests {
         check("good.pem", None);
         check("key.pem", Some("no certificate in PEM"));
         check("gone.pem", Some("No such file"));
+    }
+
+    #[test]
+    fn what_is_copied_stays_in_its_folder() {
+        let copied = |name: &str| copied_file(Path::new("/run"), name);
+        assert_eq!(copied("ca.pem"), Path::new("/run/ca.pem"));
+        assert_eq!(copied("./tls/ca.pem"), Path::new("/run/tls/ca.pem"));
+        let elsewhere = ["/etc/tls/ca.pem", "../ca.pem", "tls/../../ca.pem"].map(copied);
+        for file in &elsewhere {
+            assert_eq!(file.parent(), Some(Path::new("/run")));
+        }
+        assert!(elsewhere[0] != elsewhere[1] && elsewhere[1] != elsewhere[2]);
     }
 }

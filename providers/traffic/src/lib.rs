@@ -118,8 +118,8 @@ pub struct Parts<'a> {
     pub secret_files: &'a Path,
     /// Where the gateway finds the address of the Redis of `gateway.shared`, if there is one to count through.
     pub shared: Option<&'a Path>,
-    /// The folder of the blueprint.
-    pub root: &'a Path,
+    /// The folder of the blueprint; `None` where what it names is copied beside the secret files ([`certificates::copied_file`]).
+    pub root: Option<&'a Path>,
     /// The project, whose gateways count together where they share a Redis.
     pub project: &'a str,
 }

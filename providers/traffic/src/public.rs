@@ -1,12 +1,10 @@
 //! The public side: listeners, certificates, who is believed.
 
-use std::path::Path;
-
 use platform_blueprint as blueprint;
 use platform_decide::desired::Ingress;
 use platform_gateway_api as api;
 
-use super::certificates::authority_file;
+use super::certificates::{authority_file, copied_file};
 use super::{Parts, api_keys, key_file, millis};
 
 /// The service of the project that has the signing keys, and the path there.
@@ -114,24 +112,30 @@ fn believed(file: Option<&str>, parts: &Parts<'_>, ingress: &Ingress) -> Option<
 pub const LOCAL_AUTHORITY: &str = ".platform/development-ca";
 
 fn secured(tls: &blueprint::Tls, parts: &Parts<'_>, ingress: &Ingress) -> api::Tls {
-    let absolute = |path: &str| parts.root.join(Path::new(path)).display().to_string();
+    let found = |name: &str| {
+        let file = match parts.root {
+            Some(root) => root.join(name),
+            None => copied_file(parts.secret_files, name),
+        };
+        file.display().to_string()
+    };
     let certificates = tls.certificates.iter().filter_map(|one| {
         let key = key_file(parts.secret_files, ingress, &one.key)?;
         Some(api::TlsCertificate {
             hosts: one.host.clone(),
-            certificate: absolute(&one.certificate),
+            certificate: found(&one.certificate),
             key: key.display().to_string(),
         })
     });
     api::Tls {
         certificates: certificates.collect(),
         // Of the project, so that one that is believed stays so in every environment.
-        development: tls.local_ca.then(|| absolute(LOCAL_AUTHORITY)),
+        development: tls.local_ca.then(|| found(LOCAL_AUTHORITY)),
         minimum: match tls.minimum {
             blueprint::TlsVersion::V12 => api::TlsVersion::V12,
             blueprint::TlsVersion::V13 => api::TlsVersion::V13,
         },
-        client_ca: tls.client_ca.as_deref().map(absolute),
+        client_ca: tls.client_ca.as_deref().map(found),
     }
 }
 

@@ -61,7 +61,7 @@ fn shares_and_ready_instances_make_weighted_versions() {
         secrets: &SecretValues::new(),
         secret_files: Path::new("/secrets"),
         shared: None,
-        root: Path::new("/shop"),
+        root: Some(Path::new("/shop")),
         project: "shop",
     });
     let service = &config.services["orders"];
@@ -152,7 +152,7 @@ fn joined(change: impl FnOnce(&mut Ingress)) -> api::Config {
         secrets: &secrets(),
         secret_files: Path::new("/secrets"),
         shared: shared.then_some(Path::new("/secrets/shared.1")),
-        root: Path::new("/shop"),
+        root: Some(Path::new("/shop")),
         project: "shop",
     });
     assert_eq!(config.validate(), Ok(()));
@@ -292,7 +292,7 @@ fn copies_for_a_group_are_a_version_of_their_own() {
             secrets: &SecretValues::new(),
             secret_files: Path::new("/secrets"),
             shared: None,
-            root: Path::new("/shop"),
+            root: Some(Path::new("/shop")),
             project: "shop",
         });
         assert_eq!(config.validate(), Ok(()));
@@ -339,7 +339,7 @@ fn a_preview_route_leads_to_what_is_on_trial() {
             secrets: &SecretValues::new(),
             secret_files: Path::new("/secrets"),
             shared: None,
-            root: Path::new("/shop"),
+            root: Some(Path::new("/shop")),
             project: "shop",
         });
         assert_eq!(config.validate(), Ok(()));
@@ -415,7 +415,7 @@ fn groups_are_asked_as_each_speaks() {
         secrets: &SecretValues::new(),
         secret_files: Path::new("/secrets"),
         shared: None,
-        root: Path::new("/shop"),
+        root: Some(Path::new("/shop")),
         project: "shop",
     });
     let versions = &config.services["orders"].versions;

@@ -11,13 +11,13 @@ use platform_decide::group::{GroupId, Need};
 use platform_decide::traffic::{Split, Traffic};
 use platform_gateway_api::Config;
 use platform_port::TargetError;
-use platform_traffic::certificates::authority_files;
+use platform_traffic::certificates::{authority_files, copied_file};
 use platform_traffic::{Internal, Parts, ReadyInstance};
 
 use super::{Draft, ExportedFile, body, endpoint, group, mount};
 use crate::PROVIDER;
 use crate::container::{attached, hardened, log_config, volume, whole_seconds};
-use crate::gateway::{CERTIFICATES, Published, certificate_file};
+use crate::gateway::{CERTIFICATES, Published};
 use crate::names::Role;
 use crate::observe::Keep;
 use crate::program::{FOLDER, USER};
@@ -110,9 +110,13 @@ impl Draft<'_> {
         let Some(tls) = &ingress.gateway.tls else {
             return Ok(());
         };
+        let copied = |name: &str| {
+            let file = copied_file(Path::new(CERTIFICATES), name);
+            file.display().to_string()
+        };
         if let Some(authority) = &tls.client_ca {
             let text = self.certificate(authority)?;
-            let target = format!("{CERTIFICATES}/{}", certificate_file(authority));
+            let target = copied(authority);
             let name = "gateway-client-authority";
             self.secret_file(service, name, &format!("{name}.pem"), &target, text);
         }
@@ -130,7 +134,7 @@ impl Draft<'_> {
         }
         for (number, one) in tls.certificates.iter().enumerate() {
             let text = self.certificate(&one.certificate)?;
-            let target = format!("{CERTIFICATES}/{}", certificate_file(&one.certificate));
+            let target = copied(&one.certificate);
             let name = format!("gateway-certificate-{}", number + 1);
             self.secret_file(service, &name, &format!("{name}.pem"), &target, text);
             let key = platform_traffic::key_file(Path::new(CERTIFICATES), ingress, &one.key);
@@ -228,7 +232,7 @@ impl Draft<'_> {
             secrets: self.asked.secrets,
             secret_files: Path::new(CERTIFICATES),
             shared,
-            root: Path::new(CERTIFICATES),
+            root: None,
             project: desired.project.as_str(),
         });
         config.shared_addresses = vec![BRIDGES.to_owned()];

@@ -372,7 +372,7 @@ fn wanted_config(agent: &Agent, mutual: Option<&Mutual>, shared: Option<&Path>) 
         secrets: &agent.secrets.borrow().gateway,
         secret_files: &folder,
         shared,
-        root: &agent.options.root,
+        root: Some(&agent.options.root),
         project: &agent.options.project,
     })
 }
