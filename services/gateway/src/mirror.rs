@@ -47,9 +47,9 @@ pub(crate) struct Copy {
     pub(crate) head: RequestHeader,
     pub(crate) body: BytesMut,
     came: Came,
-    /// Whether the shadow of the route gets it,
+    /// The shadow of the route gets it.
     for_route: bool,
-    /// and whether the release on trial does.
+    /// The release on trial gets it.
     for_release: bool,
 }
 

@@ -17,7 +17,6 @@ use crate::endpoint::EndpointState;
 use crate::fetch::Failure;
 use crate::forward::host_with_port;
 use crate::mirror::{Copy, MARK};
-
 use crate::upstream_tls::{self, Trust};
 
 type Sender = http2::SendRequest<Full<Bytes>>;
