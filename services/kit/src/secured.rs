@@ -243,6 +243,25 @@ mod tests {
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
+    /// Serves by these certificates; the port, and how that is told to end and ends.
+    async fn serve(files: &Certificates) -> (u16, Arc<Health>, tokio::task::JoinHandle<Ending>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let health = Arc::new(Health::default());
+        let serving = tokio::spawn(listener::serve(
+            listener,
+            Some(Secured::open(files).unwrap()),
+            Router::new().route("/", get(async || "hello")),
+            health.clone(),
+            Limits {
+                header_timeout: Duration::from_secs(10),
+                max_connections: 100,
+                shutdown_deadline: Duration::from_secs(10),
+            },
+        ));
+        (port, health, serving)
+    }
+
     #[tokio::test]
     async fn only_who_shows_a_certificate_is_answered_also_after_they_were_replaced() {
         let folder = tempfile::tempdir().unwrap();
@@ -254,20 +273,7 @@ mod tests {
         };
         let (before, after) = (Authority::new(), Authority::new());
         before.hands_over(&files);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let health = Arc::new(Health::default());
-        let serving = tokio::spawn(listener::serve(
-            listener,
-            Some(Secured::open(&files).unwrap()),
-            Router::new().route("/", get(async || "hello")),
-            health.clone(),
-            Limits {
-                header_timeout: Duration::from_secs(10),
-                max_connections: 100,
-                shutdown_deadline: Duration::from_secs(10),
-            },
-        ));
+        let (port, health, serving) = serve(&files).await;
         let client = |authority: &Authority| {
             let own = authority.signs("gateway", ExtendedKeyUsagePurpose::ClientAuth);
             authority.client(Some(own))
@@ -323,20 +329,7 @@ mod tests {
         };
         authority.hands_over(&files);
         files.client_ca = None;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let health = Arc::new(Health::default());
-        let serving = tokio::spawn(listener::serve(
-            listener,
-            Some(Secured::open(&files).unwrap()),
-            Router::new().route("/", get(async || "hello")),
-            health.clone(),
-            Limits {
-                header_timeout: Duration::from_secs(10),
-                max_connections: 100,
-                shutdown_deadline: Duration::from_secs(10),
-            },
-        ));
+        let (port, health, serving) = serve(&files).await;
         let stranger = authority.client(None);
         let mut line = connect(&stranger, port).await.unwrap();
         assert!(ask(&mut line).await.unwrap().starts_with("HTTP/1.1 200"));
