@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
-use bollard::models::{ContainerCreateBody, HostConfig, RestartPolicy, RestartPolicyNameEnum};
+use bollard::models::HostConfig;
 use bollard::query_parameters::ResizeExecOptions;
 use futures::{FutureExt, Stream, StreamExt};
 use platform_decide::observed::{GatewaySeen, InstanceState};
@@ -14,10 +14,10 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::PROVIDER;
-use crate::container::hardened;
+use crate::container::errand;
 use crate::engine::{Engine, fault};
 use crate::inside::MARK;
-use crate::names::{RESOURCE, Role};
+use crate::names::RESOURCE;
 use crate::observe::Found;
 use crate::program::FOLDER;
 use crate::resource::Wanted;
@@ -117,30 +117,16 @@ impl Site {
 
     /// Signals a marked command, by a container that sees the processes of its container and does nothing else.
     async fn signal(&self, container: &str, mark: &str, signal: Signal) -> Result<(), TargetError> {
-        let program = self.program()?;
-        let mut command = program.command(FOLDER);
-        command.extend(["inside", "signal", mark, signal.as_str()].map(str::to_owned));
         let name = format!("{container}_{mark}");
-        let body = ContainerCreateBody {
-            image: Some(program.image()),
-            entrypoint: Some(command),
-            // It becomes the instance's user, whoever that is.
-            user: Some("0:0".to_owned()),
-            labels: Some(self.names.labels(Role::Plumbing)),
-            host_config: Some(HostConfig {
-                network_mode: Some("none".to_owned()),
-                pid_mode: Some(format!("container:{container}")),
-                cap_add: Some(vec!["SETUID".to_owned(), "SETGID".to_owned()]),
-                // Whoever asked for it is gone as soon as the command has ended.
-                auto_remove: Some(true),
-                restart_policy: Some(RestartPolicy {
-                    name: Some(RestartPolicyNameEnum::NO),
-                    maximum_retry_count: None,
-                }),
-                ..hardened()
-            }),
-            ..ContainerCreateBody::default()
+        // It becomes the instance's user, whoever that is.
+        let may = HostConfig {
+            pid_mode: Some(format!("container:{container}")),
+            cap_add: Some(vec!["SETUID".to_owned(), "SETGID".to_owned()]),
+            // Whoever asked for it is gone as soon as the command has ended.
+            auto_remove: Some(true),
+            ..errand()
         };
+        let body = self.errand(&["signal", mark, signal.as_str()], may)?;
         self.create_own(&name, body).await?;
         let started = self.start(&name).await;
         if started.is_err() {

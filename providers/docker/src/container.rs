@@ -10,12 +10,14 @@ use bollard::models::{
 };
 use platform_blueprint::{Check, Health, Limits, Logs, Period, RestartOn, ServiceKind};
 use platform_decide::group::GroupSpec;
+use platform_port::TargetError;
 
 use crate::facets::Facets;
 use crate::inside::{HANDED, Live, SIGNING, Shown};
 use crate::names::{KEEP, MADE, Names, Role, alias, instance_labels};
 use crate::observe::Keep;
 use crate::program::{FOLDER, USER};
+use crate::site::Site;
 use crate::surroundings::Surroundings;
 
 /// Processes and threads a container may have, where nobody says otherwise.
@@ -34,6 +36,42 @@ pub(crate) fn hardened() -> HostConfig {
         }),
         tmpfs: Some(memory("/tmp", "size=64m,mode=1777")),
         ..HostConfig::default()
+    }
+}
+
+/// What a container may that does one thing and ends.
+pub(crate) fn errand() -> HostConfig {
+    HostConfig {
+        network_mode: Some("none".to_owned()),
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        }),
+        ..hardened()
+    }
+}
+
+impl Site {
+    /// A container of our own program that does one thing as root, and ends.
+    ///
+    /// - `words`: what it does, after `inside`
+    pub(crate) fn errand(
+        &self,
+        words: &[&str],
+        may: HostConfig,
+    ) -> Result<ContainerCreateBody, TargetError> {
+        let program = self.program()?;
+        let mut command = program.command(FOLDER);
+        command.push("inside".to_owned());
+        command.extend(words.iter().map(|word| (*word).to_owned()));
+        Ok(ContainerCreateBody {
+            image: Some(program.image()),
+            entrypoint: Some(command),
+            user: Some("0:0".to_owned()),
+            labels: Some(self.names.labels(Role::Plumbing)),
+            host_config: Some(may),
+            ..ContainerCreateBody::default()
+        })
     }
 }
 

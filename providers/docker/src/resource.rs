@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bollard::models::{
-    ContainerCreateBody, ContainerStateStatusEnum, HostConfig, RestartPolicy, RestartPolicyNameEnum,
-};
+use bollard::models::{ContainerCreateBody, ContainerStateStatusEnum, HostConfig};
 use bollard::query_parameters::{RemoveVolumeOptions, WaitContainerOptions};
 use futures::StreamExt;
 use platform_blueprint::{Engine, Health, Period, Resource, ResourceKind, ResourceName};
@@ -15,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::PROVIDER;
 use crate::container::{
-    attached, bare_volume, checked, hardened, limited, log_config, mark, volume,
+    attached, bare_volume, checked, errand, hardened, limited, log_config, mark, volume,
 };
 use crate::engine::{fault, is_missing, unless};
 use crate::image::Image;
@@ -234,27 +232,13 @@ impl Site {
     /// Gives a fresh volume to a user, by a container that does nothing else.
     async fn own(&self, volume_name: &str, user: &str) -> Result<(), TargetError> {
         let action = || format!("prepare volume `{volume_name}`");
-        let program = self.program()?;
-        let mut command = program.command(FOLDER);
-        command.extend(["inside", "own", user, "/volume"].map(str::to_owned));
         let container = format!("{volume_name}_owner");
-        let body = ContainerCreateBody {
-            image: Some(program.image()),
-            entrypoint: Some(command),
-            user: Some("0:0".to_owned()),
-            labels: Some(self.names.labels(Role::Plumbing)),
-            host_config: Some(HostConfig {
-                network_mode: Some("none".to_owned()),
-                mounts: Some(vec![bare_volume(volume_name, "/volume", false)]),
-                cap_add: Some(vec!["CHOWN".to_owned()]),
-                restart_policy: Some(RestartPolicy {
-                    name: Some(RestartPolicyNameEnum::NO),
-                    maximum_retry_count: None,
-                }),
-                ..hardened()
-            }),
-            ..ContainerCreateBody::default()
+        let may = HostConfig {
+            mounts: Some(vec![bare_volume(volume_name, "/volume", false)]),
+            cap_add: Some(vec!["CHOWN".to_owned()]),
+            ..errand()
         };
+        let body = self.errand(&["own", user, "/volume"], may)?;
         self.create_own(&container, body).await?;
         self.start(&container).await?;
         let options = None::<WaitContainerOptions>;
