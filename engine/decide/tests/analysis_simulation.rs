@@ -141,6 +141,21 @@ fn misses_stay_below_beta() {
     check_at_most(&runs(3, &scenario, &policy()), End::Better, policy().beta);
 }
 
+/// Clumps of 3 on average weigh as if all had 5 answers: the mean of their squares over their mean.
+#[test]
+fn clumps_that_are_stated_cost_requests_and_nothing_else() {
+    let policy = Policy {
+        clump: 5.0,
+        ..policy()
+    };
+    let ends = |cell, canary| {
+        let scenario = Scenario::steady(0.005, canary).in_clumps(3.0);
+        runs(cell, &scenario, &policy)
+    };
+    check_at_most(&ends(14, 0.01), End::Worse, policy.alpha);
+    check_at_most(&ends(15, 0.02), End::Better, policy.beta);
+}
+
 /// As a release that gets copies of what the old one is asked: a request that is bad for one is bad for the other, too.
 #[test]
 fn on_the_same_requests_it_errs_no_more_often() {

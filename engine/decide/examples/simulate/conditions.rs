@@ -64,6 +64,7 @@ impl<W: Write> Report<W> {
                 "equal: rolled back (%)",
                 "mean n",
                 "regression: rolled back (%)",
+                "moved on (%)",
                 "mean n",
             ],
         )?;
@@ -81,20 +82,24 @@ impl<W: Write> Report<W> {
         ];
         for (name, load, weather) in kinds {
             for base in [0.005, 0.02] {
-                let clumps: &[f64] = if matches!(weather, Weather::Clumps(_)) {
-                    &[1.0, 3.0, 5.0]
-                } else {
-                    &[1.0]
+                let clumps: &[f64] = match weather {
+                    Weather::Clumps(_) => &[1.0, 3.0, 5.0],
+                    Weather::Hiccups => &[1.0, 2.0],
+                    _ => &[1.0],
                 };
                 for &clump in clumps {
                     let policy = Policy {
                         clump,
                         ..errors_only(WITH_MARGIN)
                     };
-                    let scenario = |canary: f64| Scenario {
+                    let steady = |canary: f64| Scenario {
                         load,
                         weather,
                         ..Scenario::steady(base, canary)
+                    };
+                    let scenario = |canary: f64| match weather {
+                        Weather::Clumps(mean) => steady(canary).in_clumps(mean),
+                        _ => steady(canary),
                     };
                     let equal = self.runs(&scenario(base), &policy);
                     let worse = self.runs(&scenario(base + WITH_MARGIN.regression), &policy);
@@ -106,6 +111,7 @@ impl<W: Write> Report<W> {
                             equal.share(End::Worse),
                             format!("{:.0}", equal.samples()),
                             worse.share(End::Worse),
+                            worse.share(End::Better),
                             format!("{:.0}", worse.samples()),
                         ],
                     )?;

@@ -46,13 +46,13 @@ impl<W: Write> Report<W> {
     /// All tables, or the one named.
     pub fn all(&mut self, only: Option<&str>) -> io::Result<()> {
         type Section<W> = fn(&mut Report<W>) -> io::Result<()>;
-        // Each with the number of cells before it, which seed it, so that it prints the same alone.
+        // Each with the number of its first cell, which seeds it, so that it prints the same alone.
         let sections: [(&str, u64, Section<W>); 13] = [
             ("equal", 0, Self::equal),
             ("worse", 36, Self::worse),
             ("weights", 118, Self::weights),
             ("outage", 166, Self::outage),
-            ("weather", 178, Self::weather),
+            ("weather", 800, Self::weather),
             ("slow", 210, Self::slow),
             ("late", 216, Self::late),
             ("steps", 222, Self::steps),

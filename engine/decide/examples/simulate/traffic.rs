@@ -99,6 +99,15 @@ impl Scenario {
         }
     }
 
+    /// The same with bad answers in clumps, geometric with this mean, and enough requests in a look for nearly any of them.
+    pub fn in_clumps(self, mean: f64) -> Self {
+        Self {
+            weather: Weather::Clumps(mean),
+            canary_per_second: 40.0,
+            ..self
+        }
+    }
+
     /// The same with so many slow answers on both sides; none are drawn otherwise.
     pub fn with_slow(self, slow: f64) -> Self {
         Self {
@@ -196,9 +205,11 @@ impl Scenario {
         let share = |share: f64| (share * factor + shock).min(1.0);
         let bad = match self.weather {
             Weather::Clumps(mean) => {
-                let clumps = draws.binomial(requests, rates.bad / mean);
+                // A clump ends with its look at the latest; the mean of what is left of one keeps the rate as stated.
+                let left = mean * (1.0 - (1.0 - 1.0 / mean).powf(requests as f64));
+                let clumps = draws.binomial(requests, rates.bad / left.max(1.0));
                 (0..clumps)
-                    .map(|_| draws.geometric(mean))
+                    .map(|_| draws.geometric(mean).min(requests))
                     .sum::<u64>()
                     .min(requests)
             }
