@@ -39,6 +39,34 @@ impl Dispersion {
     }
 }
 
+/// Running estimate of how many bad answers of one side come at once: the mean of the squares of a look's bad answers on one
+/// side over their mean, less what separate ones would show. It knows a clump from the first one on, where the share of
+/// both sides needs many looks.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Bunching {
+    bad: f64,
+    excess: f64,
+}
+
+impl Bunching {
+    /// The estimate of the looks so far; at least 1.
+    pub(crate) fn clump(&self) -> f64 {
+        if self.bad <= 0.0 {
+            return 1.0;
+        }
+        (1.0 + self.excess / self.bad).max(1.0)
+    }
+
+    /// Takes in one side of one look.
+    ///
+    /// - `bad`: its bad answers
+    /// - `expected`: how many were expected, by its rate so far or by what struck the other side in the same look
+    pub(crate) fn observe(&mut self, bad: f64, expected: f64) {
+        self.bad += bad;
+        self.excess += bad * (bad - 1.0 - expected);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +91,26 @@ mod tests {
             "{}",
             dispersion.clump()
         );
+    }
+
+    #[test]
+    fn the_first_clump_shows_its_size() {
+        let mut bunching = Bunching::default();
+        bunching.observe(3.0, 0.1);
+        assert!((bunching.clump() - 2.9).abs() < 1e-9);
+        bunching.observe(0.0, 0.1);
+        assert!((bunching.clump() - 2.9).abs() < 1e-9);
+    }
+
+    #[test]
+    fn separate_answers_and_those_of_both_sides_are_not_bunched() {
+        let mut bunching = Bunching::default();
+        for _ in 0..10 {
+            bunching.observe(1.0, 0.2);
+        }
+        // Something struck both sides alike.
+        bunching.observe(6.0, 6.0);
+        assert!((bunching.clump() - 1.0).abs() < 1e-9);
     }
 
     #[test]

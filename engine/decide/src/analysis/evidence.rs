@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::dispersion::Dispersion;
+use super::dispersion::{Bunching, Dispersion};
 use super::measure::MeasureEvidence;
 use super::policy::Policy;
 use super::record::bounds;
@@ -75,6 +75,7 @@ impl Evidence {
                 better: Wealth::new(Against::Regression, margin, for_better),
                 beside: None,
                 dispersion: Dispersion::default(),
+                bunching: Bunching::default(),
             })
             .collect();
         Self {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::dispersion::Dispersion;
+use super::dispersion::{Bunching, Dispersion};
 use super::evidence::number;
 use super::policy::Margin;
 use super::tally::{Look, Tally};
@@ -21,6 +21,8 @@ pub(crate) struct MeasureEvidence {
     #[serde(default)]
     pub(crate) beside: Option<Wealth>,
     pub(crate) dispersion: Dispersion,
+    #[serde(default)]
+    pub(crate) bunching: Bunching,
 }
 
 impl MeasureEvidence {
@@ -41,7 +43,8 @@ impl MeasureEvidence {
         // With what the canary shows now: else a much worse one would look like clumps until its rate is learned.
         let canary = self.rate_near(base, before.canary.plus(look.canary));
         let expected = counts.canary * canary;
-        let share = expected / (expected + counts.baseline * base);
+        let expected_base = counts.baseline * base;
+        let share = expected / (expected + expected_base);
         self.dispersion.observe(
             counts.canary_bad,
             counts.canary_bad + counts.baseline_bad,
@@ -55,6 +58,19 @@ impl MeasureEvidence {
         }
         self.worse.observe(counts, base, clumps, seen);
         let together = self.rate(before.baseline.plus(before.canary).plus(history));
+        // Few bad answers look like health, and they are few causes yet where they come at once.
+        self.bunching.observe(
+            counts.canary_bad,
+            expected.max(as_many(
+                (counts.baseline_bad, counts.baseline),
+                counts.canary,
+            )),
+        );
+        self.bunching.observe(
+            counts.baseline_bad,
+            expected_base.max(as_many((counts.canary_bad, counts.canary), counts.baseline)),
+        );
+        let clumps = (clumps.0, clumps.1.max(self.bunching.clump()));
         self.better.observe(counts, together, clumps, seen);
     }
 
@@ -95,6 +111,11 @@ impl MeasureEvidence {
         let bad = number(self.measure.count(tally));
         ((bad + GUESSED_BAD) / (number(tally.requests) + GUESSED_BAD / guess)).clamp(1e-6, 0.9)
     }
+}
+
+/// Bad answers among `requests`, were they as frequent as on the other side, which had `(bad, of)`.
+fn as_many((bad, of): (f64, f64), requests: f64) -> f64 {
+    if of > 0.0 { bad / of * requests } else { 0.0 }
 }
 
 /// Bad answers that the first guess at a rate is worth.
