@@ -225,6 +225,14 @@ pub struct Tls {
     pub client_ca: Option<String>,
 }
 
+impl Tls {
+    /// The files of certificates that it names: chains, then the authorities of clients.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let chains = self.certificates.iter().map(|one| &one.certificate);
+        chains.chain(&self.client_ca).map(String::as_str)
+    }
+}
+
 impl Default for Tls {
     fn default() -> Self {
         Self {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use platform_blueprint::{Build, Resolved, ResourceName, SecretName, ServiceName, Services};
 use platform_decide::desired::{Desired, Missing};
+use platform_decide::digest::Digest;
 use platform_decide::group::{Artifact, ServiceSpec};
 use platform_decide::observed::Observed;
 use platform_decide::plan::{Plan, Subject};
@@ -46,6 +47,8 @@ pub(crate) struct Asked<'a> {
     secrets: BTreeMap<SecretName, u32>,
     /// What the files of authorities hold, by name.
     authorities: BTreeMap<String, String>,
+    /// Digests of the files of certificates that the gateway shows, by name.
+    certificates: BTreeMap<String, Digest>,
     /// Images of resources that can be pinned.
     images: BTreeMap<ResourceName, String>,
     builder: Builder,
@@ -63,7 +66,10 @@ impl<'a> Asked<'a> {
         let secrets = world.secrets()?.versions()?;
         let authorities = crate::authorities::read(world.project()?, resolved)?;
         let desired = Desired::new(resolved, &artifacts, &secrets).map_err(|m| missing(&m))?;
-        let mut desired = desired.with_authorities(&authorities);
+        let certificates = crate::certificates::digests(folder, &resolved.gateway);
+        let mut desired = desired
+            .with_authorities(&authorities)
+            .with_certificates(&certificates);
         let images = crate::images::of_resources(resolved);
         crate::images::pin(&mut desired, &builder.image_lock(), &images);
         let unbuilt = artifacts
@@ -78,6 +84,7 @@ impl<'a> Asked<'a> {
             artifacts,
             secrets,
             authorities,
+            certificates,
             images,
             builder,
         })
@@ -158,7 +165,8 @@ impl<'a> Asked<'a> {
             self.artifacts.extend(built);
             self.desired = Desired::new(self.resolved, &self.artifacts, &self.secrets)
                 .map_err(|m| missing(&m))?
-                .with_authorities(&self.authorities);
+                .with_authorities(&self.authorities)
+                .with_certificates(&self.certificates);
             crate::images::pin(&mut self.desired, &self.builder.image_lock(), &self.images);
         }
         self.unbuilt.clear();

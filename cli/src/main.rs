@@ -2,6 +2,7 @@
 
 mod arguments;
 mod authorities;
+mod certificates;
 mod codes;
 mod command;
 mod deployment;

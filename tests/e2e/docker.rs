@@ -30,6 +30,7 @@ mod own_engine;
 mod paused;
 mod project;
 mod registry;
+mod renewed;
 mod shared_limits;
 mod slow_pull;
 mod strategies;

@@ -9,6 +9,7 @@ mod foreign;
 mod init;
 mod language;
 mod load;
+mod renewed;
 mod responder;
 mod rollout;
 mod running;

@@ -13,6 +13,7 @@ use platform_drive::lease::Lease;
 
 use super::plan::{self, ShownPlan};
 use super::status;
+use crate::certificates;
 use crate::deployment::{self, Asked, Change};
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -131,6 +132,10 @@ async fn locked(
             None => return Ok(Exit::Failed),
         },
     };
+    let unfit = certificates::unfit(world, &prepared)?;
+    if !unfit.is_empty() {
+        return Err(CliError::many(Exit::Failed, unfit));
+    }
     deployment::carry_out(world, crew, lease, prepared).await
 }
 

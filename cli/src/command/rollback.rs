@@ -12,7 +12,9 @@ use platform_drive::lease::Lease;
 use platform_drive::releases::{self, History};
 
 use super::{deploy, status};
+use crate::certificates;
 use crate::deployment;
+use crate::diagnostic::Severity;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::under_way;
@@ -67,6 +69,9 @@ async fn locked(
     let back_to = choose(args.release, &history, &all)?;
     let versions = world.secrets()?.versions()?;
     let desired = Desired::of_release(back_to).with_secrets(&versions);
+    let folder = &world.project()?.folder;
+    let certificates = certificates::digests(folder, &desired.ingress.gateway);
+    let desired = desired.with_certificates(&certificates);
     let prepared = prepare(
         crew,
         Request {
@@ -95,6 +100,10 @@ async fn locked(
     }
     if !deploy::agreed(world, &prepared)? {
         return Ok(Exit::Failed);
+    }
+    for unfit in certificates::unfit(world, &prepared)? {
+        // Whoever has to go back is not kept from it: a gateway that runs goes on showing what it has.
+        world.view.diagnose(&unfit.severity(Severity::Warning));
     }
     deployment::carry_out(world, crew, lease, prepared).await
 }

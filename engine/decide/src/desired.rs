@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use platform_blueprint::{
     Analysis, EnvironmentName, Gateway, NeedName, OptIn, ProjectName, Protocol, Resolved, Resource,
-    ResourceName, Rollout, Route, SecretName, Service, ServiceKind, ServiceName,
+    ResourceName, Rollout, Route, SecretName, Service, ServiceKind, ServiceName, Tls,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,10 @@ pub struct Ingress {
     /// What the files of authorities hold that `gateway` and services name, PEM by the name of the file.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub authorities: BTreeMap<String, String>,
+    /// Digest of what each file of certificates held that `gateway.tls` names, by the name of the file. The gateway is
+    /// handed what a file holds when it is, as a chain is of use with the key of today alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub certificates: BTreeMap<String, Digest>,
 }
 
 impl Ingress {
@@ -235,6 +239,23 @@ impl Desired {
         self
     }
 
+    /// The same with today's files of certificates: what comes back from an old release is shown with those that are there now.
+    ///
+    /// A file that has no digest here keeps the one it had.
+    ///
+    /// - `digests`: by the name of the file
+    #[must_use]
+    pub fn with_certificates(mut self, digests: &BTreeMap<String, Digest>) -> Self {
+        let ingress = &mut self.ingress;
+        let named = ingress.gateway.tls.iter().flat_map(Tls::files);
+        let named = named.filter_map(|file| {
+            let digest = digests.get(file).or_else(|| ingress.certificates.get(file));
+            Some((file.to_owned(), digest?.clone()))
+        });
+        ingress.certificates = named.collect();
+        self
+    }
+
     /// The same with today's secrets: what comes back from an old release is handed the values that are set now.
     ///
     /// A secret that is not set any more keeps its old version, and handing it over will fail with its name.
@@ -396,6 +417,7 @@ fn ingress_of(resolved: &Resolved, secrets: BTreeMap<SecretName, u32>) -> Ingres
         services,
         secrets,
         authorities: BTreeMap::new(),
+        certificates: BTreeMap::new(),
     }
 }
 
@@ -437,6 +459,35 @@ mod tests {
         assert_eq!(desired.ingress.secrets, set);
         let newer = BTreeMap::from([(key, 3), (list, 1)]);
         assert_eq!(desired.with_secrets(&newer).ingress.secrets, newer);
+    }
+
+    #[test]
+    fn certificates_are_those_of_today_and_only_those_that_are_named() {
+        let text = SECURED.replace("    api_keys = { keys = \"partners\" }\n", "");
+        let blueprint = platform_blueprint::Blueprint::parse(&text, "platform.toml");
+        let resolved = blueprint.unwrap().blueprint.resolve(None).unwrap();
+        let artifact = Artifact {
+            key: Digest::of(b"web"),
+            place: Place::Installed,
+        };
+        let artifacts = BTreeMap::from([("web".parse().unwrap(), artifact)]);
+        let set = BTreeMap::from([("shop-key".parse().unwrap(), 1)]);
+        let desired = Desired::new(&resolved, &artifacts, &set).unwrap();
+        let check = |desired: Desired, now: &[(&str, &str)], expected: &[(&str, &str)]| {
+            let digests = |texts: &[(&str, &str)]| -> BTreeMap<String, Digest> {
+                let one =
+                    |(file, text): &(&str, &str)| ((*file).to_owned(), Digest::of(text.as_bytes()));
+                texts.iter().map(one).collect()
+            };
+            let desired = desired.with_certificates(&digests(now));
+            assert_eq!(desired.ingress.certificates, digests(expected));
+            desired
+        };
+        let first = [("shop.pem", "first")];
+        let desired = check(desired, &[first[0], ("other.pem", "other")], &first);
+        // Nobody knows what it holds while it is gone.
+        let desired = check(desired, &[], &first);
+        check(desired, &[("shop.pem", "next")], &[("shop.pem", "next")]);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use platform_blueprint::{Blueprint, ServiceName};
+use platform_blueprint::{Blueprint, ServiceName, Tls};
 use platform_decide::desired::Desired;
+use platform_decide::difference::Difference;
 use platform_decide::digest::Digest;
 use platform_decide::group::{Artifact, GroupId, Place};
 use platform_decide::observed::{
@@ -177,6 +178,36 @@ fn the_same_again_is_nothing_to_do() {
 fn more_instances_are_no_new_version() {
     let more = desired(&TWO.replace("replicas = 2", "replicas = 5"));
     insta::assert_snapshot!(text(&deployed(TWO).plan(&more)));
+}
+
+#[test]
+fn a_renewed_certificate_is_told_by_its_file_and_replaces_no_instance() {
+    let mut wanted = desired(TWO);
+    wanted.ingress.gateway.tls = Some(Tls {
+        client_ca: Some("clients.pem".to_owned()),
+        ..Tls::default()
+    });
+    let holding = |text: &str| {
+        let digest = Digest::of(text.as_bytes());
+        let digests = BTreeMap::from([("clients.pem".to_owned(), digest.clone())]);
+        let short = digest.short().to_owned();
+        (wanted.clone().with_certificates(&digests), short)
+    };
+    let ((first, before), (second, after)) = (holding("first"), holding("second"));
+    let mut scene = Scene::default();
+    let plan = scene.plan(&first);
+    scene.apply(&plan);
+    assert!(scene.plan(&first).is_empty());
+    let plan = scene.plan(&second);
+    let expected = Difference {
+        path: "certificates.clients.pem".to_owned(),
+        before: Some(before),
+        after: Some(after),
+    };
+    let told: Vec<&Difference> = plan.changes.iter().flat_map(|c| &c.because).collect();
+    assert_eq!(told, [&expected]);
+    let steps: Vec<&str> = plan.steps.iter().map(|step| step.id.0.as_str()).collect();
+    assert_eq!(steps, ["gateway", "route early", "route", "record r2"]);
 }
 
 #[test]

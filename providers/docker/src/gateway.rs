@@ -62,6 +62,17 @@ pub(crate) struct Routed {
     pub(crate) shared: Option<PathBuf>,
 }
 
+/// How much the gateway is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// Services and their instances.
+    Instances,
+    /// Also routes and whatever needs secrets.
+    Whole,
+    /// The same, even if nothing of it differs: with the revision it confirms that it has read certificates again.
+    Anew,
+}
+
 /// What the gateway says of itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Heard {
@@ -151,7 +162,9 @@ impl Site {
         if let Some(shared) = &shared {
             self.hand_shared(shared).await?;
         }
-        self.push(&network, &routed, true).await
+        let secured = traffic.ingress.gateway.tls.is_some();
+        let whole = if secured { Told::Anew } else { Told::Whole };
+        self.push(&network, &routed, whole).await
     }
 
     /// Brings certificates and their keys to the gateway.
@@ -180,8 +193,7 @@ impl Site {
         let Some(tls) = tls else {
             return Ok(files);
         };
-        let chains = tls.certificates.iter().map(|one| &one.certificate);
-        for name in chains.chain(&tls.client_ca) {
+        for name in tls.files() {
             let path = self.root.join(name);
             let text = std::fs::read(&path).map_err(|error| {
                 let action = format!("read certificate `{}`", path.display());
@@ -223,17 +235,15 @@ impl Site {
             return Ok(());
         };
         let routed = self.routed(Reach::Make).await?;
-        self.push(&network, &routed, false).await
+        self.push(&network, &routed, Told::Instances).await
     }
 
     /// Gives the gateway what is wanted now, where that differs from what it has.
-    ///
-    /// - `whole`: also routes and whatever needs secrets; else services and their instances alone
     async fn push(
         &self,
         network: &Network,
         routed: &Routed,
-        whole: bool,
+        told: Told,
     ) -> Result<(), TargetError> {
         let _one_at_a_time = self.pushing.lock().await;
         let action = "route traffic";
@@ -258,16 +268,15 @@ impl Site {
             let leaving = self.leaving().clone();
             let joined =
                 crate::routing::join(network, routed, &found, &leaving, &secrets, &self.names);
-            let mut wanted = if whole {
-                joined
-            } else {
-                Config {
+            let mut wanted = match told {
+                Told::Whole | Told::Anew => joined,
+                Told::Instances => Config {
                     services: joined.services,
                     ..in_force.clone()
-                }
+                },
             };
             wanted.revision = in_force.revision;
-            if wanted == in_force {
+            if wanted == in_force && told != Told::Anew {
                 return Ok(());
             }
             wanted.revision += 1;

@@ -240,6 +240,7 @@ mod tests {
                 services: BTreeMap::from([(orders.clone(), upstream)]),
                 secrets: BTreeMap::new(),
                 authorities: BTreeMap::new(),
+                certificates: BTreeMap::new(),
             },
             splits: BTreeMap::from([(orders, split)]),
         }

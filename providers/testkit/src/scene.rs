@@ -115,6 +115,7 @@ pub fn traffic(port: u16, id: &GroupId) -> Traffic {
             services: BTreeMap::from([(id.service.clone(), upstream)]),
             secrets: BTreeMap::new(),
             authorities: BTreeMap::new(),
+            certificates: BTreeMap::new(),
         },
         splits: BTreeMap::from([(id.service.clone(), Split::all(id.clone()))]),
     }

@@ -69,9 +69,7 @@ pub fn preflight(gateway: &Gateway, root: &Path) -> Vec<Finding> {
     let Some(tls) = &gateway.tls else {
         return Vec::new();
     };
-    let chains = tls.certificates.iter().map(|one| &one.certificate);
-    chains
-        .chain(&tls.client_ca)
+    tls.files()
         .filter_map(|name| {
             let path = root.join(name);
             let why = match std::fs::read_to_string(&path) {

@@ -23,6 +23,7 @@ fn ingress() -> Ingress {
         services: BTreeMap::from([("orders".parse().unwrap(), upstream)]),
         secrets: BTreeMap::new(),
         authorities: BTreeMap::new(),
+        certificates: BTreeMap::new(),
     }
 }
 

@@ -211,6 +211,8 @@ impl Control {
                 .get(&listener.name)
                 .and_then(|state| state.secured.clone())
                 .filter(|known| known.is_for(settings));
+            // Whoever brought other files is told of a revision, so they are in use by then.
+            let known = known.inspect(|known| known.reload_if_changed());
             match known.map_or_else(|| Secured::new(settings).map(Arc::new), Ok) {
                 Ok(state) => {
                     secured.insert(listener.name.clone(), state);

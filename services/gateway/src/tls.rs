@@ -1,9 +1,9 @@
 //! Certificates of TLS listeners: chosen by name; they and whom clients must be signed by are reread
 //! when their files change.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use platform_gateway_api::{Tls, TlsCertificate, TlsVersion};
@@ -21,10 +21,21 @@ use crate::router::host_fits;
 
 /// Certificates with the names they are for.
 type Shown = Vec<(Vec<String>, Arc<CertifiedKey>)>;
-/// When a file was changed; `None` if it cannot be told.
-type Stamp = Option<SystemTime>;
+/// What tells that a file was changed; `None` if it cannot be told.
+type Stamp = Option<FileStamp>;
 
-/// When the files in use were changed.
+/// What is other of a file that was written, replaced, or put back with the times of another: the time of the last change of
+/// its contents can be set, as that of an archive's file is, and the time of its inode cannot.
+#[derive(Debug, PartialEq)]
+struct FileStamp {
+    /// Device and inode.
+    file: (u64, u64),
+    /// Seconds and nanoseconds.
+    changed: (i64, i64),
+    bytes: u64,
+}
+
+/// How the files in use were.
 #[derive(Debug, PartialEq)]
 struct Stamps {
     certificates: Vec<Stamp>,
@@ -173,9 +184,12 @@ fn clients(
 
 fn stamps(settings: &Tls) -> Stamps {
     let stamp = |path: &String| {
-        std::fs::metadata(path)
-            .and_then(|found| found.modified())
-            .ok()
+        let found = std::fs::metadata(path).ok()?;
+        Some(FileStamp {
+            file: (found.dev(), found.ino()),
+            changed: (found.ctime(), found.ctime_nsec()),
+            bytes: found.len(),
+        })
     };
     let certificates = settings.certificates.iter();
     Stamps {

@@ -44,9 +44,13 @@ impl Authority {
 
     /// Signs a certificate for a host.
     pub(crate) fn signs(&self, host: &str) -> Signed {
-        let key = KeyPair::generate().expect("a key");
+        self.signs_for(host, &KeyPair::generate().expect("a key"))
+    }
+
+    /// The same, for a key that is there.
+    pub(crate) fn signs_for(&self, host: &str, key: &KeyPair) -> Signed {
         let wanted = CertificateParams::new(vec![host.to_owned()]).expect("a name");
-        let signed = wanted.signed_by(&key, &self.issuer).expect("a certificate");
+        let signed = wanted.signed_by(key, &self.issuer).expect("a certificate");
         Signed {
             certificate: signed.pem(),
             key: key.serialize_pem(),

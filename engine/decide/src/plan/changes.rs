@@ -221,9 +221,17 @@ fn gateway(inputs: &Inputs<'_>, release: &Release, others: &[Change]) -> Option<
 fn ingress_differences(before: &Ingress, after: &Ingress) -> Vec<Difference> {
     let mut found = differences(before, after);
     for difference in &mut found {
+        let texts = [&mut difference.before, &mut difference.after];
         if difference.path.starts_with("authorities") {
-            for text in [&mut difference.before, &mut difference.after] {
+            for text in texts {
                 *text = text.take().map(|text| in_short(&text));
+            }
+        } else if difference.path.starts_with("certificates") {
+            for text in texts {
+                let digest = text.as_deref().and_then(Digest::parse);
+                if let Some(digest) = digest {
+                    *text = Some(digest.short().to_owned());
+                }
             }
         }
     }

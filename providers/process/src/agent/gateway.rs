@@ -160,6 +160,13 @@ impl Gateway {
 
     /// Gives the gateway what is wanted now, if that differs from what it has.
     pub(super) async fn push(&self, agent: &Agent) -> Result<(), PushError> {
+        self.tell(agent, false).await
+    }
+
+    /// The same.
+    ///
+    /// - `anew`: even if nothing differs; with the revision it confirms that it has read certificates again
+    async fn tell(&self, agent: &Agent, anew: bool) -> Result<(), PushError> {
         let _one_at_a_time = self.pushing.lock().await;
         if !self.answers() {
             return Ok(());
@@ -198,7 +205,7 @@ impl Gateway {
                 return Ok(());
             }
             config.revision = in_force.revision;
-            if config == in_force {
+            if config == in_force && !anew {
                 return Ok(());
             }
         }
@@ -223,13 +230,15 @@ impl Gateway {
             .into_iter()
             .map(|(name, value)| (name, SecretValue::new(value)))
             .collect();
-        gateway_secrets::check(&asked.traffic.ingress, &values)?;
+        let ingress = &asked.traffic.ingress;
+        gateway_secrets::check(ingress, &values)?;
+        let secured = ingress.gateway.tls.is_some();
         let before = Before {
             traffic: agent.kept.borrow_mut().traffic.replace(asked.traffic),
             secrets: std::mem::replace(&mut agent.secrets.borrow_mut().gateway, values),
         };
         agent.certificates.look();
-        let taken = self.take(agent).await;
+        let taken = self.take(agent, secured).await;
         let changed = agent.secrets.borrow().gateway != before.secrets;
         match taken {
             Ok(()) if changed => sealed::save(agent),
@@ -243,12 +252,14 @@ impl Gateway {
     }
 
     /// Waits until the gateway has confirmed what is wanted now.
-    async fn take(&self, agent: &Agent) -> Result<(), Fault> {
+    ///
+    /// - `anew`: also that it has read certificates again
+    async fn take(&self, agent: &Agent, anew: bool) -> Result<(), Fault> {
         for _ in 0..3 {
             if !agent.wait_until(ANSWER_WITHIN, || self.answers()).await {
                 break;
             }
-            match self.push(agent).await {
+            match self.tell(agent, anew).await {
                 Ok(()) if self.answers() => {
                     agent.touch();
                     return Ok(agent.keep().await?);

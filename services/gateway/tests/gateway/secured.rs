@@ -202,6 +202,40 @@ async fn certificates_are_chosen_by_name_and_renewed_in_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_brings_certificates_and_pushes_finds_them_in_use_whatever_times_the_files_have() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let upstream = Upstream::start("orders").await;
+    let used = certificate(place.path(), "one.test");
+    // As those that an archive without times brings.
+    let bring = |files: &(PathBuf, PathBuf)| {
+        for (from, to) in [(&files.1, &used.1), (&files.0, &used.0)] {
+            let text = std::fs::read(from).unwrap();
+            std::fs::write(to, text).unwrap();
+            let file = std::fs::File::options().write(true).open(to).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        }
+    };
+    bring(&used);
+    let configuration = json!({
+        "services": orders(&[&upstream]),
+        "listeners": [{ "name": "public", "address": "127.0.0.1:0", "tls": {
+            "certificates": [entry("one.test", &used)] } }],
+    });
+    gateway.configure(configuration.clone()).await;
+    let address = gateway.address("public").await;
+    let renewed = tempfile::tempdir().unwrap();
+    for _ in 0..3 {
+        let fresh = certificate(renewed.path(), "one.test");
+        bring(&fresh);
+        gateway.configure(configuration.clone()).await;
+        let shown = connect(address, "one.test", &fresh.0, &[b"h2"]).await;
+        assert!(shown.is_ok(), "{shown:?}");
+    }
+    gateway.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_of_another_certificate_is_refused() {
     let place = Place::new();
     let gateway = place.gateway().await;
