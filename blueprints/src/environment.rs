@@ -72,6 +72,11 @@ impl ProviderKind {
             Self::Terraform => "terraform",
         }
     }
+
+    /// Whether it may be more than one machine, so that something can listen at one address several times.
+    pub fn has_several_machines(self) -> bool {
+        matches!(self, Self::Kubernetes | Self::Terraform)
+    }
 }
 
 /// Settings of local processes.

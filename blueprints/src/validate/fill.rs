@@ -19,6 +19,10 @@ pub(crate) fn fill(resolved: &mut Resolved) {
             resource.synchronous = false;
         }
     }
+    if !resolved.environment.provider.kind().has_several_machines() {
+        // A machine listens at an address once.
+        resolved.gateway.replicas = 1;
+    }
     for route in &mut resolved.routes {
         route.max_body.get_or_insert(resolved.gateway.limits.body);
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Check, Scene, steps};
-use crate::node::Step;
+use crate::node::{Step, place};
 use crate::reader::nearest;
 use crate::{
     AuthBy, Code, Method, PathMatch, Period, Problem, Resource, ResourceKind, Route, ServiceName,
@@ -306,8 +306,32 @@ impl Check<'_, '_> {
         }
     }
 
+    /// Several gateways where one alone can run: said of an environment that asks for them itself, as the top may speak of others.
+    fn gateways(&mut self, scene: &Scene<'_>) {
+        let provider = scene.environment.provider.kind();
+        let path = steps!["gateway", "replicas"];
+        let asked = self
+            .over
+            .is_some_and(|over| place(over, path).1 == path.len());
+        if asked && scene.gateway.replicas > 1 && !provider.has_several_machines() {
+            let problem = Problem::new(
+                Code::UnusedKey,
+                format!("one gateway runs here, not {}", scene.gateway.replicas),
+                self.at(path),
+            )
+            .label("sets nothing")
+            .warning()
+            .help(format!(
+                "take it out: `{}` is one machine, which listens at an address once",
+                provider.as_str()
+            ));
+            self.report(problem);
+        }
+    }
+
     pub(super) fn gateway(&mut self, scene: &Scene<'_>) {
         let gateway = &scene.gateway;
+        self.gateways(scene);
         for (number, network) in gateway.trust.iter().enumerate() {
             self.network(network, steps!["gateway", "trust", number]);
         }

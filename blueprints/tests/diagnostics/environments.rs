@@ -221,3 +221,35 @@ fn environments() {
       help: name one: `production`, `staging`
     "#);
 }
+
+#[test]
+fn several_gateways_on_one_machine() {
+    assert_snapshot!(check("[gateway]\nreplicas = 3\n\n[services.a]\ncommand = ['a']\n\n[environments.local]\nprovider = 'process'\n\n[environments.docker]\nprovider = 'docker'\ngateway.replicas = 2\n\n[environments.live]\nprovider = 'kubernetes'\ngateway.replicas = 4\n"), @r#"
+    blueprint::unused-key
+
+      ⚠ `platform.toml` has something to look at
+
+    Warning: blueprint::unused-key
+
+      ⚠ one gateway runs here, not 2
+        ╭─[platform.toml:14:20]
+     13 │ provider = 'docker'
+     14 │ gateway.replicas = 2
+        ·                    ┬
+        ·                    ╰── sets nothing
+     15 │
+        ╰────
+      help: take it out: `docker` is one machine, which listens at an address once
+    "#);
+}
+
+#[test]
+fn one_gateway_runs_on_one_machine() {
+    let text = "[project]\nname = 'a'\n\n[gateway]\nreplicas = 3\n\n[services.a]\ncommand = ['a']\n\n[environments.local]\nprovider = 'process'\n\n[environments.live]\nprovider = 'kubernetes'\n";
+    let blueprint = Blueprint::parse(text, "platform.toml").unwrap().blueprint;
+    let gateways = |name: &str| {
+        let name = name.parse().unwrap();
+        blueprint.resolve(Some(&name)).unwrap().gateway.replicas
+    };
+    assert_eq!((gateways("local"), gateways("live")), (1, 3));
+}

@@ -11,6 +11,7 @@ use bollard::grpc::build::{
     ImageBuildFrontendOptions, ImageBuildLoadInput, ImageBuildPlatform, SecretSource,
 };
 use bollard::grpc::driver::{Build as _, moby::Moby};
+use bollard::grpc::error::GrpcError;
 use bollard::models::BuildInfoAux;
 use bollard::query_parameters::{BuildImageOptionsBuilder, BuilderVersion, TagImageOptions};
 use platform_blueprint::DockerSettings;
@@ -25,6 +26,9 @@ use crate::engine::{Engine, QUIET, QUIET_BUILD, fault, heard as next_of, is_full
 
 /// A step of a build ended with an error.
 const FAILED: &str = "build::failed";
+
+/// BuildKit's words of a `RUN` that did not end well: `process "…" did not complete successfully: exit code: 1`.
+const STEP_FAILED: &str = "did not complete successfully";
 
 /// Lines of a failed build that its error repeats.
 const LAST_LINES: usize = 12;
@@ -144,11 +148,26 @@ impl DockerImages {
         });
         match built.await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(refused(request, error).with_code(FAILED).with_help(
-                "where secrets are mounted, steps' output stays with the engine; take `secrets` out to see it",
-            )),
+            Ok(Err(error)) => Err(failed_out_of_sight(request, &error)),
             Err(error) => Err(refused(request, error)),
         }
+    }
+}
+
+/// What BuildKit refused of a build whose output it kept.
+fn failed_out_of_sight(request: &DockerfileRequest, error: &GrpcError) -> TargetError {
+    let said = match error {
+        GrpcError::TonicStatus { err } => err.message().to_owned(),
+        other => other.to_string(),
+    };
+    let is_step = said.contains(STEP_FAILED);
+    let failed = refused(request, said).with_code(FAILED);
+    if is_step {
+        failed.with_help(
+            "where secrets are mounted, steps' output stays with the engine; take `secrets` out to see it",
+        )
+    } else {
+        failed
     }
 }
 

@@ -75,6 +75,24 @@ fn a_dockerfile_is_built_and_its_secrets_are_in_no_layer() {
     assert_eq!(docker(&["images", "-q", &own]), "");
     project.deploy();
     answers(project.port, "two");
+
+    // What cannot be built is told in the engine's words, and is no step whose output is missing.
+    let missing = format!("{DOCKERFILE}COPY not-there /app\n");
+    project.dockerfile(&missing, keys, "three");
+    let failed = project.run(&["deploy", "--yes"]);
+    assert_eq!(failed.code, 1, "{failed:#?}");
+    for words in ["build::failed", "not-there"] {
+        assert!(failed.stderr.contains(words), "{words}: {}", failed.stderr);
+    }
+    for words in ["Grpc", "take `secrets` out"] {
+        assert!(!failed.stderr.contains(words), "{words}: {}", failed.stderr);
+    }
+    let failing = format!("{DOCKERFILE}RUN [\"/bin/false\"]\n");
+    project.dockerfile(&failing, keys, "three");
+    let failed = project.run(&["deploy", "--yes"]);
+    let help = "take `secrets` out";
+    assert!(failed.stderr.contains(help), "{}", failed.stderr);
+    answers(project.port, "two");
     project.down();
 }
 

@@ -52,12 +52,13 @@ pub(super) fn run(words: &[String]) -> ExitCode {
 
 /// Says why a program did not start, and ends as a shell does then.
 pub(super) fn unstarted(program: &str, error: &io::Error) -> ExitCode {
-    let code = if error.kind() == io::ErrorKind::NotFound {
-        127
-    } else {
-        126
-    };
-    fail(&format!("cannot start `{program}`: {error}"), code)
+    if error.kind() == io::ErrorKind::NotFound {
+        let told = format!(
+            "cannot start `{program}`: {error}; an image made from a program holds nothing but that, no shell either"
+        );
+        return fail(&told, 127);
+    }
+    fail(&format!("cannot start `{program}`: {error}"), 126)
 }
 
 fn fail(words: &str, code: u8) -> ExitCode {

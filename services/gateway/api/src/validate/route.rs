@@ -154,6 +154,11 @@ fn check_rewrite(route: &Route, path: &str, reasons: &mut Reasons) {
                     format!("{path}.rewrite.{key}"),
                     "must start with `/`",
                 );
+                reasons.unless(
+                    !text.contains(['?', '#']),
+                    format!("{path}.rewrite.{key}"),
+                    "is a path alone: the query is that of the request",
+                );
             }
         }
     }
