@@ -562,6 +562,34 @@ fn the_second_word_to_stop_is_taken_at_once() {
     assert!(answer.starts_with("hello again"), "{answer}");
 }
 
+#[test]
+fn a_gateway_that_hangs_is_named_and_started_anew() {
+    let shop = Shop::deployed();
+    let record = shop
+        .sandbox
+        .read(".platform/local/instances/gateway.1/record.json");
+    let record: serde_json::Value = serde_json::from_str(&record).expect("JSON");
+    let gateway = record["process"]["pid"].to_string();
+    signal("-STOP", &gateway);
+
+    let status = shop.sandbox.run(&["status", "--detailed-exitcode"]);
+    assert_eq!(status.code, 2, "{status:#?}");
+    assert!(status.stdout.contains("gateway not ready"), "{status:#?}");
+    let waited = shop.sandbox.run(&["wait", "--timeout", "1s"]);
+    assert_eq!(waited.code, 1, "{waited:#?}");
+    for command in ["plan", "drift"] {
+        let seen = shop.sandbox.run(&[command, "--detailed-exitcode"]);
+        assert_eq!(seen.code, 2, "{seen:#?}");
+        let told = "it runs and does not answer";
+        assert!(seen.stdout.contains(told), "{command}: {seen:#?}");
+    }
+    shop.answers("hello again");
+    shop.sandbox.run(&["deploy", "--yes"]).ok();
+    let answer = ask(shop.port, "/api").expect("an answer");
+    assert!(answer.starts_with("hello again"), "{answer}");
+    shop.sandbox.run(&["drift", "--detailed-exitcode"]).ok();
+}
+
 fn signal(signal: &str, process: &str) {
     let sent = std::process::Command::new("kill")
         .args([signal, process])

@@ -62,6 +62,27 @@ pub(crate) struct Routed {
     pub(crate) shared: Option<PathBuf>,
 }
 
+/// What comes of asking the gateway.
+#[derive(Debug)]
+pub(crate) enum Hearing {
+    /// It answered.
+    Heard(Box<Heard>),
+    /// It runs and said nothing for as long as it was asked.
+    Hangs,
+    /// Nobody listens there, as while it starts.
+    Nobody,
+}
+
+impl Hearing {
+    /// What it says of itself, where it answered.
+    pub(crate) fn heard(&self) -> Option<&Heard> {
+        match self {
+            Self::Heard(heard) => Some(heard),
+            Self::Hangs | Self::Nobody => None,
+        }
+    }
+}
+
 /// How much the gateway is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Told {
@@ -105,8 +126,8 @@ impl Site {
         Ok(self.ask(Ask::Gateway(ask), reach).await?)
     }
 
-    /// What the gateway says of itself; `None` where it does not answer soon.
-    pub(crate) async fn hear(&self) -> Result<Option<Heard>, TargetError> {
+    /// What the gateway says of itself, if it does soon.
+    pub(crate) async fn hear(&self) -> Result<Hearing, TargetError> {
         let reach = Reach::IfRunning;
         let asked = futures::future::try_join3(
             self.gateway(GatewayAsk::Status, reach),
@@ -114,7 +135,7 @@ impl Site {
             self.gateway(GatewayAsk::Tallies, reach),
         );
         let Ok(answered) = tokio::time::timeout(HEARD_WITHIN, asked).await else {
-            return Ok(None);
+            return Ok(Hearing::Hangs);
         };
         let (status, config, tallies) = answered?;
         match (status, config, tallies) {
@@ -122,12 +143,12 @@ impl Site {
                 Some(Answer::Status(status)),
                 Some(Answer::Config(config)),
                 Some(Answer::Tallies(tallies)),
-            ) => Ok(Some(Heard {
+            ) => Ok(Hearing::Heard(Box::new(Heard {
                 status: *status,
                 config: *config,
                 tallies: *tallies,
-            })),
-            _ => Ok(None),
+            }))),
+            _ => Ok(Hearing::Nobody),
         }
     }
 

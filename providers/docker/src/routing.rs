@@ -14,7 +14,7 @@ use platform_gateway_api::{Config, Role as LaneRole};
 use platform_port::SecretValues;
 use platform_traffic::{Internal, Parts, ReadyInstance};
 
-use crate::gateway::{CERTIFICATES, Heard, Published, Routed};
+use crate::gateway::{CERTIFICATES, Hearing, Published, Routed};
 use crate::names::Names;
 use crate::network::Network;
 use crate::observe::Found;
@@ -105,10 +105,12 @@ pub(crate) fn seen(
     network: &Network,
     routed: &Routed,
     found: &[Found],
-    (container, heard): (&ContainerInspectResponse, Option<&Heard>),
+    (container, hearing): (&ContainerInspectResponse, &Hearing),
     published: &Gateway,
     names: &Names,
 ) -> GatewaySeen {
+    let heard = hearing.heard();
+    let hangs = matches!(hearing, Hearing::Hangs);
     let traffic = routed.traffic.as_ref();
     let gateway = traffic.map_or(published, |traffic| &traffic.ingress.gateway);
     let asked = traffic.map_or_else(
@@ -148,7 +150,8 @@ pub(crate) fn seen(
         revision: heard.map_or(0, |heard| heard.status.revision),
         ingress,
         splits,
-        amiss: crate::gateway::amiss(container),
+        amiss: crate::gateway::amiss(container)
+            .or_else(|| hangs.then(|| "it runs and does not answer".to_owned())),
     }
 }
 

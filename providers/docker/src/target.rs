@@ -23,6 +23,7 @@ use platform_port::{
 use crate::PROVIDER;
 use crate::access::server_port;
 use crate::engine::{self, Engine, fault, is_conflict, is_missing, unless};
+use crate::gateway::Hearing;
 use crate::inside::{Answer, Ask, GatewayAsk};
 use crate::keeper::{Reach, unexpected};
 use crate::names::{KEEP, Names, RESOURCE, ROLE, Role};
@@ -127,7 +128,7 @@ impl Site {
             if gateway.is_some_and(answers) {
                 self.hear().await
             } else {
-                Ok(None)
+                Ok(Hearing::Nobody)
             }
         };
         let front = async {
@@ -157,7 +158,7 @@ impl Site {
             }
         }
         let leaving = self.leaving().clone();
-        let tallies = heard.as_ref().map(|heard| &heard.tallies);
+        let tallies = heard.heard().map(|heard| &heard.tallies);
         let stays = |one: &&observe::Found| !leaving.contains(&one.name());
         let untold = tallies.is_some_and(|tallies| {
             let mut staying = found.iter().filter(stays);
@@ -172,7 +173,7 @@ impl Site {
                     &network,
                     &routed,
                     &found,
-                    (&front, heard.as_ref()),
+                    (&front, &heard),
                     &self.published,
                     &self.names,
                 )

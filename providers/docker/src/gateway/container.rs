@@ -25,6 +25,8 @@ use crate::observe::ended;
 use crate::program::{FOLDER, Program, USER};
 use crate::site::{Site, is_running, label};
 
+/// How long one that hangs has to end by itself.
+const HANGING_SECONDS: i32 = 5;
 /// Nobody can listen where the gateway is asked to.
 const PORT_TAKEN: &str = "preflight::port-taken";
 const ADDRESS_UNKNOWN: &str = "preflight::address-unknown";
@@ -251,7 +253,20 @@ impl Site {
             // Where a newer program does not take over, the container is made anew.
             Ok(()) => Ok(!other || self.renew(id).await.is_ok()),
             Err(_) if other => Ok(false),
-            // What hangs is told here, and by name. It had its time, so it is not asked again.
+            Err(_) => self.wake_hanging(&name).await,
+        }
+    }
+
+    /// Starts one anew that runs and has said nothing for all of its time; whether it answers then.
+    async fn wake_hanging(&self, name: &str) -> Result<bool, TargetError> {
+        tracing::warn!(name, "the gateway does not answer and is started anew");
+        // It most likely hears no word to stop.
+        let grace = self.drain_seconds().min(HANGING_SECONDS);
+        self.halt(name, grace).await?;
+        self.start(name).await.map_err(unbindable)?;
+        match self.answers().await {
+            Ok(()) => Ok(true),
+            // It is told here, and by name. It had its time twice, so it is not asked again.
             Err(error) => Err(TargetError {
                 retry: Retry::Never,
                 ..error

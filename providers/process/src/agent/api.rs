@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
 
+use super::gateway::HEARD_WITHIN;
 use super::instance::Instance;
 use super::state::{Agent, End};
 use super::{group, observe, resource, start};
@@ -128,7 +129,10 @@ async fn dispatch(agent: &Rc<Agent>, request: Request<Incoming>) -> Answer {
             pid: nix::unistd::getpid().as_raw(),
             notes: agent.notes.borrow().clone(),
         }),
-        ("GET", ["observed"]) => json(&observe::observe(agent)),
+        ("GET", ["observed"]) => {
+            let hangs = agent.gateway.hangs(HEARD_WITHIN).await;
+            json(&observe::observe(agent, hangs))
+        }
         ("GET", ["changes"]) => changes(agent, &query).await,
         ("PUT", ["groups"]) => {
             let asked: EnsureGroup = body(request).await?;

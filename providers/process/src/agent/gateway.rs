@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use platform_blueprint::SecretName;
 use platform_decide::group::GroupId;
 use platform_decide::observed::InstanceState;
@@ -19,6 +20,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::state::Agent;
 use super::{certificates, gateway_secrets, sealed};
+use crate::identity::ProcessIdentity;
 use crate::protocol::{Fault, RouteTraffic};
 use crate::recorded::GatewayProgram;
 
@@ -26,6 +28,10 @@ use crate::recorded::GatewayProgram;
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How long a predecessor may take to finish what is under way.
 pub(super) const DRAIN_WITHIN: Duration = Duration::from_secs(45);
+/// How long a look waits for a gateway that runs. One that hangs is told as one that is not ready.
+pub(super) const HEARD_WITHIN: Duration = Duration::from_secs(5);
+/// How long one that hangs has to end by itself.
+const HANGING: Duration = Duration::from_secs(5);
 /// Changes that come together are pushed together.
 const COALESCE: Duration = Duration::from_millis(5);
 /// How long requests are waited for that began before an endpoint was taken out and may not have chosen one yet.
@@ -38,6 +44,8 @@ pub(super) struct Gateway {
     pub(super) client: Client,
     pub(super) handover: PathBuf,
     pub(super) answers: Cell<bool>,
+    /// The process that answered last.
+    pub(super) process: RefCell<Option<ProcessIdentity>>,
     revision: Cell<u64>,
     /// What it confirmed: the configuration in force.
     pub(super) in_force: RefCell<Option<Config>>,
@@ -86,6 +94,7 @@ impl Gateway {
             client: Client::new(sockets.join("gateway.sock")),
             handover: sockets.join("handover.sock"),
             answers: Cell::new(false),
+            process: RefCell::default(),
             revision: Cell::new(0),
             in_force: RefCell::default(),
             endpoints: RefCell::default(),
@@ -99,6 +108,31 @@ impl Gateway {
     /// Whether it answers.
     pub(super) fn answers(&self) -> bool {
         self.answers.get()
+    }
+
+    /// Whether it answered before and now takes questions without an answer. It is asked, for so long at the most.
+    pub(super) async fn hangs(&self, within: Duration) -> bool {
+        let asked =
+            async { while let Err(ClientError::Silent { .. }) = self.client.status().await {} };
+        self.answers() && tokio::time::timeout(within, asked).await.is_err()
+    }
+
+    /// Ends one that hangs, and waits until that is seen; whoever supervises it starts another.
+    pub(super) async fn end_hanging(&self, agent: &Agent) {
+        if !self.hangs(ANSWER_WITHIN).await {
+            return;
+        }
+        let Some(process) = self.process.borrow_mut().take() else {
+            return;
+        };
+        tracing::error!("the gateway does not answer and is started anew");
+        // It most likely hears no word to stop.
+        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+            process.signal(signal);
+            if agent.wait_until(HANGING, || !self.answers()).await {
+                return;
+            }
+        }
     }
 
     /// The revision that it confirmed.

@@ -309,6 +309,8 @@ async fn answer(agent: &Agent, running: &Running) -> bool {
                 && let Ok(config) = gateway.client.config().await
             {
                 gateway.take_in(&config);
+                let identity = running.child.identity.clone();
+                *gateway.process.borrow_mut() = Some(identity);
                 gateway.answers.set(true);
                 agent.touch();
                 return true;

@@ -331,6 +331,8 @@ pub(super) async fn ensure_gateway(agent: &Rc<Agent>, asked: EnsureGateway) -> R
         agent.kept.borrow_mut().gateway = before;
         return Err(error.into());
     }
+    // A successor could not take over from one that hangs.
+    agent.gateway.end_hanging(agent).await;
     agent.gateway.want(program);
     agent.touch();
     Ok(())

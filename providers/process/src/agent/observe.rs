@@ -44,7 +44,9 @@ pub(super) fn confirmed(agent: &Agent, instance: &Instance) -> bool {
 }
 
 /// Everything, as it is now.
-pub(super) fn observe(agent: &Rc<Agent>) -> Observed {
+///
+/// - `hangs`: whether the gateway does, which only asking tells
+pub(super) fn observe(agent: &Rc<Agent>, hangs: bool) -> Observed {
     let table = process_table::all();
     let kept = agent.kept.borrow();
     let mut groups: BTreeMap<GroupId, GroupSeen> = kept
@@ -77,7 +79,7 @@ pub(super) fn observe(agent: &Rc<Agent>) -> Observed {
     Observed {
         groups,
         resources,
-        gateway: kept.gateway.is_some().then(|| gateway(agent, &kept)),
+        gateway: kept.gateway.is_some().then(|| gateway(agent, &kept, hangs)),
         ..Observed::default()
     }
 }
@@ -100,10 +102,10 @@ fn resident(table: &[ProcessStat], leader: i32) -> u64 {
         .sum()
 }
 
-fn gateway(agent: &Agent, kept: &crate::recorded::Kept) -> GatewaySeen {
+fn gateway(agent: &Agent, kept: &crate::recorded::Kept, hangs: bool) -> GatewaySeen {
     GatewaySeen {
         url: gateway_url(kept.traffic.as_ref()),
-        ready: agent.gateway.answers(),
+        ready: agent.gateway.answers() && !hangs,
         revision: agent.gateway.revision(),
         ingress: kept.traffic.as_ref().map_or_else(
             || Digest::of(b""),
@@ -114,7 +116,7 @@ fn gateway(agent: &Agent, kept: &crate::recorded::Kept) -> GatewaySeen {
             .as_ref()
             .map(|traffic| traffic.splits.clone())
             .unwrap_or_default(),
-        amiss: None,
+        amiss: hangs.then(|| "it runs and does not answer".to_owned()),
     }
 }
 
