@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::shorthand::{Never, Refused, Shorthand, deserialize_shorthand};
-use crate::{ByteSize, Percent, Period, ServiceName};
+use crate::{ByteSize, Method, Percent, Period, ServiceName};
 
 /// Whether and how answers are kept; `true` as the answers themselves say.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
@@ -149,6 +149,8 @@ pub struct Mirror {
     pub service: ServiceName,
     /// The share of the requests.
     pub share: Percent,
+    /// Those of which requests are copied.
+    pub methods: Vec<Method>,
 }
 
 #[derive(JsonSchema)]
@@ -171,11 +173,15 @@ pub(crate) struct MirrorKeys {
     /// The share of the requests; all if not given.
     #[serde(default)]
     share: Option<Percent>,
+    /// Methods of which requests are copied; GET and HEAD if not given, as what others do would be done twice.
+    #[serde(default)]
+    methods: Option<Vec<Method>>,
 }
 
 impl Shorthand for Mirror {
     type Table = MirrorKeys;
-    const EXPECTED: &'static str = "the name of a service, or { service = \"…\", share = \"10%\" }";
+    const EXPECTED: &'static str =
+        "the name of a service, or { service = \"…\", share = \"10%\", methods = [\"GET\"] }";
     const TABLES: bool = true;
     fn from_text(text: &str) -> Result<Self, Refused> {
         let service = text
@@ -184,14 +190,48 @@ impl Shorthand for Mirror {
         Self::from_table(MirrorKeys {
             service,
             share: None,
+            methods: None,
         })
     }
     fn from_table(keys: MirrorKeys) -> Result<Self, Refused> {
+        let methods = keys.methods.unwrap_or(vec![Method::Get, Method::Head]);
+        if methods.is_empty() {
+            let why = "a mirror of no method copies nothing; take `mirror` out, or name methods";
+            return Err(Refused::Value(why.to_owned()));
+        }
         Ok(Self {
             service: keys.service,
             share: keys.share.unwrap_or(Percent::FULL),
+            methods,
         })
     }
 }
 
 deserialize_shorthand!(Mirror);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mirror_copies_what_changes_nothing_unless_it_names_methods() {
+        let check = |written: serde_json::Value, expected: Result<&[Method], &str>| {
+            let read = serde_json::from_value::<Mirror>(written);
+            match (read, expected) {
+                (Ok(mirror), expected) => assert_eq!(Ok(&mirror.methods[..]), expected),
+                (Err(error), Err(why)) => assert!(error.to_string().contains(why), "{error}"),
+                (Err(error), Ok(_)) => panic!("{error}"),
+            }
+        };
+        let safe = [Method::Get, Method::Head];
+        check(serde_json::json!("audit"), Ok(&safe));
+        let full = |methods: &[&str]| serde_json::json!({ "service": "audit", "methods": methods });
+        check(
+            serde_json::json!({ "service": "audit", "share": "10%" }),
+            Ok(&safe),
+        );
+        check(full(&["POST"]), Ok(&[Method::Post]));
+        check(full(&[]), Err("copies nothing"));
+        check(full(&["post"]), Err("unknown variant"));
+    }
+}

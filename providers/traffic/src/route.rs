@@ -95,6 +95,10 @@ pub(super) fn route(
         },
         mirror: mirrored(written).map(|mirror| shadow(&mirror.service)),
         mirror_share: mirrored(written).map_or(0, |mirror| u32::from(mirror.share.tenths())),
+        mirror_methods: mirrored(written).map_or_else(Vec::new, |mirror| {
+            let methods = mirror.methods.iter();
+            methods.map(|method| method.as_str().to_owned()).collect()
+        }),
         by_weight: !written.sticky,
         max_body: written.max_body.unwrap_or(gateway.limits.body).bytes(),
         max_answer: written.max_answer.map_or(0, blueprint::ByteSize::bytes),

@@ -215,6 +215,7 @@ fn a_route_hands_over_all_of_its_options() {
         route.mirror = Some(blueprint::Mirror {
             service: "audit".parse().unwrap(),
             share: blueprint::Percent::whole(10),
+            methods: vec![blueprint::Method::Get, blueprint::Method::Post],
         });
         ingress.gateway.limits.requests = 500;
         ingress.gateway.limits.cache = blueprint::ByteSize::from_mib(1);
@@ -234,6 +235,7 @@ fn a_route_hands_over_all_of_its_options() {
         (route.mirror.as_deref(), route.mirror_share),
         (Some("mirror:audit"), 100)
     );
+    assert_eq!(route.mirror_methods, ["GET", "POST"]);
     let service = &config.services["orders"];
     assert_eq!(
         text(&service.versions["mirror:audit"]),
@@ -446,6 +448,7 @@ fn a_stated_policy_header_and_an_empty_mirror_win() {
         route.mirror = Some(blueprint::Mirror {
             service: "audit".parse().unwrap(),
             share: blueprint::Percent::whole(0),
+            methods: vec![blueprint::Method::Get],
         });
     });
     assert_eq!(

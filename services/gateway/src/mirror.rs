@@ -110,11 +110,13 @@ impl Mirror {
     }
 
     /// Whether this request is among those that a route has copied.
-    fn takes(&self, route: &Route) -> bool {
-        match (&route.mirror, route.mirror_share) {
-            (None, _) => false,
-            (Some(_), 0 | 1000..) => true,
-            (Some(_), share) => is_among(&self.routes, share),
+    fn takes(&self, route: &Route, method: &Method) -> bool {
+        if route.mirror.is_none() || !is_copied(&route.mirror_methods, method) {
+            return false;
+        }
+        match route.mirror_share {
+            0 | 1000.. => true,
+            share => is_among(&self.routes, share),
         }
     }
 
@@ -135,16 +137,31 @@ fn is_among(turn: &AtomicU64, share: u32) -> bool {
     by_weight(point, parts.into_iter()) == Some(0)
 }
 
-/// Whether a request may be made once more behind its client's back: it changes nothing (RFC 9110, 9.2.1), and it ends.
+/// Whether requests of a method are among those that a route has copied.
+///
+/// - `named`: in upper case; none means those that change nothing
+fn is_copied(named: &[String], method: &Method) -> bool {
+    if named.is_empty() {
+        return is_safe(method);
+    }
+    named.iter().any(|one| one == method.as_str())
+}
+
+/// Whether a method changes nothing (RFC 9110, 9.2.1), and is for what a service has.
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// Whether a request may be made once more behind its client's back: it changes nothing, and it ends.
 fn is_harmless(head: &RequestHeader) -> bool {
-    matches!(head.method, Method::GET | Method::HEAD) && !streams(head)
+    is_safe(&head.method) && !streams(head)
 }
 
 /// The copy to make of a request that is sent to its version for the first time, if any is to be made.
 pub(crate) fn begin(context: &RequestContext, head: &RequestHeader) -> Option<Copy> {
     let route = context.route.as_ref()?;
     let mirror = &context.gateway.mirror;
-    let for_route = mirror.takes(&route.route);
+    let for_route = mirror.takes(&route.route, &head.method);
     let service = route.service.as_ref().zip(context.version);
     let for_release = service.is_some_and(|(service, version)| {
         let by = &service.versions[version];
@@ -277,10 +294,30 @@ mod tests {
         assert!(!harmless("GET", Some(("accept", "text/event-stream"))));
     }
 
+    #[test]
+    fn a_route_has_those_methods_copied_that_it_names_and_else_those_that_change_nothing() {
+        let check = |named: &[&str], expected: &[&str]| {
+            let named: Vec<String> = named.iter().map(|&one| one.to_owned()).collect();
+            let all = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"];
+            let copied = all.into_iter().filter(|method| {
+                let method = Method::from_bytes(method.as_bytes()).unwrap();
+                is_copied(&named, &method)
+            });
+            assert_eq!(copied.collect::<Vec<_>>(), expected, "{named:?}");
+        };
+        check(&[], &["GET", "HEAD"]);
+        check(&["GET", "POST"], &["GET", "POST"]);
+        check(&["DELETE"], &["DELETE"]);
+    }
+
     #[tokio::test]
     async fn a_share_of_the_requests_is_copied() {
         let mirror = Mirror::new();
-        let copied = |route: &Route| (0..1_000).filter(|_| mirror.takes(route)).count();
+        let copied = |route: &Route| {
+            (0..1_000)
+                .filter(|_| mirror.takes(route, &Method::GET))
+                .count()
+        };
         for (version, share, expected) in [
             (None, 0, 0),
             (Some("r6"), 0, 1_000),

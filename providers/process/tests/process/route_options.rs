@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use platform_blueprint::{Mirror, PathMatch, Percent, Route};
+use platform_blueprint::{Method, Mirror, PathMatch, Percent, Route};
 use platform_decide::group::{GroupId, GroupSpec};
 use platform_decide::traffic::{Share, Split, Traffic};
 use platform_port::{SecretValues, Target};
@@ -171,6 +171,7 @@ async fn another_service_gets_copies() {
     copied.ingress.routes[0].mirror = Some(Mirror {
         service: audit.id.service.clone(),
         share: Percent::FULL,
+        methods: vec![Method::Get],
     });
     world
         .target

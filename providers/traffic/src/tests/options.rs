@@ -49,7 +49,7 @@ service = "orders"
 rewrite = { path = "/orders/{id}", host = "orders.internal" }
 request_headers = { set = { x-team = "shop" }, add = { x-via = "edge" }, remove = ["x-debug"] }
 response_headers = { set = { x-frame-options = "DENY" }, add = { x-trace = "on" }, remove = ["server"] }
-mirror = { service = "audit", share = "15%" }
+mirror = { service = "audit", share = "15%", methods = ["PUT"] }
 balance = { strategy = "hash", on = "header:x-user" }
 sticky = false
 timeout = { total = "8s", connect = "700ms", first_byte = "5s", idle = "33s" }

@@ -63,6 +63,8 @@ pub struct Route {
     pub mirror: Option<String>,
     /// Share of the requests that are copied, in thousandths; 0 means all.
     pub mirror_share: u32,
+    /// Methods of which requests are copied, in upper case; GET and HEAD if empty, as what others do would be done twice.
+    pub mirror_methods: Vec<String>,
     /// Shares requests out by weight also where the service is sticky.
     pub by_weight: bool,
     /// Compresses answers that the client accepts compressed.

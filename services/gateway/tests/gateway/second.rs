@@ -53,7 +53,7 @@ async fn they_are_asked_and_copied_to_in_http2() {
                     "r6": { "weight": 0, "role": "shadow", "endpoints": [shadow.endpoint()] },
                 },
             } },
-            "routes": [{ "name": "all", "service": "orders", "mirror": "r6" }],
+            "routes": [{ "name": "all", "service": "orders", "mirror": "r6", "mirror_methods": ["POST"] }],
         })
     };
     let serving = async |expected: bool| {

@@ -23,12 +23,18 @@ pub(super) fn check_route(config: &Config, route: &Route, path: &str, reasons: &
         &at,
         "must not contain a backslash, or an escaped slash, backslash or NUL, which no request is matched by",
     );
-    for (index, method) in route.matches.methods.iter().enumerate() {
-        reasons.unless(
-            !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_uppercase()),
-            format!("{path}.match.methods.{index}"),
-            format!("`{method}` is not a method in upper case"),
-        );
+    let methods = [
+        ("match.methods", &route.matches.methods),
+        ("mirror_methods", &route.mirror_methods),
+    ];
+    for (key, methods) in methods {
+        for (index, method) in methods.iter().enumerate() {
+            reasons.unless(
+                !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_uppercase()),
+                format!("{path}.{key}.{index}"),
+                format!("`{method}` is not a method in upper case"),
+            );
+        }
     }
     for name in route.matches.headers.keys() {
         check_header_name(name, &format!("{path}.match.headers"), reasons);
