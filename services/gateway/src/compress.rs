@@ -162,7 +162,8 @@ impl HttpModule for Compression {
         Ok(())
     }
 
-    /// Trailers are lost here; answers that announce some are not compressed.
+    /// What Pingora takes here it sends in place of the trailers, so they are lost. Answers that announce some are not compressed, and
+    /// of others a service knows that none may come (see [`may_lose_trailers`]).
     fn response_trailer_filter(
         &mut self,
         _trailers: &mut Option<Box<HeaderMap>>,
@@ -205,15 +206,8 @@ pub(crate) fn turn_on(
     }
     // Pingora's module knows no weights, so it is shown what is wanted, the most wanted first.
     let mut shown = RequestHeader::build(Method::GET, b"/", Some(1))?;
-    let mut wanted = codings::wanted(&head.headers);
-    wanted.retain(|coding| {
-        let known = CODINGS.iter().any(|name| name.eq_ignore_ascii_case(coding));
-        let named = encodings
-            .iter()
-            .any(|name| name.eq_ignore_ascii_case(coding));
-        known && (named || encodings.is_empty())
-    });
-    shown.insert_header(header::ACCEPT_ENCODING, wanted.join(", "))?;
+    let wanted = usable(&head.headers, encodings).join(", ");
+    shown.insert_header(header::ACCEPT_ENCODING, wanted)?;
     let modules = &mut session.downstream_modules_ctx;
     if let Some(compression) = modules.get_mut::<Compression>() {
         compression.at_once = !whole && !answer.headers.contains_key(header::CONTENT_LENGTH);
@@ -225,6 +219,33 @@ pub(crate) fn turn_on(
         compression.decision.request_filter(&shown);
     }
     Ok(())
+}
+
+/// The codings that a client takes and an answer may be compressed by, the most wanted first.
+///
+/// - `encodings`: which to use; any when empty
+fn usable<'a>(headers: &'a HeaderMap, encodings: &[String]) -> Vec<&'a str> {
+    let mut wanted = codings::wanted(headers);
+    wanted.retain(|coding| {
+        let known = CODINGS.iter().any(|name| name.eq_ignore_ascii_case(coding));
+        let named = encodings
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case(coding));
+        known && (named || encodings.is_empty())
+    });
+    wanted
+}
+
+/// Whether the service must not be told that trailers are taken, as its answer may be compressed, which loses them.
+///
+/// Who passes `TE: trailers` on says that it will not discard any, and who was not told may send none that matter (RFC 9110, 10.1.4
+/// and 6.5.1). To compress nothing for such clients is no way, as browsers are among them.
+///
+/// - `encodings`: those of the route
+pub(crate) fn may_lose_trailers(headers: &HeaderMap, encodings: &[String]) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    !grpc::is_grpc(kind) && !usable(headers, encodings).is_empty()
 }
 
 /// Whether an answer may be another for the client than it is for the gateway. Events are few and small, and who reads
@@ -275,6 +296,27 @@ mod tests {
         check(200, &[("content-type", "application/grpc+proto")], false);
         check(200, &[("content-type", "application/grpc-web")], false);
         check(200, &[("trailer", "x-sum")], false);
+    }
+
+    #[test]
+    fn services_know_whether_their_trailers_may_be_lost() {
+        let check = |fields: &[(&'static str, &str)], encodings: &[&str], expected: bool| {
+            let named = fields.iter().map(|(name, value)| {
+                (
+                    http::HeaderName::from_static(name),
+                    http::HeaderValue::from_str(value).unwrap(),
+                )
+            });
+            let headers: HeaderMap = named.collect();
+            let encodings: Vec<String> = encodings.iter().map(ToString::to_string).collect();
+            assert_eq!(may_lose_trailers(&headers, &encodings), expected);
+        };
+        let gzip = ("accept-encoding", "gzip");
+        check(&[gzip], &[], true);
+        check(&[gzip], &["br"], false);
+        check(&[], &[], false);
+        check(&[("accept-encoding", "identity, gzip;q=0")], &[], false);
+        check(&[gzip, ("content-type", "application/grpc")], &[], false);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use platform_gateway_api::{HeaderChange, PathMatch, Route};
 
 use crate::cache;
 use crate::client::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, REQUEST_ID};
+use crate::compress;
 use crate::connection::ConnectionState;
 use crate::context::RequestContext;
 use crate::forwarded;
@@ -73,6 +74,9 @@ fn request(
         // HTTP/1.0 may leave it out, HTTP/1.1 may not.
         let name = route.service.as_deref().unwrap_or("localhost");
         head.insert_header(header::HOST, name)?;
+    }
+    if route.compress && compress::may_lose_trailers(&head.headers, &route.encodings) {
+        head.remove_header(&header::TE);
     }
     join_cookies(head)?;
     identify(head, context)?;

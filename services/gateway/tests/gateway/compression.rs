@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use crate::bench::{PATIENCE, Place, Upstream, ask, client, orders};
-use crate::grpc::channel;
+use crate::grpc::{Written, channel, service};
 
 /// Answers in two parts, the second when it is told to; of the media type that the path names.
 async fn in_parts(go_on: Arc<Notify>) -> SocketAddr {
@@ -178,6 +178,74 @@ async fn a_route_says_by_what_it_compresses() {
             !expected.is_empty(),
             "{accepted}"
         );
+    }
+    gateway.drain().await;
+}
+
+/// Answers with a trailer where the request says that such are taken, in the media type of the request.
+async fn with_trailers(request: Request<Incoming>) -> Response<Written> {
+    let taken = request.headers().get("te").cloned();
+    let kind = request.headers()["content-type"].clone();
+    let (parts, body) = channel();
+    let _ = parts.send(Frame::data("text,".repeat(100).into()));
+    if let Some(taken) = &taken {
+        let trailers = http::HeaderMap::from_iter([(
+            http::HeaderName::from_static("x-sum"),
+            http::HeaderValue::from_static("7"),
+        )]);
+        assert_eq!(taken, "trailers");
+        let _ = parts.send(Frame::trailers(trailers));
+    }
+    let answer = Response::builder().header("content-type", kind);
+    answer.body(body).expect("an answer")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_sends_trailers_where_none_are_lost() {
+    let place = Place::new();
+    let gateway = place.gateway().await;
+    let endpoint = json!({ "id": "one", "address": service(with_trailers).await.to_string() });
+    gateway
+        .configure(json!({
+            "services": { "orders": { "http2": true,
+                "versions": { "r1": { "weight": 1000, "endpoints": [endpoint] } } } },
+            "routes": [
+                { "name": "plain", "service": "orders", "match": { "path": { "prefix": "/plain" } } },
+                { "name": "all", "service": "orders", "compress": true, "encodings": ["gzip"] },
+            ],
+        }))
+        .await;
+    let address = gateway.address("public").await;
+    let stream = tokio::net::TcpStream::connect(address).await;
+    let stream = TokioIo::new(stream.expect("a connection"));
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let shaken = hyper::client::conn::http2::handshake(executor, stream).await;
+    let (mut sender, connection) = shaken.expect("HTTP/2");
+    tokio::spawn(connection);
+    let cases = [
+        ("/", "gzip, br", "text/plain", false),
+        ("/", "br", "text/plain", true),
+        ("/", "gzip", "application/grpc", true),
+        ("/plain", "gzip", "text/plain", true),
+    ];
+    for (path, codings, kind, expected) in cases {
+        let request = Request::get(format!("http://{address}{path}"))
+            .header("te", "trailers")
+            .header("accept-encoding", codings)
+            .header("content-type", kind)
+            .body(http_body_util::Empty::<Bytes>::new())
+            .expect("a request");
+        let answer = tokio::time::timeout(PATIENCE, sender.send_request(request)).await;
+        let answer = answer.expect("an answer in time").expect("an answer");
+        let (head, body) = answer.into_parts();
+        let whole = body.collect().await.expect("a body");
+        let sum = whole.trailers().map(|trailers| trailers["x-sum"].clone());
+        let coded = head.headers.contains_key("content-encoding");
+        let seen = (sum.is_some(), coded);
+        assert_eq!(seen, (expected, !expected), "{path} {codings} {kind}");
+        let mut decoder = Decoder::of(if coded { "gzip" } else { "" });
+        let text = decoder.read(&whole.to_bytes());
+        assert_eq!(text, "text,".repeat(100), "{path} {codings} {kind}");
     }
     gateway.drain().await;
 }

@@ -39,7 +39,7 @@ pub(crate) fn channel() -> (UnboundedSender<Frame<Bytes>>, Written) {
 }
 
 /// A service over HTTP/2 without TLS that answers so.
-async fn service<A>(
+pub(crate) async fn service<A>(
     answer: impl Fn(Request<Incoming>) -> A + Copy + Send + Sync + 'static,
 ) -> SocketAddr
 where
