@@ -5,6 +5,8 @@
 //! accepts connections it sends one byte, on which the predecessor stops
 //! accepting and drains. If it dies before, nothing has happened.
 
+mod document;
+
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::TcpListener;
@@ -19,9 +21,9 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
-use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
+use self::document::{Document, Named};
 use crate::control::Control;
 use crate::listen::Socket;
 
@@ -29,22 +31,8 @@ use crate::listen::Socket;
 const PORTION: usize = 64;
 /// How long either side waits for the other.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Largest document.
-const LARGEST: u32 = 64 * 1024 * 1024;
 /// What the successor says when it accepts connections.
 const READY: u8 = b'R';
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Document {
-    config: Config,
-    sockets: Vec<Named>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Named {
-    name: String,
-    wanted: String,
-}
 
 /// What a predecessor gave.
 #[derive(Debug)]
@@ -77,15 +65,7 @@ pub(crate) fn inherit(path: &Path) -> io::Result<Option<Inheritance>> {
     };
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let mut length = [0; 4];
-    stream.read_exact(&mut length)?;
-    let length = u32::from_be_bytes(length);
-    if length > LARGEST {
-        return Err(io::Error::other("the predecessor's document is too large"));
-    }
-    let mut text = vec![0; length as usize];
-    stream.read_exact(&mut text)?;
-    let document: Document = serde_json::from_slice(&text)?;
+    let document = document::read(&mut stream)?;
     let mut descriptors = Vec::new();
     while descriptors.len() < document.sockets.len() {
         let before = descriptors.len();
@@ -172,10 +152,7 @@ fn send(mut stream: UnixStream, document: &Document, sockets: &[TcpListener]) ->
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let text = serde_json::to_vec(document)?;
-    let length = u32::try_from(text.len()).map_err(io::Error::other)?;
-    stream.write_all(&length.to_be_bytes())?;
-    stream.write_all(&text)?;
+    document::write(document, &mut stream)?;
     for portion in sockets.chunks(PORTION) {
         let descriptors: Vec<BorrowedFd<'_>> = portion.iter().map(AsFd::as_fd).collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PORTION))];
