@@ -10,12 +10,81 @@ use pingora_proxy::Session;
 
 use crate::clock::limit;
 use crate::context::RequestContext;
+use crate::endpoint::Attempted;
 use crate::own::Own;
 
 /// Most interim answers (1xx) of one attempt.
 const MOST_INTERIM: u32 = 32;
 /// Most attempts of one request, whatever the reason.
 pub(crate) const MOST_ATTEMPTS: u32 = 12;
+
+/// Stops the phases; `fail_to_proxy` sends the answer.
+#[expect(
+    clippy::unnecessary_box_returns,
+    reason = "what Pingora's phases return"
+)]
+pub(crate) fn stop(context: &mut RequestContext, own: Own) -> Box<Error> {
+    let status = own.status;
+    let error = Error::explain(ErrorType::HTTPStatus(status), own.code);
+    context.own = Some(own);
+    error
+}
+
+/// Decides what becomes of an attempt that broke off: whose fault that is, and whether the request is repeated.
+///
+/// - `reused`: whether its connection had been kept from an earlier request
+pub(crate) fn judge(
+    session: &mut Session,
+    error: &mut Error,
+    context: &mut RequestContext,
+    reused: bool,
+) {
+    if context.repeat {
+        error.set_retry(true);
+        return;
+    }
+    if context.own.is_some() || *error.esource() == ErrorSource::Downstream {
+        error.set_retry(false);
+        return;
+    }
+    // What was received is passed on before an answer is waited for, so that nothing came in
+    // this time means that the client is late and not the service.
+    if *error.etype() == ErrorType::ReadTimedout
+        && context.head_after.is_none()
+        && !session.as_mut().is_body_done()
+    {
+        context.own = Some(slow_request());
+        error.as_down();
+        error.set_retry(false);
+        return;
+    }
+    if context.head_after.is_some() {
+        error.set_retry(false);
+        return;
+    }
+    // A kept connection that the service closed meanwhile says nothing about the service.
+    let stale = reused
+        && matches!(
+            error.etype(),
+            ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError
+        );
+    if stale && is_repeatable(session) && context.attempts < MOST_ATTEMPTS {
+        context.tried.pop();
+        error.set_retry(true);
+        return;
+    }
+    context.settle(Attempted::Unreachable);
+    let worth = context.route.as_ref().is_some_and(|route| {
+        if timed_out(error) {
+            route.route.retries.timeout
+        } else {
+            route.route.retries.reset
+        }
+    });
+    let again = worth && may_repeat(session, context);
+    context.repeat = again;
+    error.set_retry(again);
+}
 
 /// Counts an interim answer. A service that goes on with them and never comes to its answer is
 /// given up, as each of them would begin the time for it anew.

@@ -8,6 +8,7 @@ mod admin;
 mod admit;
 mod answer;
 mod app;
+mod attempt;
 mod auth;
 mod balance;
 mod breaker;

@@ -11,13 +11,13 @@ use http_body_util::BodyExt;
 use pingora_http::RequestHeader;
 use platform_gateway_api::{Copies, Route};
 
+use crate::attempt::streams;
 use crate::balance::{by_weight, in_turn, spread};
 use crate::clock::now_ms;
 use crate::context::RequestContext;
 use crate::endpoint::Attempted;
 use crate::fetch::Failure;
 use crate::gateway::Gateway;
-use crate::proxy::streams;
 use crate::shadows::Shadows;
 use crate::snapshot::{ServiceState, VersionState};
 use crate::tally::Gauge;

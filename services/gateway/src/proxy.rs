@@ -19,25 +19,21 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use crate::access_log;
 use crate::admit;
 use crate::answer;
+use crate::attempt::{self, expects_answer, streams};
 use crate::cache::{self, HIT};
-use crate::choose::choose;
-use crate::clock::limit;
 use crate::compress::{self, CompressionBuilder};
 use crate::connection;
 use crate::context::RequestContext;
 use crate::endpoint::Attempted;
 use crate::failure::{
-    MOST_ATTEMPTS, announced, has_moved, has_no_time_left, is_repeatable, may_repeat,
-    none_left_answer, own_for, slow_request, states_too_much, timed_out, too_large_answer,
-    too_late,
+    self, MOST_ATTEMPTS, announced, has_moved, has_no_time_left, may_repeat, own_for, slow_request,
+    states_too_much, stop, too_large_answer,
 };
 use crate::forward;
 use crate::gateway::Gateway;
-use crate::grpc::{self, Ending};
+use crate::grpc::Ending;
 use crate::mirror;
-use crate::own::Own;
 use crate::tunnel;
-use crate::workers;
 
 /// How long an unread request body is read for the connection's sake.
 const DRAIN_BODY: Duration = Duration::from_secs(2);
@@ -45,18 +41,6 @@ const DRAIN_BODY: Duration = Duration::from_secs(2);
 /// The phases, for all listeners.
 pub(crate) struct Proxy {
     pub(crate) gateway: Arc<Gateway>,
-}
-
-/// Stops the phases; [`Proxy::fail_to_proxy`] sends the answer.
-#[expect(
-    clippy::unnecessary_box_returns,
-    reason = "what Pingora's phases return"
-)]
-fn stop(context: &mut RequestContext, own: Own) -> Box<Error> {
-    let status = own.status;
-    let error = Error::explain(ErrorType::HTTPStatus(status), own.code);
-    context.own = Some(own);
-    error
 }
 
 /// Bytes of a request: its head's, and its body's where that states them.
@@ -189,94 +173,7 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         context: &mut Self::CTX,
     ) -> Result<Box<HttpPeer>> {
-        let again = std::mem::take(&mut context.repeat);
-        context.attempt = None;
-        context.seat = None;
-        // What is sent once more passes the filters once more.
-        context.received = 0;
-        context.answered = 0;
-        if let Some(copy) = &mut context.copy {
-            copy.begin_again();
-        }
-        let Some(route) = context.route.clone() else {
-            return Err(stop(context, admit::nothing_here()));
-        };
-        if let Err(own) = context.enter_service() {
-            return Err(stop(context, own));
-        }
-        let timeouts = &route.route.timeouts;
-        let backoff = route.route.retries.backoff_ms;
-        if context.repeats > 0 && backoff > 0 {
-            let most = backoff.saturating_mul(1 << (context.repeats - 1).min(6));
-            tokio::time::sleep(Duration::from_millis(rand::random_range(0..=most))).await;
-        }
-        let left = match limit(timeouts.total_ms) {
-            None => None,
-            Some(total) => match total.checked_sub(context.started.elapsed()) {
-                Some(left) if !left.is_zero() => Some(left),
-                _ => return Err(stop(context, too_late())),
-            },
-        };
-        let headers = &session.req_header().headers;
-        let chosen = choose(context, headers).or_else(|| {
-            // What may be repeated may be so where it was, if there is nowhere else.
-            let tried = std::mem::take(&mut context.tried);
-            let chosen = again.then(|| choose(context, headers)).flatten();
-            context.tried = tried;
-            chosen
-        });
-        let Some(chosen) = chosen else {
-            return Err(none_left(context));
-        };
-        let (version, endpoint) = (chosen.version, chosen.endpoint.clone());
-        context.begin(chosen);
-        let address = match endpoint.resolve().await {
-            Ok(address) => address,
-            Err(error) => {
-                context.settle(Attempted::Unreachable);
-                let mut error =
-                    Error::because(ErrorType::ConnectNoRoute, "looking up an endpoint", error);
-                error.as_up();
-                error.set_retry(context.attempts < MOST_ATTEMPTS);
-                return Err(error);
-            }
-        };
-        let mut peer = Box::new(HttpPeer::new(address, false, String::new()));
-        // What is kept for the next request is used by the thread that hears of it.
-        peer.group_key = workers::current();
-        let options = &mut peer.options;
-        options.connection_timeout = smaller(limit(timeouts.connect_ms), left);
-        options.total_connection_timeout = options.connection_timeout;
-        options.read_timeout = if streams(session.req_header()) {
-            limit(timeouts.idle_ms)
-        } else {
-            smaller(limit(timeouts.first_byte_ms), left)
-        };
-        options.write_timeout = if streams(session.req_header()) {
-            limit(timeouts.idle_ms)
-        } else {
-            smaller(limit(timeouts.idle_ms), left)
-        };
-        let service = route.service.as_ref();
-        let chosen = service.map(|service| &service.versions[version]);
-        let speaks_http2 = chosen.is_some_and(|version| version.http2);
-        if speaks_http2 {
-            options.set_http_version(2, 2);
-            options.max_h2_streams = 100;
-        }
-        if let Some(service) = service {
-            let pool = &service.settings.pool;
-            // Over HTTP/2 many share one, so there are hardly ever several.
-            let most = pool.per_endpoint.filter(|_| !speaks_http2);
-            context.seat = most.and_then(|most| endpoint.seat(most));
-            let stays = most.is_none() || context.seat.is_some();
-            let idle = if stays { pool.idle_ms } else { 0 };
-            options.idle_timeout = Some(Duration::from_millis(idle));
-        }
-        if let Some(trust) = chosen.and_then(|version| version.trust.as_ref()) {
-            trust.secure(&mut peer, &endpoint.address);
-        }
-        Ok(peer)
+        attempt::begin(session, context).await
     }
 
     async fn connected_to_upstream(
@@ -473,51 +370,7 @@ impl ProxyHttp for Proxy {
         context: &mut Self::CTX,
         reused: bool,
     ) -> Box<Error> {
-        if context.repeat {
-            error.set_retry(true);
-            return error;
-        }
-        if context.own.is_some() || *error.esource() == ErrorSource::Downstream {
-            error.set_retry(false);
-            return error;
-        }
-        // What was received is passed on before an answer is waited for, so that nothing came in
-        // this time means that the client is late and not the service.
-        if *error.etype() == ErrorType::ReadTimedout
-            && context.head_after.is_none()
-            && !session.as_mut().is_body_done()
-        {
-            context.own = Some(slow_request());
-            error.as_down();
-            error.set_retry(false);
-            return error;
-        }
-        if context.head_after.is_some() {
-            error.set_retry(false);
-            return error;
-        }
-        // A kept connection that the service closed meanwhile says nothing about the service.
-        let stale = reused
-            && matches!(
-                error.etype(),
-                ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError
-            );
-        if stale && is_repeatable(session) && context.attempts < MOST_ATTEMPTS {
-            context.tried.pop();
-            error.set_retry(true);
-            return error;
-        }
-        context.settle(Attempted::Unreachable);
-        let worth = context.route.as_ref().is_some_and(|route| {
-            if timed_out(&error) {
-                route.route.retries.timeout
-            } else {
-                route.route.retries.reset
-            }
-        });
-        let again = worth && may_repeat(session, context);
-        context.repeat = again;
-        error.set_retry(again);
+        failure::judge(session, &mut error, context, reused);
         error
     }
 
@@ -588,39 +441,4 @@ impl ProxyHttp for Proxy {
     ) -> bool {
         true
     }
-}
-
-/// Whether the answer may come in parts with long pauses between them.
-pub(crate) fn streams(head: &RequestHeader) -> bool {
-    let value = |name| {
-        head.headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or("")
-    };
-    head.headers.contains_key(header::UPGRADE)
-        || value(header::ACCEPT).contains("text/event-stream")
-        || value(header::CONTENT_TYPE).starts_with("application/grpc")
-}
-
-/// Whether a client expects the head of its answer as soon as the service has its request. Who listens for what comes may
-/// wait for that for long, and leave at any time.
-fn expects_answer(head: &RequestHeader) -> bool {
-    !streams(head) || grpc::has_deadline(&head.headers)
-}
-
-fn smaller(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
-}
-
-#[expect(
-    clippy::unnecessary_box_returns,
-    reason = "what Pingora's phases return"
-)]
-fn none_left(context: &mut RequestContext) -> Box<Error> {
-    let own = none_left_answer(context);
-    stop(context, own)
 }
