@@ -113,14 +113,11 @@ async fn frames_are_plain(address: SocketAddr, upstream: &Upstream) {
         );
     }
     assert_eq!(upstream.asked(), before);
-    // A careless chunk size is made plain: what the service gets is framed anew.
+    // A chunk size with a letter too many is none.
     let chunk =
         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5x\r\nhello\r\n0\r\n\r\n";
     let answer = raw(address, chunk.as_bytes()).await;
-    assert!(
-        !answer.contains("200 OK") || answer.contains("\"length\":5"),
-        "{answer}"
-    );
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     // Both lengths: the chunked one counts, and the connection ends (RFC 9112, 6.3).
     let both = format!(
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n{smuggled}",
@@ -128,7 +125,7 @@ async fn frames_are_plain(address: SocketAddr, upstream: &Upstream) {
     );
     let answer = raw(address, both.as_bytes()).await;
     assert!(!answer.contains("/smuggled"), "{answer}");
-    // So is a line feed in what may follow a chunk's size, which nobody has to understand.
+    // A line feed in what may follow a chunk's size is made plain, as nobody has to understand that.
     let extended = format!(
         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;\nab\r\nhello\r\n{smuggled}"
     );
