@@ -1,5 +1,6 @@
 //! What the tests stand on: a gateway, services behind it, a client before it.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -271,6 +272,12 @@ pub(crate) fn configuration(mut config: Value) -> Config {
 pub(crate) fn orders(instances: &[&Upstream]) -> Value {
     let endpoints: Vec<Value> = instances.iter().map(|one| one.endpoint()).collect();
     json!({ "orders": { "versions": { "r1": { "weight": 1000, "endpoints": endpoints } } } })
+}
+
+/// One service `orders` of one version with one instance, whatever is at that address.
+pub(crate) fn at(address: impl Display) -> Value {
+    json!({ "orders": { "versions": { "r1": { "weight": 1000, "endpoints": [
+        { "id": "one", "address": address.to_string() }] } } } })
 }
 
 /// An answer, read to its end.

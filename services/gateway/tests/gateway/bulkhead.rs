@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use crate::bench::{Place, client, get, until};
+use crate::bench::{Place, at, client, get, until};
 
 /// A service that answers as many requests as it is let to, and notes how many it had at once.
 struct Held {
@@ -64,11 +64,11 @@ async fn the_limit_of_a_service_holds_where_many_wait_for_one_answer() {
     let place = Place::new();
     let gateway = place.gateway().await;
     let service = Held::start().await;
-    let endpoint = json!({ "id": "one", "address": service.address.to_string() });
+    let mut services = at(service.address);
+    services["orders"]["limits"] = json!({ "concurrent": 2 });
     gateway
         .configure(json!({
-            "services": { "orders": { "limits": { "concurrent": 2 },
-                "versions": { "r1": { "weight": 1000, "endpoints": [endpoint] } } } },
+            "services": services,
             "routes": [{ "name": "all", "service": "orders", "cache": {} }],
         }))
         .await;

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
-use crate::bench::{PATIENCE, Place, Upstream, ask, client, orders};
+use crate::bench::{PATIENCE, Place, Upstream, ask, at, client, orders};
 use crate::grpc::{Written, channel, service};
 
 /// Answers in two parts, the second when it is told to; of the media type that the path names.
@@ -99,10 +99,10 @@ async fn what_comes_in_parts_is_compressed_part_by_part() {
     let place = Place::new();
     let gateway = place.gateway().await;
     let go_on = Arc::new(Notify::new());
-    let endpoint = json!({ "id": "one", "address": in_parts(go_on.clone()).await.to_string() });
+    let services = at(in_parts(go_on.clone()).await);
     gateway
         .configure(json!({
-            "services": { "orders": { "versions": { "r1": { "weight": 1000, "endpoints": [endpoint] } } } },
+            "services": services,
             "routes": [{ "name": "all", "service": "orders", "compress": true }],
         }))
         .await;
@@ -204,11 +204,11 @@ async fn with_trailers(request: Request<Incoming>) -> Response<Written> {
 async fn a_service_sends_trailers_where_none_are_lost() {
     let place = Place::new();
     let gateway = place.gateway().await;
-    let endpoint = json!({ "id": "one", "address": service(with_trailers).await.to_string() });
+    let mut services = at(service(with_trailers).await);
+    services["orders"]["http2"] = json!(true);
     gateway
         .configure(json!({
-            "services": { "orders": { "http2": true,
-                "versions": { "r1": { "weight": 1000, "endpoints": [endpoint] } } } },
+            "services": services,
             "routes": [
                 { "name": "plain", "service": "orders", "match": { "path": { "prefix": "/plain" } } },
                 { "name": "all", "service": "orders", "compress": true, "encodings": ["gzip"] },

@@ -9,11 +9,11 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-use crate::bench::{Place, Upstream, ask, client, configuration, get, orders, until};
+use crate::bench::{Place, Upstream, ask, at, client, configuration, get, orders, until};
 use crate::load::Load;
 use crate::process::program;
 use crate::secured::certificate;
-use crate::upstreams::{Then, at, saying};
+use crate::upstreams::{Then, saying};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_configuration_is_refused_whole() {
@@ -238,8 +238,7 @@ async fn it_is_told_by_which_configuration_requests_still_go() {
     let place = Place::new();
     let gateway = place.gateway().await;
     let silent = saying(b"", Then::Waits).await;
-    let config =
-        |revision: u64| json!({ "revision": revision, "services": at(&silent.to_string()) });
+    let config = |revision: u64| json!({ "revision": revision, "services": at(silent) });
     let revisions = async || {
         let tallies = gateway.tallies().await;
         (tallies.oldest_revision, tallies.revision)

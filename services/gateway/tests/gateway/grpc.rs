@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::bench::{PATIENCE, Place, Running};
+use crate::bench::{PATIENCE, Place, Running, at};
 
 /// A body that is written while it is read.
 pub(crate) struct Written(UnboundedReceiver<Frame<Bytes>>);
@@ -64,13 +64,9 @@ where
 
 /// Has the gateway lead to a service, and speaks HTTP/2 with it.
 async fn call(gateway: &Running, service: SocketAddr) -> (SendRequest<Written>, SocketAddr) {
-    let endpoint = json!({ "id": "one", "address": service.to_string() });
-    gateway
-        .configure(json!({ "services": { "orders": {
-            "http2": true,
-            "versions": { "r1": { "weight": 1000, "endpoints": [endpoint] } },
-        } } }))
-        .await;
+    let mut services = at(service);
+    services["orders"]["http2"] = json!(true);
+    gateway.configure(json!({ "services": services })).await;
     let address = gateway.address("public").await;
     let stream = TcpStream::connect(address).await.expect("a connection");
     let (sender, connection) =

@@ -1,17 +1,13 @@
-//! Others that the gateway speaks to by itself: services and key servers behind TLS, Redis, a collector of spans.
+//! Services and others behind TLS: whom the gateway believes, and what it shows.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -25,17 +21,17 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use crate::bench::{Place, Upstream, ask, client, closed_port, get, orders, skip, until};
+use crate::bench::{Place, Upstream, ask, client, get, until};
 
 /// An authority of a test's own, and where its certificates lie.
-struct Authority {
+pub(crate) struct Authority {
     folder: PathBuf,
     name: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new(folder: &Path, name: &str) -> Self {
+    pub(crate) fn new(folder: &Path, name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
@@ -49,12 +45,12 @@ impl Authority {
     }
 
     /// The file of its own certificate.
-    fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.folder.join(format!("{}.pem", self.name))
     }
 
     /// Files of a certificate for a name and of its key.
-    fn signs(&self, name: &str) -> (PathBuf, PathBuf) {
+    pub(crate) fn signs(&self, name: &str) -> (PathBuf, PathBuf) {
         let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         let key = KeyPair::generate().expect("a key");
         let signed = params.signed_by(&key, &self.issuer).expect("a certificate");
@@ -68,7 +64,7 @@ impl Authority {
 /// Serves over TLS what a function answers.
 ///
 /// - `clients`: who must have signed the certificates that clients show; nobody is asked for one without
-async fn secure_server(
+pub(crate) async fn secure_server(
     own: &(PathBuf, PathBuf),
     clients: Option<&Authority>,
     answer: impl Fn(&Request<Incoming>) -> String + Clone + Send + Sync + 'static,
@@ -365,200 +361,5 @@ async fn authorities_that_cannot_be_believed_are_refused() {
     ] {
         assert!(refused.contains(told), "{refused}");
     }
-    gateway.drain().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn keys_of_tokens_are_fetched_from_whom_we_believe() {
-    let place = Place::new();
-    let gateway = place.gateway().await;
-    let upstream = Upstream::start("orders").await;
-    let (ours, others) = (
-        Authority::new(place.path(), "ours"),
-        Authority::new(place.path(), "others"),
-    );
-    let pair = Ed25519KeyPair::generate().expect("a key");
-    let x = BASE64_URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
-    let keys = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": "k1", "x": x }] });
-    let keys = keys.to_string();
-    let server = secure_server(&ours.signs("localhost"), None, move |_| keys.clone()).await;
-    let encode = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-    let claims = json!({ "iss": "me", "sub": "ann", "exp": 4_000_000_000_u64 });
-    let signed = format!(
-        "{}.{}",
-        encode(json!({ "alg": "EdDSA", "kid": "k1" })),
-        encode(claims)
-    );
-    let signature = BASE64_URL_SAFE_NO_PAD.encode(pair.sign(signed.as_bytes()).as_ref());
-    let authorization = format!("Bearer {signed}.{signature}");
-    for (revision, (authority, expected)) in (1_u64..).zip([(&others, 503), (&ours, 200)]) {
-        gateway
-            .configure(json!({
-                "revision": revision,
-                "services": orders(&[&upstream]),
-                "identity": {
-                    "issuer": "me",
-                    "jwks": { "url": format!("https://localhost:{}/keys", server.port()) },
-                    "ca": authority.file(),
-                },
-                "routes": [{ "name": "all", "service": "orders", "auth": { "tokens": true } }],
-            }))
-            .await;
-        let address = gateway.address("public").await;
-        let headers = [("authorization", authorization.as_str())];
-        let answer = ask(&client(), "GET", address, "/", &headers, b"").await;
-        assert_eq!(answer.expect("an answer").status, expected);
-    }
-    gateway.drain().await;
-}
-
-/// A Redis server of a test's own.
-struct Redis {
-    server: Child,
-    port: u16,
-}
-
-impl Redis {
-    /// Starts it and waits until it listens; `None` where it is not installed.
-    async fn start() -> Option<Self> {
-        let port = closed_port().port();
-        let started = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-            .args(["--save", "", "--appendonly", "no"])
-            .stdout(Stdio::null())
-            .spawn();
-        let Ok(server) = started else {
-            skip("there is no redis-server");
-            return None;
-        };
-        let redis = Self { server, port };
-        until("Redis listens", async || {
-            tokio::net::TcpStream::connect(("127.0.0.1", port))
-                .await
-                .is_ok()
-        })
-        .await;
-        Some(redis)
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn gateways_count_together_and_each_for_itself_when_redis_is_gone() {
-    let Some(redis) = Redis::start().await else {
-        return;
-    };
-    let upstream = Upstream::start("orders").await;
-    let places = [Place::new(), Place::new(), Place::new()];
-    let mut gateways = Vec::new();
-    for (place, space) in places.iter().zip(["shop", "shop", "bank"]) {
-        let gateway = place.gateway().await;
-        let limit = json!({ "requests": 6, "every_ms": 3_600_000, "per": "route", "shared": true });
-        gateway
-            .configure(json!({
-                "services": orders(&[&upstream]),
-                "shared": { "url": format!("redis://127.0.0.1:{}", redis.port), "space": space },
-                "routes": [{ "name": "all", "service": "orders", "rate_limit": limit }],
-            }))
-            .await;
-        gateways.push(gateway);
-    }
-    let client = client();
-    let mut statuses = Vec::new();
-    for number in 0..10 {
-        let address = gateways[number % 2].address("public").await;
-        statuses.push(get(&client, address, "/").await.status);
-    }
-    assert_eq!(statuses, [vec![200; 6], vec![429; 4]].concat());
-    // Others have the same server, and counts of their own.
-    let address = gateways[2].address("public").await;
-    assert_eq!(get(&client, address, "/").await.status, 200);
-    // What nobody can count is let through, as far as each gateway's own count allows.
-    drop(redis);
-    for gateway in &gateways {
-        let address = gateway.address("public").await;
-        assert_eq!(get(&client, address, "/").await.status, 200);
-    }
-    for gateway in gateways {
-        gateway.drain().await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn spans_reach_a_collector_in_its_form() {
-    let place = Place::new();
-    let gateway = place.gateway().await;
-    let upstream = Upstream::start("orders").await;
-    let received: Arc<Mutex<Vec<(String, Bytes)>>> = Arc::default();
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let collector = listener.local_addr().expect("an address");
-    let kept = received.clone();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let kept = kept.clone();
-            tokio::spawn(async move {
-                let service = service_fn(move |request: Request<Incoming>| {
-                    let kept = kept.clone();
-                    async move {
-                        let (head, body) = request.into_parts();
-                        let body = body.collect().await?.to_bytes();
-                        let mut kept = kept.lock().expect("nobody panicked");
-                        kept.push((head.uri.path().to_owned(), body));
-                        Ok::<_, hyper::Error>(Response::new(Full::new(Bytes::from("{}"))))
-                    }
-                });
-                let builder = Builder::new(TokioExecutor::new());
-                let _ = builder
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
-            });
-        }
-    });
-    gateway
-        .configure(json!({
-            "services": orders(&[&upstream]),
-            "traces": { "endpoint": format!("http://{collector}"), "sample": 1000 },
-        }))
-        .await;
-    let address = gateway.address("public").await;
-    let trace = "0af7651916cd43dd8448eb211c80319c";
-    let parent = format!("00-{trace}-b7ad6b7169203331-01");
-    let headers = [("traceparent", parent.as_str())];
-    let answer = ask(&client(), "GET", address, "/a?b=c", &headers, b"")
-        .await
-        .expect("an answer");
-    // The service goes on with the same trace, below the gateway's span.
-    let passed = answer.json()["headers"]["traceparent"].to_string();
-    assert!(
-        passed.contains(trace) && !passed.contains("b7ad6b7169203331"),
-        "{passed}"
-    );
-    until("the span arrives", async || {
-        !received.lock().expect("nobody panicked").is_empty()
-    })
-    .await;
-    let (path, body) = received.lock().expect("nobody panicked")[0].clone();
-    assert_eq!(path, "/v1/traces");
-    // The collector's own types, so that a field of another name or form is an error.
-    let message: opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest =
-        serde_json::from_slice(&body).expect("a message of OTLP");
-    let of = &message.resource_spans[0];
-    let span = &of.scope_spans[0].spans[0];
-    assert_eq!(hex::encode(&span.trace_id), trace);
-    assert_eq!(hex::encode(&span.parent_span_id), "b7ad6b7169203331");
-    assert!(passed.contains(&hex::encode(&span.span_id)));
-    assert_eq!((span.name.as_str(), span.kind), ("GET all", 2));
-    assert!(span.start_time_unix_nano <= span.end_time_unix_nano);
-    let shown = format!("{span:?}");
-    assert!(
-        shown.contains("http.response.status_code") && !shown.contains("b=c"),
-        "{shown}"
-    );
     gateway.drain().await;
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use crate::bench::{Place, Running, client, get, until};
+use crate::bench::{Place, Running, at, client, get, until};
 
 /// A service that answers as many requests as it is let to, and counts its connections.
 struct Counting {
@@ -63,12 +63,12 @@ impl Counting {
 
     /// Has the gateway keep connections so.
     async fn keep(&self, gateway: &Running, revision: u64, pool: Value) {
-        let endpoint = json!({ "id": "one", "address": self.address.to_string() });
-        let versions = json!({ "r1": { "weight": 1000, "endpoints": [endpoint] } });
+        let mut services = at(self.address);
+        services["orders"]["pool"] = pool;
         gateway
             .configure(json!({
                 "revision": revision,
-                "services": { "orders": { "pool": pool, "versions": versions } },
+                "services": services,
                 "routes": [{ "name": "all", "service": "orders" }],
             }))
             .await;

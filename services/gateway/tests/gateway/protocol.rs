@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::bench::{PATIENCE, Place, Upstream, ask, client, orders};
+use crate::bench::{PATIENCE, Place, Upstream, ask, at, client, orders};
 
 /// Sends bytes as they are and returns what comes back until the end or a pause.
 async fn raw(address: SocketAddr, text: &[u8]) -> String {
@@ -50,11 +50,6 @@ async fn fixed(
         }
     });
     (address, receiver)
-}
-
-fn at(address: SocketAddr) -> serde_json::Value {
-    json!({ "orders": { "versions": { "r1": { "weight": 1000, "endpoints": [
-        { "id": "one", "address": address.to_string() }] } } } })
 }
 
 #[tokio::test(flavor = "multi_thread")]

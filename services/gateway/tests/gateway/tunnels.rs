@@ -6,8 +6,8 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use crate::bench::{PATIENCE, Place};
-use crate::upstreams::{Then, at, saying};
+use crate::bench::{PATIENCE, Place, at};
+use crate::upstreams::{Then, saying};
 
 /// Asks for a web socket and returns all that comes back until it ends.
 async fn handshake(address: SocketAddr) -> String {
@@ -58,7 +58,7 @@ async fn a_refusal_is_over_with_its_body() {
     for (revision, (text, expected, whole)) in (1_u64..).zip(cases) {
         let upstream = saying(text, Then::Waits).await;
         gateway
-            .configure(json!({ "revision": revision, "services": at(&upstream.to_string()) }))
+            .configure(json!({ "revision": revision, "services": at(upstream) }))
             .await;
         let answer = handshake(gateway.address("public").await).await;
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
@@ -77,9 +77,7 @@ async fn an_interim_answer_is_not_taken_for_the_answer() {
     let gateway = place.gateway().await;
     let text = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nfirst";
     let upstream = saying(text, Then::Ends).await;
-    gateway
-        .configure(json!({ "services": at(&upstream.to_string()) }))
-        .await;
+    gateway.configure(json!({ "services": at(upstream) })).await;
     let answer = handshake(gateway.address("public").await).await;
     assert!(answer.starts_with("http/1.1 101 "), "{answer}");
     // What came with the head is not lost.
@@ -97,7 +95,7 @@ async fn a_refusal_that_breaks_off_is_seen_to_and_counts_against_the_service() {
         gateway
             .configure(json!({
                 "revision": revision,
-                "services": at(&upstream.to_string()),
+                "services": at(upstream),
                 "routes": [{ "name": "all", "service": "orders", "timeouts": { "idle_ms": 300 } }],
             }))
             .await;
@@ -119,7 +117,7 @@ async fn another_site_s_page_opens_no_web_socket_with_the_user_s_cookies() {
     let upstream = saying(text, Then::Ends).await;
     gateway
         .configure(json!({
-            "services": at(&upstream.to_string()),
+            "services": at(upstream),
             "routes": [{ "name": "all", "service": "orders", "csrf": true,
                 "cors": { "origins": ["https://shop.test"], "credentials": true } }],
         }))
