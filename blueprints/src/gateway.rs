@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::one_or_many::one_or_many;
 use crate::shorthand::{Refused, Shorthand, deserialize_shorthand};
-use crate::{ByteSize, Percent, Period, Port, SecretName};
+use crate::{ByteSize, Percent, Period, Port, SecretName, ZoneName};
 
 /// The gateway: what holds for every route.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -52,6 +52,9 @@ pub struct Gateway {
     pub shared: Option<crate::ResourceName>,
     /// Certificates that services with `protocol = "mtls"` and the gateway show each other.
     pub mtls: Mtls,
+    /// The zone it stands in: of services with `zones`, instances there are asked while one of them is fit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<ZoneName>,
 }
 
 impl Default for Gateway {
@@ -76,6 +79,7 @@ impl Default for Gateway {
             metrics: None,
             shared: None,
             mtls: Mtls::default(),
+            zone: None,
         }
     }
 }

@@ -58,14 +58,14 @@ pub use gateway::{
 pub use health::{Check, Health};
 pub use name::{
     BadName, DrillName, EnvironmentName, LONGEST_NAME, NeedName, ProjectName, ResourceName,
-    SecretName, ServiceName,
+    SecretName, ServiceName, ZoneName,
 };
 pub use number::{Cores, Port, Probability};
 pub use problem::{Position, Problem, Problems, Severity};
 pub use quantity::{BadQuantity, ByteSize, Percent, Period};
 pub use reference::{
-    CERTIFICATE_VARIABLES, DRAIN_DELAY, INSTANCE_VARIABLES, address_variable, expand,
-    folder_variable, references,
+    CERTIFICATE_VARIABLES, DRAIN_DELAY, INSTANCE_VARIABLES, ZONE_VARIABLE, address_variable,
+    expand, folder_variable, references,
 };
 pub use resolved::{Need, Project, Resolved, Services};
 pub use resource::{Backup, Engine, External, Objectives, Resource, ResourceKind};

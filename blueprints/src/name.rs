@@ -155,6 +155,8 @@ names! {
     SecretName,
     /// The name of a drill.
     DrillName,
+    /// The name of a zone: what may be lost at once, such as a rack or a site.
+    ZoneName,
 }
 
 impl From<ServiceName> for NeedName {

@@ -22,6 +22,9 @@ pub const DRAIN_DELAY: (&str, &str) = ("PLATFORM_DRAIN_DELAY", "0s");
 pub const CERTIFICATE_VARIABLES: [&str; 3] =
     ["TLS_CERTIFICATE_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE"];
 
+/// The variable that every instance of a service with `zones` is handed: the one it stands in.
+pub const ZONE_VARIABLE: &str = "PLATFORM_ZONE";
+
 /// The variable that holds the address of a need: `ORDERS_DB_URL` for `orders-db`.
 pub fn address_variable(need: &str) -> String {
     let mut name = need.to_ascii_uppercase().replace('-', "_");

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Build, ByteSize, Cores, EnvValue, Health, ImageReference, NeedName, Period, Port, Rollout,
-    Traffic,
+    Traffic, ZoneName,
 };
 
 /// A program the project runs.
@@ -41,6 +41,9 @@ pub struct Service {
     pub needs: Vec<NeedName>,
     /// How many instances run.
     pub replicas: u32,
+    /// Zones that its instances stand in, dealt in turn: the first instance in the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub zones: Vec<ZoneName>,
     /// How to tell that it is ready, and that it lives.
     pub health: Health,
     /// What it may use.
@@ -80,6 +83,7 @@ impl Default for Service {
             tls: None,
             needs: Vec::new(),
             replicas: 1,
+            zones: Vec::new(),
             health: Health::default(),
             limits: Limits::default(),
             env: BTreeMap::new(),

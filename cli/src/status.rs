@@ -429,6 +429,7 @@ mod tests {
                 out_of_memory: false,
                 reason: None,
                 memory: None,
+                zone: None,
             });
         let seen = GroupSeen {
             digest: platform_decide::digest::Digest::of(b"spec"),

@@ -388,6 +388,56 @@ fn a_service_called_gateway_keeps_its_name() {
     assert!(text.contains("hostname: gateway-2"), "{text}");
 }
 
+#[test]
+fn zones_are_exported_to_instances_and_gateway() {
+    if !has_engine() {
+        return;
+    }
+    let sandbox = empty();
+    let blueprint = r#"[project]
+name = "zoned"
+
+[services.api]
+build = { program = "program" }
+command = ["program"]
+port = 9000
+replicas = 2
+zones = ["a", "b"]
+
+[[routes]]
+path = "/"
+service = "api"
+
+[gateway]
+zone = "b"
+
+[environments.docker]
+provider = "docker"
+"#;
+    sandbox.write("platform.toml", blueprint);
+    build_responder(&sandbox.project().join("program"));
+    sandbox.run(&["-e", "docker", "export", "compose"]).ok();
+    let _images = Images(&sandbox, "compose.yaml");
+    is_compose(&sandbox.project(), "compose.yaml");
+    let text = sandbox.read("compose.yaml");
+    let (_, services) = text.split_once("\n  api-1:\n").expect("the first");
+    let (first, rest) = services.split_once("\n  api-2:\n").expect("the second");
+    for (service, zone) in [(first, "a"), (rest, "b")] {
+        for line in ["PLATFORM_ZONE", "platform.zone"] {
+            let line = format!("      {line}: {zone}");
+            let is_there = service.lines().any(|written| written == line);
+            assert!(is_there, "{line} in {service}");
+        }
+    }
+    let config: serde_json::Value =
+        serde_json::from_str(&sandbox.read(".platform/compose.files/gateway.json")).expect("JSON");
+    let api = &config["services"]["api"];
+    assert_eq!(api["zone"], "b", "{api:#}");
+    let endpoints = &api["versions"]["r1"]["endpoints"];
+    assert_eq!(endpoints[0]["zone"], "a", "{endpoints:#}");
+    assert_eq!(endpoints[1]["zone"], "b", "{endpoints:#}");
+}
+
 /// A Compose file without what differs from build to build.
 fn plain(text: &str) -> String {
     let filters = [

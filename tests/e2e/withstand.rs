@@ -7,6 +7,7 @@ mod misbehaviour;
 mod program;
 pub(crate) mod project;
 mod traffic;
+mod zones;
 
 /// Says why a test cannot run here; where everything has to run, that is a failure.
 #[expect(clippy::print_stderr, reason = "a test that cannot run here says so")]

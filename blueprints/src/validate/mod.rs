@@ -8,6 +8,7 @@ mod routes;
 mod services;
 mod slips;
 mod texts;
+mod zones;
 
 use std::ops::{Deref, Range};
 

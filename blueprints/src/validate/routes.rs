@@ -364,6 +364,7 @@ impl Check<'_, '_> {
             .help("add `certificates`, or `local_ca = true` for development");
             self.report(problem);
         }
+        self.near(scene);
         self.counted(scene);
         self.gateway_texts(scene);
     }

@@ -8,7 +8,8 @@ use super::{Check, Scene, steps};
 use crate::node::Step;
 use crate::reader::nearest;
 use crate::reference::{
-    CERTIFICATE_VARIABLES, INSTANCE_VARIABLES, address_variable, folder_variable, references,
+    CERTIFICATE_VARIABLES, INSTANCE_VARIABLES, ZONE_VARIABLE, address_variable, folder_variable,
+    references,
 };
 use crate::secret_literal::{looks_like_key, looks_secret};
 use crate::{
@@ -42,6 +43,7 @@ impl Check<'_, '_> {
             }
         }
         self.certified(name, service);
+        self.zones(name, service);
         let restart = &service.restart;
         if restart.backoff > restart.backoff_at_most {
             let problem = Problem::new(
@@ -291,10 +293,12 @@ impl Check<'_, '_> {
                 let certificates = CERTIFICATE_VARIABLES
                     .into_iter()
                     .filter(|_| service.protocol.is_mutual());
+                let zone = Some(ZONE_VARIABLE).filter(|_| !service.zones.is_empty());
                 let known = || {
                     INSTANCE_VARIABLES
                         .into_iter()
                         .chain(certificates.clone())
+                        .chain(zone)
                         .chain(handed.iter().map(String::as_str))
                         .chain(variables.clone().map(String::as_str))
                 };
@@ -320,6 +324,9 @@ impl Check<'_, '_> {
                 )
                 .label("not known");
                 let help = match nearest(reference, known()) {
+                    _ if reference == ZONE_VARIABLE => {
+                        format!("add `zones` to `[services.{name}]`")
+                    }
                     Some(name) => format!("did you mean `${{{name}}}`?"),
                     None => format!("to leave it for the program, write `$${{{reference}}}`"),
                 };

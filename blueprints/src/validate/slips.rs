@@ -1,7 +1,7 @@
 //! What is valid, and hardly what somebody meant: it is told, and taken.
 
 use super::{Check, steps};
-use crate::reference::{INSTANCE_VARIABLES, address_variable};
+use crate::reference::{INSTANCE_VARIABLES, ZONE_VARIABLE, address_variable};
 use crate::{Code, EnvValue, PathMatch, Problem, Route, Service, ServiceName};
 
 /// Keys of a service whose values a variable could have.
@@ -48,6 +48,7 @@ impl Check<'_, '_> {
         let needs: Vec<_> = needs.map(|need| address_variable(need.as_str())).collect();
         let known = |variable: &str| {
             INSTANCE_VARIABLES.contains(&variable)
+                || (variable == ZONE_VARIABLE && !service.zones.is_empty())
                 || needs.iter().any(|need| need == variable)
                 || service.env.contains_key(variable)
         };

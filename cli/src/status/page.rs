@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use platform_decide::observed::InstanceSeen;
 use serde_json::{Value, json};
 
 use super::Status;
@@ -146,11 +147,14 @@ impl Status {
                 Tone::Warn
             };
             let share = group.share.filter(|_| shared);
-            let addresses: Vec<&str> = group
-                .instances
-                .iter()
-                .filter_map(|instance| instance.address.as_deref())
-                .collect();
+            let place = |instance: &InstanceSeen| {
+                let address = instance.address.as_ref()?;
+                Some(match &instance.zone {
+                    Some(zone) => format!("{address} in {zone}"),
+                    None => address.clone(),
+                })
+            };
+            let addresses: Vec<String> = group.instances.iter().filter_map(place).collect();
             table.row(vec![
                 Cell::from(group.service.as_str()),
                 Cell::from(group.group.lane()),

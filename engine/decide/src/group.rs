@@ -224,6 +224,7 @@ impl ServiceSpec {
             tls,
             needs: _,
             replicas: _,
+            zones,
             health,
             limits,
             env,
@@ -247,11 +248,16 @@ impl ServiceSpec {
             &self.needs,
             &self.secrets,
         ));
-        if tls.is_none() {
+        // Who is believed to be an instance goes with it, so that each release is believed by what it was deployed with.
+        let digest = match tls {
+            None => digest,
+            Some(_) => Digest::of_value(&(digest, tls, &self.authority)),
+        };
+        // What came later leaves the digests of those alone that have none of it.
+        if zones.is_empty() {
             return digest;
         }
-        // Who is believed to be an instance goes with it, so that each release is believed by what it was deployed with.
-        Digest::of_value(&(digest, tls, &self.authority))
+        Digest::of_value(&(digest, zones))
     }
 }
 

@@ -13,3 +13,4 @@ pub mod plan;
 pub mod release;
 pub mod rollout;
 pub mod traffic;
+pub mod zones;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use platform_blueprint::{ResourceName, ServiceName};
+use platform_blueprint::{ResourceName, ServiceName, ZoneName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +55,9 @@ pub struct InstanceSeen {
     pub reason: Option<String>,
     /// Resident memory in bytes, where the target tells.
     pub memory: Option<u64>,
+    /// The zone it stands in, where its service names any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<ZoneName>,
 }
 
 /// A group as it was seen.

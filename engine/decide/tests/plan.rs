@@ -125,6 +125,7 @@ impl Scene {
                 out_of_memory: false,
                 reason: None,
                 memory: None,
+                zone: None,
             })
             .collect();
         let seen = GroupSeen {
@@ -214,6 +215,26 @@ fn a_renewed_certificate_is_told_by_its_file_and_replaces_no_instance() {
 fn a_changed_command_is_a_rollout() {
     let changed = desired(&TWO.replace("command = [\"orders\"]", "command = [\"orders\", \"-v\"]"));
     insta::assert_snapshot!(text(&deployed(TWO).plan(&changed)));
+}
+
+#[test]
+fn other_zones_are_a_rollout_and_another_place_of_the_gateway_is_none() {
+    let zoned = |zones: &str, own: &str| {
+        let text = TWO.replace("replicas = 2", &format!("replicas = 2\nzones = {zones}"));
+        format!("{text}\n[gateway]\nzone = \"{own}\"\n")
+    };
+    let scene = deployed(&zoned(r#"["a", "b"]"#, "a"));
+    let told = |zones: &str, own: &str| {
+        let plan = scene.plan(&desired(&zoned(zones, own)));
+        let tell = |change: &platform_decide::plan::Change| {
+            let paths: Vec<&str> = change.because.iter().map(|d| d.path.as_str()).collect();
+            format!("{:?} {}", change.kind, paths.join(" "))
+        };
+        plan.changes.iter().map(tell).collect::<Vec<_>>()
+    };
+    assert_eq!(told(r#"["a", "b"]"#, "a"), [""; 0]);
+    assert_eq!(told(r#"["a", "c"]"#, "a"), ["Replace zones"]);
+    assert_eq!(told(r#"["a", "b"]"#, "b"), ["Update gateway.zone"]);
 }
 
 /// Every instance of a service is given up on.

@@ -19,9 +19,11 @@ impl Site {
         let _making = self.making_ahead.read().await;
         let network = self.ensure_network().await?;
         let there = self.instances(&group.id).await?;
-        let missing = (group.replicas as usize).saturating_sub(there.len());
-        let free = (1..).filter(|number| !there.contains_key(number));
-        let fresh: Vec<u32> = free.take(missing).collect();
+        let mut places = group.places();
+        for number in there.keys() {
+            places.take(*number);
+        }
+        let fresh = places.fill(|number| there.contains_key(&number));
         if fresh.is_empty() {
             return Ok(());
         }

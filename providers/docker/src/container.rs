@@ -14,7 +14,7 @@ use platform_port::TargetError;
 
 use crate::facets::Facets;
 use crate::inside::{HANDED, Live, SIGNING, Shown};
-use crate::names::{KEEP, MADE, Names, Role, alias, instance_labels};
+use crate::names::{KEEP, MADE, Names, Role, ZONE, alias, instance_labels};
 use crate::observe::Keep;
 use crate::program::{FOLDER, USER};
 use crate::site::Site;
@@ -244,6 +244,8 @@ pub(crate) fn instance(parts: &Instance<'_>) -> ContainerCreateBody {
     let id = &parts.group.id;
     let mut labels = parts.names.labels(Role::Service);
     labels.extend(instance_labels(id, parts.number, &parts.group.digest));
+    let zone = parts.group.zone(parts.number);
+    labels.extend(zone.map(|zone| (ZONE.to_owned(), zone.to_string())));
     for (name, value) in &service.labels {
         labels.entry(name.clone()).or_insert_with(|| value.clone());
     }

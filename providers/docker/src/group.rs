@@ -125,20 +125,22 @@ impl Site {
                         | ContainerStateStatusEnum::REMOVING
                 )
         });
-        let wanted = group.replicas as usize;
-        if good.len() > wanted {
+        let mut as_they_are = group.places();
+        if !good.iter().all(|one| as_they_are.take(one.number)) {
             let ready = self.ready_of(&group.id).await?;
             good.sort_by_key(|one| !ready.contains(&one.name()));
         }
-        let kept = &good[..good.len().min(wanted)];
+        let mut places = group.places();
+        let (kept, surplus): (Vec<&Found>, Vec<&Found>) =
+            good.into_iter().partition(|one| places.take(one.number));
         for one in kept {
             self.wake(one).await?;
         }
-        let missing = wanted - kept.len();
-        let (used, unused) = made.split_at(made.len().min(missing));
-        let free = (1..).filter(|number| !before.contains_key(number));
-        let used = used.iter().map(|one| one.number);
-        let fresh: Vec<u32> = used.chain(free).take(missing).collect();
+        let (used, unused): (Vec<&Found>, Vec<&Found>) =
+            made.into_iter().partition(|one| places.take(one.number));
+        let mut fresh: Vec<u32> = used.iter().map(|one| one.number).collect();
+        fresh.extend(places.fill(|number| before.contains_key(&number)));
+        let replaced: Vec<&Found> = surplus.into_iter().chain(wrong).collect();
         if !fresh.is_empty() {
             let ready = self.prepare(group, secrets, network).await?;
             // The first puts the secrets in place that the others find. Each comes to its end, as what is left half made stays.
@@ -149,15 +151,14 @@ impl Site {
                 .collect::<Result<(), _>>()?;
         }
         self.refresh().await?;
-        if !wrong.is_empty() && !fresh.is_empty() {
-            let replaced: Vec<String> = fresh
+        if !replaced.is_empty() && !fresh.is_empty() {
+            let successors: Vec<String> = fresh
                 .iter()
                 .map(|number| instance_name(&group.id, *number))
                 .collect();
-            self.wait_for(group, &replaced).await?;
+            self.wait_for(group, &successors).await?;
         }
-        let surplus = good[kept.len()..].iter().chain(&wrong).chain(unused);
-        let surplus: Vec<&Found> = surplus.copied().collect();
+        let surplus: Vec<&Found> = replaced.into_iter().chain(unused).collect();
         if surplus.is_empty() {
             return Ok(());
         }
@@ -257,6 +258,7 @@ impl Site {
             names: &self.names,
             group: ready.group,
             instance: &instance_name(id, number),
+            zone: ready.group.zone(number),
             needs: ready.needs.clone(),
             secrets: ready.secrets,
             token: ready.token.as_deref(),

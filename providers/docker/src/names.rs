@@ -20,6 +20,8 @@ pub(crate) const RELEASE: &str = "platform.release";
 pub(crate) const GROUP: &str = "platform.group";
 /// The label with an instance's number in its group.
 pub(crate) const NUMBER: &str = "platform.number";
+/// The label with the zone that an instance stands in.
+pub(crate) const ZONE: &str = "platform.zone";
 /// The label with the digest of the spec.
 pub(crate) const SPEC: &str = "platform.spec";
 /// The label with the digest of the container as we asked for it.

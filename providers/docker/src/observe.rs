@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum};
-use platform_blueprint::{Check, Protocol, RestartOn, ServiceKind};
+use platform_blueprint::{Check, Protocol, RestartOn, ServiceKind, ZoneName};
 use platform_decide::digest::Digest;
 use platform_decide::group::{GroupId, GroupSpec};
 use platform_decide::observed::{GroupSeen, InstanceSeen, InstanceState, ResourceSeen};
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::container::whole_seconds;
 use crate::facets::Facets;
 use crate::gateway::CERTIFICATES;
-use crate::names::{GROUP, KEEP, MADE, NUMBER, ROLE, Role, SPEC, alias, instance_name};
+use crate::names::{GROUP, KEEP, MADE, NUMBER, ROLE, Role, SPEC, ZONE, alias, instance_name};
 use crate::site::label;
 
 /// How much longer than its interval the gateway takes to notice.
@@ -95,6 +95,8 @@ impl Keep {
 pub(crate) struct Found {
     pub(crate) group: GroupId,
     pub(crate) number: u32,
+    /// The zone it stands in.
+    pub(crate) zone: Option<ZoneName>,
     pub(crate) digest: Digest,
     pub(crate) keep: Keep,
     /// `host:port` for whoever is on the network.
@@ -123,6 +125,7 @@ impl Found {
             address: keep.port.map(|port| format!("{host}:{port}")),
             group,
             number,
+            zone: label(&container, ZONE).and_then(|zone| zone.parse().ok()),
             digest,
             keep,
             changed,
@@ -262,6 +265,7 @@ impl Found {
             out_of_memory,
             reason: self.changed.clone().or(reason),
             memory: None,
+            zone: self.zone.clone(),
         }
     }
 

@@ -60,6 +60,7 @@ pub(crate) fn join(
                 group: one.group.clone(),
                 name: one.name(),
                 address: one.address.clone()?,
+                zone: one.zone.clone(),
             })
         })
         .collect();

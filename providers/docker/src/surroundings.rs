@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use platform_blueprint::{
-    CERTIFICATE_VARIABLES, Check, DRAIN_DELAY, SecretForm, expand, folder_variable, references,
+    CERTIFICATE_VARIABLES, Check, DRAIN_DELAY, SecretForm, ZONE_VARIABLE, ZoneName, expand,
+    folder_variable, references,
 };
 use platform_decide::group::GroupSpec;
 use platform_port::SecretValues;
@@ -28,6 +29,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) group: &'a GroupSpec,
     /// The instance's name.
     pub(crate) instance: &'a str,
+    /// The zone it stands in.
+    pub(crate) zone: Option<&'a ZoneName>,
     /// Where needs are reached, by variable.
     pub(crate) needs: BTreeMap<String, Address>,
     pub(crate) secrets: &'a SecretValues,
@@ -180,6 +183,9 @@ fn given(inputs: &Inputs<'_>) -> BTreeMap<String, String> {
     plain("PLATFORM_SERVICE", id.service.to_string());
     plain("PLATFORM_RELEASE", id.version.to_string());
     plain("PLATFORM_INSTANCE", inputs.instance.to_owned());
+    if let Some(zone) = inputs.zone {
+        plain(ZONE_VARIABLE, zone.to_string());
+    }
     plain("PLATFORM_ENVIRONMENT", inputs.names.environment.to_string());
     plain("PLATFORM_PROJECT", inputs.names.project.to_string());
     if inputs.leaves_first {
@@ -234,6 +240,7 @@ mod tests {
             names: &names,
             group: &group,
             instance: "orders@r1.1",
+            zone: group.zone(1),
             needs: BTreeMap::from([("DB_URL".to_owned(), Address::Secret(url))]),
             secrets: &secrets,
             token: Some("hunter2"),
@@ -271,6 +278,10 @@ mod tests {
         assert_eq!(handed, ["DB_URL", "POOL", "TOKEN"]);
         assert_eq!(made.handed.files["KEY"], "hunter2");
         assert_eq!(made.variables["PLATFORM_DRAIN_DELAY"], "0s");
+        assert!(!made.variables.contains_key("PLATFORM_ZONE"));
+        let mut zoned = written.clone();
+        zoned["zones"] = serde_json::json!(["rack-1", "rack-2"]);
+        assert_eq!(made_of(zoned).unwrap().variables["PLATFORM_ZONE"], "rack-1");
         let file = &made.variables["TLS_KEY_FILE"];
         assert_eq!(file, "/dev/shm/secrets/TLS_KEY_FILE");
         for named in ["${DB_URL}", "--pool=${POOL}", "${TOKEN}"] {

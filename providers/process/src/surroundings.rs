@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use platform_blueprint::{CERTIFICATE_VARIABLES, DRAIN_DELAY, SecretForm, SecretName};
+use platform_blueprint::{
+    CERTIFICATE_VARIABLES, DRAIN_DELAY, SecretForm, SecretName, ZONE_VARIABLE, ZoneName,
+};
 use platform_decide::group::{GroupSpec, Place};
 use platform_port::SecretValue;
 
@@ -16,6 +18,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) group: &'a GroupSpec,
     /// The instance's name.
     pub(crate) instance: &'a str,
+    /// The zone it stands in.
+    pub(crate) zone: Option<&'a ZoneName>,
     /// The port it is to listen on.
     pub(crate) port: Option<u16>,
     /// Addresses of what it needs, by variable.
@@ -96,6 +100,9 @@ pub(crate) fn surroundings(inputs: &Inputs<'_>) -> Result<Surroundings, String> 
     own("PLATFORM_SERVICE", inputs.group.id.service.to_string());
     own("PLATFORM_RELEASE", inputs.group.id.version.to_string());
     own(INSTANCE_VARIABLE, inputs.instance.to_owned());
+    if let Some(zone) = inputs.zone {
+        own(ZONE_VARIABLE, zone.to_string());
+    }
     own("PLATFORM_ENVIRONMENT", inputs.environment.to_owned());
     own("PLATFORM_PROJECT", inputs.project.to_owned());
     own(STATE_VARIABLE, inputs.tag.to_owned());
@@ -252,47 +259,67 @@ mod tests {
         check("${PORT", "${PORT");
     }
 
+    /// What an instance of a service finds that stands in this zone.
+    fn made_of(service: serde_json::Value, zone: Option<&ZoneName>) -> Surroundings {
+        let service: platform_blueprint::Service = serde_json::from_value(service).unwrap();
+        let spec = platform_decide::group::ServiceSpec {
+            service: std::sync::Arc::new(service),
+            artifact: platform_decide::group::Artifact {
+                key: platform_decide::digest::Digest::of(b"x"),
+                place: Place::Installed,
+            },
+            needs: Vec::new(),
+            secrets: BTreeMap::new(),
+            authority: None,
+        };
+        let group = GroupSpec {
+            id: "orders@r1".parse().unwrap(),
+            replicas: 1,
+            digest: spec.digest(),
+            spec,
+        };
+        surroundings(&Inputs {
+            group: &group,
+            instance: "orders@r1.1",
+            zone,
+            port: Some(81),
+            needs: BTreeMap::new(),
+            secrets: &BTreeMap::new(),
+            secret_files: Path::new("/secrets"),
+            project: "shop",
+            environment: "local",
+            root: Path::new("/shop"),
+            tag: "tag",
+            inherited: &BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            certificates: false,
+        })
+        .unwrap()
+    }
+
     #[test]
     fn an_instance_need_not_go_on_accepting_once_it_is_to_stop() {
         let check = |env: serde_json::Value, expected: &str| {
             let service = serde_json::json!({ "command": ["sleep"], "port": 8080, "env": env });
-            let service: platform_blueprint::Service = serde_json::from_value(service).unwrap();
-            let spec = platform_decide::group::ServiceSpec {
-                service: std::sync::Arc::new(service),
-                artifact: platform_decide::group::Artifact {
-                    key: platform_decide::digest::Digest::of(b"x"),
-                    place: Place::Installed,
-                },
-                needs: Vec::new(),
-                secrets: BTreeMap::new(),
-                authority: None,
-            };
-            let group = GroupSpec {
-                id: "orders@r1".parse().unwrap(),
-                replicas: 1,
-                digest: spec.digest(),
-                spec,
-            };
-            let made = surroundings(&Inputs {
-                group: &group,
-                instance: "orders@r1.1",
-                port: Some(81),
-                needs: BTreeMap::new(),
-                secrets: &BTreeMap::new(),
-                secret_files: Path::new("/secrets"),
-                project: "shop",
-                environment: "local",
-                root: Path::new("/shop"),
-                tag: "tag",
-                inherited: &BTreeMap::new(),
-                volumes: BTreeMap::new(),
-                certificates: false,
-            })
-            .unwrap();
+            let made = made_of(service, None);
             assert_eq!(made.environment["PLATFORM_DRAIN_DELAY"], expected);
         };
         check(serde_json::json!({}), "0s");
         check(serde_json::json!({ "PLATFORM_DRAIN_DELAY": "1s" }), "1s");
+    }
+
+    #[test]
+    fn an_instance_is_told_its_zone_where_it_has_one() {
+        let zone: ZoneName = "rack-1".parse().unwrap();
+        let told = |zone: Option<&ZoneName>| {
+            let service = serde_json::json!({ "command": ["orders", "--in=${PLATFORM_ZONE}"] });
+            let made = made_of(service, zone);
+            let variable = made.environment.get("PLATFORM_ZONE").cloned();
+            (made.command[1].clone(), variable)
+        };
+        let expected = ("--in=rack-1".to_owned(), Some("rack-1".to_owned()));
+        assert_eq!(told(Some(&zone)), expected);
+        assert_eq!(told(None), ("--in=${PLATFORM_ZONE}".to_owned(), None));
     }
 
     #[test]

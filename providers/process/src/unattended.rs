@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use platform_blueprint::ZoneName;
 use platform_decide::group::GroupId;
 use platform_decide::observed::{GroupSeen, InstanceSeen, InstanceState, Observed};
 
@@ -21,7 +22,7 @@ pub(crate) fn observe(layout: &Layout) -> Observed {
     let mut names = InstanceRecord::names(layout);
     names.sort();
     for name in names {
-        let Some((id, _)) = instance_parts(&name) else {
+        let Some((id, number)) = instance_parts(&name) else {
             continue;
         };
         let Some(spec) = kept.groups.get(&id).or_else(|| kept.leaving.get(&id)) else {
@@ -30,7 +31,7 @@ pub(crate) fn observe(layout: &Layout) -> Observed {
         let Some(record) = InstanceRecord::load(layout, &name) else {
             continue;
         };
-        let Some(seen) = instance(name, &record) else {
+        let Some(seen) = instance(name, spec.zone(number), &record) else {
             continue;
         };
         let group = groups.entry(id).or_insert_with(|| GroupSeen {
@@ -48,7 +49,7 @@ pub(crate) fn observe(layout: &Layout) -> Observed {
     }
 }
 
-fn instance(id: String, record: &InstanceRecord) -> Option<InstanceSeen> {
+fn instance(id: String, zone: Option<&ZoneName>, record: &InstanceRecord) -> Option<InstanceSeen> {
     let alive = record.process.as_ref().filter(|process| process.alive());
     let state = match (&record.outcome, alive) {
         (Some(Outcome::Completed), _) => InstanceState::Completed,
@@ -70,6 +71,7 @@ fn instance(id: String, record: &InstanceRecord) -> Option<InstanceSeen> {
         out_of_memory: record.out_of_memory,
         reason: alive.map(|_| "nobody supervises it; the next deploy will".to_owned()),
         memory,
+        zone: zone.cloned(),
     })
 }
 

@@ -288,6 +288,7 @@ impl World {
                 out_of_memory: false,
                 reason: exit.map(str::to_owned),
                 memory: Some(1 << 20),
+                zone: spec.zone(number).cloned(),
             })
             .collect();
         GroupSeen {

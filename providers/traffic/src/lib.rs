@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use platform_blueprint::{self as blueprint, SecretName, ServiceName};
+use platform_blueprint::{self as blueprint, SecretName, ServiceName, ZoneName};
 use platform_decide::desired::{Ingress, Upstream};
 use platform_decide::group::GroupId;
 use platform_decide::traffic::{Copies, Share, Split, Traffic};
@@ -35,6 +35,8 @@ pub struct ReadyInstance {
     pub name: String,
     /// Where the gateway reaches it, `host:port`.
     pub address: String,
+    /// The zone it stands in, where its service names any.
+    pub zone: Option<ZoneName>,
 }
 
 /// A listener inside the environment, over which other services reach one.
@@ -324,7 +326,7 @@ fn endpoints(parts: &Parts<'_>, before: &str, of: impl Fn(&GroupId) -> bool) -> 
         .map(|instance| api::Endpoint {
             id: format!("{before}{}", instance.name),
             address: instance.address.clone(),
-            zone: None,
+            zone: instance.zone.as_ref().map(ToString::to_string),
         })
         .collect()
 }
@@ -365,6 +367,11 @@ fn behaviour(
     split: &Split,
 ) {
     let traffic = &upstream.traffic;
+    let mut endpoints = service.versions.values().flat_map(|one| &one.endpoints);
+    // A service without zones is spared the search for what is near.
+    if endpoints.any(|endpoint| endpoint.zone.is_some()) {
+        service.zone = gateway.zone.as_ref().map(ToString::to_string);
+    }
     service.balance = balance(&traffic.balance);
     service.slow_after_ms = upstream.slow_after;
     service.slow_start_ms = millis(traffic.slow_start);

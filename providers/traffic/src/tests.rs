@@ -48,6 +48,7 @@ fn shares_and_ready_instances_make_weighted_versions() {
         group: new.clone(),
         name: "orders@r2.1".to_owned(),
         address: "127.0.0.1:21000".to_owned(),
+        zone: None,
     }];
     let config = join(&Parts {
         traffic: Some(&traffic),
@@ -126,6 +127,7 @@ fn joined(change: impl FnOnce(&mut Ingress)) -> api::Config {
             group: group.clone(),
             name: format!("{group}.1"),
             address: format!("127.0.0.1:{port}"),
+            zone: (group.service.as_str() == "orders").then(|| "a".parse().unwrap()),
         })
         .collect();
     let internal = groups
@@ -277,6 +279,7 @@ fn copies_for_a_group_are_a_version_of_their_own() {
             group: new.clone(),
             name: "orders@r2.1".to_owned(),
             address: "127.0.0.1:21000".to_owned(),
+            zone: None,
         }];
         let health = api::HealthCheck {
             paths: BTreeMap::from([("r2".to_owned(), "/well".to_owned())]),

@@ -234,7 +234,7 @@ impl Process {
         })
     }
 
-    fn variable(&self, name: &str) -> Option<&str> {
+    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
         self.variables
             .iter()
             .find_map(|one| one.strip_prefix(name)?.strip_prefix('='))

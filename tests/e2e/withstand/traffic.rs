@@ -14,7 +14,7 @@ use crate::sandbox::eventually;
 const RATE: u32 = 200;
 
 /// Waits until so many more requests were answered, so that what happened before has had its effect.
-fn goes_on(load: &Load, requests: u64) {
+pub(super) fn goes_on(load: &Load, requests: u64) {
     let before = load.so_far().answered;
     eventually("the load goes on", || {
         load.so_far().answered >= before + requests

@@ -151,6 +151,7 @@ impl World {
             out_of_memory: health == Health::OutOfMemory,
             reason: (health == Health::NeverReady).then(|| "503 from /health/ready".to_owned()),
             memory: None,
+            zone: None,
         };
         let seen = GroupSeen {
             digest: Digest::of_value(&()),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bollard::models::{ContainerCreateBody, HostConfig};
 use platform_compose::model::PortForm;
 use platform_decide::digest::Digest;
-use platform_decide::group::{GroupId, Need};
+use platform_decide::group::{GroupSpec, Need};
 use platform_decide::traffic::{Split, Traffic};
 use platform_gateway_api::Config;
 use platform_port::TargetError;
@@ -207,7 +207,7 @@ impl Draft<'_> {
                 one_sided.insert(group.id.clone(), tls);
             }
             for number in 1..=wanted.replicas {
-                ready.push(instance(&group.id, number, port.get()));
+                ready.push(instance(&group, number, port.get()));
             }
             groups.insert(group.id);
         }
@@ -241,11 +241,12 @@ impl Draft<'_> {
     }
 }
 
-fn instance(group: &GroupId, number: u32, port: u16) -> ReadyInstance {
-    let (name, address) = endpoint(group, number, port);
+fn instance(group: &GroupSpec, number: u32, port: u16) -> ReadyInstance {
+    let (name, address) = endpoint(&group.id, number, port);
     ReadyInstance {
-        group: group.clone(),
+        group: group.id.clone(),
         name,
         address,
+        zone: group.zone(number).cloned(),
     }
 }

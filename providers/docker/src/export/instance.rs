@@ -45,6 +45,7 @@ impl Draft<'_> {
                 names: &self.around.names,
                 group: &group,
                 instance: &instance_name(&group.id, number),
+                zone: group.zone(number),
                 needs: needs.clone(),
                 secrets: self.asked.secrets,
                 // Certificates are for who is deployed: nobody replaces them here.

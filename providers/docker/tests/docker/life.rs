@@ -1,13 +1,13 @@
 //! An instance's life on an engine: hardened, handed its secrets, found again after whatever happens to it.
 
 use platform_blueprint::{ByteSize, Check, Limits, Period, ServiceKind};
-use platform_decide::observed::InstanceState;
+use platform_decide::observed::{GroupSeen, InstanceSeen, InstanceState};
 use platform_port::{LogQuery, SecretValue, SecretValues, Target};
 
 use futures::StreamExt;
 use futures::future::join_all;
 
-use crate::world::{World, docker, end};
+use crate::world::{WITHIN, World, docker, end, traffic};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_is_hardened_and_its_secrets_are_its_own() {
@@ -388,6 +388,59 @@ async fn of_more_than_are_wanted_the_healthy_stay() {
         left.push(&one.id);
     }
     assert_eq!(left, ["orders@r1.2", "orders@r1.3"]);
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_stand_in_zones_whoever_of_them_is_lost() {
+    let Some(world) = World::new("zones") else {
+        return;
+    };
+    let mut service = World::service(&[]);
+    service.zones = ["a", "b"].map(|zone| zone.parse().expect("a name")).into();
+    let mut orders = world.group("orders@r1", 3, service);
+    world.target.ensure_gateway().await.expect("a gateway");
+    let mut traffic = traffic(world.port, &orders.id);
+    traffic.ingress.gateway.zone = Some("b".parse().expect("a name"));
+    let routed = world.target.route(&traffic, &SecretValues::new()).await;
+    routed.expect("it is routed");
+    world.ensure(&orders).await;
+    let stand = |seen: &GroupSeen| {
+        let place = |one: &InstanceSeen| {
+            let zone = one.zone.as_ref().map(ToString::to_string);
+            format!("{} {}", one.id, zone.unwrap_or_default())
+        };
+        seen.instances.iter().map(place).collect::<Vec<_>>()
+    };
+    let seen = world.until_ready(&orders).await;
+    assert_eq!(
+        stand(&seen),
+        ["orders@r1.1 a", "orders@r1.2 b", "orders@r1.3 a"]
+    );
+    let label = "{{index .Config.Labels \"platform.zone\"}}";
+    let second = world.container("orders-r1-2");
+    assert_eq!(docker(&["inspect", "-f", label, &second]), "b");
+    for _ in 0..20 {
+        assert_eq!(world.ask("/env/PLATFORM_ZONE").await, (200, "b".to_owned()));
+    }
+
+    // Nobody of its zone is left, so another answers once the gateway has found that out.
+    docker(&["rm", "-f", &second]);
+    docker(&["pause", &world.container("orders-r1-1")]);
+    world.until_state(&orders, InstanceState::Unready).await;
+    let elsewhere =
+        async { while world.ask("/env/PLATFORM_ZONE").await != (200, "a".to_owned()) {} };
+    let answered = tokio::time::timeout(WITHIN, elsewhere).await;
+    answered.expect("the other zone answers");
+
+    // Of two the healthy one stays, and the other stands in the zone that has none.
+    orders.replicas = 2;
+    world.ensure(&orders).await;
+    let seen = world.until_ready(&orders).await;
+    assert_eq!(stand(&seen), ["orders@r1.2 b", "orders@r1.3 a"]);
+    for _ in 0..20 {
+        assert_eq!(world.ask("/env/PLATFORM_ZONE").await, (200, "b".to_owned()));
+    }
     world.down().await;
 }
 

@@ -388,6 +388,7 @@ fn wanted_config(agent: &Agent, mutual: Option<&Mutual>, shared: Option<&Path>) 
                 group: instance.group.clone(),
                 name: instance.name.clone(),
                 address: format!("127.0.0.1:{}", instance.record().port?),
+                zone: instance.zone.clone(),
             })
         })
         .collect();

@@ -105,7 +105,7 @@ fn reap_strays(agent: &Agent) {
 fn add(agent: &Rc<Agent>, group: &GroupSpec, number: u32) -> Rc<Instance> {
     let name = instance_name(&group.id, number);
     let record = InstanceRecord::load(&agent.layout, &name).unwrap_or_default();
-    let instance = Instance::new(name.clone(), group.id.clone(), number, record);
+    let instance = Instance::new(name.clone(), group, number, record);
     agent
         .instances
         .borrow_mut()

@@ -4,6 +4,7 @@ use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
+use platform_blueprint::ZoneName;
 use platform_decide::group::{GroupId, GroupSpec};
 use platform_decide::observed::{InstanceSeen, InstanceState};
 use rand::RngExt;
@@ -43,6 +44,7 @@ pub(super) struct Instance {
     pub(super) name: String,
     pub(super) group: GroupId,
     pub(super) number: u32,
+    pub(super) zone: Option<ZoneName>,
     record: RefCell<InstanceRecord>,
     view: RefCell<View>,
     orders: channel::Sender<Order>,
@@ -52,7 +54,7 @@ pub(super) struct Instance {
 impl Instance {
     pub(super) fn new(
         name: String,
-        group: GroupId,
+        group: &GroupSpec,
         number: u32,
         record: InstanceRecord,
     ) -> Rc<Self> {
@@ -70,8 +72,9 @@ impl Instance {
         };
         Rc::new(Self {
             name,
-            group,
+            group: group.id.clone(),
             number,
+            zone: group.zone(number).cloned(),
             record: RefCell::new(record),
             view: RefCell::new(View { state, reason }),
             orders: channel::Sender::new(Order::Run(0)),
@@ -168,6 +171,7 @@ impl Instance {
             out_of_memory: record.out_of_memory,
             reason,
             memory,
+            zone: self.zone.clone(),
         }
     }
 }

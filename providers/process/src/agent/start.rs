@@ -133,6 +133,7 @@ pub(super) fn surroundings_of(
     surroundings::surroundings(&Inputs {
         group: spec,
         instance: &instance.name,
+        zone: instance.zone.as_ref(),
         port: instance.record().port,
         needs,
         secrets: own,

@@ -13,6 +13,7 @@ port = 8090
 trust = ["192.0.2.0/24"]
 security_headers = false
 retry_budget = "35%"
+zone = "a"
 otlp = { url = "https://127.0.0.1:4318", ca = "collector.pem" }
 trace = "25%"
 metrics = { port = 9465, address = "127.0.0.3" }
@@ -163,20 +164,14 @@ fn of_a_service() {
         breaker: Some(api::Breaker::default()),
         ..api::Service::default()
     };
-    // A zone is a machine's, and a target is one machine. How it is spoken to is each version's, checks are the target's, and
-    // nothing is on trial that could be asked for. Round robin is what the gateway does by itself, not a blueprint.
+    // How it is spoken to is each version's, checks are the target's, and nothing is on trial that could be asked for. Round robin is what the gateway does by itself, not a blueprint.
     let same = unchanged(&config.services["orders"], &usual);
     assert_eq!(
         same,
-        [
-            "/balance",
-            "/health",
-            "/http2",
-            "/overrides",
-            "/tls",
-            "/zone"
-        ]
+        ["/balance", "/health", "/http2", "/overrides", "/tls"]
     );
+    // Nothing of `users` stands in a zone, so no request looks for what is near.
+    assert_eq!(config.services["users"].zone, None);
     insta::assert_json_snapshot!(config.services["orders"]);
 }
 
