@@ -288,16 +288,19 @@ pub(crate) fn judge(world: &World, findings: &[Finding]) -> Result<(), CliError>
 /// Says what a stopped run left behind, and what this one does about it.
 pub(crate) fn tell_left(crew: &Crew, prepared: &Prepared) {
     if let Some(left) = &prepared.left {
-        let going_on = left.release == prepared.plan.release.number;
+        let release = &prepared.plan.release;
+        let current = prepared.current().map(|current| current.number);
+        let back_to = release
+            .rollback_of
+            .or(current.filter(|current| *current == release.number));
         let what = if prepared.plan.is_empty() {
             "everything is as asked, nothing is left to do".to_owned()
-        } else if going_on {
+        } else if left.release == release.number {
             "this run goes on where it stopped".to_owned()
+        } else if let Some(back_to) = back_to {
+            format!("this run goes back to {back_to}")
         } else {
-            format!(
-                "this run deploys {} in its place",
-                prepared.plan.release.number
-            )
+            format!("this run deploys {} in its place", release.number)
         };
         crew.events.emit(Event::UnfinishedRun {
             run: left.run.clone(),

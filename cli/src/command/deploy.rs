@@ -147,7 +147,7 @@ async fn asked(
 ) -> Result<Option<Prepared>, CliError> {
     let (mut asked, mut prepared) = fresh(args, world, crew).await?;
     deployment::tell_left(crew, &prepared);
-    if !agreed(world, &prepared)? {
+    if !agreed(world, &prepared, &to_deploy(world)?)? {
         return Ok(None);
     }
     let wanted = prepared
@@ -178,7 +178,7 @@ async fn asked(
         prepared = prepare(crew, request(&asked)).await?;
         prepared.findings.retain(|finding| !told.contains(finding));
         if change == Change::Sources {
-            if !agreed(world, &prepared)? {
+            if !agreed(world, &prepared, &to_deploy(world)?)? {
                 return Ok(None);
             }
         } else {
@@ -247,11 +247,35 @@ async fn saved(world: &World, crew: &Crew, saved: Plan) -> Result<Prepared, CliE
     Ok(prepared)
 }
 
+/// Whether what a plan changes is asked about before it is changed.
+#[derive(Debug)]
+pub(super) enum Asking {
+    /// It was said in so many words already.
+    Never,
+    /// With this question, but on one's own machine.
+    UnlessOwn(String),
+}
+
+fn to_deploy(world: &World) -> Result<Asking, CliError> {
+    let environment = world.environment()?;
+    Ok(Asking::UnlessOwn(format!(
+        "Deploy this to `{environment}`?"
+    )))
+}
+
 /// Shows a plan, with what preflight found, and asks.
-pub(super) fn agreed(world: &World, prepared: &Prepared) -> Result<bool, CliError> {
+pub(super) fn agreed(
+    world: &World,
+    prepared: &Prepared,
+    asking: &Asking,
+) -> Result<bool, CliError> {
     let shown = ShownPlan::new(world, &prepared.plan)?;
+    let asks = match asking {
+        Asking::Never => false,
+        Asking::UnlessOwn(_) => world.would_ask_unless_own()?,
+    };
     // Who is asked has to see what for.
-    if world.would_ask_unless_own()? {
+    if asks {
         world.view.show(&shown);
     } else {
         world.view.accompany(&shown);
@@ -260,6 +284,8 @@ pub(super) fn agreed(world: &World, prepared: &Prepared) -> Result<bool, CliErro
     if prepared.plan.is_empty() {
         return Ok(true);
     }
-    let environment = world.environment()?;
-    world.confirm_unless_own(&format!("Deploy this to `{environment}`?"))
+    match asking {
+        Asking::Never => Ok(true),
+        Asking::UnlessOwn(question) => world.confirm_unless_own(question),
+    }
 }

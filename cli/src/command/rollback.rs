@@ -11,7 +11,8 @@ use platform_drive::deploy::{Request, prepare};
 use platform_drive::lease::Lease;
 use platform_drive::releases::{self, History};
 
-use super::{deploy, status};
+use super::deploy::{Asking, agreed};
+use super::{rollout, status};
 use crate::certificates;
 use crate::deployment;
 use crate::diagnostic::Severity;
@@ -22,13 +23,31 @@ use crate::view::Told;
 use crate::world::World;
 
 /// Go back to the last good release, or to the one named, in one move
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct RollbackArgs {
     /// The release to go back to; otherwise the last one that served
     release: Option<ReleaseNumber>,
 }
 
+/// What is gone back to.
+#[derive(Debug, Clone, Copy)]
+enum Aim {
+    /// The release named, or else the last one that served.
+    Release(Option<ReleaseNumber>),
+    /// What served before a rollout that nobody drives any more.
+    Abandoned,
+}
+
 pub(crate) async fn run(args: &RollbackArgs, world: &World) -> Result<Exit, CliError> {
+    back(Aim::Release(args.release), world).await
+}
+
+/// Takes back a rollout whose run is gone. Like a word to a run that drives one, it asks nothing.
+pub(super) async fn abandoned(world: &World) -> Result<Exit, CliError> {
+    back(Aim::Abandoned, world).await
+}
+
+async fn back(aim: Aim, world: &World) -> Result<Exit, CliError> {
     let crew = deployment::crew(world, world.target()?, "platform rollback");
     let target = crew.target.as_ref();
     let mut patience = world.globals.lock_timeout();
@@ -38,7 +57,7 @@ pub(crate) async fn run(args: &RollbackArgs, world: &World) -> Result<Exit, CliE
     {
         // Whoever rolls back does not mean to wait for what is to be taken back.
         under_way::take_back(world, target, &driven).await?;
-        if args.release.is_none() {
+        if !matches!(aim, Aim::Release(Some(_))) {
             return status::show(world, target).await.map(|()| Exit::Done);
         }
         patience = patience.max(under_way::ENDED_WITHIN);
@@ -49,7 +68,7 @@ pub(crate) async fn run(args: &RollbackArgs, world: &World) -> Result<Exit, CliE
             "see that the folder (`-C`) and the environment (`-e`) are the ones you mean; `platform deploy` deploys",
         ));
     }
-    let work = async |lease: &Lease| locked(args, world, &crew, lease).await;
+    let work = async |lease: &Lease| locked(aim, world, &crew, lease).await;
     let exit = deployment::under_lock_within(patience, &crew, work).await?;
     if exit == Exit::Done {
         status::show(world, crew.target.as_ref()).await?;
@@ -57,16 +76,17 @@ pub(crate) async fn run(args: &RollbackArgs, world: &World) -> Result<Exit, CliE
     Ok(exit)
 }
 
-async fn locked(
-    args: &RollbackArgs,
-    world: &World,
-    crew: &Crew,
-    lease: &Lease,
-) -> Result<Exit, CliError> {
+async fn locked(aim: Aim, world: &World, crew: &Crew, lease: &Lease) -> Result<Exit, CliError> {
     let store = crew.target.store();
     let history = History::read(store).await?;
     let all = releases::all(store).await?;
-    let back_to = choose(args.release, &history, &all)?;
+    let (named, asking) = match aim {
+        Aim::Release(named) => (named, true),
+        // Somebody else has brought it to its end meanwhile.
+        Aim::Abandoned if history.unfinished.is_none() => return Err(rollout::none()),
+        Aim::Abandoned => (None, false),
+    };
+    let back_to = choose(named, &history, &all)?;
     let versions = world.secrets()?.versions()?;
     let desired = Desired::of_release(back_to).with_secrets(&versions);
     let folder = &world.project()?.folder;
@@ -98,7 +118,13 @@ async fn locked(
             back_to.number
         )));
     }
-    if !deploy::agreed(world, &prepared)? {
+    let asking = if asking {
+        let environment = world.environment()?;
+        Asking::UnlessOwn(format!("Go back to {} in `{environment}`?", back_to.number))
+    } else {
+        Asking::Never
+    };
+    if !agreed(world, &prepared, &asking)? {
         return Ok(Exit::Failed);
     }
     for unfit in certificates::unfit(world, &prepared)? {

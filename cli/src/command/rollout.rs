@@ -85,15 +85,14 @@ pub(crate) async fn run(args: &RolloutArgs, world: &World) -> Result<Exit, CliEr
             let under_way = rollout::status(target.as_ref()).await?;
             if under_way.is_some_and(|status| status.driver.is_none()) {
                 // Nobody hears, so this run takes it back itself.
-                let back = rollback::RollbackArgs::default();
-                return Box::pin(rollback::run(&back, world)).await;
+                return Box::pin(rollback::abandoned(world)).await;
             }
             steer(world, target.as_ref(), Order::Abort, say).await
         }
     }
 }
 
-fn none() -> CliError {
+pub(super) fn none() -> CliError {
     CliError::new("rollout::none", "no rollout is under way")
         .help("`platform rollout report` shows the last one")
 }

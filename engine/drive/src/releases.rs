@@ -71,7 +71,13 @@ impl History {
         let before = self.unfinished.replace(release.clone());
         if let Some(mut before) = before.filter(|before| before.number != release.number) {
             // Nobody goes on with it now.
-            before.status = ReleaseStatus::Failed;
+            let goes_back =
+                self.head.current == Some(release.number) || release.rollback_of.is_some();
+            before.status = if goes_back {
+                ReleaseStatus::RolledBack
+            } else {
+                ReleaseStatus::Failed
+            };
             write_release(store, &before).await?;
             rollout::give_up(store, before.number, release.number).await?;
         }

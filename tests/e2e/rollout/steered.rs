@@ -104,7 +104,7 @@ fn killed_half_way_it_is_gone_on_with_or_taken_back() {
         (&["rollout", "resume"], "r2"),
         (&["rollout", "status", "--resume"], "r2"),
         (&["rollout", "promote"], "r2"),
-        (&["rollout", "abort", "--yes"], "r1"),
+        (&["rollout", "abort"], "r1"),
         (&["rollback", "--yes"], "r1"),
     ] {
         let shop = Shop::with(CANARY);
@@ -137,6 +137,55 @@ steps = ["25%", "50%"]
 hold = "10m"
 at_most = "1h"
 "#;
+
+/// The same where every change is asked about.
+const GUARDED: &str = r#"strategy = "canary"
+steps = ["25%", "50%"]
+hold = "10m"
+at_most = "1h"
+
+[environments.local]
+provider = "process"
+protected = true
+"#;
+
+#[test]
+fn whoever_aborts_is_asked_nothing_whether_its_run_lives_or_not() {
+    let shop = Shop::with(GUARDED);
+    let serves = |tag: &str| {
+        shop.wants("", tag);
+        let deploy = shop.sandbox.start(&["deploy", "--yes"]);
+        eventually("both serve", || shop.status()["phase"] == "serving");
+        deploy
+    };
+    let alive = serves("second");
+    shop.sandbox.run(&["rollout", "abort", "--wait"]).ok();
+    assert_eq!(alive.end("-0").code, 10);
+    serves("third").end("-KILL");
+    let seen = shop.sandbox.run(&["rollout", "abort"]).ok();
+    assert!(
+        seen.stderr.contains("this run goes back to r1"),
+        "{seen:#?}"
+    );
+    shop.stands_on("r1");
+    let seen = shop.sandbox.run(&["releases", "--format", "json"]).ok();
+    let releases = seen.line("releases")["releases"].clone();
+    let statuses = releases.as_array().expect("releases").iter();
+    let statuses: Vec<&Value> = statuses.map(|release| &release["status"]).collect();
+    assert_eq!(statuses, ["active", "rolled-back", "rolled-back"]);
+
+    let promoted = serves("fourth");
+    shop.sandbox.run(&["rollout", "promote", "--wait"]).ok();
+    promoted.end("-0").ok();
+    let refused = shop.sandbox.run(&["rollback"]);
+    assert_eq!(refused.code, 64, "{refused:#?}");
+    assert!(
+        refused.stderr.contains("Go back to r1 in `local`?"),
+        "{refused:#?}"
+    );
+    shop.sandbox.run(&["rollback", "--yes"]).ok();
+    shop.stands_on("r1");
+}
 
 /// The version that answers each of many clients behind a proxy.
 fn met(shop: &Shop) -> BTreeMap<u8, String> {

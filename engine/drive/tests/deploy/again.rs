@@ -188,3 +188,53 @@ async fn a_run_that_waits_for_an_image_hears_that_it_shall_stop() {
     let outcome = scene.deploy("two", &desired(SHOP)).await.expect("a deploy");
     assert!(matches!(outcome, Outcome::Deployed { .. }), "{outcome:?}");
 }
+
+/// What was begun and is gone back from was taken back; what another one takes the place of never came up.
+#[tokio::test]
+async fn a_release_that_a_run_was_stopped_at_was_taken_back_or_never_came_up() {
+    let scene = Scene::new();
+    let shop = desired(SHOP);
+    scene.deploy("one", &shop).await.expect("a deploy");
+    let with_log =
+        |level: &str| desired(&SHOP.replace("LOG = \"info\"", &format!("LOG = \"{level}\"")));
+    let stopped = async |run: &str, level: &str, group: &str| {
+        scene
+            .target
+            .behave(&group.parse().expect("a group"), Behaviour::NeverReady);
+        let crew = scene.crew(run);
+        let word = crew.stop.clone();
+        let begun = format!("ensure {group}");
+        let wanted = with_log(level);
+        let (stopped, ()) = tokio::join!(scene.deploy_with(&crew, &wanted), async {
+            while !scene
+                .target
+                .acts()
+                .iter()
+                .any(|act| act.starts_with(&begun))
+            {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            word.cancel();
+        });
+        assert!(
+            matches!(stopped, Err(DriveError::Stopped { .. })),
+            "{stopped:?}"
+        );
+    };
+    stopped("two", "debug", "orders@r2").await;
+    scene.deploy("three", &shop).await.expect("the way back");
+    stopped("four", "trace", "orders@r3").await;
+    scene
+        .deploy("five", &with_log("warn"))
+        .await
+        .expect("a deploy");
+    assert_eq!(
+        scene.statuses().await,
+        [
+            (1, ReleaseStatus::Superseded),
+            (2, ReleaseStatus::RolledBack),
+            (3, ReleaseStatus::Failed),
+            (4, ReleaseStatus::Active),
+        ]
+    );
+}
