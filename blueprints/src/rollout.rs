@@ -350,6 +350,17 @@ pub enum WhenQuiet {
     RollBack,
 }
 
+impl WhenQuiet {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Advance => "advance",
+            Self::RollBack => "roll-back",
+        }
+    }
+}
+
 /// A figure to compare beside errors and slowness.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -8,7 +8,7 @@ mod generate;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use platform_blueprint::{Blueprint, EnvironmentName, format, service_order};
+use platform_blueprint::{Blueprint, EnvironmentName, Strategy, format, service_order};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -136,6 +136,27 @@ fn shop_starts_its_database_before_orders_and_orders_before_web() {
         .resolve(Some(&EnvironmentName::new("kubernetes").unwrap()))
         .unwrap();
     assert_eq!(kubernetes.services["orders"].replicas, 3);
+}
+
+/// A canary that nobody asks anything has nothing to be judged by, and stays.
+#[test]
+fn shop_waits_for_traffic_only_where_there_is_some() {
+    let path = root().join("blueprints/shop/platform.toml");
+    let shop = valid(&fs::read_to_string(path).unwrap(), "shop");
+    for (environment, strategy) in [
+        ("local", Strategy::Rolling),
+        ("docker", Strategy::Rolling),
+        ("kubernetes", Strategy::Canary),
+    ] {
+        let name = EnvironmentName::new(environment).unwrap();
+        let resolved = shop.resolve(Some(&name)).unwrap();
+        for (service, spec) in &resolved.services {
+            assert_eq!(
+                spec.rollout.strategy, strategy,
+                "{service} in {environment}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::misuse;
     arg_required_else_help = true,
     subcommand_required = true,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done, 1 failed, 2 changes found (--detailed-exitcode), 10 rolled back, 64 usage,\n65 bad blueprint, 69 target unreachable, 70 our bug, 75 lock held, 130/143 interrupted.\n`platform explain CODE` tells more about an error."
+    after_help = "Exit codes: 0 done, 1 failed, 2 changes found (--detailed-exitcode), 10 rolled back,\n13 taken back as time was up (deploy --timeout), 64 usage, 65 bad blueprint,\n69 target unreachable, 70 our bug, 75 lock held, 130/143 interrupted.\n`platform explain CODE` tells more about an error."
 )]
 pub(crate) struct Arguments {
     /// What to do.

@@ -311,11 +311,14 @@ pub(crate) fn tell_left(crew: &Crew, prepared: &Prepared) {
 }
 
 /// Carries a plan out, and says how it ended.
+///
+/// - `within`: how long its rollouts may take, where that is bounded
 pub(crate) async fn carry_out(
     world: &World,
     crew: &Crew,
     lease: &Lease,
     prepared: Prepared,
+    within: Option<Duration>,
 ) -> Result<Exit, CliError> {
     let secrets = secret_values(world, &prepared)?;
     let commit = commit(&world.project()?.folder);
@@ -330,6 +333,7 @@ pub(crate) async fn carry_out(
             asked => asked,
         },
         commit: commit.as_deref(),
+        within,
     };
     let changes = prepared.plan.changes.len();
     let outcome = Box::pin(deploy::carry_out(crew, lease, prepared, with)).await?;
@@ -351,7 +355,11 @@ pub(crate) async fn carry_out(
             let why = failure.in_words();
             world.view.case(case(Verdict::Failed(why)));
             let message = format!("{release} was taken back and {to} serves on");
-            let diagnostic = Diagnostic::error("rollout::rolled-back", message)
+            let code = match failure.cause.code() {
+                out_of_time @ "rollout::out-of-time" => out_of_time,
+                _ => "rollout::rolled-back",
+            };
+            let diagnostic = Diagnostic::error(code, message)
                 .because(failure.as_ref())
                 .log(failure.log.clone())
                 .help(format!(

@@ -16,6 +16,8 @@ pub(crate) enum Exit {
     ObjectiveMissed,
     /// A policy was violated.
     PolicyViolated,
+    /// What had not ended in its time was taken back.
+    OutOfTime,
     /// The command line was wrong.
     Usage,
     /// The blueprint was wrong.
@@ -44,6 +46,7 @@ impl Exit {
             Self::RolledBack => 10,
             Self::ObjectiveMissed => 11,
             Self::PolicyViolated => 12,
+            Self::OutOfTime => 13,
             Self::Usage => 64,
             Self::BadBlueprint => 65,
             Self::Unreachable => 69,
@@ -61,6 +64,7 @@ impl Exit {
             "target::unreachable" => Self::Unreachable,
             "lock::held" | "lock::lost" | "rollout::under-way" => Self::LockHeld,
             "rollout::rolled-back" => Self::RolledBack,
+            "rollout::out-of-time" => Self::OutOfTime,
             "run::stopped" | "build::interrupted" => Self::Interrupted,
             _ => match code.split_once("::").map_or(code, |(area, _)| area) {
                 "usage" => Self::Usage,
@@ -93,6 +97,7 @@ mod tests {
             ("lock::expired", 1),
             ("rollout::under-way", 75),
             ("rollout::rolled-back", 10),
+            ("rollout::out-of-time", 13),
             ("run::stopped", 130),
             ("build::interrupted", 130),
             ("usage::unknown-flag", 64),

@@ -25,6 +25,7 @@ pub(crate) fn line(event: &RolloutEvent) -> Line {
             ..
         } => match what {
             Note::GoingBack { .. }
+            | Note::Quiet { .. }
             | Note::Holding { .. }
             | Note::Stuck { .. }
             | Note::Paused { .. } => Line::Important(format!("{release} {text}")),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use platform_blueprint::{Percent, ServiceName};
+use platform_blueprint::{Percent, Period, ServiceName};
 use platform_decide::desired::Desired;
 use platform_decide::plan::{Pace, Plan, Subject};
 use platform_drive::apply::Crew;
@@ -35,6 +35,10 @@ pub(crate) struct DeployArgs {
     /// Show what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
+
+    /// Take back what has not been rolled out in this time, such as `30m`, and end with 13
+    #[arg(long, value_name = "TIME", help_heading = "Rollout")]
+    timeout: Option<Period>,
 
     #[command(flatten)]
     strategy: Strategy,
@@ -136,7 +140,8 @@ async fn locked(
     if !unfit.is_empty() {
         return Err(CliError::many(Exit::Failed, unfit));
     }
-    deployment::carry_out(world, crew, lease, prepared).await
+    let within = args.timeout.map(Period::duration);
+    deployment::carry_out(world, crew, lease, prepared, within).await
 }
 
 /// What the blueprint asks for now, planned, shown, agreed to and built; `None` where it was not agreed to.

@@ -131,7 +131,7 @@ async fn locked(aim: Aim, world: &World, crew: &Crew, lease: &Lease) -> Result<E
         // Whoever has to go back is not kept from it: a gateway that runs goes on showing what it has.
         world.view.diagnose(&unfit.severity(Severity::Warning));
     }
-    deployment::carry_out(world, crew, lease, prepared).await
+    deployment::carry_out(world, crew, lease, prepared, None).await
 }
 
 /// The secrets of a release, its gateway's among them, that have been given another value since.

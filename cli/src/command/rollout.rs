@@ -198,7 +198,7 @@ async fn go_on(world: &World, command: &str) -> Result<Exit, CliError> {
         let prepared = prepare(&crew, request).await?;
         deployment::tell_left(&crew, &prepared);
         deployment::judge(world, &prepared.findings)?;
-        deployment::carry_out(world, &crew, lease, prepared).await
+        deployment::carry_out(world, &crew, lease, prepared, None).await
     };
     let exit = Box::pin(deployment::under_lock(world, &crew, work)).await?;
     if exit == Exit::Done {

@@ -70,6 +70,29 @@ pub struct Means<'a> {
     pub current: Option<&'a Release>,
     /// Steps that act at the same time at the most.
     pub parallelism: usize,
+    /// How long its rollouts may take, where that is bounded.
+    pub time: Option<Time>,
+}
+
+/// How long the rollouts of a run may take, from when it began to act.
+#[derive(Debug, Clone, Copy)]
+pub struct Time {
+    began: Instant,
+    within: Duration,
+}
+
+impl Time {
+    /// So long from now.
+    pub fn from_now(within: Duration) -> Self {
+        let began = Instant::now();
+        Self { began, within }
+    }
+
+    /// How long that was, in milliseconds, once it is over.
+    pub(crate) fn over(self) -> Option<u64> {
+        let over = self.began.elapsed() >= self.within;
+        over.then(|| u64::try_from(self.within.as_millis()).unwrap_or(u64::MAX))
+    }
 }
 
 /// Applies a plan whose artifacts are built.

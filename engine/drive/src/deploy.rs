@@ -11,7 +11,7 @@ use platform_port::{Finding, SecretValues, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::address;
-use crate::apply::{Crew, Means, apply};
+use crate::apply::{Crew, Means, Time, apply};
 use crate::error::{DriveError, Failure, in_words};
 use crate::events::Event;
 use crate::journal::{self, Entries, Journal};
@@ -184,6 +184,8 @@ pub struct With<'a> {
     pub parallelism: usize,
     /// The commit the blueprint was read at, where there is a repository.
     pub commit: Option<&'a str>,
+    /// How long rollouts may take before what has not ended is taken back; as long as their policies say if `None`.
+    pub within: Option<Duration>,
 }
 
 /// Carries a plan out and records the release; takes it back if it fails and another release serves.
@@ -224,6 +226,7 @@ pub async fn carry_out(
         secrets: with.secrets,
         current: current.as_ref(),
         parallelism: with.parallelism,
+        time: with.within.map(Time::from_now),
     };
     let applied = match apply(crew, lease, &journal, &plan, means).await {
         // Whoever has it now goes on from here; taking back would undo what that run does, and a record would say what is not so.
@@ -375,6 +378,10 @@ async fn take_back(
     let since = crew.clock.rfc3339();
     let open = async || Journal::open(store, &crew.run, &command, since.clone(), &back).await;
     let journal = patiently(None, open, |error| crew.trouble(error)).await?;
+    let means = Means {
+        time: None,
+        ..means
+    };
     let result = apply(crew, lease, &journal, &back, means).await;
     match result {
         Ok(_) => {

@@ -250,6 +250,8 @@ pub enum Cause {
         why: String,
         /// What the new instances last wrote, before they were taken down.
         log: Vec<LogLine>,
+        /// It had not ended in the time that the run was given.
+        out_of_time: bool,
     },
     /// The target failed.
     #[error(transparent)]
@@ -281,6 +283,9 @@ impl Cause {
         match self {
             Self::Instance { .. } => "deploy::instance-failed",
             Self::NotReady { .. } => "deploy::not-ready",
+            Self::RolledBack {
+                out_of_time: true, ..
+            } => "rollout::out-of-time",
             Self::RolledBack { .. } => "rollout::rolled-back",
             Self::Target(error) => error.code,
             Self::Unseen(error) => error.code,

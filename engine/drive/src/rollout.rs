@@ -48,6 +48,8 @@ pub enum Outcome {
         why: String,
         /// What the new instances last wrote, before they were taken down.
         log: Vec<LogLine>,
+        /// It had not ended in the time that the run was given.
+        out_of_time: bool,
     },
     /// The run was told to stop; traffic is where it is safest, and the next run goes on.
     Stopped,

@@ -187,6 +187,22 @@ fn whoever_aborts_is_asked_nothing_whether_its_run_lives_or_not() {
     shop.stands_on("r1");
 }
 
+#[test]
+fn a_rollout_that_nobody_decides_ends_with_the_time_of_its_run() {
+    let shop = Shop::with(SLOWLY);
+    shop.wants("", "second");
+    let seen = shop.sandbox.run(&["deploy", "--yes", "--timeout", "15s"]);
+    assert_eq!(seen.code, 13, "{seen:#?}");
+    for said in [
+        "no request in 10 s",
+        "rollout::out-of-time",
+        "it had not ended within the 15 s of `--timeout`",
+    ] {
+        assert!(seen.stderr.contains(said), "`{said}` in {seen:#?}");
+    }
+    shop.stands_on("r1");
+}
+
 /// The version that answers each of many clients behind a proxy.
 fn met(shop: &Shop) -> BTreeMap<u8, String> {
     let client = |number: u8| {

@@ -263,6 +263,12 @@ impl Step<'_> {
                 unseen: self.unseen(),
             });
         }
+        if let Some(within) = self.seen.out_of_time {
+            return Some(Why::OutOfTime {
+                within,
+                unseen: self.unseen().or_else(|| self.undecided()),
+            });
+        }
         let touched = self.state.phase != Phase::BeforeStart;
         touched.then(|| guardrail::tripped(&self.state, self.seen))?
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use platform_blueprint::WhenQuiet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +50,17 @@ pub enum Note {
     StageOver {
         /// What it showed.
         result: StageResult,
+    },
+    /// No request has come, so that there is nothing to judge a stage by that waits for a verdict.
+    Quiet {
+        /// The group it is about.
+        group: GroupId,
+        /// For how long, in seconds.
+        seconds: u64,
+        /// The longest time of the stage, in seconds.
+        at_most: u64,
+        /// What becomes of it then.
+        then: WhenQuiet,
     },
     /// The comparison cannot be decided in its time, and the rollout stays until somebody says what to do.
     Holding {
@@ -139,10 +151,28 @@ impl fmt::Display for Note {
             Self::Starting { stage } => write!(f, "{stage}: instances start"),
             Self::Serving { stage } => write!(f, "{stage}: the gateway shares requests out"),
             Self::StageOver { result } => write!(f, "{result}"),
+            Self::Quiet {
+                group,
+                seconds,
+                at_most,
+                then,
+            } => {
+                let next = match then {
+                    WhenQuiet::Hold => "it stays, however long that takes, until there are some",
+                    WhenQuiet::Advance => "it goes on without a verdict",
+                    WhenQuiet::RollBack => "it goes back",
+                };
+                write!(
+                    f,
+                    "{group}: no request in {seconds} s, and without any there is no verdict: after {at_most} s of this step {next} \
+                     (`when_quiet = \"{}\"`); `platform rollout next`, `promote` or `abort` decides now",
+                    then.as_str()
+                )
+            }
             Self::Holding { group, verdict } => {
                 write!(
                     f,
-                    "{group}: {verdict}; it stays until there is more to see, or `platform rollout next` or `abort`"
+                    "{group}: {verdict}; it stays until there is more to see, or `platform rollout next`, `promote` or `abort`"
                 )
             }
             Self::WouldGoBack { why } => write!(f, "would go back, but only reports: {why}"),

@@ -79,6 +79,8 @@ pub struct Seen<'a> {
     pub words: &'a [Word],
     /// The run was told to stop.
     pub stop: bool,
+    /// The run was given so long, in milliseconds, and that is over.
+    pub out_of_time: Option<u64>,
     /// The target refused the last move for good, and why.
     pub refused: Option<String>,
     /// The target did not do the last move, may do it yet, and said why.
@@ -97,6 +99,7 @@ impl<'a> Seen<'a> {
             leaving: BTreeSet::new(),
             words: &[],
             stop: false,
+            out_of_time: None,
             refused: None,
             hindered: None,
         }

@@ -80,6 +80,8 @@ pub(super) struct World {
     pub(super) unread: Option<String>,
     /// The gateway's counts cannot be read.
     pub(super) uncounted: bool,
+    /// How long the run was given, once that is over, in milliseconds.
+    pub(super) out_of_time: Option<u64>,
     /// Groups of which instances are being taken down.
     pub(super) leaving: std::collections::BTreeSet<GroupId>,
     pub(super) notes: Vec<Note>,
@@ -120,6 +122,7 @@ impl World {
             heap: None,
             unread: None,
             uncounted: false,
+            out_of_time: None,
             leaving: std::collections::BTreeSet::new(),
             notes: Vec::new(),
             words: 0,
@@ -290,6 +293,7 @@ impl World {
             leaving: self.leaving.clone(),
             words: words.as_slice(),
             stop,
+            out_of_time: self.out_of_time,
             ..Seen::only(&observed)
         };
         let (state, notes) = advance(&self.state, &seen, self.now);

@@ -112,6 +112,13 @@ pub enum Why {
         #[serde(default)]
         unseen: Option<String>,
     },
+    /// The run that drives it was given so long, and it had not ended by then.
+    OutOfTime {
+        /// How long, in milliseconds.
+        within: u64,
+        /// What it still waited for and could not see, where there is something.
+        unseen: Option<String>,
+    },
     /// An operator asked for it.
     Operator {
         /// Who.
@@ -159,6 +166,13 @@ impl fmt::Display for Why {
             Self::Gate { gate, answer } => write!(f, "gate `{gate}` does not agree: {answer}"),
             Self::TookTooLong { at_most, unseen } => {
                 write!(f, "it took longer than {} s", at_most / 1000)?;
+                unseen
+                    .as_ref()
+                    .map_or(Ok(()), |unseen| write!(f, ": {unseen}"))
+            }
+            Self::OutOfTime { within, unseen } => {
+                let seconds = within / 1000;
+                write!(f, "it had not ended within the {seconds} s of `--timeout`")?;
                 unseen
                     .as_ref()
                     .map_or(Ok(()), |unseen| write!(f, ": {unseen}"))

@@ -65,9 +65,15 @@ impl Actor<'_> {
                 .await?;
                 match outcome {
                     rollout::Outcome::Promoted => Ok(()),
-                    rollout::Outcome::RolledBack { why, log } => {
-                        Err(Cause::RolledBack { why, log })
-                    }
+                    rollout::Outcome::RolledBack {
+                        why,
+                        log,
+                        out_of_time,
+                    } => Err(Cause::RolledBack {
+                        why,
+                        log,
+                        out_of_time,
+                    }),
                     rollout::Outcome::Stopped => Err(Cause::Stopped),
                 }
             }

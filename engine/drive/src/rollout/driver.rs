@@ -13,8 +13,8 @@ use platform_decide::group::GroupId;
 use platform_decide::observed::Observed;
 use platform_decide::plan::Plan;
 use platform_decide::rollout::{
-    Counts, GateAnswer, GateKey, Move, Note, Phase, Reading, Seen, State, Unread, advance, ahead,
-    due,
+    Counts, GateAnswer, GateKey, Move, Note, Phase, Reading, Seen, State, Unread, Why, advance,
+    ahead, due,
 };
 use platform_port::{LaneTally, LogLine, Part, Retry, StoreError, Tallies, TargetError};
 use tokio::sync::mpsc;
@@ -33,7 +33,7 @@ use super::metric;
 use super::progress::Progress;
 use super::report::Report;
 use super::specs::Specs;
-use crate::apply::{Crew, Means};
+use crate::apply::{Crew, Means, Time};
 use crate::error::{Cause, in_words};
 use crate::events::Event;
 use crate::last_lines::last_lines;
@@ -234,6 +234,7 @@ impl<'a> Driver<'a> {
             leaving: self.leaving.keys().cloned().collect(),
             words: &words,
             stop: self.abandon.is_cancelled(),
+            out_of_time: self.means.time.and_then(Time::over),
             refused: self.refused.clone(),
             hindered: self.hindered.clone(),
         };
@@ -471,6 +472,7 @@ impl<'a> Driver<'a> {
             Phase::RolledBack { why } => Ok(Outcome::RolledBack {
                 why: why.to_string(),
                 log,
+                out_of_time: matches!(why, Why::OutOfTime { .. }),
             }),
             Phase::Stuck { why, .. } => Err(Cause::NotReady {
                 subject: "the old release".to_owned(),

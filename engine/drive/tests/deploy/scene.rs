@@ -164,5 +164,6 @@ pub(crate) fn with(secrets: &SecretValues) -> With<'_> {
         secrets,
         parallelism: 8,
         commit: None,
+        within: None,
     }
 }

@@ -12,7 +12,7 @@ use platform_decide::group::{Artifact, GroupId, Place};
 use platform_decide::plan::{Action, Inputs, Member, Pace, Plan, plan};
 use platform_decide::release::Release;
 use platform_decide::rollout::{Order, Phase, Word};
-use platform_drive::apply::{Crew, Means};
+use platform_drive::apply::{Crew, Means, Time};
 use platform_drive::clock::Clock;
 use platform_drive::error::Cause;
 use platform_drive::events::{Event, Events};
@@ -120,6 +120,8 @@ pub(crate) struct Scene {
     pub(crate) members: Vec<Member>,
     pub(crate) policy: Rollout,
     pub(crate) secrets: SecretValues,
+    /// How long it may take, where that is bounded.
+    pub(crate) within: Option<Duration>,
 }
 
 impl Scene {
@@ -163,6 +165,7 @@ impl Scene {
             members,
             policy,
             secrets: SecretValues::new(),
+            within: None,
         }
     }
 
@@ -184,6 +187,7 @@ impl Scene {
             secrets: &self.secrets,
             current: Some(&self.current),
             parallelism: 4,
+            time: self.within.map(Time::from_now),
         };
         rollout::run(&crew, &self.plan, means, &self.members, &self.policy, stop).await
     }

@@ -113,7 +113,7 @@ async fn blue_green_asks_before_it_switches() {
     );
     let scene = Scene::of(&refused).await;
     let outcome = scene.goes().await;
-    let Outcome::RolledBack { why, log } = outcome else {
+    let Outcome::RolledBack { why, log, .. } = outcome else {
         panic!("{outcome:?}");
     };
     // What was taken down after that says nothing any more.

@@ -1,5 +1,7 @@
 //! What is told while it goes on, and what is kept of it.
 
+use std::time::Duration;
+
 use platform_drive::rollout::{self, Outcome, RolloutEvent, RolloutRecord, record_key};
 use platform_port::Target;
 
@@ -108,4 +110,20 @@ async fn too_quiet_says_when_heavy_clients_are_the_reason() {
         Outcome::RolledBack { why, .. } if why.contains("too quiet: 0 canary and 0 baseline requests") && why.contains("left out")
     );
     assert!(said, "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stays_for_somebody_to_decide_is_taken_back_once_the_time_of_its_run_is_over() {
+    let quick = CANARY.replace("min_samples = 20", "min_samples = 20, at_most = \"10s\"");
+    let mut scene = Scene::of(&quick).await;
+    scene.target.load(0);
+    scene.within = Some(Duration::from_secs(60));
+    let outcome = scene.goes().await;
+    let said = matches!(
+        &outcome,
+        Outcome::RolledBack { why, out_of_time: true, .. }
+            if why.contains("the 60 s of `--timeout`: orders@r2: too quiet")
+    );
+    assert!(said, "{outcome:?}");
+    scene.stands_on("orders@r1").await;
 }

@@ -4,17 +4,21 @@ use std::time::Duration;
 
 use platform_blueprint::{Rollout, Strategy, WhenQuiet};
 
-use super::super::entry::Note;
+use super::super::entry::{Entry, Note};
 use super::super::state::{Phase, millis};
 use super::super::words::Why;
 use super::Step;
-use crate::analysis::{Advice, PairedEvidence, PairedVerdict, Verdict};
+use crate::analysis::{Advice, Finding, PairedEvidence, PairedVerdict, Verdict};
+use crate::group::GroupId;
 
 /// A batch of a rolling update is watched for at most this long.
 const LONGEST_BATCH_WATCH: u64 = 10_000;
 
 /// From this on evidence leans towards worse, and the old instances stay warm until it is decided.
 const LEANS: f64 = 0.1;
+
+/// A stage that waits for a verdict and has seen no request for so long says so.
+const QUIET_FOR: Duration = Duration::from_secs(10);
 
 /// A rolling update without any request has nothing to watch after this long.
 const QUIET_BATCH: u64 = 3_000;
@@ -88,6 +92,18 @@ impl Step<'_> {
                     metric.name, member.to
                 ))
             })
+        })
+    }
+
+    /// What the comparison says of the stage, in words; of the first service that is compared.
+    pub(super) fn undecided(&self) -> Option<String> {
+        let Phase::Serving { .. } = self.state.phase else {
+            return None;
+        };
+        let mut members = self.state.members.iter();
+        members.find_map(|member| {
+            let verdict = member.comparison.verdict.as_ref()?;
+            Some(format!("{}: {}", member.to, verdict.explain()))
         })
     }
 
@@ -171,10 +187,32 @@ impl Step<'_> {
                     self.state.holds = true;
                     let verdict = verdict.explain();
                     self.tell_once(format!("hold {group}"), Note::Holding { group, verdict });
+                } else {
+                    self.tell_quiet(group, finding);
                 }
                 Ok(true)
             }
         }
+    }
+
+    /// Tells, once in a rollout, that there is no traffic, long before the stage's time is over.
+    fn tell_quiet(&mut self, group: GroupId, finding: &Finding) {
+        let asked = finding.canary_requests + finding.canary_left_out;
+        let told =
+            |entry: &Entry| matches!(&entry.note, Note::Quiet { group: of, .. } if *of == group);
+        if asked > 0 || finding.elapsed < QUIET_FOR || self.state.log.iter().any(told) {
+            return;
+        }
+        let Some(analysis) = &self.state.policy.analysis else {
+            return;
+        };
+        let note = Note::Quiet {
+            group,
+            seconds: finding.elapsed.as_secs(),
+            at_most: finding.at_most.as_secs(),
+            then: analysis.when_quiet,
+        };
+        self.tell(note);
     }
 
     fn weigh_metrics(&mut self, index: usize, waits: bool, elapsed: Duration) -> Result<bool, Why> {

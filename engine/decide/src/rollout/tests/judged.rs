@@ -92,6 +92,58 @@ fn a_quiet_step_goes_where_the_policy_says() {
 }
 
 #[test]
+fn a_step_without_any_traffic_says_so_early_and_once() {
+    let quiet = |world: &World| {
+        let told = world.notes.iter();
+        let told = told.filter(|note| matches!(note, Note::Quiet { .. }));
+        told.map(ToString::to_string).collect::<Vec<_>>()
+    };
+    for (when_quiet, next) in [
+        (WhenQuiet::Hold, "it stays"),
+        (WhenQuiet::Advance, "it goes on"),
+        (WhenQuiet::RollBack, "it goes back"),
+    ] {
+        let mut world = orders(Strategy::Canary);
+        world.load = 0;
+        world.state.policy.analysis.as_mut().unwrap().when_quiet = when_quiet;
+        world.until(serving(0));
+        for _ in 0..15 {
+            world.turn(None, false);
+        }
+        assert_eq!(world.state.phase, Phase::Serving { stage: 0 });
+        assert_eq!(quiet(&world).len(), 1, "{:?}", world.notes);
+        for _ in 0..2_000 {
+            world.turn(None, false);
+        }
+        let told = quiet(&world);
+        assert_eq!(told.len(), 1, "{told:?}");
+        for said in ["no request in 10 s", next, "`platform rollout next`"] {
+            assert!(told[0].contains(said), "`{said}` in {told:?}");
+        }
+    }
+    let mut world = orders(Strategy::Canary);
+    promoted(&mut world);
+    assert_eq!(quiet(&world), [""; 0]);
+}
+
+#[test]
+fn what_has_not_ended_in_the_time_of_its_run_goes_back_paused_or_not() {
+    for pause in [None, Some(Order::Pause)] {
+        let mut world = orders(Strategy::Canary);
+        world.load = 0;
+        world.until(serving(0));
+        world.turn(pause, false);
+        assert_eq!(world.state.paused.is_some(), pause.is_some());
+        world.out_of_time = Some(30_000);
+        let why = rolled_back(&mut world);
+        assert!(
+            matches!(why, Why::OutOfTime { within: 30_000, .. }),
+            "{why}"
+        );
+    }
+}
+
+#[test]
 fn a_bad_release_goes_back_by_every_strategy() {
     for strategy in [Strategy::Canary, Strategy::BlueGreen, Strategy::Rolling] {
         let mut world = orders(strategy);
