@@ -15,6 +15,9 @@ use crate::view::{Case, Line, Shown, Verdict};
 /// Cells of a bar of evidence.
 const BAR: usize = 20;
 
+/// The case of `JUnit` that says how a rollout ended, whichever way that was.
+const OUTCOME: &str = "outcome";
+
 /// How an event is told to people.
 pub(crate) fn line(event: &RolloutEvent) -> Line {
     match event {
@@ -60,11 +63,10 @@ pub(crate) fn cases(event: &RolloutEvent) -> Vec<Case> {
     };
     match what {
         Note::StageOver { result } => vec![case(result.stage.clone(), Verdict::Passed)],
-        Note::Promoted => vec![case("promoted".to_owned(), Verdict::Passed)],
-        Note::GoingBack { why } => vec![case(
-            "promoted".to_owned(),
-            Verdict::Failed(why.to_string()),
-        )],
+        Note::Promoted => vec![case(OUTCOME.to_owned(), Verdict::Passed)],
+        Note::GoingBack { why } => {
+            vec![case(OUTCOME.to_owned(), Verdict::Failed(why.to_string()))]
+        }
         _ => Vec::new(),
     }
 }
@@ -84,7 +86,7 @@ pub(crate) fn report_cases(report: &Report) -> Vec<Case> {
     let stages = report.stages.iter();
     stages
         .map(|stage| case(&stage.stage, Verdict::Passed))
-        .chain([case("promoted", end)])
+        .chain([case(OUTCOME, end)])
         .collect()
 }
 

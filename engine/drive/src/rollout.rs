@@ -23,7 +23,9 @@ pub use document::{WORDS, all, last, say, under_way};
 pub use event::RolloutEvent;
 pub(crate) use metric::preflight;
 pub use progress::{Evidence, Latency, MemberProgress, Progress, SideProgress};
-pub use report::{Report, ReportMember, RolloutRecord, last_record, record_key};
+pub use report::{
+    Compared, Latencies, Report, ReportMember, RolloutRecord, last_record, record_key,
+};
 pub use status::{Status, between, driver_of, status};
 
 use platform_blueprint::Rollout;

@@ -48,6 +48,11 @@ fn is_taken_back(rollout: &'static str, fault: &str, why: &str) -> Value {
     shop.stands_on("r1");
     let report = shop.report();
     let said = report["why"].as_str().expect("a reason");
+    let latency = &report["members"][0]["latency"];
+    for side in ["new", "old"] {
+        let mean = latency[side]["mean_micros"].as_u64();
+        assert!(mean.is_some_and(|mean| mean > 0), "{side}: {latency}");
+    }
     assert!(said.contains(why), "{fault}: {said}");
     told(fault, &report, &answers);
     report

@@ -43,6 +43,9 @@ pub struct Comparison {
     before: Tally,
     /// What all old instances answered since the rollout began.
     pub old: Tally,
+    /// Of that, what fresh instances answered.
+    #[serde(default)]
+    pub baseline: Tally,
     /// What the new ones answered.
     pub new: Tally,
     /// What the new ones answered to copies of requests, which nobody got.
@@ -112,6 +115,7 @@ impl Comparison {
         }
         let old = increment.main.plus(increment.baseline);
         self.old = self.old.plus(old);
+        self.baseline = self.baseline.plus(increment.baseline);
         self.record.add(old);
         self.new = self.new.plus(increment.new);
         self.copies = self.copies.plus(increment.copies);

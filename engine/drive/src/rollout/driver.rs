@@ -30,7 +30,7 @@ use super::document::{self, Document};
 use super::event::RolloutEvent;
 use super::gate::{self, Surroundings};
 use super::metric;
-use super::progress::Progress;
+use super::progress::{self, Latency, Progress};
 use super::report::Report;
 use super::specs::Specs;
 use crate::apply::{Crew, Means, Time};
@@ -102,6 +102,8 @@ pub(super) struct Driver<'a> {
     /// What the target said of a move that it did not do and may do yet; until all is done.
     hindered: Option<String>,
     progress_told: Option<Instant>,
+    /// How long the answers of each group took when it was last seen to answer.
+    latencies: BTreeMap<GroupId, Latency>,
     /// What the new instances last wrote, where it went back.
     log: Option<Vec<LogLine>>,
 }
@@ -141,6 +143,7 @@ impl<'a> Driver<'a> {
             refused: None,
             hindered: None,
             progress_told: None,
+            latencies: BTreeMap::new(),
             log: None,
         }
     }
@@ -201,6 +204,7 @@ impl<'a> Driver<'a> {
         match self.crew.target.tallies().await {
             Ok(tallies) => {
                 self.told_uncounted = false;
+                self.time(&tallies);
                 Some(tallies)
             }
             Err(error) => {
@@ -212,6 +216,17 @@ impl<'a> Driver<'a> {
                     self.told_uncounted = true;
                 }
                 None
+            }
+        }
+    }
+
+    /// Remembers how long answers took, as a group that goes takes its times along.
+    fn time(&mut self, tallies: &Tallies) {
+        for member in &self.document.state.members {
+            for group in [&member.to, &member.from, &member.baseline()] {
+                if let Some(latency) = progress::latency(tallies, group) {
+                    self.latencies.insert(group.clone(), latency);
+                }
             }
         }
     }
@@ -456,7 +471,7 @@ impl<'a> Driver<'a> {
         self.listen().await;
         let log = self.log.take().unwrap_or_default();
         let state: &State = &self.document.state;
-        let report = Report::of(state, self.crew.clock.millis());
+        let report = Report::of(state, &self.latencies, self.crew.clock.millis());
         let save = async || report.save(self.crew.target.store(), &self.crew.run).await;
         if let Err(error) = patiently(None, save, |error| self.trouble(error)).await {
             // What it tells of has happened, whether or not that is written down.

@@ -9,7 +9,7 @@ use platform_decide::release::ReleaseNumber;
 use platform_decide::rollout::{MemberState, Phase, State, arrangement, due, watched_for};
 use platform_decide::traffic::Share;
 use platform_port::Tallies;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A rollout at one moment.
 #[derive(Debug, Clone, Serialize)]
@@ -122,7 +122,7 @@ pub struct SideProgress {
 }
 
 /// How long answers took.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
     /// Mean, in microseconds.
     pub mean_micros: u64,
@@ -131,7 +131,7 @@ pub struct Latency {
 }
 
 /// How far the evidence has come to each verdict.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Towards "worse", 0 to 1.
     pub towards_worse: f64,
@@ -211,7 +211,7 @@ fn member_progress(
     }
 }
 
-fn evidence(verdict: &Verdict) -> Evidence {
+pub(super) fn evidence(verdict: &Verdict) -> Evidence {
     Evidence {
         towards_worse: verdict.finding().towards_worse,
         towards_better: verdict.finding().towards_better,
@@ -219,7 +219,7 @@ fn evidence(verdict: &Verdict) -> Evidence {
     }
 }
 
-fn latency(tallies: &Tallies, group: &GroupId) -> Option<Latency> {
+pub(super) fn latency(tallies: &Tallies, group: &GroupId) -> Option<Latency> {
     let lane = tallies.lanes.get(group).filter(|lane| lane.requests > 0)?;
     Some(Latency {
         mean_micros: lane.time_micros / lane.requests,

@@ -1,15 +1,16 @@
 //! The one-page report of a rollout, kept as evidence of the run: values, Markdown and `JUnit`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use platform_decide::analysis::{Tally, Verdict};
 use platform_decide::group::GroupId;
 use platform_decide::release::ReleaseNumber;
-use platform_decide::rollout::{Entry, Note, Phase, StageResult, State, Why};
+use platform_decide::rollout::{Entry, MemberState, Note, Phase, StageResult, State, Why};
 use platform_port::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 
-use super::progress::phase_name;
+use super::progress::{Evidence, Latency, evidence, phase_name};
 use crate::releases::{read_json, to_json};
 
 /// What a rollout did and showed.
@@ -52,8 +53,42 @@ pub struct ReportMember {
     pub copies: Tally,
     /// What the old release answered meanwhile.
     pub old: Tally,
+    /// Of that, what fresh instances of it answered.
+    #[serde(default)]
+    pub baseline: Tally,
+    /// What the last verdict rests on.
+    #[serde(default)]
+    pub compared: Option<Compared>,
+    /// How long answers took.
+    #[serde(default)]
+    pub latency: Latencies,
+    /// How far the evidence had come to each verdict.
+    #[serde(default)]
+    pub evidence: Option<Evidence>,
     /// The last verdict, with its numbers in words.
     pub verdict: Option<String>,
+}
+
+/// What was compared in the last stage of a rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compared {
+    /// Name of the stage.
+    pub stage: String,
+    /// What the new release answered in it.
+    pub new: Tally,
+    /// What that was compared with.
+    pub old: Tally,
+}
+
+/// How long the answers of each side took since the gateway started, where known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Latencies {
+    /// The new release's.
+    pub new: Option<Latency>,
+    /// Those of fresh instances of the old release.
+    pub baseline: Option<Latency>,
+    /// Those of the instances that served before.
+    pub old: Option<Latency>,
 }
 
 /// A report as it is kept in the store.
@@ -102,7 +137,9 @@ pub async fn last_record(store: &dyn Store) -> Result<Option<RolloutRecord>, Sto
 
 impl Report {
     /// The report of a rollout that has ended or stopped.
-    pub(super) fn of(state: &State, now: u64) -> Self {
+    ///
+    /// - `latencies`: how long the answers of each group took
+    pub(super) fn of(state: &State, latencies: &BTreeMap<GroupId, Latency>, now: u64) -> Self {
         let why = match &state.phase {
             Phase::RolledBack { why } | Phase::Stuck { why, .. } => Some(why.to_string()),
             _ => None,
@@ -134,14 +171,7 @@ impl Report {
             members: state
                 .members
                 .iter()
-                .map(|member| ReportMember {
-                    from: member.from.clone(),
-                    to: member.to.clone(),
-                    new: member.comparison.new,
-                    copies: member.comparison.copies,
-                    old: member.comparison.old,
-                    verdict: member.comparison.verdict.as_ref().map(Verdict::explain),
-                })
+                .map(|member| report_member(state, member, latencies))
                 .collect(),
             stages: state.results.clone(),
             log: state.log.clone(),
@@ -190,24 +220,17 @@ impl Report {
         }
         let _ = writeln!(
             page,
-            "\n| group | requests | bad | slow |\n| --- | ---: | ---: | ---: |"
+            "\n| group | requests | bad | slow | mean | p99 |\n| --- | ---: | ---: | ---: | ---: | ---: |"
         );
         for member in &self.members {
-            let mut row = |group: &str, tally: Tally| {
-                let _ = writeln!(
-                    page,
-                    "| {group} | {} | {} | {} |",
-                    tally.requests, tally.bad, tally.slow
-                );
-            };
-            if member.copies.requests > 0 {
-                row(
-                    &format!("{}, copies that nobody got", member.to),
-                    member.copies,
-                );
-            }
-            row(&member.to.to_string(), member.new);
-            row(&member.from.to_string(), member.old);
+            member.rows(&mut page);
+        }
+        let timed = |member: &ReportMember| member.latency != Latencies::default();
+        if self.members.iter().any(timed) {
+            let _ = writeln!(
+                page,
+                "\nTimes are of all that a group answered since the gateway started."
+            );
         }
         for member in &self.members {
             let (new, old) = (member.new.left_out, member.old.left_out);
@@ -221,6 +244,15 @@ impl Report {
             }
             if let Some(verdict) = &member.verdict {
                 let _ = writeln!(page, "\n{}: {verdict}.", member.to);
+            }
+            if let Some(evidence) = &member.evidence {
+                let _ = writeln!(
+                    page,
+                    "\n{}: evidence at the end {:.0} % towards worse, {:.0} % towards better or equal.",
+                    member.to.service,
+                    evidence.towards_worse * 100.0,
+                    evidence.towards_better * 100.0
+                );
             }
         }
         if !self.stages.is_empty() {
@@ -270,7 +302,7 @@ impl Report {
         };
         let _ = writeln!(
             cases,
-            "    <testcase classname=\"rollout.{}\" name=\"promoted\" time=\"{time}\"{end}",
+            "    <testcase classname=\"rollout.{}\" name=\"outcome\" time=\"{time}\"{end}",
             self.release
         );
         format!(
@@ -280,6 +312,81 @@ impl Report {
             u8::from(failed),
         )
     }
+}
+
+impl ReportMember {
+    /// Its rows of the table.
+    fn rows(&self, page: &mut String) {
+        let mut row = |group: &str, tally: Tally, latency: Option<Latency>| {
+            let mean = latency.map(|latency| in_millis(latency.mean_micros));
+            let p99 = latency.and_then(|latency| latency.p99_micros);
+            let _ = writeln!(
+                page,
+                "| {group} | {} | {} | {} | {} | {} |",
+                tally.requests,
+                tally.bad,
+                tally.slow,
+                mean.unwrap_or_default(),
+                p99.map(in_millis).unwrap_or_default()
+            );
+        };
+        if self.copies.requests > 0 {
+            let copies = format!("{}, copies that nobody got", self.to);
+            row(&copies, self.copies, None);
+        }
+        row(&self.to.to_string(), self.new, self.latency.new);
+        row(&self.from.to_string(), self.old, self.latency.old);
+        if self.baseline.requests > 0 {
+            let baseline = GroupId::baseline(self.from.service.clone(), self.from.version);
+            let part = format!("of that {baseline}");
+            row(&part, self.baseline, self.latency.baseline);
+        }
+        if let Some(compared) = &self.compared {
+            let Compared { stage, new, old } = compared;
+            row(&format!("{}, compared in {stage}", self.to), *new, None);
+            row(&format!("the old release, compared in {stage}"), *old, None);
+        }
+    }
+}
+
+fn report_member(
+    state: &State,
+    member: &MemberState,
+    latencies: &BTreeMap<GroupId, Latency>,
+) -> ReportMember {
+    let comparison = &member.comparison;
+    let served = state.log.iter().rev().find_map(|entry| match &entry.note {
+        Note::Serving { stage } => Some(stage.clone()),
+        _ => None,
+    });
+    let of = |group: &GroupId| latencies.get(group).copied();
+    ReportMember {
+        from: member.from.clone(),
+        to: member.to.clone(),
+        new: comparison.new,
+        copies: comparison.copies,
+        old: comparison.old,
+        baseline: comparison.baseline,
+        compared: served
+            .filter(|_| comparison.verdict.is_some())
+            .map(|stage| Compared {
+                stage,
+                new: comparison.stage.canary,
+                old: comparison.stage.baseline,
+            }),
+        latency: Latencies {
+            new: of(&member.to),
+            baseline: of(&member.baseline()),
+            old: of(&member.from),
+        },
+        evidence: comparison.verdict.as_ref().map(evidence),
+        verdict: comparison.verdict.as_ref().map(Verdict::explain),
+    }
+}
+
+/// A time in milliseconds, with a tenth.
+fn in_millis(micros: u64) -> String {
+    format!("{}.{} ms", micros / 1000, micros % 1000 / 100)
 }
 
 /// Text for an XML attribute.
@@ -330,6 +437,43 @@ mod tests {
                     slow: 0,
                     left_out: 0,
                 },
+                baseline: Tally {
+                    requests: 92,
+                    bad: 0,
+                    slow: 0,
+                    left_out: 0,
+                },
+                compared: Some(Compared {
+                    stage: "25 %".to_owned(),
+                    new: Tally {
+                        requests: 89,
+                        bad: 18,
+                        slow: 0,
+                        left_out: 0,
+                    },
+                    old: Tally {
+                        requests: 91,
+                        bad: 0,
+                        slow: 0,
+                        left_out: 0,
+                    },
+                }),
+                latency: Latencies {
+                    new: Some(Latency {
+                        mean_micros: 3_140,
+                        p99_micros: Some(12_000),
+                    }),
+                    baseline: None,
+                    old: Some(Latency {
+                        mean_micros: 2_990,
+                        p99_micros: None,
+                    }),
+                },
+                evidence: Some(Evidence {
+                    towards_worse: 1.0,
+                    towards_better: 0.0,
+                    verdict: "the new release is worse".to_owned(),
+                }),
                 verdict: None,
             }],
             stages: Vec::new(),
@@ -357,6 +501,16 @@ mod tests {
             page.contains("| orders@r2, copies that nobody got | 70 | 2 | 1 |"),
             "{page}"
         );
+        for row in [
+            "| orders@r2 | 90 | 18 | 0 | 3.1 ms | 12.0 ms |",
+            "| orders@r1 | 900 | 1 | 0 | 2.9 ms |  |",
+            "| of that orders@r1-baseline | 92 | 0 | 0 |  |  |",
+            "| orders@r2, compared in 25 % | 89 | 18 | 0 |  |  |",
+            "| the old release, compared in 25 % | 91 | 0 | 0 |  |  |",
+            "orders: evidence at the end 100 % towards worse, 0 % towards better or equal.",
+        ] {
+            assert!(page.contains(row), "`{row}` in {page}");
+        }
         assert!(
             page.contains("orders: 31 more requests of the new release and 0 of the old one are in no comparison"),
             "{page}"
@@ -372,5 +526,6 @@ mod tests {
         let text = report().junit();
         assert!(text.contains("tests=\"1\" failures=\"1\""), "{text}");
         assert!(text.contains("20 % bad &amp; &quot;slow&quot;"), "{text}");
+        assert!(text.contains("name=\"outcome\""), "{text}");
     }
 }

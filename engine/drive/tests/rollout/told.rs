@@ -23,6 +23,18 @@ async fn a_report_is_kept_as_evidence() {
     let record: RolloutRecord = serde_json::from_slice(&kept.bytes).expect("a record");
     assert_eq!(record.report.ended, "rolled-back");
     assert!(record.report.members[0].new.bad > 0);
+    let member = &record.report.members[0];
+    // Whoever reads the verdict finds its numbers.
+    let compared = member.compared.as_ref().expect("what was compared");
+    let verdict = member.verdict.as_deref().expect("a verdict");
+    for side in [compared.new, compared.old] {
+        let numbers = format!("({} of {})", side.bad, side.requests);
+        assert!(verdict.contains(&numbers), "{numbers} in {verdict}");
+    }
+    assert!(member.baseline.requests > 0, "{member:?}");
+    assert!(member.baseline.requests < member.old.requests, "{member:?}");
+    let evidence = member.evidence.as_ref().expect("evidence");
+    assert!(evidence.towards_worse > evidence.towards_better);
     assert!(
         record.markdown.contains("the new release is worse"),
         "{}",
