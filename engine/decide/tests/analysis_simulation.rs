@@ -184,7 +184,7 @@ fn on_the_same_requests_it_errs_no_more_often() {
 }
 
 #[test]
-fn one_bad_answer_in_five_is_caught_within_a_hundred_requests() {
+fn one_bad_answer_in_five_is_caught_within_a_hundred_requests_on_average() {
     let outcomes = runs(4, &Scenario::steady(0.005, 0.2), &policy());
     check_at_most(&outcomes, End::Better, 0.001);
     let mean = outcomes
@@ -196,7 +196,7 @@ fn one_bad_answer_in_five_is_caught_within_a_hundred_requests() {
 }
 
 #[test]
-fn an_outage_is_caught_within_twenty_requests() {
+fn an_outage_is_caught_within_twenty_requests_on_average() {
     let scenario = Scenario {
         looks_per_second: 4,
         ..Scenario::steady(0.005, 1.0)

@@ -74,7 +74,7 @@ fn told(fault: &str, report: &Value, answers: &Answers) {
 }
 
 #[test]
-fn many_errors_are_taken_back_within_a_hundred_requests() {
+fn many_errors_are_taken_back_within_250_requests() {
     let report = is_taken_back(CANARY, "errors=20%", "the new release is worse");
     // What the verdict rests on; answers to what was under way then come on top.
     let verdict = report["members"][0]["verdict"].as_str().expect("a verdict");
