@@ -259,6 +259,8 @@ pub(super) enum Asking {
     Never,
     /// With this question, but on one's own machine.
     UnlessOwn(String),
+    /// With this question, wherever that is.
+    Always(String),
 }
 
 fn to_deploy(world: &World) -> Result<Asking, CliError> {
@@ -278,6 +280,7 @@ pub(super) fn agreed(
     let asks = match asking {
         Asking::Never => false,
         Asking::UnlessOwn(_) => world.would_ask_unless_own()?,
+        Asking::Always(_) => !world.globals.yes,
     };
     // Who is asked has to see what for.
     if asks {
@@ -292,5 +295,6 @@ pub(super) fn agreed(
     match asking {
         Asking::Never => Ok(true),
         Asking::UnlessOwn(question) => world.confirm_unless_own(question),
+        Asking::Always(question) => world.confirm(question),
     }
 }

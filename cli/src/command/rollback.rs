@@ -9,7 +9,9 @@ use platform_decide::release::{Release, ReleaseNumber, ReleaseStatus};
 use platform_drive::apply::Crew;
 use platform_drive::deploy::{Request, prepare};
 use platform_drive::lease::Lease;
+use platform_drive::record;
 use platform_drive::releases::{self, History};
+use platform_port::{Finding, Store};
 
 use super::deploy::{Asking, agreed};
 use super::{rollout, status};
@@ -92,7 +94,7 @@ async fn locked(aim: Aim, world: &World, crew: &Crew, lease: &Lease) -> Result<E
     let folder = &world.project()?.folder;
     let certificates = certificates::digests(folder, &desired.ingress.gateway);
     let desired = desired.with_certificates(&certificates);
-    let prepared = prepare(
+    let mut prepared = prepare(
         crew,
         Request {
             desired: &desired,
@@ -118,9 +120,22 @@ async fn locked(aim: Aim, world: &World, crew: &Crew, lease: &Lease) -> Result<E
             back_to.number
         )));
     }
-    let asking = if asking {
-        let environment = world.environment()?;
-        Asking::UnlessOwn(format!("Go back to {} in `{environment}`?", back_to.number))
+    let asking = if asking && !prepared.plan.is_empty() {
+        let bad = bad_before(store, back_to).await?;
+        let question = format!(
+            "Go back to {} in `{}`",
+            back_to.number,
+            world.environment()?
+        );
+        let (asking, finding) = match bad {
+            None => (Asking::UnlessOwn(format!("{question}?")), None),
+            Some(finding) => (
+                Asking::Always(format!("{question}, although it was taken back?")),
+                Some(finding),
+            ),
+        };
+        prepared.findings.extend(finding);
+        asking
     } else {
         Asking::Never
     };
@@ -132,6 +147,29 @@ async fn locked(aim: Aim, world: &World, crew: &Crew, lease: &Lease) -> Result<E
         world.view.diagnose(&unfit.severity(Severity::Warning));
     }
     deployment::carry_out(world, crew, lease, prepared, None).await
+}
+
+/// What is known against a release that was taken back or never came up.
+async fn bad_before(store: &dyn Store, back_to: &Release) -> Result<Option<Finding>, CliError> {
+    if !matches!(
+        back_to.status,
+        ReleaseStatus::RolledBack | ReleaseStatus::Failed
+    ) {
+        return Ok(None);
+    }
+    let number = back_to.number;
+    // One that was gone back from after it had served is not known to be bad.
+    let why = record::why_taken_back(store, number).await?;
+    Ok(why.map(|why| Finding {
+        severity: platform_port::Severity::Warning,
+        code: "rollback::taken-back".to_owned(),
+        subject: Some(number.to_string()),
+        message: format!("{number} was taken back: {why}"),
+        help: Some(
+            "`platform rollback` without a release goes back to the last one that served well"
+                .to_owned(),
+        ),
+    }))
 }
 
 /// The secrets of a release, its gateway's among them, that have been given another value since.

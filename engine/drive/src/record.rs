@@ -6,6 +6,7 @@ use platform_blueprint::ServiceName;
 use platform_decide::digest::Digest;
 use platform_decide::plan::{Change, StepId};
 use platform_decide::release::{Release, ReleaseNumber};
+use platform_decide::rollout::Phase;
 use platform_port::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,7 @@ use crate::deploy::Outcome;
 use crate::error::DriveError;
 use crate::journal::Progress;
 use crate::releases::{read_json, to_json};
+use crate::rollout;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +109,28 @@ impl RunRecord {
         store.write(&key, &to_json(self), before.as_ref()).await?;
         Ok(())
     }
+}
+
+/// Why a release was taken back or never came up, in words; `None` where its newest run says nothing of that.
+///
+/// # Errors
+///
+/// If the store fails or a document is damaged.
+pub async fn why_taken_back(
+    store: &dyn Store,
+    number: ReleaseNumber,
+) -> Result<Option<String>, StoreError> {
+    for state in rollout::all(store, number).await? {
+        if let Phase::RolledBack { why } = &state.phase {
+            return Ok(Some(why.to_string()));
+        }
+    }
+    let records = all(store).await?.into_iter().rev();
+    let newest = records.into_iter().find(|record| record.release == number);
+    Ok(newest.and_then(|record| match record.ending {
+        Ending::RolledBack { why, .. } | Ending::Failed { why, .. } => Some(why),
+        Ending::Done | Ending::Stopped => None,
+    }))
 }
 
 /// Reads every run's record, in the order of their ids, which is that of their time.

@@ -203,6 +203,33 @@ fn a_rollout_that_nobody_decides_ends_with_the_time_of_its_run() {
     shop.stands_on("r1");
 }
 
+#[test]
+fn whoever_goes_back_to_what_was_taken_back_is_told_why_and_asked() {
+    let shop = Shop::with(CANARY);
+    let (deploy, users) = paused(&shop);
+    shop.sandbox.run(&["rollout", "abort", "--wait"]).ok();
+    assert_eq!(deploy.end("-0").code, 10);
+    let refused = shop.sandbox.run(&["rollback", "r2"]);
+    assert_eq!(refused.code, 64, "{refused:#?}");
+    for said in [
+        "rollback::taken-back",
+        "r2 was taken back: tester@",
+        "asked for it",
+        "Go back to r2 in `local`, although it was taken back?",
+        "--yes",
+    ] {
+        assert!(refused.stderr.contains(said), "`{said}` in {refused:#?}");
+    }
+    shop.stands_on("r1");
+    let told = shop.sandbox.run(&["rollback", "r2", "--yes"]).ok();
+    assert!(told.stderr.contains("r2 was taken back"), "{told:#?}");
+    shop.stands_on("r2");
+    // Nothing is known against one that had served well.
+    shop.sandbox.run(&["rollback", "r1"]).ok();
+    shop.stands_on("r1");
+    assert_eq!(harm(&users.end(), ""), Answers::new());
+}
+
 /// The version that answers each of many clients behind a proxy.
 fn met(shop: &Shop) -> BTreeMap<u8, String> {
     let client = |number: u8| {
