@@ -234,12 +234,14 @@ pub enum Cause {
         reason: String,
     },
     /// Something did not become ready in time.
-    #[error("{subject} was not ready within {seconds} s{}", reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default())]
+    #[error("{subject} was not ready within {}{}", allowed(*seconds, *more), reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default())]
     NotReady {
         /// What.
         subject: String,
-        /// How long was waited.
+        /// How long it had.
         seconds: u64,
+        /// How much longer the target had to say itself why, where `seconds` is a service's `start_within`.
+        more: Option<u64>,
         /// What it last said.
         reason: Option<String>,
     },
@@ -265,6 +267,16 @@ pub enum Cause {
     /// The run was told to stop.
     #[error("stopped")]
     Stopped,
+}
+
+/// The time that something had, in words.
+fn allowed(seconds: u64, more: Option<u64>) -> String {
+    match more {
+        Some(more) => format!(
+            "the {seconds} s of `start_within`, nor in the {more} s more that the target had to say why"
+        ),
+        None => format!("{seconds} s"),
+    }
 }
 
 impl Cause {

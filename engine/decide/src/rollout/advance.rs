@@ -350,6 +350,7 @@ impl Step<'_> {
                     group,
                     ready: (ready, wanted),
                     waited: self.state.clock.phase,
+                    within: Some(at_most - START_SLACK),
                     reason,
                 });
             }

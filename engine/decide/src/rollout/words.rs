@@ -94,6 +94,9 @@ pub enum Why {
         ready: (u32, u32),
         /// How long was waited, in milliseconds.
         waited: u64,
+        /// The part of it that is `start_within`; the rest the target had to notice.
+        #[serde(default)]
+        within: Option<u64>,
         /// What an instance last said.
         reason: Option<String>,
     },
@@ -152,13 +155,19 @@ impl fmt::Display for Why {
                 group,
                 ready: (ready, of),
                 waited,
+                within,
                 reason,
             } => {
+                let within = within.unwrap_or(*waited);
                 write!(
                     f,
                     "{ready} of {of} instances of {group} were ready within {} s",
-                    waited / 1000
+                    within / 1000
                 )?;
+                match waited.saturating_sub(within) / 1000 {
+                    0 => {}
+                    more => write!(f, " and {more} s more that the target had to notice")?,
+                }
                 reason
                     .as_ref()
                     .map_or(Ok(()), |reason| write!(f, ": {reason}"))

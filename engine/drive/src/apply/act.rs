@@ -142,6 +142,7 @@ impl Actor<'_> {
         answered.ok_or_else(|| Cause::NotReady {
             subject: format!("resource `{name}`"),
             seconds: BACKING_WITHIN.as_secs(),
+            more: None,
             reason,
         })
     }
@@ -156,6 +157,7 @@ impl Actor<'_> {
         answered.ok_or_else(|| Cause::NotReady {
             subject: "the gateway".to_owned(),
             seconds: BACKING_WITHIN.as_secs(),
+            more: None,
             reason: None,
         })
     }
@@ -192,12 +194,13 @@ impl Actor<'_> {
                 }
             }
         });
-        let within = group.spec.service.health.start_within.duration() + GRACE;
-        match self.within(within, coming).await? {
+        let stated = group.spec.service.health.start_within.duration();
+        match self.within(stated + GRACE, coming).await? {
             Some(result) => result,
             None => Err(Cause::NotReady {
                 subject: group.id.to_string(),
-                seconds: within.as_secs(),
+                seconds: stated.as_secs(),
+                more: Some(GRACE.as_secs()),
                 reason,
             }),
         }

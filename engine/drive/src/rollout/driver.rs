@@ -492,6 +492,7 @@ impl<'a> Driver<'a> {
             Phase::Stuck { why, .. } => Err(Cause::NotReady {
                 subject: "the old release".to_owned(),
                 seconds: state.clock.total / 1000,
+                more: None,
                 reason: Some(format!(
                     "it has to serve again, because {why}; traffic stays where it is"
                 )),

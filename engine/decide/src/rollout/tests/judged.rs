@@ -309,7 +309,7 @@ fn what_does_not_become_ready_goes_back_after_its_time() {
     let why = rolled_back(&mut world);
     assert_eq!(
         why.to_string(),
-        "0 of 1 instances of orders@r2 were ready within 26 s: 503 from /health/ready"
+        "0 of 1 instances of orders@r2 were ready within 20 s and 6 s more that the target had to notice: 503 from /health/ready"
     );
 }
 
