@@ -107,16 +107,16 @@ async fn locked(aim: Aim, world: &World, crew: &Crew, lease: &Lease) -> Result<E
     deployment::tell_left(crew, &prepared);
     let changed = changed_secrets(back_to, &versions);
     if !changed.is_empty() {
-        let names = format!("`{}`", changed.into_iter().collect::<Vec<_>>().join("`, `"));
+        let secrets = format!("`{}`", changed.into_iter().collect::<Vec<_>>().join("`, `"));
         if prepared.plan.is_empty() {
             let number = back_to.number;
-            let message = format!("nothing but the secret {names} has changed since {number}");
+            let message = format!("nothing but the secret {secrets} has changed since {number}");
             return Err(CliError::new("rollback::only-secrets", message).help(
                 "earlier values are not kept: set the one that is right with `platform secrets set`, and deploy",
             ));
         }
         world.view.tell(&Told::important(format!(
-            "{names} changed since {}, and earlier values are not kept: what is set now is handed out",
+            "{secrets} changed since {}, and earlier values are not kept: what is set now is handed out",
             back_to.number
         )));
     }

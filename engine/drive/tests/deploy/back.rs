@@ -86,9 +86,14 @@ async fn a_rollback_is_one_move() {
     };
     let prepared = prepare(&crew, request).await.expect("a plan");
     let before = scene.target.acts().len();
-    carry_out(&crew, &lease, prepared, with(&SecretValues::new()))
-        .await
-        .expect("a rollback");
+    Box::pin(carry_out(
+        &crew,
+        &lease,
+        prepared,
+        with(&SecretValues::new()),
+    ))
+    .await
+    .expect("a rollback");
     lease.release().await.expect("the lease back");
     let moves: Vec<String> = scene.target.acts().split_off(before);
     let shifts = moves

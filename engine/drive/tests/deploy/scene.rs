@@ -130,7 +130,14 @@ impl Scene {
     ) -> Result<Outcome, DriveError> {
         let lease = hold(crew).await.expect("a lease");
         let prepared = self.prepare(desired, Pace::ByPolicy).await;
-        let result = carry_out(crew, &lease, prepared, with(&SecretValues::new())).await;
+        // All that a deploy keeps is more than a stack should hold several of.
+        let result = Box::pin(carry_out(
+            crew,
+            &lease,
+            prepared,
+            with(&SecretValues::new()),
+        ))
+        .await;
         lease.release().await.expect("the lease back");
         result
     }
