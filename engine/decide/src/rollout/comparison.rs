@@ -1,24 +1,25 @@
 //! New and old of one service on the same traffic: from the gateway's totals to a verdict.
 
+mod metric_record;
+mod policy;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use platform_blueprint::{Analysis, Better, Leeway, Metric, Rollout, WhenQuiet};
+use platform_blueprint::Metric;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::metric_record::MetricRecord;
+pub use self::policy::comparison_policy;
+use self::policy::paired_policy;
+pub(super) use self::policy::{alpha, beta};
 use super::record::Record;
 use super::seen::{Counts, Reading};
 use super::stage::Side;
-use crate::analysis::{
-    Evidence, Look, Margin, PairedEvidence, PairedPolicy, Policy, Tally, Tolerance, Undecided,
-    Verdict, WorseWhen,
-};
+use crate::analysis::{Evidence, Look, PairedEvidence, Policy, Tally, Verdict};
 use crate::group::GroupId;
 use crate::traffic::Share;
-
-/// A regression is this many times what is allowed, as in every table of docs/analysis.md.
-const REGRESSION: f64 = 3.0;
 
 /// Evidence takes in what came since the last look this often, in milliseconds: clumps then fall within one look, and an
 /// outage is still found within a second or two.
@@ -236,34 +237,8 @@ impl Comparison {
         self.verdict = None;
         self.metrics.clear();
         for record in self.metric_records.values_mut() {
-            record.used = 0;
+            record.begin();
         }
-    }
-}
-
-/// Values of a metric that a record keeps: the latest, as the nearest in time to what they are compared with.
-const MOST_VALUES: usize = 128;
-
-/// Values of an extra metric of the old release, oldest first, and how many were laid beside the new one's.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-struct MetricRecord {
-    values: Vec<f64>,
-    used: usize,
-}
-
-impl MetricRecord {
-    fn add(&mut self, value: f64) {
-        if value.is_finite() {
-            self.values.push(value);
-            self.values
-                .drain(..self.values.len().saturating_sub(MOST_VALUES));
-        }
-    }
-
-    fn next(&mut self) -> Option<f64> {
-        let value = self.values.get(self.used).copied()?;
-        self.used += 1;
-        Some(value)
     }
 }
 
@@ -304,254 +279,5 @@ impl Increment {
     }
 }
 
-/// The analysis as a rollout's policy asks for it, or `None` where nothing is compared.
-///
-/// The probability of a false rollback holds for the rollout as a whole, so each of its comparisons gets a part of it.
-///
-/// - `comparisons`: stages that are judged, times services that requests reach, times what is compared of each
-pub fn comparison_policy(rollout: &Rollout, comparisons: usize) -> Option<Policy> {
-    let analysis = rollout.analysis.as_ref()?;
-    let policy = Policy {
-        errors: Some(Margin::allowing(analysis.errors.fraction())),
-        slow: Some(Margin::allowing(analysis.slow.fraction())),
-        alpha: alpha(analysis),
-        beta: beta(analysis),
-        min_samples: u64::from(analysis.min_samples),
-        max_samples: analysis.max_samples.map(u64::from),
-        at_least: analysis.at_least.duration(),
-        at_most: analysis.at_most.duration(),
-        clump: f64::from(analysis.clump.max(1)),
-        undecided: match analysis.when_quiet {
-            WhenQuiet::Hold => Undecided::Hold,
-            WhenQuiet::Advance => Undecided::Advance,
-            WhenQuiet::RollBack => Undecided::RollBack,
-        },
-    };
-    Some(policy.for_each_of(u32::try_from(comparisons).unwrap_or(u32::MAX)))
-}
-
-pub(super) fn alpha(analysis: &Analysis) -> f64 {
-    1.0 - analysis.confidence.get()
-}
-
-pub(super) fn beta(analysis: &Analysis) -> f64 {
-    1.0 - analysis.power.get()
-}
-
-fn paired_policy(metric: &Metric, alpha: f64, beta: f64) -> PairedPolicy {
-    PairedPolicy {
-        worse_when: match metric.better {
-            Better::Lower => WorseWhen::Higher,
-            Better::Higher => WorseWhen::Lower,
-        },
-        allowed: tolerance(metric.margin, 1.0),
-        regression: tolerance(metric.margin, REGRESSION),
-        alpha,
-        beta,
-    }
-}
-
-fn tolerance(leeway: Leeway, times: f64) -> Tolerance {
-    match leeway {
-        Leeway::Share(share) => Tolerance::Relative(share.fraction() * times),
-        Leeway::Absolute(difference) => Tolerance::Absolute(difference * times),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn groups() -> Groups {
-        Groups {
-            main: "orders@r1".parse().unwrap(),
-            baseline: "orders@r1-baseline".parse().unwrap(),
-            new: "orders@r2".parse().unwrap(),
-        }
-    }
-
-    fn counts(epoch: &str, main: u64, new: u64) -> Counts {
-        let tally = |requests| Tally {
-            requests,
-            bad: requests / 10,
-            slow: 0,
-            left_out: 0,
-        };
-        let lanes = [(groups().main, tally(main)), (groups().new, tally(new))];
-        Counts {
-            epoch: epoch.to_owned(),
-            lanes: lanes.into(),
-            ..Counts::default()
-        }
-    }
-
-    fn all_new() -> Side {
-        Side {
-            new: 1,
-            old_before: 1,
-            old: 1,
-            baseline: 0,
-            new_share: Share::FULL,
-            baseline_share: Share::NONE,
-            copied_share: Share::NONE,
-        }
-    }
-
-    #[test]
-    fn what_was_counted_before_is_not_counted() {
-        let mut comparison = Comparison::default();
-        comparison.count(&groups(), &counts("a", 1000, 0));
-        assert_eq!(comparison.old.requests, 0);
-        comparison.count(&groups(), &counts("a", 1100, 7));
-        assert_eq!((comparison.old.requests, comparison.new.requests), (100, 7));
-    }
-
-    #[test]
-    fn a_gateway_that_started_anew_counts_from_zero() {
-        let mut comparison = Comparison::default();
-        comparison.count(&groups(), &counts("a", 1000, 0));
-        comparison.count(&groups(), &counts("b", 1010, 30));
-        assert_eq!(
-            (comparison.old.requests, comparison.new.requests),
-            (1010, 30)
-        );
-    }
-
-    #[test]
-    fn a_request_that_is_counted_as_asked_for_a_moment_later_is_not_counted_twice() {
-        let mut comparison = Comparison::default();
-        for total in [1000, 1100, 1099, 1105] {
-            comparison.count(&groups(), &counts("a", total, 0));
-        }
-        assert_eq!(comparison.old.requests, 105);
-    }
-
-    fn policy() -> Policy {
-        Policy {
-            at_least: Duration::ZERO,
-            ..Policy::default()
-        }
-    }
-
-    /// A new release that has all requests, each look so many of them and so many bad.
-    fn alone(record: Tally, looks: u64, (requests, bad): (u64, u64)) -> Comparison {
-        let mut comparison = Comparison {
-            old: record,
-            ..Comparison::default()
-        };
-        comparison.record.add(record);
-        for look in 0..looks {
-            let increment = Increment {
-                new: Tally {
-                    requests,
-                    bad,
-                    slow: 0,
-                    left_out: 0,
-                },
-                ..Increment::default()
-            };
-            comparison.compare(
-                &all_new(),
-                increment,
-                (look * LOOK_EVERY, LOOK_EVERY),
-                Some(&policy()),
-            );
-            comparison.judge(&policy(), Duration::from_millis(look * LOOK_EVERY));
-        }
-        comparison
-    }
-
-    fn record(requests: u64, bad: u64) -> Tally {
-        Tally {
-            requests,
-            bad,
-            slow: 0,
-            left_out: 0,
-        }
-    }
-
-    #[test]
-    fn with_all_requests_it_is_compared_with_the_record_however_long() {
-        let worse = alone(record(2_000, 10), 40, (20, 2));
-        assert!(matches!(worse.verdict, Some(Verdict::Worse(_))));
-        // As bad as the old release was, for far longer than the record is.
-        let alike = alone(record(2_000, 40), 4_000, (50, 1));
-        assert!(
-            !matches!(alike.verdict, Some(Verdict::Worse(_))),
-            "{:?}",
-            alike.verdict
-        );
-    }
-
-    #[test]
-    fn nothing_is_compared_with_an_old_release_that_answered_nothing() {
-        let found = alone(Tally::default(), 400, (20, 10));
-        assert!(!matches!(found.verdict, Some(Verdict::Worse(_))));
-    }
-
-    #[test]
-    fn answers_to_copies_are_compared_with_those_to_the_same_requests_and_are_none_of_the_release()
-    {
-        let mut comparison = Comparison::default();
-        let counts = |copied: u64, bad: u64| {
-            let mut counts = counts("a", copied * 10, 0);
-            counts.copies = [(groups().new, record(copied, bad))].into();
-            counts.copied = [(groups().baseline, record(copied, 1))].into();
-            counts
-        };
-        let side = Side {
-            new_share: Share::NONE,
-            copied_share: Share::thousandths(100),
-            ..all_new()
-        };
-        comparison.count(&groups(), &counts(7, 3));
-        let increment = comparison.count(&groups(), &counts(107, 33));
-        comparison.compare(&side, increment, (0, LOOK_EVERY), Some(&policy()));
-        assert_eq!(comparison.stage.canary, record(100, 30));
-        assert_eq!(comparison.stage.baseline, record(100, 0));
-        assert_eq!(
-            (comparison.new, comparison.copies),
-            (record(0, 0), record(100, 30))
-        );
-        assert_eq!(comparison.old.requests, 1_000);
-    }
-
-    #[test]
-    fn looks_that_are_too_close_are_one_look() {
-        let mut comparison = Comparison::default();
-        let side = Side {
-            new_share: Share::thousandths(500),
-            baseline_share: Share::thousandths(500),
-            ..all_new()
-        };
-        let increment = Increment {
-            baseline: record(5, 0),
-            new: record(5, 0),
-            ..Increment::default()
-        };
-        for _ in 0..10 {
-            comparison.compare(&side, increment, (0, LOOK_EVERY / 5), Some(&policy()));
-        }
-        assert_eq!(comparison.evidence.unwrap().looks(), 2);
-    }
-
-    #[test]
-    fn what_is_fresh_is_compared_with_what_is_fresh_until_it_is_warm() {
-        let side = Side {
-            new_share: Share::thousandths(100),
-            baseline_share: Share::thousandths(100),
-            ..all_new()
-        };
-        let increment = Increment {
-            main: record(80, 0),
-            baseline: record(10, 0),
-            new: record(10, 0),
-            ..Increment::default()
-        };
-        let mut comparison = Comparison::default();
-        comparison.compare(&side, increment, (0, 250), Some(&policy()));
-        assert_eq!(comparison.stage.baseline.requests, 10);
-        comparison.compare(&side, increment, (WARM_UP, 250), Some(&policy()));
-        assert_eq!(comparison.stage.baseline.requests, 100);
-    }
-}
+mod tests;
