@@ -40,6 +40,9 @@ pub struct Resource {
     /// How much memory it may use.
     #[serde(default)]
     pub memory: Option<ByteSize>,
+    /// How long its server has to answer once it is started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_within: Option<Period>,
     /// An address of a server that somebody else runs: nothing is started.
     #[serde(default)]
     pub external: Option<External>,

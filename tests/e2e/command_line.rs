@@ -84,6 +84,34 @@ fn the_version_is_one_line_of_json() {
 }
 
 #[test]
+fn what_has_no_server_has_nothing_to_be_looked_into() {
+    let sandbox = Sandbox::with(
+        "[project]\nname = \"shop\"\n[services.api]\ncommand = [\"api\"]\nneeds = [\"db\"]\n\
+         [resources.db]\nkind = \"postgres\"\n[resources.cache]\nkind = \"redis\"\n\
+         external = { secret = \"cache-url\" }\n\
+         [resources.events]\nkind = \"nats\"\nengine = \"nats\"\n",
+    );
+    let check = |words: &[&str], code: &str, says: &str| {
+        let seen = sandbox.run(words);
+        assert_ne!(seen.code, 0, "{seen:#?}");
+        assert!(seen.stderr.contains(code), "{seen:#?}");
+        assert!(seen.stderr.contains(says), "{seen:#?}");
+    };
+    let no_server = "resource::no-server";
+    check(&["logs", "db"], no_server, "embedded in what needs it");
+    check(&["exec", "db", "--", "ls"], no_server, "embedded");
+    check(&["logs", "cache"], no_server, "`cache-url`");
+    let here = "port-forward events";
+    check(&["exec", "events", "--", "ls"], "exec::impossible", here);
+    check(
+        &["logs", "cach"],
+        "usage::unknown-service",
+        "did you mean `cache`?",
+    );
+    check(&["wait", "db"], "usage::unknown-service", "it has `api`");
+}
+
+#[test]
 fn a_code_is_explained_and_a_wrong_one_corrected() {
     let sandbox = Sandbox::empty();
     assert_snapshot!("explain", sandbox.platform(&["explain", "lock::held"]));

@@ -31,6 +31,7 @@ mod paused;
 mod project;
 mod registry;
 mod renewed;
+mod servers;
 mod shared_limits;
 mod slow_pull;
 mod strategies;

@@ -2,13 +2,14 @@ use std::future::Future;
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
+use platform_blueprint::ProviderKind;
 use platform_port::{Attachment, ExecRequest, Signal, TargetError};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::command::logs::known_service;
+use crate::command::logs::known_server;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::globals::Format;
@@ -25,7 +26,7 @@ const ENDED_WITHIN: Duration = Duration::from_secs(10);
     after_help = "Exits with the command's own code. Ctrl-C is passed on to it; what has not ended 10 s later is killed."
 )]
 pub(crate) struct ExecArgs {
-    /// The service
+    /// The service; on Docker also a resource, for its server
     service: String,
     /// In this instance's surroundings; otherwise the first ready one's
     #[arg(long, value_name = "INSTANCE")]
@@ -40,7 +41,16 @@ pub(crate) struct ExecArgs {
 
 pub(crate) async fn run(args: &ExecArgs, world: &World) -> Result<Exit, CliError> {
     let resolved = world.resolved()?;
-    let service = known_service(resolved, &args.service)?;
+    let service = known_server(resolved, &args.service)?;
+    let is_process = resolved.environment.provider.kind() == ProviderKind::Process;
+    if is_process && resolved.resources.contains_key(args.service.as_str()) {
+        let name = &args.service;
+        let message =
+            format!("`{name}` is a process of this machine, without surroundings of its own");
+        return Err(CliError::new("exec::impossible", message).help(format!(
+            "run the command here; `platform port-forward {name}` leads to the server"
+        )));
+    }
     let target = world.target()?;
     let json = world.globals.format == Format::Json;
     let tty = !args.no_tty && !json && io::stdin().is_terminal() && io::stdout().is_terminal();

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use futures::StreamExt as _;
-use platform_blueprint::{Resolved, ServiceName};
+use platform_blueprint::{Engine, Resolved, ResourceName, ServiceName};
 use platform_port::{LogLine, LogQuery, Stream};
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ use crate::world::World;
 /// Show what services wrote, also those that ended
 #[derive(Debug, clap::Args)]
 pub(crate) struct LogsArgs {
-    /// Services; all where none is named. `gateway` names the gateway
+    /// Services; all where none is named. `gateway` names the gateway, a resource's name its server
     services: Vec<String>,
     /// A service, as above; may be given several times
     #[arg(long = "service", value_name = "SERVICE")]
@@ -85,23 +85,58 @@ pub(crate) fn known_service(resolved: &Resolved, name: &str) -> Result<ServiceNa
     if let Some(parsed) = parsed.filter(|name| resolved.services.contains_key(name)) {
         return Ok(parsed);
     }
-    let near = resolved
-        .services
-        .keys()
-        .map(|known| (strsim::jaro_winkler(known.as_str(), name), known))
+    let services = resolved.services.keys().map(ServiceName::as_str);
+    Err(unknown(resolved, name, services))
+}
+
+/// The service of this name, or the resource with a server of ours; the blueprint must have it.
+pub(crate) fn known_server(resolved: &Resolved, name: &str) -> Result<ServiceName, CliError> {
+    let Some(resource) = resolved.resources.get(name) else {
+        let services = resolved.services.keys().map(ServiceName::as_str);
+        let resources = resolved.resources.keys().map(ResourceName::as_str);
+        return known_service(resolved, name)
+            .map_err(|_| unknown(resolved, name, services.chain(resources)));
+    };
+    let code = "resource::no-server";
+    if let Some(external) = &resource.external {
+        let message = format!("the server of `{name}` runs elsewhere");
+        return Err(CliError::new(code, message).help(format!(
+            "look at it there: its address is secret `{}`",
+            external.secret
+        )));
+    }
+    if resource.engine == Engine::Embedded {
+        let message = format!("`{name}` has no server: it is embedded in what needs it");
+        return Err(CliError::new(code, message)
+            .help("look at the service that needs it; `platform status` says where the data are"));
+    }
+    ServiceName::new(name).map_err(|_| {
+        let services = resolved.services.keys().map(ServiceName::as_str);
+        unknown(resolved, name, services)
+    })
+}
+
+fn unknown<'a>(
+    resolved: &Resolved,
+    name: &str,
+    known: impl Iterator<Item = &'a str> + Clone,
+) -> CliError {
+    let near = known
+        .clone()
+        .map(|known| (strsim::jaro_winkler(known, name), known))
         .filter(|(likeness, _)| 0.7 < *likeness)
         .max_by(|one, other| one.0.total_cmp(&other.0));
     let help = if let Some((_, near)) = near {
         format!("did you mean `{near}`?")
     } else {
-        let names = resolved.services.keys().map(|name| format!("`{name}`"));
+        let names = known.map(|name| format!("`{name}`"));
         format!("it has {}", names.collect::<Vec<_>>().join(", "))
     };
     let message = format!(
         "environment `{}` has no service `{name}`",
         resolved.environment.name
     );
-    Err(CliError::new("usage::unknown-service", message).help(help))
+    CliError::new("usage::unknown-service", message).help(help)
 }
 
 struct Written<'a> {
@@ -162,7 +197,7 @@ pub(crate) async fn run(args: &LogsArgs, world: &World) -> Result<Exit, CliError
     for name in args.services.iter().chain(&args.also) {
         match ServiceName::new(name.as_str()) {
             Ok(gateway) if name == "gateway" => services.push(gateway),
-            _ => services.push(known_service(resolved, name)?),
+            _ => services.push(known_server(resolved, name)?),
         }
     }
     let tail = match (args.tail, args.since) {

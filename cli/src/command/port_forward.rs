@@ -240,6 +240,7 @@ mod tests {
                 ports: ports.parse().unwrap(),
             };
             let seen = ResourceSeen {
+                crash_looping: false,
                 digest: platform_decide::digest::Digest::of_value(&()),
                 ready: true,
                 engine: "PostgreSQL 15".to_owned(),

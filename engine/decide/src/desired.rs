@@ -200,7 +200,7 @@ impl Desired {
             .map(|(name, resource)| {
                 let desired = DesiredResource {
                     resource: resource.clone(),
-                    digest: Digest::of_value(resource),
+                    digest: digest_of(resource),
                 };
                 (name.clone(), desired)
             })
@@ -360,6 +360,14 @@ fn secrets_of<'a>(resolved: &'a Resolved, service: &'a Service) -> BTreeSet<&'a 
             platform_blueprint::Need::Service(..) => None,
         });
     variables.chain(needs).collect()
+}
+
+/// What a resource is known by: how long its server may take to answer changes nothing of it.
+fn digest_of(resource: &Resource) -> Digest {
+    Digest::of_value(&Resource {
+        start_within: None,
+        ..resource.clone()
+    })
 }
 
 /// The secret that holds the address of a server which somebody else runs.
@@ -594,5 +602,23 @@ mod tests {
         let handed = |name: &str| &desired.services[name].spec.secrets;
         assert_eq!((handed("web"), &desired.ingress.secrets), (&set, &set));
         assert_eq!(handed("about"), &BTreeMap::new());
+    }
+
+    #[test]
+    fn how_long_a_server_may_take_changes_nothing_of_it() {
+        let digest = |more: &str| {
+            let text =
+                format!("[project]\nname = \"shop\"\n[resources.db]\nkind = \"postgres\"\n{more}");
+            let blueprint = platform_blueprint::Blueprint::parse(&text, "platform.toml");
+            let resolved = blueprint.unwrap().blueprint.resolve(None).unwrap();
+            let desired = Desired::new(&resolved, &BTreeMap::new(), &BTreeMap::new()).unwrap();
+            let wanted = &desired.resources["db"];
+            (wanted.digest.clone(), wanted.resource.start_within)
+        };
+        let (usual, none) = digest("");
+        let (patient, within) = digest("start_within = \"10m\"");
+        assert_eq!((usual.clone(), none), (patient, None));
+        assert_eq!(within.unwrap().duration().as_secs(), 600);
+        assert_ne!(digest("memory = \"64MiB\"").0, usual);
     }
 }

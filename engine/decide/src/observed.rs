@@ -144,6 +144,9 @@ pub struct ResourceSeen {
     pub address: Option<String>,
     /// Why it is not ready, in words.
     pub reason: Option<String>,
+    /// Its server ends again and again; it is started ever more rarely.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub crash_looping: bool,
 }
 
 /// The gateway as it was seen.

@@ -92,6 +92,7 @@ impl Scene {
         }
         for (name, resource) in &release.resources {
             let seen = ResourceSeen {
+                crash_looping: false,
                 digest: resource.digest.clone(),
                 ready: true,
                 engine: "SQLite file".to_owned(),

@@ -104,10 +104,14 @@ impl DriveError {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Failed { failure, .. } => failure.cause.help().or_else(|| {
-                Some(
-                    "mend what the log shows and run `platform deploy` again; what is up stays up"
-                        .to_owned(),
-                )
+                let what = if failure.log.is_empty() {
+                    "mend that"
+                } else {
+                    "mend what the log shows"
+                };
+                Some(format!(
+                    "{what} and run `platform deploy` again; what is up stays up"
+                ))
             }),
             Self::Unfinished { .. } | Self::LeaseExpired { .. } => Some(
                 "run `platform deploy` again once the target answers; it goes on from here, and what serves goes on serving"

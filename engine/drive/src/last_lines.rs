@@ -1,6 +1,7 @@
 //! What instances last wrote, for whoever has to find out why they failed.
 
 use futures::TryStreamExt;
+use platform_blueprint::{ResourceName, ServiceName};
 use platform_decide::group::GroupId;
 use platform_port::{LogLine, LogQuery, Target};
 
@@ -25,9 +26,32 @@ pub(crate) async fn last_lines(
             tail: Some((LAST_LINES / groups.len()).max(1)),
             follow: false,
         };
-        if let Ok(found) = target.logs(&query).await {
-            lines.extend(found.try_collect::<Vec<_>>().await.unwrap_or_default());
-        }
+        lines.extend(Box::pin(read(target, &query)).await);
     }
     lines
+}
+
+/// What the server of a resource last wrote, oldest first; nothing where it has none.
+pub(crate) async fn last_lines_of_server(
+    target: &dyn Target,
+    resource: &ResourceName,
+) -> Vec<LogLine> {
+    let query = LogQuery {
+        // No service has a resource's name.
+        services: ServiceName::new(resource.as_str()).into_iter().collect(),
+        tail: Some(LAST_LINES),
+        ..LogQuery::default()
+    };
+    if query.services.is_empty() {
+        return Vec::new();
+    }
+    read(target, &query).await
+}
+
+/// The lines that are there; the log is an extra, so one that cannot be read is no error.
+async fn read(target: &dyn Target, query: &LogQuery) -> Vec<LogLine> {
+    match target.logs(query).await {
+        Ok(found) => found.try_collect().await.unwrap_or_default(),
+        Err(_) => Vec::new(),
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
-use bollard::models::HostConfig;
+use bollard::models::{ContainerInspectResponse, HostConfig};
 use bollard::query_parameters::ResizeExecOptions;
 use futures::{FutureExt, Stream, StreamExt};
 use platform_decide::observed::{GatewaySeen, InstanceState};
@@ -77,20 +77,25 @@ impl Site {
         self: &Arc<Self>,
         request: &ExecRequest,
     ) -> Result<Attachment, TargetError> {
-        let found = self
-            .instance(request.service.as_str(), request.instance.as_deref())
-            .await?;
-        let config = found.container.config.as_ref();
+        let service = request.service.as_str();
+        let (container, name, seen) = if let Some(seen) = self.server(service).await? {
+            (self.names.resource(service), service.to_owned(), seen)
+        } else {
+            let found = self.instance(service, request.instance.as_deref()).await?;
+            let container = self.names.instance(&found.group, found.number);
+            (container, found.name(), found.container)
+        };
+        let config = seen.config.as_ref();
         let entrypoint = config.and_then(|config| config.entrypoint.as_deref());
         let mut words = handing_over(entrypoint.unwrap_or_default()).to_vec();
         words.extend(request.command.iter().cloned());
         let command = Command {
-            container: self.names.instance(&found.group, found.number),
+            container,
             words,
             tty: request.tty,
             mark: Some(uuid::Uuid::new_v4().to_string()),
         };
-        let action = format!("run a command in {}", found.name());
+        let action = format!("run a command in {name}");
         let (container, mark) = (command.container.clone(), command.mark.clone());
         let mut attachment = attach(&self.engine, command, action).await?;
         attachment.signal = mark.map(|mark| self.signalling(container, mark));
@@ -211,11 +216,14 @@ impl Site {
         Ok(said)
     }
 
+    /// The container of a resource's server, where there is one of this name.
+    async fn server(&self, name: &str) -> Result<Option<ContainerInspectResponse>, TargetError> {
+        let seen = self.inspect(&self.names.resource(name)).await?;
+        Ok(seen.filter(|seen| self.is_own(seen) && crate::site::label(seen, RESOURCE).is_some()))
+    }
+
     async fn resource_port(&self, name: &str) -> Result<Option<u16>, TargetError> {
-        let Some(seen) = self.inspect(&self.names.resource(name)).await? else {
-            return Ok(None);
-        };
-        if !self.is_own(&seen) || crate::site::label(&seen, RESOURCE).is_none() {
+        if self.server(name).await?.is_none() {
             return Ok(None);
         }
         let wanted = self.wanted(crate::keeper::Reach::IfKept).await?;

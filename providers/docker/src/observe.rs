@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum};
-use platform_blueprint::{Check, Protocol, RestartOn, ServiceKind, ZoneName};
+use platform_blueprint::{Check, Protocol, Restart, RestartOn, ServiceKind, ZoneName};
 use platform_decide::digest::Digest;
 use platform_decide::group::{GroupId, GroupSpec};
 use platform_decide::observed::{GroupSeen, InstanceSeen, InstanceState, ResourceSeen};
@@ -21,6 +21,8 @@ use crate::site::label;
 
 /// How much longer than its interval the gateway takes to notice.
 const SETTLE_MILLIS: u64 = 500;
+/// What ended often before and runs for less than this may well end again.
+const LOOPING_MILLIS: u64 = 10_000;
 
 /// What has to be known of a spec to look after its instances. A label of each of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,13 +189,6 @@ impl Found {
         self.container.state.as_ref()?.health.as_ref()?.status
     }
 
-    fn started_at(&self) -> Option<u64> {
-        let text = self.container.state.as_ref()?.started_at.as_deref()?;
-        let time = chrono::DateTime::parse_from_rfc3339(text).ok()?;
-        // The engine's zero time is in the year 1.
-        u64::try_from(time.timestamp_millis()).ok()
-    }
-
     /// What people and plans see of it.
     ///
     /// - `tally`: what the gateway says of it; `None` where it does not know it
@@ -205,25 +200,24 @@ impl Found {
         now: u64,
     ) -> InstanceSeen {
         let state = self.container.state.as_ref();
-        let restarts = u32::try_from(self.container.restart_count.unwrap_or(0)).unwrap_or(0);
+        let restarts = restarts(&self.container);
         let exit_code = state.and_then(|state| state.exit_code).unwrap_or(0);
         let out_of_memory = state.and_then(|state| state.oom_killed) == Some(true);
         let error = state
             .and_then(|state| state.error.clone())
             .filter(|error| !error.is_empty());
-        let started_at = self.started_at();
+        let started_at = started_at(&self.container);
         let age = started_at.map_or(0, |started| now.saturating_sub(started));
-        let looping = restarts >= self.keep.crash_loop && age < 10_000;
+        let looping = restarts >= self.keep.crash_loop && age < LOOPING_MILLIS;
         let end = || end_words(exit_code, out_of_memory);
         let (state, reason) = match self.status() {
             ContainerStateStatusEnum::RUNNING => self.running(tally, gateway, looping, age),
             ContainerStateStatusEnum::PAUSED => {
                 (InstanceState::Unready, Some("it is paused".to_owned()))
             }
-            ContainerStateStatusEnum::RESTARTING if restarts >= self.keep.crash_loop => (
-                InstanceState::CrashLooping,
-                Some(format!("it ended {restarts} times, last with {}", end())),
-            ),
+            ContainerStateStatusEnum::RESTARTING if restarts >= self.keep.crash_loop => {
+                (InstanceState::CrashLooping, Some(ends(restarts, &end())))
+            }
             ContainerStateStatusEnum::RESTARTING => (
                 InstanceState::Restarting,
                 Some(format!("it ended with {}", end())),
@@ -394,10 +388,13 @@ pub(crate) fn groups(
 }
 
 /// A resource's server, read.
+///
+/// - `now`: milliseconds since the Unix epoch
 pub(crate) fn resource(
     seen: &ContainerInspectResponse,
     engine: &str,
     address: String,
+    now: u64,
 ) -> Option<ResourceSeen> {
     let digest = Digest::parse(label(seen, SPEC)?)?;
     let changed = label(seen, MADE)
@@ -412,9 +409,15 @@ pub(crate) fn resource(
         .and_then(|health| health.log.as_ref()?.last()?.output.clone())
         .map(|said| said.trim().to_owned())
         .filter(|said| !said.is_empty());
+    let crash_looping = is_crash_looping(seen, now);
     let reason = match status {
         _ if changed.is_some() => changed.clone(),
+        Some(ContainerStateStatusEnum::RESTARTING) => Some(ends(restarts(seen), &ended(seen))),
         Some(ContainerStateStatusEnum::RUNNING) if healthy => None,
+        // How it last ended the engine does not say any more.
+        Some(ContainerStateStatusEnum::RUNNING) if crash_looping => {
+            Some(format!("it ended {} times", restarts(seen)))
+        }
         Some(ContainerStateStatusEnum::RUNNING) => {
             Some(said.unwrap_or_else(|| "its health check has not passed yet".to_owned()))
         }
@@ -432,8 +435,8 @@ pub(crate) fn resource(
         )
     );
     Some(ResourceSeen {
-        // One that is down or changed by hand is not what was asked for.
-        digest: if changed.is_some() || down {
+        // One that is down, was given up or changed by hand is not what was asked for.
+        digest: if changed.is_some() || down || crash_looping {
             Digest::of(format!("{digest} {changed:?}").as_bytes())
         } else {
             digest
@@ -442,5 +445,44 @@ pub(crate) fn resource(
         engine: engine.to_owned(),
         address: Some(address),
         reason,
+        crash_looping,
     })
+}
+
+/// How often the engine started a container again.
+fn restarts(seen: &ContainerInspectResponse) -> u32 {
+    u32::try_from(seen.restart_count.unwrap_or(0)).unwrap_or(0)
+}
+
+/// Whether a resource's server ended so often that nobody waits for it any longer.
+///
+/// - `now`: milliseconds since the Unix epoch
+pub(crate) fn is_crash_looping(seen: &ContainerInspectResponse, now: u64) -> bool {
+    let state = seen.state.as_ref();
+    let health = state.and_then(|state| state.health.as_ref()?.status);
+    let goes_on = match state.and_then(|state| state.status) {
+        Some(ContainerStateStatusEnum::RESTARTING) => true,
+        Some(ContainerStateStatusEnum::RUNNING) => {
+            let age = started_at(seen).map_or(0, |started| now.saturating_sub(started));
+            health != Some(HealthStatusEnum::HEALTHY) && age < LOOPING_MILLIS
+        }
+        _ => false,
+    };
+    goes_on && restarts(seen) >= Restart::default().crash_loop
+}
+
+/// When a container was last started, in milliseconds since the Unix epoch.
+fn started_at(seen: &ContainerInspectResponse) -> Option<u64> {
+    let text = seen.state.as_ref()?.started_at.as_deref()?;
+    let time = chrono::DateTime::parse_from_rfc3339(text).ok()?;
+    // The engine's zero time is in the year 1.
+    u64::try_from(time.timestamp_millis()).ok()
+}
+
+/// That something ended and is about to be started again, in words.
+fn ends(times: u32, end: &str) -> String {
+    match times {
+        0 | 1 => format!("it ended with {end}"),
+        _ => format!("it ended {times} times, last with {end}"),
+    }
 }

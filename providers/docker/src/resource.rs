@@ -20,10 +20,12 @@ use crate::image::Image;
 use crate::inside::{Answer, Ask, HANDED, Handed};
 use crate::keeper::{Reach, unexpected};
 use crate::names::{KEEP, Names, RESOURCE, Role, SPEC};
+use crate::observe::is_crash_looping;
 use crate::program::FOLDER;
 use crate::server::{Asked, Server};
 use crate::site::{Site, is_paused, is_running, label, lock};
 use crate::surroundings::Address;
+use crate::target::now;
 
 /// The document with the resources as they were asked for.
 const WANTED: &str = "docker/resources";
@@ -198,6 +200,12 @@ impl Site {
             if same && is_paused(&seen) {
                 let woken = self.engine.docker.unpause_container(&container).await;
                 return woken.map_err(|error| fault(format!("wake `{name}`"), error));
+            }
+            if same && is_crash_looping(&seen, now()) {
+                // Whoever deploys again may have mended what ended it: from here on ends are counted anew.
+                let grace = i32::try_from(server.stop_seconds).unwrap_or(60);
+                self.halt(&container, grace).await?;
+                return self.start(&container).await;
             }
             if same && is_running(&seen) {
                 return Ok(());
@@ -417,6 +425,7 @@ pub(crate) fn unserved(wanted: &Wanted) -> BTreeMap<ResourceName, ResourceSeen> 
                 engine: if external { "elsewhere" } else { "embedded" }.to_owned(),
                 address: None,
                 reason: None,
+                crash_looping: false,
             };
             (name.clone(), seen)
         })

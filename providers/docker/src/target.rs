@@ -86,7 +86,8 @@ impl DockerTarget {
     }
 }
 
-fn now() -> u64 {
+/// Milliseconds since the Unix epoch.
+pub(crate) fn now() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -153,8 +154,9 @@ impl Site {
                     Some(port) => format!("{host}:{port}"),
                     None => host.to_owned(),
                 };
-                resources
-                    .extend(observe::resource(&seen, &engine, address).map(|seen| (own, seen)));
+                resources.extend(
+                    observe::resource(&seen, &engine, address, now()).map(|seen| (own, seen)),
+                );
             }
         }
         let leaving = self.leaving().clone();

@@ -30,7 +30,7 @@ pub struct LogLine {
 /// Which log lines are asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LogQuery {
-    /// Of these services; all where empty. `gateway` names the gateway.
+    /// Of these services; all where empty. `gateway` names the gateway, a resource's name its server.
     pub services: Vec<ServiceName>,
     /// Of this instance alone.
     pub instance: Option<String>,

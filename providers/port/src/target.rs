@@ -109,7 +109,7 @@ pub struct Tallies {
 /// A command to run inside an instance's surroundings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecRequest {
-    /// The service.
+    /// The service; or a resource, where its server runs apart from this machine.
     pub service: ServiceName,
     /// One of its instances; the first ready one where none is named.
     pub instance: Option<String>,

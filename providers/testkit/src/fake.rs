@@ -67,6 +67,18 @@ impl FakeTarget {
         self.changed.notify_waiters();
     }
 
+    /// Has the server of a resource end again and again from now on, or no longer.
+    pub fn crash(&self, resource: &ResourceName, crashes: bool) {
+        let mut world = self.lock();
+        if crashes {
+            world.crashing.insert(resource.clone());
+        } else {
+            world.crashing.remove(resource);
+        }
+        drop(world);
+        self.changed.notify_waiters();
+    }
+
     /// Sends so many requests through the gateway between one look and the next.
     pub fn load(&self, requests_per_look: u64) {
         self.lock().requests_per_look = requests_per_look;
@@ -231,12 +243,14 @@ impl Target for FakeTarget {
             .resources
             .iter()
             .map(|(name, wanted)| {
+                let crashes = world.crashing.contains(name);
                 let seen = ResourceSeen {
                     digest: wanted.digest.clone(),
-                    ready: true,
+                    ready: !crashes,
                     engine: "memory".to_owned(),
                     address: None,
-                    reason: None,
+                    reason: crashes.then(|| "out of memory".to_owned()),
+                    crash_looping: crashes,
                 };
                 (name.clone(), seen)
             })
@@ -405,20 +419,27 @@ impl Target for FakeTarget {
             return Ok(futures::stream::pending().boxed());
         }
         let world = self.lock();
-        let lines: Vec<Result<LogLine, TargetError>> = world
+        let says = |instance: String, who: &str| {
+            Ok(LogLine {
+                at: 0,
+                instance,
+                stream: Stream::Stdout,
+                text: format!("{who} says hello"),
+            })
+        };
+        let instances = world
             .groups
             .keys()
             .filter(|id| query.services.is_empty() || query.services.contains(&id.service))
             .filter(|id| query.version.is_none_or(|version| version == id.version))
-            .map(|id| {
-                Ok(LogLine {
-                    at: 0,
-                    instance: format!("{id}.1"),
-                    stream: Stream::Stdout,
-                    text: format!("{id} says hello"),
-                })
-            })
-            .collect();
+            .map(|id| says(format!("{id}.1"), &id.to_string()));
+        let asked = |name: &&ResourceName| {
+            let mut services = query.services.iter();
+            services.any(|asked| asked.as_str() == name.as_str())
+        };
+        let servers = world.resources.keys().filter(asked);
+        let servers = servers.map(|name| says(name.to_string(), name.as_str()));
+        let lines: Vec<Result<LogLine, TargetError>> = instances.chain(servers).collect();
         Ok(futures::stream::iter(lines).boxed())
     }
 

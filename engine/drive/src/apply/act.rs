@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use platform_blueprint::ResourceName;
+use platform_blueprint::{Period, ResourceName};
 use platform_decide::group::{GroupId, GroupSpec};
 use platform_decide::observed::Coming;
 use platform_decide::plan::{Action, Plan, Step};
@@ -12,12 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Crew, Means};
 use crate::error::Cause;
-use crate::last_lines::last_lines;
+use crate::last_lines::{last_lines, last_lines_of_server};
 use crate::patience::{Passing, ended, patiently};
 use crate::rollout;
 use crate::watcher::Watcher;
 
-/// How long the gateway and resources have to answer.
+/// How long the gateway has to answer, and a resource of which the blueprint does not say.
 const BACKING_WITHIN: Duration = Duration::from_secs(120);
 /// What a target has on top of `start_within` to say itself that an instance is given up on.
 const GRACE: Duration = Duration::from_secs(15);
@@ -133,17 +133,32 @@ impl Actor<'_> {
         self.done(async || target.ensure_resource(name, wanted).await)
             .await?;
         let mut reason = None;
+        let mut looks = 0_u32;
         let up = self.watcher.until(PATIENCE, |observed| {
+            looks = looks.saturating_add(1);
             let seen = observed.resources.get(name)?;
             reason.clone_from(&seen.reason);
-            (seen.ready && seen.digest == wanted.digest).then_some(())
+            let same = seen.digest == wanted.digest;
+            // The first look may be from before the server was started anew.
+            if seen.crash_looping && looks > 1 {
+                let reason = seen.reason.clone();
+                return Some(Err(Cause::Instance {
+                    instance: name.to_string(),
+                    reason: reason.unwrap_or_else(|| "it ends again and again".to_owned()),
+                }));
+            }
+            (same && seen.ready).then_some(Ok(()))
         });
-        let answered = self.within(BACKING_WITHIN, up).await?;
-        answered.ok_or_else(|| Cause::NotReady {
-            subject: format!("resource `{name}`"),
-            seconds: BACKING_WITHIN.as_secs(),
-            more: None,
-            reason,
+        let within = wanted.resource.start_within;
+        let within = within.map_or(BACKING_WITHIN, Period::duration);
+        let answered = self.within(within, up).await?;
+        answered.unwrap_or_else(|| {
+            Err(Cause::NotReady {
+                subject: format!("resource `{name}`"),
+                seconds: within.as_secs(),
+                more: None,
+                reason,
+            })
         })
     }
 
@@ -226,6 +241,9 @@ impl Actor<'_> {
             && !log.is_empty()
         {
             return log.clone();
+        }
+        if let Action::EnsureResource { name } = &step.action {
+            return Box::pin(last_lines_of_server(self.crew.target.as_ref(), name)).await;
         }
         let groups: Vec<&GroupId> = match (&step.action, cause) {
             (_, Cause::Target(error)) if error.group.is_some() => {

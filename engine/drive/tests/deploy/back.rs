@@ -68,6 +68,31 @@ async fn a_first_release_that_fails_leaves_what_is_up_for_the_next_run() {
     assert_eq!(scene.statuses().await, [(1, ReleaseStatus::Active)]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_server_that_ends_again_and_again_is_given_up_with_its_last_lines() {
+    let scene = Scene::new();
+    let name = "orders-db".parse().expect("a name");
+    scene.target.crash(&name, true);
+    let began = tokio::time::Instant::now();
+    let failed = scene.deploy("one", &desired(SHOP)).await;
+    let Err(error @ DriveError::Failed { .. }) = failed else {
+        panic!("{failed:?}")
+    };
+    // On the paused clock: it is not waited for until its time is up.
+    assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+    assert_eq!(error.code(), "deploy::instance-failed");
+    let help = error.help().unwrap_or_default();
+    assert!(help.starts_with("mend what the log shows"), "{help}");
+    let DriveError::Failed { failure, .. } = error else {
+        return;
+    };
+    assert_eq!(failure.cause.to_string(), "orders-db: out of memory");
+    let said: Vec<&str> = failure.log.iter().map(|line| line.text.as_str()).collect();
+    assert_eq!(said, ["orders-db says hello"]);
+    scene.target.crash(&name, false);
+    scene.deploy("two", &desired(SHOP)).await.expect("a deploy");
+}
+
 #[tokio::test]
 async fn a_rollback_is_one_move() {
     let scene = Scene::new();

@@ -130,14 +130,8 @@ impl Scene {
     ) -> Result<Outcome, DriveError> {
         let lease = hold(crew).await.expect("a lease");
         let prepared = self.prepare(desired, Pace::ByPolicy).await;
-        // All that a deploy keeps is more than a stack should hold several of.
-        let result = Box::pin(carry_out(
-            crew,
-            &lease,
-            prepared,
-            with(&SecretValues::new()),
-        ))
-        .await;
+        let secrets = SecretValues::new();
+        let result = Box::pin(carry_out(crew, &lease, prepared, with(&secrets))).await;
         lease.release().await.expect("the lease back");
         result
     }

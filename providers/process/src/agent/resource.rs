@@ -6,8 +6,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use platform_blueprint::{Engine, Resource, ResourceKind, ResourceName};
+use platform_blueprint::{Engine, Resource, ResourceKind, ResourceName, Restart};
 use platform_decide::desired::DesiredResource;
+use platform_decide::digest::Digest;
 use platform_decide::observed::ResourceSeen;
 use platform_port::SecretValues;
 use tokio::sync::watch;
@@ -34,6 +35,8 @@ pub(super) struct Server {
     wanted: DesiredResource,
     ready: Cell<bool>,
     reason: RefCell<Option<String>>,
+    /// Ends, and starts that failed, in a row.
+    failures: Cell<u32>,
     stop: watch::Sender<bool>,
     gone: Cell<bool>,
 }
@@ -121,12 +124,19 @@ pub(super) fn seen(agent: &Agent, name: &ResourceName, wanted: &DesiredResource)
     } else {
         (false, Some(format!("`{}` is gone", folder.display())), None)
     };
+    let crash_looping = server.is_some_and(|server| server.is_crash_looping());
     ResourceSeen {
-        digest: wanted.digest.clone(),
+        // One that was given up is not what was asked for.
+        digest: if crash_looping {
+            Digest::of(format!("{} given up", wanted.digest).as_bytes())
+        } else {
+            wanted.digest.clone()
+        },
         ready: is_ready,
         engine: engine::describe(&wanted.resource),
         address,
         reason,
+        crash_looping,
     }
 }
 
@@ -147,6 +157,16 @@ pub(super) async fn ensure(
         })?;
     }
     let same = agent.kept.borrow().resources.get(&name) == Some(&wanted);
+    let gave_up = {
+        let servers = agent.servers.borrow();
+        servers
+            .get(&name)
+            .is_some_and(|server| server.is_crash_looping())
+    };
+    if gave_up {
+        // Whoever deploys again may have mended what ended it: from here on ends are counted anew.
+        stop_server(agent, &name).await;
+    }
     if !same {
         stop_server(agent, &name).await;
         let mut kept = agent.kept.borrow_mut();
@@ -168,6 +188,7 @@ pub(super) fn run_server(agent: &Rc<Agent>, name: &ResourceName, wanted: &Desire
         wanted: wanted.clone(),
         ready: Cell::new(false),
         reason: RefCell::new(Some("it is starting".to_owned())),
+        failures: Cell::new(0),
         stop: watch::Sender::new(false),
         gone: Cell::new(false),
     });
@@ -223,9 +244,14 @@ pub(super) fn remove_folder(folder: &std::path::Path) -> Result<(), Fault> {
 }
 
 impl Server {
+    /// Whether it failed so often that nobody waits for it any longer.
+    fn is_crash_looping(&self) -> bool {
+        !self.ready.get() && self.failures.get() >= Restart::default().crash_loop
+    }
+
     fn say(&self, agent: &Agent, ready: bool, reason: Option<String>) {
         let same = self.ready.get() == ready && *self.reason.borrow() == reason;
-        if !same {
+        if !same || self.is_crash_looping() {
             self.ready.set(ready);
             *self.reason.borrow_mut() = reason;
             agent.touch();
@@ -235,7 +261,6 @@ impl Server {
 
 async fn supervise(agent: Rc<Agent>, server: Rc<Server>) {
     let mut stop = server.stop.subscribe();
-    let mut failures: u32 = 0;
     while !*stop.borrow_and_update() {
         let begun = Instant::now();
         let reason = match start(&agent, &server).await {
@@ -253,12 +278,13 @@ async fn supervise(agent: Rc<Agent>, server: Rc<Server>) {
             break;
         }
         tracing::warn!(resource = %server.name, reason, "the server does not run");
-        server.say(&agent, false, Some(reason));
-        failures = if begun.elapsed() > Duration::from_secs(60) {
+        let failures = if begun.elapsed() > Duration::from_secs(60) {
             0
         } else {
-            failures + 1
+            server.failures.get() + 1
         };
+        server.failures.set(failures);
+        server.say(&agent, false, Some(reason));
         let pause = Duration::from_millis(200_u64 << failures.min(7));
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

@@ -1,6 +1,6 @@
 //! What the fake target holds: how instances behave, what is seen of them and what they answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use platform_blueprint::ResourceName;
 use platform_decide::desired::DesiredResource;
@@ -50,6 +50,7 @@ impl Behaviour {
 pub(super) struct World {
     pub(super) groups: BTreeMap<GroupId, (GroupSpec, u32)>,
     pub(super) resources: BTreeMap<ResourceName, DesiredResource>,
+    pub(super) crashing: BTreeSet<ResourceName>,
     pub(super) gateway: bool,
     pub(super) traffic: Option<Traffic>,
     pub(super) revision: u64,
