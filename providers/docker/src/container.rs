@@ -9,10 +9,11 @@ use bollard::models::{
     RestartPolicyNameEnum,
 };
 use platform_blueprint::{Check, Health, Limits, Logs, Period, RestartOn, ServiceKind};
-use platform_decide::group::GroupSpec;
+use platform_decide::group::{GroupId, GroupSpec, Track};
 use platform_port::TargetError;
 
 use crate::facets::Facets;
+use crate::gateway::ALIAS;
 use crate::inside::{HANDED, Live, SIGNING, Shown};
 use crate::names::{KEEP, MADE, Names, Role, ZONE, alias, instance_labels};
 use crate::observe::Keep;
@@ -325,13 +326,29 @@ pub(crate) fn instance(parts: &Instance<'_>) -> ContainerCreateBody {
         stop_signal: Some(service.stop.signal.as_str().to_owned()),
         stop_timeout: i64::try_from(whole_seconds(service.stop.grace)).ok(),
         healthcheck: Some(healthcheck),
-        networking_config: Some(attached(parts.network, vec![name], parts.address)),
+        networking_config: Some(attached(
+            parts.network,
+            found_as(id, parts.number),
+            parts.address,
+        )),
         labels: Some(labels),
         host_config: Some(host),
         ..ContainerCreateBody::default()
     };
     mark(&mut body);
     body
+}
+
+/// The names under which others find an instance on the network.
+///
+/// That of its service is for what does not speak HTTP: it leads to whichever instance runs, whatever the gateway thinks of it.
+/// Fresh instances of an old release, which are there to be compared with, are not for them.
+fn found_as(id: &GroupId, number: u32) -> Vec<String> {
+    let mut names = vec![alias(id, number)];
+    if id.track == Track::Main && id.service.as_str() != ALIAS {
+        names.push(id.service.to_string());
+    }
+    names
 }
 
 /// Notes on a container what of it could be changed by hand.
@@ -357,6 +374,17 @@ mod tests {
         check("1s", 1);
         check("1001ms", 2);
         check("10m", 600);
+    }
+
+    #[test]
+    fn an_instance_is_found_under_its_services_name_unless_another_is() {
+        let check = |group: &str, names: &[&str]| {
+            assert_eq!(found_as(&group.parse().unwrap(), 2), names, "{group}");
+        };
+        check("orders@r5", &["orders-r5-2", "orders"]);
+        check("orders@r5-baseline", &["orders-r5-baseline-2"]);
+        // There the gateway is.
+        check("gateway@r5", &["gateway-r5-2"]);
     }
 
     #[test]

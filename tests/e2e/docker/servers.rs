@@ -1,6 +1,6 @@
 //! Servers of resources that do not come up, and a look into those that do.
 
-use super::{AT_ONCE, Project, has_engine};
+use super::{AT_ONCE, Project, docker, has_engine};
 use platform_testkit::needs;
 
 const POSTGRES: &str = "platform/postgres:15";
@@ -52,5 +52,13 @@ fn a_server_that_ends_again_and_again_is_given_up_with_its_last_lines() {
     let ask = "psql -U platform -Atc 'select 6 * 7' orders_db";
     let words = ["exec", "orders-db", "--", "sh", "-c", ask];
     assert_eq!(project.run(&words).ok().stdout.trim(), "42");
+    // And a service is found under its name, at its instance's address.
+    let named = format!("name={}", project.container("api-"));
+    let instance = docker(&["ps", "-q", "--filter", &named]);
+    let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+    let address = docker(&["inspect", "-f", format, &instance]);
+    let words = ["exec", "orders-db", "--", "getent", "hosts", "api"];
+    let found = project.run(&words).ok().stdout;
+    assert_eq!(found.split_whitespace().next(), Some(address.as_str()));
     project.down();
 }
