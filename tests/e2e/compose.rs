@@ -1,4 +1,4 @@
-//! Compose files of three shapes: imported, exported and imported again, and the shop as a Compose file.
+//! Compose files of four shapes: imported, exported and imported again, and the shop as a Compose file.
 //!
 //! What is exported is held against the schema of the Compose Specification and against `docker-compose` itself.
 
@@ -131,10 +131,11 @@ fn a_blueprint_is_made_of_each_shape() {
     }
 }
 
-const SHAPES: [(&str, &str); 3] = [
+const SHAPES: [(&str, &str); 4] = [
     ("board", "docker-compose.yml"),
     ("federation", "compose.yaml"),
     ("monitoring", "docker-compose.yaml"),
+    ("warehouse", "compose.yaml"),
 ];
 
 /// What Compose says of a service in words that a blueprint has, too, in one form.

@@ -58,12 +58,17 @@ impl<'a> Url<'a> {
     }
 }
 
+/// Whether what is called by URLs of this scheme speaks HTTP.
+fn speaks_http(scheme: &str) -> bool {
+    matches!(scheme, "http" | "https" | "ws" | "grpc" | "h2c")
+}
+
 /// The names of services that a text calls by URLs, each with the port.
 fn called(text: &str) -> Vec<(String, u16)> {
     let mut found = Vec::new();
     let mut rest = text;
     while let Some(url) = Url::first(rest) {
-        if matches!(url.scheme, "http" | "https" | "ws" | "grpc" | "h2c") {
+        if speaks_http(url.scheme) {
             let usual = if url.scheme == "https" { 443 } else { 80 };
             found.push((url.host.to_owned(), url.port.unwrap_or(usual)));
         } else {
@@ -153,6 +158,7 @@ impl Draft<'_> {
         let exposed = service
             .expose
             .iter()
+            .filter(|text| !text.0.ends_with("/udp"))
             .filter_map(|text| text.0.split('/').next()?.parse().ok());
         let asked = self
             .check_words(name)
@@ -181,8 +187,9 @@ impl Draft<'_> {
         let is_called = self.ports.contains_key(other);
         if !self.resources.contains_key(other) && !is_called && !self.jobs.contains(other) {
             if asked {
-                let why =
-                    format!("`{other}` has no port to be called at, so there is no waiting for it");
+                let why = format!(
+                    "a service waits for what it calls through the gateway, and no port of `{other}` is known to speak HTTP"
+                );
                 self.leave(Code::Otherwise, &place, why, None);
             }
             return;
@@ -222,8 +229,8 @@ impl Draft<'_> {
             } else {
                 let length = rest.len() - url.before.len() - url.after.len();
                 out.push_str(&plain(&rest[url.before.len()..][..length]));
-                if self.ports.contains_key(url.host) && url.host != name {
-                    self.otherwise_called(place, url.host);
+                if self.is_service(url.host) && url.host != name {
+                    self.otherwise_called(place, url.host, speaks_http(url.scheme));
                 }
             }
             rest = url.after;
@@ -232,7 +239,13 @@ impl Draft<'_> {
         if out == plain(text)
             && let Some(host) = self.named(name, place, text)
         {
-            self.otherwise_called(place, &host);
+            let at = text.split_once(&format!("{host}:")).map(|(_, rest)| {
+                let end = rest.find(|letter: char| !letter.is_ascii_digit());
+                &rest[..end.unwrap_or(rest.len())]
+            });
+            let known = self.ports.get(&host).map(ToString::to_string);
+            let is_known = at.is_none_or(|port| known.as_deref() == Some(port));
+            self.otherwise_called(place, &host, is_known);
         }
         out
     }
@@ -273,7 +286,10 @@ impl Draft<'_> {
         let hosts = ["HOST", "ADDR", "SERVER", "ENDPOINT", "UPSTREAM"]
             .iter()
             .any(|word| variable.contains(word));
-        let others = self.ports.keys().filter(|other| *other != name);
+        let others = self
+            .chosen
+            .iter()
+            .filter(|other| *other != name && self.is_service(other));
         let named = others.filter(|other| {
             let at = |(at, _): &(usize, &str)| {
                 let before = text[..*at].chars().next_back();
@@ -289,7 +305,28 @@ impl Draft<'_> {
         named.max_by_key(|other| other.len()).cloned()
     }
 
-    fn otherwise_called(&mut self, place: &[&str], host: &str) {
+    /// Whether a name is that of a service, and not of a resource or of nobody here.
+    fn is_service(&self, host: &str) -> bool {
+        self.chosen.iter().any(|chosen| chosen == host) && !self.resources.contains_key(host)
+    }
+
+    /// Tells that what is called by its name is called otherwise, or under this name on Docker alone.
+    ///
+    /// - `is_http`: nothing says that it is called for something else than HTTP at its port
+    fn otherwise_called(&mut self, place: &[&str], host: &str, is_http: bool) {
+        if !is_http || !self.ports.contains_key(host) {
+            let name = self.names[host].clone();
+            let found = format!("`{host}` is found under its name on Docker alone");
+            let help = "on local processes, name a server that runs elsewhere";
+            let (why, help) = if name == host {
+                (found, help.to_owned())
+            } else {
+                let why = format!("`{host}` is found as `{name}`, and on Docker alone");
+                (why, format!("write `{name}`; {help}"))
+            };
+            self.leave(Code::Otherwise, place, why, Some(&help));
+            return;
+        }
         let variable = address_variable(&self.names[host]);
         let why = format!(
             "`{host}` is reached through the gateway, whose address for it is `${{{variable}}}`, and not under its name"

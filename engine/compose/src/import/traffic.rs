@@ -126,6 +126,7 @@ impl Draft<'_> {
                 }
             }
         }
+        self.exposed();
         let rank = |(name, port): &(String, Published)| {
             let outside = match port.outside {
                 Some(80) => 0,
@@ -173,6 +174,41 @@ impl Draft<'_> {
             self.out.routes.push(table);
         }
         self.out.routes.push(route(&self.names[&main.0].clone()));
+    }
+
+    /// Tells of ports that are exposed to other services and that a blueprint does not have.
+    fn exposed(&mut self) {
+        for name in self.chosen.clone() {
+            if self.resources.contains_key(&name) {
+                continue;
+            }
+            let service = self.written(&name);
+            let known = self.ports.get(&name).copied();
+            for (index, text) in service.expose.iter().enumerate() {
+                let (port, protocol) = text.0.split_once('/').unwrap_or((&text.0, "tcp"));
+                let number: Option<u16> = port.parse().ok();
+                if number.is_some() && number == known && protocol != "udp" {
+                    continue;
+                }
+                let why = match known {
+                    Some(known) => format!(
+                        "a service is called at one port, {known} here, and not at {}",
+                        text.0
+                    ),
+                    None => format!(
+                        "the gateway leads to services that speak HTTP, which is not what is spoken at {}",
+                        text.0
+                    ),
+                };
+                let help = format!(
+                    "on Docker, others reach it at `{}:{port}` all the same",
+                    self.names[&name]
+                );
+                let index = index.to_string();
+                let place = ["services", &name, "expose", &index];
+                self.leave(Code::Otherwise, &place, why, Some(&help));
+            }
+        }
     }
 }
 
