@@ -105,12 +105,46 @@ pub(crate) async fn run(args: &DeployArgs, world: &World) -> Result<Exit, CliErr
     }
     let settled = args.meanwhile.settled(world, crew.target.as_ref());
     let patience = world.until_stopped(settled).await?;
-    let work = async |lease: &Lease| locked(args, world, &crew, lease).await;
+    let before = Before::anything_is_made(args, world, &crew).await?;
+    if before == Before::Declined {
+        return Ok(Exit::Failed);
+    }
+    let work = async |lease: &Lease| locked(args, world, &crew, lease, &before).await;
     let exit = deployment::under_lock_within(patience, &crew, work).await?;
     if exit == Exit::Done {
         status::show(world, crew.target.as_ref()).await?;
     }
     Ok(exit)
+}
+
+/// What was said to a plan before the lock is taken, which is the first thing that is made in an environment.
+#[derive(Debug, PartialEq)]
+enum Before {
+    /// Nothing: there is an environment already, or nobody has to be asked.
+    Unasked,
+    /// Yes to these changes.
+    Agreed(Vec<platform_decide::plan::Change>),
+    Declined,
+}
+
+impl Before {
+    /// Asks in an environment of which nothing is there, so that who declines, or cannot be asked, leaves nothing behind.
+    async fn anything_is_made(
+        args: &DeployArgs,
+        world: &World,
+        crew: &Crew,
+    ) -> Result<Self, CliError> {
+        let asks = args.plan.is_none() && world.would_ask_unless_own()?;
+        if !asks || !deployment::is_untouched(crew.target.as_ref()).await? {
+            return Ok(Self::Unasked);
+        }
+        let (_, prepared) = fresh(args, world, crew).await?;
+        Ok(if agreed(world, &prepared, &to_deploy(world)?)? {
+            Self::Agreed(prepared.plan.changes)
+        } else {
+            Self::Declined
+        })
+    }
 }
 
 async fn dry_run(args: &DeployArgs, world: &World, crew: &Crew) -> Result<Exit, CliError> {
@@ -128,10 +162,11 @@ async fn locked(
     world: &World,
     crew: &Crew,
     lease: &Lease,
+    before: &Before,
 ) -> Result<Exit, CliError> {
     let prepared = match &args.plan {
         Some(path) => saved(world, crew, plan::load(path, world)?).await?,
-        None => match asked(args, world, crew).await? {
+        None => match asked(args, world, crew, before).await? {
             Some(prepared) => prepared,
             None => return Ok(Exit::Failed),
         },
@@ -149,10 +184,12 @@ async fn asked(
     args: &DeployArgs,
     world: &World,
     crew: &Crew,
+    before: &Before,
 ) -> Result<Option<Prepared>, CliError> {
     let (mut asked, mut prepared) = fresh(args, world, crew).await?;
     deployment::tell_left(crew, &prepared);
-    if !agreed(world, &prepared, &to_deploy(world)?)? {
+    let is_agreed = matches!(before, Before::Agreed(changes) if *changes == prepared.plan.changes);
+    if !is_agreed && !agreed(world, &prepared, &to_deploy(world)?)? {
         return Ok(None);
     }
     let wanted = prepared

@@ -17,8 +17,10 @@ pub(crate) struct DestroyArgs {
 pub(crate) async fn run(args: &DestroyArgs, world: &World) -> Result<Exit, CliError> {
     let crew = deployment::crew(world, world.target()?, "platform destroy");
     let environment = world.environment()?;
+    // Before the lock, which is made where there is nothing yet: who declines leaves everything as it was.
+    agreed(args, world, &crew).await?;
     // The lock is a document of the environment's, so it goes with the rest; giving it back again does no harm.
-    let work = async |_: &_| locked(args, world, &crew).await;
+    let work = async |_: &_| Ok(crew.target.destroy(args.data).await?);
     deployment::under_lock(world, &crew, work).await?;
     let data = if args.data {
         "with its data"
@@ -31,7 +33,7 @@ pub(crate) async fn run(args: &DestroyArgs, world: &World) -> Result<Exit, CliEr
     Ok(Exit::Done)
 }
 
-async fn locked(
+async fn agreed(
     args: &DestroyArgs,
     world: &World,
     crew: &platform_drive::apply::Crew,
@@ -52,5 +54,5 @@ async fn locked(
     if !world.confirm(&question)? {
         return Err(CliError::new("run::declined", "nothing was destroyed"));
     }
-    Ok(crew.target.destroy(args.data).await?)
+    Ok(())
 }

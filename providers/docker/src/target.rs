@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, Volume};
 use futures::future::try_join_all;
 use futures::stream::BoxStream;
 use platform_blueprint::{DockerSettings, EnvironmentName, Gateway, ProjectName, ResourceName};
@@ -226,9 +226,16 @@ impl Site {
                 .await?;
         }
         let docker = &self.engine.docker;
-        for volume in self.volumes().await? {
-            let is_data = volume.labels.get(ROLE).map(String::as_str) == Some(Role::Data.as_str());
-            if remove_data || !is_data {
+        let volumes = self.volumes().await?;
+        let is_data = |volume: &Volume| {
+            volume.labels.get(ROLE).map(String::as_str) == Some(Role::Data.as_str())
+        };
+        // Credentials are data, too, but only for as long as there is something that they open.
+        let credentials = self.names.plumbing("credentials");
+        let stays = |volume: &&Volume| is_data(volume) && volume.name != credentials;
+        let keep = !remove_data && volumes.iter().any(|volume| stays(&volume));
+        for volume in &volumes {
+            if !(keep && is_data(volume)) {
                 self.remove_volume(&volume.name).await?;
             }
         }

@@ -181,12 +181,28 @@ fn nothing_is_made_where_there_is_nothing_to_go_back_to() {
     project.responder();
     project.answering("one");
     project.secret("token", "hunter2");
+    let is_bare = || {
+        let own = format!("label=platform.project={}", project.name);
+        for what in [&["ps", "-aq"][..], &["volume", "ls", "-q"]] {
+            assert_eq!(docker(&[what, &["--filter", &own]].concat()), "");
+        }
+    };
     assert_eq!(project.run(&["rollback", "--yes"]).code, 1);
     project.run(&["stop", "--yes"]).ok();
-    let own = format!("label=platform.project={}", project.name);
-    for what in [&["ps", "-aq"][..], &["volume", "ls", "-q"]] {
-        assert_eq!(docker(&[what, &["--filter", &own]].concat()), "");
+    is_bare();
+
+    // Nor where nobody can be asked.
+    for words in [&["deploy"][..], &["destroy"]] {
+        let seen = project.run(words);
+        assert_eq!(seen.code, 64, "{seen:#?}");
+        assert!(seen.stderr.contains("usage::needs-yes"), "{seen:#?}");
+        is_bare();
     }
+
+    // And nothing stays of what never had data: not even the credentials of none.
+    project.deploy();
+    project.run(&["destroy", "--yes"]).ok();
+    is_bare();
     project.down();
 }
 
