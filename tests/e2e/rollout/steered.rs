@@ -215,7 +215,8 @@ fn whoever_goes_back_to_what_was_taken_back_is_told_why_and_asked() {
         "rollback::taken-back",
         "r2 was taken back: tester@",
         "asked for it",
-        "Go back to r2 in `local`, although it was taken back?",
+        "usage::needs-yes",
+        "Go back to r2 in `local`,",
         "--yes",
     ] {
         assert!(refused.stderr.contains(said), "`{said}` in {refused:#?}");
@@ -250,6 +251,10 @@ fn users_stay_with_the_release_they_met_and_may_choose() {
         status["phase"] == "serving" && status["stage_number"] == stage
     };
     eventually("both serve", || serving(1));
+    // The state is saved before the gateway is told.
+    eventually("the new one can be chosen", || {
+        shop.answered_by("x-platform-release: new\r\n") == "r2"
+    });
     for (chooses, version) in [
         ("x-platform-release: new\r\n", "r2"),
         ("x-platform-release: old\r\n", "r1"),
