@@ -380,10 +380,18 @@ impl Site {
         self.refresh().await?;
         self.drained(group, &names, Duration::from_secs(grace))
             .await;
-        let removals = instances.iter().map(|one| {
+        let grace_of = |one: &Found| i32::try_from(one.keep.grace_seconds).unwrap_or(i32::MAX);
+        let stops = instances.iter().map(|one| {
+            let id = one.container.id.clone().unwrap_or_default();
+            async move { self.halt(&id, grace_of(one)).await }
+        });
+        let stopped = join_all(stops).await;
+        // After their last words.
+        self.keep_logs(group, instances).await;
+        let removals = instances.iter().zip(stopped).map(|(one, stopped)| {
             let name = self.names.instance(group, one.number);
-            let grace = i32::try_from(one.keep.grace_seconds).unwrap_or(i32::MAX);
-            async move { self.remove(&name, Some(grace)).await }
+            let grace = stopped.is_err().then(|| grace_of(one));
+            async move { self.remove(&name, grace).await }
         });
         join_all(removals)
             .await

@@ -26,6 +26,7 @@ mod network;
 mod news;
 mod observe;
 mod old_images;
+mod past_logs;
 mod ports;
 mod preflight;
 mod program;

@@ -23,14 +23,14 @@ use crate::site::Site;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A container whose lines are asked for.
-struct Source {
-    id: String,
+pub(crate) struct Source {
+    pub(crate) id: String,
     /// What its lines are said to come from.
-    name: String,
+    pub(crate) name: String,
     /// Lines of how many sources make up a service's.
-    service: String,
+    pub(crate) service: String,
     /// Whether its process runs.
-    runs: bool,
+    pub(crate) runs: bool,
 }
 
 impl Site {
@@ -74,7 +74,7 @@ impl Site {
         query: &LogQuery,
     ) -> Result<BoxStream<'static, Result<LogLine, TargetError>>, TargetError> {
         let sources = self.sources(query).await?;
-        let mut lines = Vec::new();
+        let mut lines = self.past_logs(query).await?;
         let mut read_until: u64 = query.since.unwrap_or(0);
         for source in &sources {
             let mut own = self.read(source, query, false);
@@ -101,7 +101,7 @@ impl Site {
     }
 
     /// Lines of one container, with when the engine took them in.
-    fn read(
+    pub(crate) fn read(
         &self,
         source: &Source,
         query: &LogQuery,

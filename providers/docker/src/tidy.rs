@@ -49,6 +49,7 @@ impl Site {
         }
         seen.volumes.retain(|volume| !gone.contains(&volume.name));
         self.tidy_programs(&seen).await?;
+        self.tidy_logs(releases).await?;
         self.tidy_built(releases, &seen).await
     }
 }

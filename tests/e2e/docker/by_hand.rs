@@ -227,6 +227,18 @@ restart.crash_loop = 2"#;
     assert_eq!(seen.code, 10, "{seen:#?}");
     assert!(seen.stderr.contains("no-such-word-is-known"), "{seen:#?}");
     answers(project.port, "one");
+
+    // And are still there when its containers are gone.
+    let containers = format!("name={}", project.container("api-r2"));
+    assert_eq!(docker(&["ps", "-aq", "--filter", &containers]), "");
+    let log = project.run(&["logs", "api", "--tail", "all"]).ok().stdout;
+    let told = |line: &str| line.contains("api@r2.") && line.contains("no-such-word-is-known");
+    assert!(log.lines().any(told), "{log}");
+    let of_another = project.run(&["logs", "api", "--instance", "api@r1.1"]).ok();
+    assert!(
+        !of_another.stdout.contains("no-such-word"),
+        "{of_another:#?}"
+    );
     project.down();
 }
 
