@@ -27,8 +27,9 @@ use crate::engine::{Engine, QUIET, QUIET_BUILD, fault, heard as next_of, is_full
 /// A step of a build ended with an error.
 const FAILED: &str = "build::failed";
 
-/// BuildKit's words of a `RUN` that did not end well: `process "…" did not complete successfully: exit code: 1`.
-const STEP_FAILED: &str = "did not complete successfully";
+/// What BuildKit's words of a `RUN` that did not end well have in common: `executor failed running […]: exit code: 1`, and of
+/// later ones `process "…" did not complete successfully: exit code: 1`.
+const STEP_FAILED: &str = "exit code: ";
 
 /// Lines of a failed build that its error repeats.
 const LAST_LINES: usize = 12;
