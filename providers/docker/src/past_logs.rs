@@ -1,8 +1,9 @@
 //! What instances wrote that are gone: their last lines, kept with the environment's documents for as long as their release is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use futures::StreamExt;
+use futures::TryStreamExt;
+use futures::future::try_join_all;
 use platform_decide::group::GroupId;
 use platform_decide::release::Release;
 use platform_port::{LogLine, LogQuery, TargetError};
@@ -35,19 +36,16 @@ impl Site {
             tail: Some(LINES),
             ..LogQuery::default()
         };
-        let mut lines = Vec::new();
-        for one in instances {
+        let reads = instances.iter().map(|one| {
             let source = Source {
                 id: one.container.id.clone().unwrap_or_default(),
                 name: one.name(),
                 service: group.service.to_string(),
                 runs: false,
             };
-            let mut own = self.read(&source, &query, false);
-            while let Some(line) = own.next().await {
-                lines.push(line?);
-            }
-        }
+            self.read(&source, &query, false).try_collect::<Vec<_>>()
+        });
+        let lines = try_join_all(reads).await?.concat();
         if lines.is_empty() {
             return Ok(());
         }
@@ -120,19 +118,20 @@ impl Site {
 
 /// Adds lines to those that are kept, and lets go of the oldest. What was added before is not added again.
 fn add(kept: &mut Vec<LogLine>, lines: &[LogLine]) {
-    let before = kept.clone();
-    let is_new = |line: &&LogLine| {
-        let mut own = before.iter().filter(|one| one.instance == line.instance);
-        own.all(|one| one.at < line.at)
-    };
+    let mut newest: BTreeMap<String, u64> = BTreeMap::new();
+    for line in kept.iter() {
+        let at = newest.entry(line.instance.clone()).or_default();
+        *at = line.at.max(*at);
+    }
+    let is_new = |line: &&LogLine| newest.get(&line.instance).is_none_or(|at| *at < line.at);
     kept.extend(lines.iter().filter(is_new).cloned());
     kept.sort_by_key(|line| line.at);
     let mut bytes = 0;
-    let newest = kept.iter().rev().take(LINES).take_while(|line| {
+    let last = kept.iter().rev().take(LINES).take_while(|line| {
         bytes += line.text.len();
         bytes <= BYTES
     });
-    let count = newest.count();
+    let count = last.count();
     kept.drain(..kept.len() - count);
 }
 
