@@ -188,7 +188,8 @@ impl Program {
         folder: &str,
         owner: u32,
     ) -> io::Result<()> {
-        for inside in [format!("{folder}/"), format!("{folder}/lib/")] {
+        let beside = (!self.libraries.is_empty()).then(|| format!("{folder}/lib/"));
+        for inside in std::iter::once(format!("{folder}/")).chain(beside) {
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(tar::EntryType::Directory);
             header.set_mode(0o755);
@@ -384,19 +385,42 @@ pub(crate) fn libraries(loader: &Path, program: &Path) -> io::Result<Vec<PathBuf
 mod tests {
     use super::*;
 
+    /// What is in a program's image.
+    fn packed(own: &Program) -> Vec<String> {
+        let mut layer = Vec::new();
+        own.pack(&mut layer).unwrap();
+        let mut archive = tar::Archive::new(layer.as_slice());
+        archive
+            .entries()
+            .unwrap()
+            .map(|entry| entry.unwrap().path().unwrap().display().to_string())
+            .collect()
+    }
+
+    #[test]
+    fn a_static_program_is_packed_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        // A head with no program headers at all names no loader.
+        let mut head = vec![0_u8; 64];
+        head[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        std::fs::write(at("static"), head).unwrap();
+        let own = Program::of(&at("static"), &at("known")).unwrap();
+        let names = packed(&own);
+        let ours: Vec<&String> = names
+            .iter()
+            .filter(|name| name.starts_with("platform"))
+            .collect();
+        assert_eq!(ours, ["platform/", "platform/platform"], "{names:?}");
+        assert_eq!(own.command("/platform"), ["/platform/platform"]);
+    }
+
     #[test]
     fn a_program_is_packed_with_what_it_is_loaded_with() {
         let folder = tempfile::tempdir().unwrap();
         let known = folder.path().join("cache/program");
         let own = Program::of(&std::env::current_exe().unwrap(), &known).unwrap();
-        let mut layer = Vec::new();
-        own.pack(&mut layer).unwrap();
-        let mut archive = tar::Archive::new(layer.as_slice());
-        let names: Vec<String> = archive
-            .entries()
-            .unwrap()
-            .map(|entry| entry.unwrap().path().unwrap().display().to_string())
-            .collect();
+        let names = packed(&own);
         assert!(names.contains(&"platform/platform".to_owned()));
         let command = own.command("/platform");
         let loader = command[0].trim_start_matches('/').to_owned();
