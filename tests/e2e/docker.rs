@@ -27,6 +27,7 @@ mod killed;
 mod objects;
 mod old_images;
 mod own_engine;
+mod own_program;
 mod paused;
 mod project;
 mod registry;

@@ -46,6 +46,7 @@ impl Seen {
 /// A folder under `/tmp` with a home of its own; gone when dropped, with everything started in it.
 pub(crate) struct Sandbox {
     folder: tempfile::TempDir,
+    program: String,
     variables: Vec<(String, String)>,
     network: Option<PathBuf>,
     machine: Option<String>,
@@ -67,6 +68,7 @@ impl Sandbox {
         fs::set_permissions(folder.path().join("run"), private).expect("permissions");
         Self {
             folder,
+            program: env!("CARGO_BIN_EXE_platform").to_owned(),
             variables: Vec::new(),
             network: None,
             machine: None,
@@ -89,6 +91,11 @@ impl Sandbox {
     /// Sets a variable for every command from now on.
     pub(crate) fn set(&mut self, name: &str, value: impl Into<String>) {
         self.variables.push((name.to_owned(), value.into()));
+    }
+
+    /// Runs every command from now on by this file.
+    pub(crate) fn run_by(&mut self, program: &str) {
+        program.clone_into(&mut self.program);
     }
 
     /// Runs every command from now on in this network namespace.
@@ -121,7 +128,7 @@ impl Sandbox {
     /// The command, ready to be run.
     pub(crate) fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
         let at = |name: &str| self.folder.path().join(name);
-        let own = env!("CARGO_BIN_EXE_platform");
+        let own = self.program.as_str();
         let mut command = match (&self.network, &self.machine, self.open_files) {
             (Some(network), _, _) => within(network, own),
             (None, Some(name), _) => named(name, own),
