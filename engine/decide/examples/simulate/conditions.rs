@@ -228,40 +228,52 @@ impl<W: Write> Report<W> {
                 "canary requests, mean",
             ],
         )?;
-        let policy = errors_only(WITH_MARGIN).for_each_of(5);
-        for canary in [0.005, 0.01, 0.02] {
-            self.cell += 1;
-            let ends = crew::repeat(self.runs, self.cell, |draws| {
-                let mut requests = 0;
-                for weight in [0.01, 0.05, 0.25, 0.5, 0.5] {
-                    let scenario = Scenario {
-                        weight,
-                        history: HISTORY,
-                        ..Scenario::steady(0.005, canary)
-                    };
-                    let outcome = trial::run(&scenario, &policy, draws);
-                    requests += outcome.canary_requests;
-                    if outcome.end != End::Better {
-                        return (true, requests);
-                    }
-                }
-                (false, requests)
-            });
-            let back = ends.iter().filter(|(back, _)| *back).count();
-            let mean = ends
-                .iter()
-                .map(|(_, requests)| *requests as f64)
-                .sum::<f64>()
-                / ends.len() as f64;
-            table::row(
-                &mut self.out,
-                &[
-                    percent(canary),
-                    table::share(back, ends.len()),
-                    format!("{mean:.0}"),
-                ],
-            )?;
+        for clumps in [None, Some(3.0)] {
+            for canary in [0.005, 0.01, 0.02] {
+                let ends = self.five_in_a_row(canary, clumps);
+                let back = ends.iter().filter(|(back, _)| *back).count();
+                let requests: u64 = ends.iter().map(|(_, requests)| requests).sum();
+                let come = clumps.map_or(String::new(), |mean| {
+                    format!(", in clumps of {mean} on average, not stated")
+                });
+                table::row(
+                    &mut self.out,
+                    &[
+                        format!("{}{come}", percent(canary)),
+                        table::share(back, ends.len()),
+                        format!("{:.0}", requests as f64 / ends.len() as f64),
+                    ],
+                )?;
+            }
         }
         Ok(())
+    }
+
+    /// Whether each rollout went back, and the requests of the canary until then.
+    ///
+    /// - `clumps`: how many bad answers come together on average
+    fn five_in_a_row(&mut self, canary: f64, clumps: Option<f64>) -> Vec<(bool, u64)> {
+        let policy = errors_only(WITH_MARGIN).for_each_of(5);
+        self.cell += 1;
+        crew::repeat(self.runs, self.cell, |draws| {
+            let mut requests = 0;
+            for weight in [0.01, 0.05, 0.25, 0.5, 0.5] {
+                let steady = Scenario {
+                    weight,
+                    history: HISTORY,
+                    ..Scenario::steady(0.005, canary)
+                };
+                let scenario = match clumps {
+                    Some(mean) => steady.in_clumps(mean),
+                    None => steady,
+                };
+                let outcome = trial::run(&scenario, &policy, draws);
+                requests += outcome.canary_requests;
+                if outcome.end != End::Better {
+                    return (true, requests);
+                }
+            }
+            (false, requests)
+        })
     }
 }
