@@ -76,6 +76,7 @@ impl Evidence {
                 beside: None,
                 dispersion: Dispersion::default(),
                 bunching: Bunching::default(),
+                bunching_within: Bunching::default(),
             })
             .collect();
         Self {
@@ -252,6 +253,24 @@ mod tests {
         assert_eq!(finding.advice, Advice::RollBack);
         assert!(finding.canary_requests <= 60);
         assert!((finding.towards_worse - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn bad_answers_that_come_at_once_weigh_less_than_as_many_one_by_one() {
+        let policy = Policy::default();
+        let log_odds = |at_once: u64| {
+            let mut evidence = Evidence::new(&policy);
+            for look in 0..60_u64 {
+                evidence.observe(Look {
+                    baseline: side(20, u64::from(look % 20 == 7), 0),
+                    canary: side(20, if look % at_once == 0 { at_once } else { 0 }, 0),
+                });
+            }
+            let verdict = evidence.verdict(&policy, Duration::from_secs(20));
+            verdict.finding().measures[0].odds_worse.ln()
+        };
+        let (single, five) = (log_odds(1), log_odds(5));
+        assert!(single > 10.0 && five < single / 3.0, "{single} {five}");
     }
 
     #[test]

@@ -21,8 +21,13 @@ pub(crate) struct MeasureEvidence {
     #[serde(default)]
     pub(crate) beside: Option<Wealth>,
     pub(crate) dispersion: Dispersion,
+    /// Of what was expected before the look: few bad answers look like health, and they are few causes yet where they
+    /// come at once.
     #[serde(default)]
     pub(crate) bunching: Bunching,
+    /// Of each side's own rate, with the look itself: so a very bad release is not taken for clumps.
+    #[serde(default)]
+    pub(crate) bunching_within: Bunching,
 }
 
 impl MeasureEvidence {
@@ -50,7 +55,8 @@ impl MeasureEvidence {
             counts.canary_bad + counts.baseline_bad,
             share,
         );
-        let clumps = (known, self.dispersion.clump().max(clump));
+        self.observe_bunching(counts, before.plus(look), (expected, expected_base));
+        let clumps = (known, self.clump().max(clump));
         let seen = number(before.canary.requests);
         if let Some(beside) = &mut self.beside {
             beside.observe(counts, base, clumps, seen);
@@ -58,19 +64,7 @@ impl MeasureEvidence {
         }
         self.worse.observe(counts, base, clumps, seen);
         let together = self.rate(before.baseline.plus(before.canary).plus(history));
-        // Few bad answers look like health, and they are few causes yet where they come at once.
-        self.bunching.observe(
-            counts.canary_bad,
-            expected.max(as_many(
-                (counts.baseline_bad, counts.baseline),
-                counts.canary,
-            )),
-        );
-        self.bunching.observe(
-            counts.baseline_bad,
-            expected_base.max(as_many((counts.canary_bad, counts.canary), counts.baseline)),
-        );
-        let clumps = (clumps.0, clumps.1.max(self.bunching.clump()));
+        let clumps = (known, clumps.1.max(self.bunching.clump()));
         self.better.observe(counts, together, clumps, seen);
     }
 
@@ -82,12 +76,46 @@ impl MeasureEvidence {
             baseline_bad: 0.0,
             baseline: 0.0,
         };
-        let clump = self.dispersion.clump().max(clump);
+        let clumps = (self.dispersion.clump().max(clump), self.clump().max(clump));
         let seen = number(before.canary.requests);
         let base = self.rate(before.baseline);
-        self.worse.observe(counts, base, (clump, clump), seen);
+        self.worse.observe(counts, base, clumps, seen);
         let together = self.rate(before.baseline.plus(before.canary));
-        self.better.observe(counts, together, (clump, clump), seen);
+        self.better.observe(counts, together, clumps, seen);
+    }
+
+    /// How many bad answers of each side came at once, in one look.
+    ///
+    /// - `so_far`: with the look
+    /// - `expected`: how many were expected of each side by what was known before
+    fn observe_bunching(&mut self, look: Counts, so_far: Look, expected: (f64, f64)) {
+        let canary = Side {
+            bad: look.canary_bad,
+            requests: look.canary,
+        };
+        let baseline = Side {
+            bad: look.baseline_bad,
+            requests: look.baseline,
+        };
+        for (side, other, so_far, expected) in [
+            (canary, baseline, so_far.canary, expected.0),
+            (baseline, canary, so_far.baseline, expected.1),
+        ] {
+            // What struck both sides at once is no clump.
+            let as_many = other.rate() * side.requests;
+            let own = self.share(so_far) * side.requests;
+            self.bunching.observe(side.bad, expected.max(as_many));
+            self.bunching_within.observe(side.bad, own.max(as_many));
+        }
+    }
+
+    /// Size of clumps as far as it is known.
+    pub(crate) fn clump(&self) -> f64 {
+        self.dispersion.clump().max(self.bunching_within.clump())
+    }
+
+    fn share(&self, tally: Tally) -> f64 {
+        number(self.measure.count(tally)) / number(tally.requests).max(1.0)
     }
 
     /// Log of the evidence that the canary is worse.
@@ -113,9 +141,21 @@ impl MeasureEvidence {
     }
 }
 
-/// Bad answers among `requests`, were they as frequent as on the other side, which had `(bad, of)`.
-fn as_many((bad, of): (f64, f64), requests: f64) -> f64 {
-    if of > 0.0 { bad / of * requests } else { 0.0 }
+/// One side of one look.
+#[derive(Debug, Clone, Copy)]
+struct Side {
+    bad: f64,
+    requests: f64,
+}
+
+impl Side {
+    fn rate(&self) -> f64 {
+        if self.requests > 0.0 {
+            self.bad / self.requests
+        } else {
+            0.0
+        }
+    }
 }
 
 /// Bad answers that the first guess at a rate is worth.

@@ -308,7 +308,7 @@ impl Levels {
                     odds_better: each.better.log_evidence().min(700.0).exp(),
                     towards_worse: progress(each.log_worse(), self.bound_worse + spread),
                     towards_better: progress(each.better.log_evidence(), self.bound_better),
-                    clump: each.dispersion.clump().max(evidence.clump()),
+                    clump: each.clump().max(evidence.clump()),
                 }
             })
             .collect()
@@ -354,7 +354,7 @@ impl End {
         let worse = reached
             && evidence.measures().iter().any(|each| {
                 let count = |tally: Tally| (each.measure.count(tally), tally.requests);
-                let clump = each.dispersion.clump().max(evidence.clump());
+                let clump = each.clump().max(evidence.clump());
                 exceedance(
                     count(total.canary),
                     count(total.baseline),
@@ -387,7 +387,7 @@ fn needed(each: &MeasureEvidence, evidence: &Evidence, policy: &Policy) -> f64 {
         number(total.canary.requests) / number(total.baseline.requests)
     };
     let alone = number(policy.measures().max(1) as u64);
-    let clump = each.dispersion.clump().max(evidence.clump());
+    let clump = each.clump().max(evidence.clump());
     clump
         * fixed_samples(
             base.min(0.9),
