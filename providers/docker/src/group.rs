@@ -7,7 +7,6 @@ use std::time::Duration;
 use bollard::models::{ContainerStateStatusEnum, ContainerSummary};
 use futures::future::{join_all, try_join, try_join_all};
 use platform_blueprint::ServiceKind;
-use platform_decide::digest::Digest;
 use platform_decide::group::{GroupId, GroupSpec, Need};
 use platform_decide::observed::{InstanceSeen, InstanceState};
 use platform_port::{SecretValues, TargetError};
@@ -18,7 +17,7 @@ use crate::certificates::is_certified;
 use crate::container::{self, Instance};
 use crate::gateway::ALIAS;
 use crate::image::Image;
-use crate::inside::Handed;
+use crate::inside::handed_file;
 use crate::names::{Role, alias, instance_name};
 use crate::network::Network;
 use crate::observe::Found;
@@ -143,7 +142,7 @@ impl Site {
         let replaced: Vec<&Found> = surplus.into_iter().chain(wrong).collect();
         if !fresh.is_empty() {
             let ready = self.prepare(group, secrets, network).await?;
-            // The first puts the secrets in place that the others find. Each comes to its end, as what is left half made stays.
+            // Each comes to its end, as what is left half made stays.
             let brought = fresh.iter().map(|number| self.bring_up(&ready, *number));
             join_all(brought)
                 .await
@@ -344,30 +343,10 @@ impl Site {
         };
         if own.is_handed() {
             let user = container::user(service.user.as_deref(), &ready.image.user);
-            self.hand(id, &name, &user, &own.handed).await?;
+            let file = handed_file(&instance_name(id, number));
+            self.hand_over(&name, &file, &user, &own.handed).await?;
         }
         Ok(address)
-    }
-
-    /// Puts what is secret into the group's volume, where it does not lie there already.
-    ///
-    /// - `user`: who runs in the containers of the group
-    async fn hand(
-        &self,
-        id: &GroupId,
-        name: &str,
-        user: &str,
-        handed: &Handed,
-    ) -> Result<(), TargetError> {
-        let text = serde_json::to_vec(handed).unwrap_or_default();
-        let digest = Digest::of(&text);
-        let mut known = self.handed.lock().await;
-        if known.get(id) == Some(&digest) {
-            return Ok(());
-        }
-        self.hand_over(name, user, text).await?;
-        known.insert(id.clone(), digest);
-        Ok(())
     }
 
     /// Takes instances out of the gateway, waits for their requests, and removes their containers. The gateway is still to be told
@@ -417,7 +396,6 @@ impl Site {
             let all: Vec<&Found> = found.iter().collect();
             self.take_down(group, &all).await?;
         }
-        self.handed.lock().await.remove(group);
         let told = async {
             if was_there {
                 self.refresh().await?;

@@ -32,6 +32,8 @@ pub(crate) const KEEP: &str = "platform.keep";
 pub(crate) const RESOURCE: &str = "platform.resource";
 /// The label with the build of our own program.
 pub(crate) const BUILD: &str = "platform.build";
+/// The variable in which an instance finds its name.
+pub(crate) const INSTANCE_VARIABLE: &str = "PLATFORM_INSTANCE";
 
 /// What an object is here for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use crate::container::{
 };
 use crate::engine::{fault, is_missing, unless};
 use crate::image::Image;
-use crate::inside::{Answer, Ask, HANDED, Handed};
+use crate::inside::{Answer, Ask, HANDED, HANDED_FILE, Handed};
 use crate::keeper::{Reach, unexpected};
 use crate::names::{KEEP, Names, RESOURCE, Role, SPEC};
 use crate::observe::is_crash_looping;
@@ -232,8 +232,8 @@ impl Site {
             token: None,
             authority: None,
         };
-        let text = serde_json::to_vec(&handed).unwrap_or_default();
-        self.hand_over(&container, &user, text).await?;
+        self.hand_over(&container, HANDED_FILE, &user, &handed)
+            .await?;
         self.start(&container).await
     }
 

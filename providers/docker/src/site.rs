@@ -15,7 +15,6 @@ use bollard::query_parameters::{
     RemoveContainerOptions, StopContainerOptions, UploadToContainerOptions,
 };
 use platform_blueprint::{DockerSettings, Gateway};
-use platform_decide::digest::Digest;
 use platform_decide::group::GroupId;
 use platform_port::{SecretValues, TargetError};
 use tokio::time::Instant;
@@ -23,7 +22,7 @@ use tokio::time::Instant;
 use crate::PROVIDER;
 use crate::container::for_reader;
 use crate::engine::{Engine, fault, is_ambiguous, is_conflict, is_missing, unless};
-use crate::inside::{HANDED, HANDED_FILE};
+use crate::inside::{HANDED, Handed};
 use crate::keeper::Line;
 use crate::names::{Names, ROLE, Role};
 use crate::program::Program;
@@ -74,8 +73,6 @@ pub(crate) struct Site {
     pub(crate) noticed: Mutex<Vec<String>>,
     /// What happens between looks.
     pub(crate) news: crate::news::News,
-    /// Digests of what this run put into the volumes of groups, so that it is put there once.
-    pub(crate) handed: tokio::sync::Mutex<BTreeMap<GroupId, Digest>>,
     /// Credentials of resources, asked for once.
     pub(crate) credentials: Mutex<BTreeMap<String, String>>,
     /// The secrets that the gateway was last handed.
@@ -119,7 +116,6 @@ impl Site {
             destroyed: AtomicBool::new(false),
             noticed: Mutex::default(),
             news: crate::news::News::default(),
-            handed: tokio::sync::Mutex::default(),
             credentials: Mutex::default(),
             gateway_secrets: Mutex::default(),
         }
@@ -426,16 +422,19 @@ impl Site {
 
     /// Puts what is secret where an instance or a server finds it when it starts.
     ///
+    /// - `name`: the file that it looks for
     /// - `user`: who runs in the container
     pub(crate) async fn hand_over(
         &self,
         container: &str,
+        name: &str,
         user: &str,
-        text: Vec<u8>,
+        handed: &Handed,
     ) -> Result<(), TargetError> {
         let (mode, group) = for_reader(user);
+        let text = serde_json::to_vec(handed).unwrap_or_default();
         let file = Packed {
-            name: HANDED_FILE,
+            name,
             mode,
             owner: 0,
             group,

@@ -10,7 +10,7 @@ use platform_decide::group::GroupSpec;
 use platform_port::SecretValues;
 
 use crate::inside::{Handed, SECRETS};
-use crate::names::Names;
+use crate::names::{INSTANCE_VARIABLE, Names};
 
 /// Where a need is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,7 +182,7 @@ fn given(inputs: &Inputs<'_>) -> BTreeMap<String, String> {
     }
     plain("PLATFORM_SERVICE", id.service.to_string());
     plain("PLATFORM_RELEASE", id.version.to_string());
-    plain("PLATFORM_INSTANCE", inputs.instance.to_owned());
+    plain(INSTANCE_VARIABLE, inputs.instance.to_owned());
     if let Some(zone) = inputs.zone {
         plain(ZONE_VARIABLE, zone.to_string());
     }

@@ -205,8 +205,17 @@ pub async fn ask(port: u16, path: &str) -> std::io::Result<(u16, String)> {
 ///
 /// If nobody answers in HTTP, within ten seconds.
 pub async fn ask_with(port: u16, path: &str, headers: &str) -> std::io::Result<(u16, String)> {
+    ask_at(&format!("127.0.0.1:{port}"), path, headers).await
+}
+
+/// The same at an address, `HOST:PORT`.
+///
+/// # Errors
+///
+/// If nobody answers in HTTP, within ten seconds.
+pub async fn ask_at(address: &str, path: &str, headers: &str) -> std::io::Result<(u16, String)> {
     let asking = async {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        let mut stream = TcpStream::connect(address).await?;
         let request =
             format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}connection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;

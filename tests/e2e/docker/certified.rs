@@ -137,7 +137,7 @@ fn a_service_with_certificates_answers_the_gateway_and_nobody_on_the_network_wit
         let seen = std::fs::metadata(key).expect("a key");
         assert_eq!((seen.mode() & 0o777, seen.uid()), (0o400, 65532));
     }
-    let handed = inside(&project, "orders-r1-1", "/run/handed/handed.json");
+    let handed = inside(&project, "orders-r1-1", "/run/handed/orders@r1.1.json");
     let handed: serde_json::Value = serde_json::from_str(&read(&handed)).expect("JSON");
     let token = handed["token"].as_str().expect("a token");
 

@@ -11,6 +11,7 @@ use platform_port::TargetError;
 use super::{Draft, body, condition, group, unknown_image};
 use crate::PROVIDER;
 use crate::container::{self, Instance};
+use crate::inside::handed_file;
 use crate::names::instance_name;
 use crate::surroundings::{Inputs, surroundings};
 
@@ -41,10 +42,11 @@ impl Draft<'_> {
             let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
             // Where the image is not known, a word stands for what it runs by itself.
             let unknown = [String::new()];
+            let instance = instance_name(&group.id, number);
             let found = surroundings(&Inputs {
                 names: &self.around.names,
                 group: &group,
-                instance: &instance_name(&group.id, number),
+                instance: &instance,
                 zone: group.zone(number),
                 needs: needs.clone(),
                 secrets: self.asked.secrets,
@@ -90,7 +92,8 @@ impl Draft<'_> {
                 service.user = None;
             }
             self.needs(&mut service, &group);
-            let handed = own.is_handed().then_some(&own.handed);
+            let file = handed_file(&instance);
+            let handed = own.is_handed().then_some((file.as_str(), &own.handed));
             self.put(key, service, handed);
         }
         Ok(())

@@ -23,7 +23,7 @@ use platform_port::{SecretValues, TargetError};
 use crate::PROVIDER;
 use crate::gateway::{ALIAS, Routed, give_ports};
 use crate::image::Image;
-use crate::inside::{HANDED, HANDED_FILE, Handed};
+use crate::inside::{HANDED, Handed};
 use crate::keeper::program_volume;
 use crate::names::{Names, alias, instance_name};
 use crate::program::FOLDER;
@@ -222,15 +222,15 @@ impl Draft<'_> {
         program_volume(&self.around.names, &self.around.build)
     }
 
-    /// Puts a container into the Compose file, with what it is handed.
-    fn put(&mut self, key: &str, mut service: Service, handed: Option<&Handed>) {
+    /// Puts a container into the Compose file, with what it is handed in the file that it looks for.
+    fn put(&mut self, key: &str, mut service: Service, handed: Option<(&str, &Handed)>) {
         // What is handed comes as a file and not in a volume.
         service
             .volumes
             .retain(|mount| !matches!(mount, MountForm::Full(mount) if mount.target == HANDED));
-        if let Some(handed) = handed {
+        if let Some((name, handed)) = handed {
             let text = serde_json::to_vec(handed).unwrap_or_default();
-            let target = format!("{HANDED}/{HANDED_FILE}");
+            let target = format!("{HANDED}/{name}");
             self.secret_file(&mut service, key, &format!("{key}.json"), &target, text);
             // Its image fills the volume with our program, from which that is taken.
             let after = service.depends_on.entry(self.gateway.clone());

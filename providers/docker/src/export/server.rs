@@ -9,7 +9,7 @@ use platform_port::TargetError;
 use super::{Draft, body, condition, server_image, unknown_image};
 use crate::container;
 use crate::image::Image;
-use crate::inside::Handed;
+use crate::inside::{HANDED_FILE, Handed};
 use crate::names::Role;
 use crate::resource::{ServerParts, embedded, is_server, no_server, server_body};
 use crate::server::Server;
@@ -68,7 +68,7 @@ impl Draft<'_> {
             token: None,
             authority: None,
         };
-        self.put(name.as_str(), service, Some(&handed));
+        self.put(name.as_str(), service, Some((HANDED_FILE, &handed)));
         self.resources
             .insert(name.clone(), (name.to_string(), "service_healthy"));
         Ok(())

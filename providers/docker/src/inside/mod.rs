@@ -23,7 +23,7 @@ pub(crate) use documents::{Change, Documents, version_of};
 pub(crate) use front::CURRENT;
 pub(crate) use live::{Live, Shown};
 pub(crate) use reach::space;
-pub(crate) use run::{FILE as HANDED_FILE, Handed};
+pub(crate) use run::{FILE as HANDED_FILE, Handed, file_of as handed_file};
 pub(crate) use serve::{Answer, Ask, Asked, GatewayAsk, Told, new_credential};
 pub(crate) use signal::MARK;
 pub(crate) use signer::{AUTHORITY_FILE, GATEWAY_FILE};

@@ -1,6 +1,7 @@
 //! An instance's first moment: takes the secrets handed to it and becomes its program.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -11,9 +12,15 @@ use std::process::{Command, ExitCode};
 use serde::{Deserialize, Serialize};
 
 use super::{HANDED, SECRETS};
+use crate::names::INSTANCE_VARIABLE;
 
-/// The file in the volume.
+/// The file in the volume of a resource's server.
 pub(crate) const FILE: &str = "handed.json";
+
+/// The file of an instance in the volume of its group: what siblings are handed may differ in their names and zones.
+pub(crate) fn file_of(instance: &str) -> String {
+    format!("{instance}.json")
+}
 
 /// What is handed to an instance. Never printed.
 #[derive(Default, Serialize, Deserialize)]
@@ -66,23 +73,12 @@ fn fail(words: &str, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Takes what was handed over from its folder.
+/// Takes what was handed over to this container from its folder.
 pub(super) fn read(folder: &Path) -> io::Result<Handed> {
-    const TRIES: u32 = 20;
-    let mut tries = 0;
-    loop {
-        let text = fs::read(folder.join(FILE))?;
-        match serde_json::from_slice(&text) {
-            Ok(handed) => return Ok(handed),
-            // A sibling is being made just now, and they are written anew.
-            Err(_) if tries < TRIES => {
-                tries += 1;
-                std::thread::sleep(std::time::Duration::from_millis(50));
-            }
-            // Its own words might show a value.
-            Err(_) => return Err(io::Error::other("they cannot be made out")),
-        }
-    }
+    let file = env::var(INSTANCE_VARIABLE).map_or_else(|_| FILE.to_owned(), |own| file_of(&own));
+    let text = fs::read(folder.join(file))?;
+    // Its own words might show a value.
+    serde_json::from_slice(&text).map_err(|_| io::Error::other("they cannot be made out"))
 }
 
 fn write(folder: &Path, handed: &Handed) -> io::Result<()> {

@@ -67,7 +67,7 @@ async fn an_instance_is_hardened_and_its_secrets_are_its_own() {
         "stat",
         "-c",
         "%a %u:%g",
-        "/run/handed/handed.json",
+        "/run/handed/orders@r1.1.json",
     ];
     assert_eq!(docker(&handed), "440 0:65532");
     let status = world.ask("/file/proc/1/status").await.1;

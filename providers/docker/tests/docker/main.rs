@@ -3,6 +3,7 @@
 mod contract;
 mod foreign;
 mod gateway;
+mod handed;
 mod images;
 mod life;
 mod world;
