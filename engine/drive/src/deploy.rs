@@ -19,6 +19,7 @@ use crate::lease::Lease;
 use crate::patience::patiently;
 use crate::record::{Ending, RunRecord};
 use crate::releases::{self, History};
+use crate::rollout;
 
 /// How many releases keep what is needed to go back to them without building anew.
 const KEPT: usize = 10;
@@ -126,6 +127,7 @@ pub async fn prepare(crew: &Crew, request: Request<'_>) -> Result<Prepared, Driv
         unbuilt: request.unbuilt,
         pace: request.pace,
     });
+    tracing::debug!(release = %plan.release.number, "planned");
     let mut findings = address::left(&plan, history.current.as_ref());
     if !plan.is_empty() {
         findings.extend(preflight(crew, request.desired, &plan).await?);
@@ -219,7 +221,9 @@ pub async fn carry_out(
     sign(crew, &mut plan.release, with.commit);
     let store = crew.target.store();
     let since = crew.clock.rfc3339();
-    history.begin(store, &plan.release).await?;
+    if let Some(before) = history.begin(store, &plan.release).await? {
+        rollout::give_up(crew, before, plan.release.number).await?;
+    }
     let journal = Journal::open(store, &crew.run, &crew.command, since.clone(), &plan).await?;
     let current = history.current.clone();
     let means = Means {

@@ -8,7 +8,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::kept::Kept;
-use crate::rollout;
 
 /// The key of the document that says which release serves.
 pub const HEAD: &str = "head";
@@ -56,12 +55,16 @@ impl History {
         })
     }
 
-    /// Records that a run begins to deploy `release`.
+    /// Records that a run begins to deploy `release`; returns the release that nobody goes on with now, where there is one.
     ///
     /// # Errors
     ///
     /// [`StoreError::Conflict`] if another run got in between.
-    pub async fn begin(&mut self, store: &dyn Store, release: &Release) -> Result<(), StoreError> {
+    pub async fn begin(
+        &mut self,
+        store: &dyn Store,
+        release: &Release,
+    ) -> Result<Option<ReleaseNumber>, StoreError> {
         write_release(store, release).await?;
         self.head.last = self.head.last.max(Some(release.number));
         if self.head.current != Some(release.number) {
@@ -69,19 +72,17 @@ impl History {
         }
         self.save(store).await?;
         let before = self.unfinished.replace(release.clone());
-        if let Some(mut before) = before.filter(|before| before.number != release.number) {
-            // Nobody goes on with it now.
-            let goes_back =
-                self.head.current == Some(release.number) || release.rollback_of.is_some();
-            before.status = if goes_back {
-                ReleaseStatus::RolledBack
-            } else {
-                ReleaseStatus::Failed
-            };
-            write_release(store, &before).await?;
-            rollout::give_up(store, before.number, release.number).await?;
-        }
-        Ok(())
+        let Some(mut before) = before.filter(|before| before.number != release.number) else {
+            return Ok(None);
+        };
+        let goes_back = self.head.current == Some(release.number) || release.rollback_of.is_some();
+        before.status = if goes_back {
+            ReleaseStatus::RolledBack
+        } else {
+            ReleaseStatus::Failed
+        };
+        write_release(store, &before).await?;
+        Ok(Some(before.number))
     }
 
     /// Records that `release` serves; safe to repeat.

@@ -8,6 +8,7 @@ mod document;
 mod driver;
 mod event;
 mod gate;
+mod give_up;
 mod metric;
 mod program;
 mod progress;
@@ -18,9 +19,9 @@ mod status;
 mod way;
 
 pub(crate) use ahead::Ahead;
-pub(crate) use document::give_up;
 pub use document::{WORDS, all, last, say, under_way};
 pub use event::RolloutEvent;
+pub(crate) use give_up::give_up;
 pub(crate) use metric::preflight;
 pub use progress::{Evidence, Latency, MemberProgress, Progress, SideProgress};
 pub use report::{

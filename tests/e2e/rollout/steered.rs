@@ -128,6 +128,10 @@ fn killed_half_way_it_is_gone_on_with_or_taken_back() {
         };
         let status = shop.status();
         assert_eq!(status["phase"], ended, "{next:?}: {status:#}");
+        let words = ["rollout", "report", "--format", "json"];
+        let report = shop.sandbox.run(&words).ok().line("rollout_report")["report"].clone();
+        let told = (&report["release"], &report["ended"]);
+        assert_eq!(told, (&"r2".into(), &ended.into()), "{next:?}: {report:#}");
     }
 }
 

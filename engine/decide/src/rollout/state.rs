@@ -359,6 +359,29 @@ impl State {
         self
     }
 
+    /// The same rollout at its end, as a later run deploys another release in its place. Where it was on its way back already, what
+    /// sent it there stays the reason.
+    ///
+    /// - `now`: milliseconds since the Unix epoch
+    #[must_use]
+    pub fn given_up(mut self, to: ReleaseNumber, now: u64) -> Self {
+        let why = match self.phase {
+            Phase::GoingBack { why, .. }
+            | Phase::Removing { why }
+            | Phase::AfterBack { why }
+            | Phase::RolledBack { why }
+            | Phase::Stuck { why, .. } => why,
+            _ => {
+                let why = Why::GivenUp { to };
+                let note = Note::GoingBack { why: why.clone() };
+                self.note(now, note, &mut Vec::new());
+                why
+            }
+        };
+        self.phase = Phase::RolledBack { why };
+        self
+    }
+
     /// Moves to another phase.
     pub(super) fn enter(&mut self, phase: Phase) {
         match phase {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use platform_decide::release::ReleaseNumber;
-use platform_decide::rollout::{Entry, Note, Phase, State, Why, Word};
+use platform_decide::rollout::{Entry, Note, Phase, State, Word};
 use platform_port::{Store, StoreError, Version};
 use tokio::time::Instant;
 
@@ -103,7 +103,10 @@ fn moved(before: &State, next: &State) -> bool {
 }
 
 /// Reads a rollout's state; one that cannot be made out is taken for none, as the target itself shows what runs.
-async fn read_state(store: &dyn Store, key: &str) -> Result<Option<(State, Version)>, StoreError> {
+pub(super) async fn read_state(
+    store: &dyn Store,
+    key: &str,
+) -> Result<Option<(State, Version)>, StoreError> {
     match read_json(store, key).await {
         Err(StoreError::Damaged { .. }) => {
             tracing::warn!(key, "a rollout's state is damaged and counts as none");
@@ -126,30 +129,6 @@ pub async fn all(store: &dyn Store, release: ReleaseNumber) -> Result<Vec<State>
         }
     }
     Ok(found)
-}
-
-/// Ends the rollouts of a release that nobody goes on with, as a run deploys another one.
-///
-/// # Errors
-///
-/// [`StoreError::Conflict`] if another run got in between.
-pub(crate) async fn give_up(
-    store: &dyn Store,
-    release: ReleaseNumber,
-    to: ReleaseNumber,
-) -> Result<(), StoreError> {
-    for key in store.list(&State::prefix(release)).await? {
-        let Some((mut state, version)) = read_state(store, &key).await? else {
-            continue;
-        };
-        if !has_ended(&state) {
-            state.phase = Phase::RolledBack {
-                why: Why::GivenUp { to },
-            };
-            store.write(&key, &to_json(&state), Some(&version)).await?;
-        }
-    }
-    Ok(())
 }
 
 /// The rollout of a release that is not over; `None` where there is none.

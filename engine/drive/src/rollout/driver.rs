@@ -1,6 +1,7 @@
 //! The loop: observe, decide, save, act, wait.
 
 mod acts;
+mod heard;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -14,7 +15,7 @@ use platform_decide::observed::Observed;
 use platform_decide::plan::Plan;
 use platform_decide::rollout::{
     Counts, GateAnswer, GateKey, Move, Note, Phase, Reading, Seen, State, Unread, Why, advance,
-    ahead, due,
+    ahead,
 };
 use platform_port::{LaneTally, LogLine, Part, Retry, StoreError, Tallies, TargetError};
 use tokio::sync::mpsc;
@@ -23,21 +24,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use acts::Done;
+pub(super) use heard::Told;
 
 use super::Outcome;
 use super::ahead::Ahead;
 use super::document::{self, Document};
-use super::event::RolloutEvent;
-use super::gate::{self, Surroundings};
 use super::metric;
-use super::progress::{self, Latency, Progress};
+use super::progress::{self, Latency};
 use super::report::Report;
 use super::specs::Specs;
 use crate::apply::{Crew, Means, Time};
 use crate::error::{Cause, in_words};
 use crate::events::Event;
 use crate::last_lines::last_lines;
-use crate::patience::patiently;
 
 /// How long the last lines of new instances may take to be read before these go without.
 const LISTENED_WITHIN: Duration = Duration::from_secs(5);
@@ -56,16 +55,6 @@ const PATIENCE: u32 = 60;
 
 /// How often numbers are told.
 const TELL_EVERY: Duration = Duration::from_secs(1);
-
-/// What a task found out while the loop went on.
-#[derive(Debug)]
-pub(super) enum Told {
-    Gate(GateKey, GateAnswer),
-    Reading(Reading),
-    Unread(Unread),
-    /// A group's instances were taken down, or not.
-    Down(GroupId, Result<(), TargetError>),
-}
 
 pub(super) struct Driver<'a> {
     crew: &'a Crew,
@@ -222,13 +211,8 @@ impl<'a> Driver<'a> {
 
     /// Remembers how long answers took, as a group that goes takes its times along.
     fn time(&mut self, tallies: &Tallies) {
-        for member in &self.document.state.members {
-            for group in [&member.to, &member.from, &member.baseline()] {
-                if let Some(latency) = progress::latency(tallies, group) {
-                    self.latencies.insert(group.clone(), latency);
-                }
-            }
-        }
+        let seen = progress::latencies(&self.document.state, tallies);
+        self.latencies.extend(seen);
     }
 
     /// Takes the next state from what was seen, saved before anything is done about it.
@@ -285,45 +269,6 @@ impl<'a> Driver<'a> {
         self.log = Some(heard.unwrap_or_default());
     }
 
-    /// Asks the gates whose moment it is, and none else.
-    fn ask(&mut self, observed: &Observed) {
-        let due = due(&self.document.state);
-        self.asked
-            .retain(|key, _| due.iter().any(|call| call.key == *key));
-        for call in due {
-            if self.asked.contains_key(&call.key) || self.gates.contains_key(&call.key) {
-                continue;
-            }
-            let surroundings =
-                Surroundings::of(self.crew, self.plan, &self.document.state, observed);
-            let telling = self.telling.clone();
-            let target = Arc::clone(&self.crew.target);
-            let key = call.key.clone();
-            let asking = tokio::spawn(async move {
-                let key = call.key.clone();
-                let answer = gate::ask(call, surroundings, target).await;
-                // The loop may be over.
-                let _ = telling.send(Told::Gate(key, answer));
-            });
-            self.asked.insert(key, AbortOnDropHandle::new(asking));
-        }
-    }
-
-    /// Reads extra metrics of the sides that have requests.
-    fn measure(&mut self) {
-        let state = &self.document.state;
-        let answering = metric::answering(state);
-        if answering != self.measured {
-            let with = (self.means.secrets, self.crew.root.as_path());
-            let readers = metric::readers(state, &answering, with, &self.telling);
-            self.metrics = readers
-                .into_iter()
-                .map(|reader| AbortOnDropHandle::new(tokio::spawn(reader)))
-                .collect();
-            self.measured = answering;
-        }
-    }
-
     /// Has the target make ready what the next stage asks for.
     fn look_ahead(&mut self) {
         for (group, replicas) in ahead(&self.document.state) {
@@ -363,43 +308,6 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn hear_all(&mut self) {
-        while let Ok(told) = self.told.try_recv() {
-            self.hear(told);
-        }
-    }
-
-    fn hear(&mut self, told: Told) {
-        match told {
-            Told::Gate(key, answer) => {
-                self.gates.insert(key, answer);
-            }
-            Told::Reading(reading) => {
-                let of = (reading.service.clone(), reading.metric.clone());
-                self.told_unread.remove(&of);
-                self.readings.push(reading);
-            }
-            Told::Unread(unread) => {
-                let of = (unread.service.clone(), unread.metric.clone());
-                let before = self.told_unread.insert(of, unread.why.clone());
-                if before.is_none_or(|why| why != unread.why) {
-                    self.tell_trouble(format!(
-                        "cannot read metric `{}` of {}: {}",
-                        unread.metric, unread.service, unread.why
-                    ));
-                }
-                self.unread.push(unread);
-            }
-            Told::Down(group, done) => {
-                self.leaving.remove(&group);
-                if let Err(error) = done {
-                    self.refuse(&error);
-                    self.rests = true;
-                }
-            }
-        }
-    }
-
     /// Tells what the target did not do; what it never will sends the rollout back.
     fn refuse(&mut self, error: &TargetError) {
         self.trouble(error);
@@ -415,39 +323,6 @@ impl<'a> Driver<'a> {
             Retry::Never => self.refused = Some(said),
             Retry::Later => self.hindered = Some(said),
         }
-    }
-
-    fn tell(&self, what: Note) {
-        self.crew.events.emit(Event::Rollout(RolloutEvent::Step {
-            release: self.document.state.release,
-            at: self.crew.clock.millis(),
-            text: what.to_string(),
-            what,
-        }));
-    }
-
-    fn trouble(&self, error: &(dyn Error + 'static)) {
-        self.tell_trouble(in_words(error));
-    }
-
-    fn tell_trouble(&self, text: String) {
-        self.crew.events.emit(Event::Rollout(RolloutEvent::Trouble {
-            release: self.document.state.release,
-            text,
-        }));
-    }
-
-    fn progress(&mut self, observed: &Observed, tallies: Option<&Tallies>) {
-        if self
-            .progress_told
-            .is_some_and(|told| told.elapsed() < TELL_EVERY)
-        {
-            return;
-        }
-        self.progress_told = Some(Instant::now());
-        let progress = Progress::of(&self.document.state, Some(observed), tallies);
-        let event = RolloutEvent::Progress(Box::new(progress));
-        self.crew.events.emit(Event::Rollout(event));
     }
 
     fn is_promoted(&self) -> bool {
@@ -472,16 +347,7 @@ impl<'a> Driver<'a> {
         let log = self.log.take().unwrap_or_default();
         let state: &State = &self.document.state;
         let report = Report::of(state, &self.latencies, self.crew.clock.millis());
-        let save = async || report.save(self.crew.target.store(), &self.crew.run).await;
-        if let Err(error) = patiently(None, save, |error| self.trouble(error)).await {
-            // What it tells of has happened, whether or not that is written down.
-            self.crew.events.emit(Event::Trouble {
-                what: format!(
-                    "the rollout's report could not be kept: {}",
-                    in_words(&error)
-                ),
-            });
-        }
+        report.keep(self.crew).await;
         match &state.phase {
             Phase::Promoted => Ok(Outcome::Promoted),
             Phase::RolledBack { why } => Ok(Outcome::RolledBack {

@@ -1,5 +1,6 @@
 //! How a rollout is getting on, for people and programs that watch it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use platform_decide::analysis::{Tally, Verdict};
@@ -219,7 +220,18 @@ pub(super) fn evidence(verdict: &Verdict) -> Evidence {
     }
 }
 
-pub(super) fn latency(tallies: &Tallies, group: &GroupId) -> Option<Latency> {
+/// How long the answers of each group of a rollout took.
+pub(super) fn latencies(state: &State, tallies: &Tallies) -> BTreeMap<GroupId, Latency> {
+    let groups = state
+        .members
+        .iter()
+        .flat_map(|member| [member.to.clone(), member.from.clone(), member.baseline()]);
+    groups
+        .filter_map(|group| latency(tallies, &group).map(|took| (group, took)))
+        .collect()
+}
+
+fn latency(tallies: &Tallies, group: &GroupId) -> Option<Latency> {
     let lane = tallies.lanes.get(group).filter(|lane| lane.requests > 0)?;
     Some(Latency {
         mean_micros: lane.time_micros / lane.requests,

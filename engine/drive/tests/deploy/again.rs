@@ -11,6 +11,7 @@ use platform_drive::journal::{self, Journal};
 use platform_drive::lease;
 use platform_drive::record;
 use platform_drive::releases::History;
+use platform_drive::rollout::{RolloutRecord, record_key};
 use platform_port::{SecretValues, Target};
 use platform_testkit::Behaviour;
 
@@ -223,6 +224,17 @@ async fn a_release_that_a_run_was_stopped_at_was_taken_back_or_never_came_up() {
     };
     stopped("two", "debug", "orders@r2").await;
     scene.deploy("three", &shop).await.expect("the way back");
+    let key = record_key("three", "orders");
+    let kept = scene.target.store().read(&key).await.expect("a store");
+    let kept = kept.expect("a report is evidence of the run that took it back");
+    let kept: RolloutRecord = serde_json::from_slice(&kept.bytes).expect("a report");
+    assert_eq!(kept.report.release, ReleaseNumber(2));
+    assert_eq!(kept.report.ended, "rolled-back");
+    let last = kept.report.log.last().expect("an entry");
+    assert_eq!(last.note.to_string(), "goes back: r1 took its place");
+    for page in [&kept.markdown, &kept.junit] {
+        assert!(page.contains("r1 took its place"), "{page}");
+    }
     stopped("four", "trace", "orders@r3").await;
     scene
         .deploy("five", &with_log("warn"))
