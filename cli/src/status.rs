@@ -68,6 +68,9 @@ pub(crate) struct Status {
     gateway: Option<GatewayStatus>,
     services: Vec<GroupStatus>,
     resources: BTreeMap<String, ResourceSeen>,
+    /// Resources that the release asks for and that are not there.
+    #[serde(skip)]
+    gone: Vec<String>,
     /// What of the target's own parts was found amiss and is right again, in words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     noticed: Vec<String>,
@@ -158,13 +161,13 @@ impl Status {
             .iter()
             .map(|(name, seen)| (name.to_string(), seen.clone()))
             .collect();
-        let answered = resources.values().all(|resource| resource.ready)
-            && release.is_none_or(|release| {
-                release
-                    .resources
-                    .keys()
-                    .all(|name| observed.resources.contains_key(name))
-            });
+        let gone: Vec<String> = release
+            .iter()
+            .flat_map(|release| release.resources.keys())
+            .filter(|name| !observed.resources.contains_key(*name))
+            .map(ToString::to_string)
+            .collect();
+        let answered = gone.is_empty() && resources.values().all(|resource| resource.ready);
         Self {
             project: resolved.project.name.to_string(),
             environment: resolved.environment.name.to_string(),
@@ -180,6 +183,7 @@ impl Status {
             gateway,
             services,
             resources,
+            gone,
             noticed: observed.noticed.clone(),
             now,
         }
@@ -214,6 +218,7 @@ impl Status {
                 lines.push(format!("{name} not ready: {why}"));
             }
         }
+        lines.extend(self.gone.iter().map(|name| format!("{name} missing")));
         if let Some(gateway) = &self.gateway
             && !gateway.ready
         {
@@ -237,14 +242,17 @@ impl Status {
         groups.chain(resources).chain(gateway).collect()
     }
 
-    /// The services that are not ready.
-    pub(crate) fn services_not_ready(&self) -> Vec<String> {
-        let waiting = |group: &&GroupStatus| !matches!(group.state, "ready" | "completed" | "none");
-        self.services
-            .iter()
-            .filter(waiting)
-            .map(|group| group.service.clone())
-            .collect()
+    /// What is not ready and writes a log: services, resources, the gateway.
+    pub(crate) fn names_not_ready(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self
+            .by_part()
+            .into_iter()
+            .filter_map(|(name, ready)| (!ready).then_some(name))
+            .collect();
+        if self.gateway.as_ref().is_some_and(|gateway| !gateway.ready) {
+            names.push("gateway");
+        }
+        names
     }
 
     /// Instances that ended and will not be started again.
@@ -258,9 +266,14 @@ impl Status {
         self.release.is_some()
     }
 
-    /// How each service stands: its name, and whether it is ready.
-    pub(crate) fn by_service(&self) -> BTreeMap<&str, bool> {
-        let mut all = BTreeMap::new();
+    /// How each service and each resource stands: its name, and whether it is ready.
+    pub(crate) fn by_part(&self) -> BTreeMap<&str, bool> {
+        let mut all: BTreeMap<&str, bool> = self
+            .resources
+            .iter()
+            .map(|(name, seen)| (name.as_str(), seen.ready))
+            .chain(self.gone.iter().map(|name| (name.as_str(), false)))
+            .collect();
         for group in &self.services {
             let ready = matches!(group.state, "ready" | "completed" | "none");
             *all.entry(group.service.as_str()).or_insert(true) &= ready;
@@ -287,7 +300,7 @@ impl Status {
         self.deployed()
             && !self.services.is_empty()
             && self.not_ready().is_empty()
-            && self.services_not_ready().is_empty()
+            && self.names_not_ready().is_empty()
     }
 }
 

@@ -15,7 +15,7 @@ use crate::status::{self, Status};
 use crate::view::{Case, Line, Told, Verdict};
 use crate::world::World;
 
-/// Wait until services are ready, which means that the gateway reaches them
+/// Wait until services and resources are ready, which means that the gateway reaches them
 #[derive(Debug, clap::Args)]
 pub(crate) struct WaitArgs {
     /// Services; all where none is named
@@ -66,8 +66,8 @@ pub(crate) async fn run(args: &WaitArgs, world: &World) -> Result<Exit, CliError
             ));
         }
         if status.all_ready() {
-            for (service, _) in status.by_service() {
-                case(world, service, Verdict::Passed);
+            for (name, _) in status.by_part() {
+                case(world, name, Verdict::Passed);
             }
             world.view.tell(&Told::new(
                 "wait_complete",
@@ -125,10 +125,10 @@ fn unseen(world: &World, began: Instant, last: Option<&Status>) -> CliError {
         .into()
 }
 
-fn case(world: &World, service: &str, verdict: Verdict) {
+fn case(world: &World, name: &str, verdict: Verdict) {
     world.view.case(Case {
         suite: "health".to_owned(),
-        name: service.to_owned(),
+        name: name.to_owned(),
         verdict,
     });
 }
@@ -165,13 +165,13 @@ fn ended(
             "look at `platform status` and `platform logs`, or wait longer with `--timeout`",
         ),
     };
-    for (service, ready) in status.by_service() {
+    for (name, ready) in status.by_part() {
         let verdict = if ready {
             Verdict::Passed
         } else {
             Verdict::Failed(status.not_ready().join("; "))
         };
-        case(world, service, verdict);
+        case(world, name, verdict);
     }
     let mut diagnostic = Diagnostic::error(code, message).help(help).log(log);
     diagnostic.causes = match status.not_ready() {
@@ -181,14 +181,16 @@ fn ended(
     diagnostic.into()
 }
 
-/// What the services that are not ready last wrote.
+/// What last was written by whatever is not ready.
 async fn last_lines(target: &dyn Target, status: &Status) -> Vec<LogLine> {
-    let services = status.services_not_ready();
+    let names = status.names_not_ready();
+    let services: Vec<_> = names.iter().filter_map(|name| name.parse().ok()).collect();
+    if services.is_empty() {
+        // A query that names none asks for the lines of all.
+        return Vec::new();
+    }
     let query = LogQuery {
-        services: services
-            .iter()
-            .filter_map(|name| name.parse().ok())
-            .collect(),
+        services,
         tail: Some(LINES),
         ..LogQuery::default()
     };

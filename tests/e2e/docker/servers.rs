@@ -60,5 +60,22 @@ fn a_server_that_ends_again_and_again_is_given_up_with_its_last_lines() {
     let words = ["exec", "orders-db", "--", "getent", "hosts", "api"];
     let found = project.run(&words).ok().stdout;
     assert_eq!(found.split_whitespace().next(), Some(address.as_str()));
+
+    // Whoever waits is told of it, too, with its own last lines and nobody else's.
+    let server = project.container("orders-db");
+    docker(&["stop", &server]);
+    let waited = project.run(&["wait", "--timeout", "1s", "--junit", "wait.xml"]);
+    assert_eq!(waited.code, 1, "{waited:#?}");
+    for told in ["orders-db not ready", "database system is shut down"] {
+        assert!(waited.stderr.contains(told), "{told}: {waited:#?}");
+    }
+    assert!(!waited.stderr.contains("starting as api"), "{waited:#?}");
+    let junit = project.sandbox.read("wait.xml");
+    assert!(junit.contains(r#"name="orders-db""#), "{junit}");
+    docker(&["rm", "-f", &server]);
+    let waited = project.run(&["wait", "--timeout", "1s"]);
+    assert!(waited.stderr.contains("orders-db"), "{waited:#?}");
+    project.deploy();
+    project.run(&["wait", "--timeout", "30s"]).ok();
     project.down();
 }
