@@ -198,6 +198,37 @@ impl<'a> Renewals<'a> {
         assert!(told.contains("one"), "{told}");
         visitors.end();
     }
+
+    /// A gateway that is started anew while the file waits for its key shows what was deployed.
+    fn outlives_its_gateway(&self) {
+        let deployed = self.shown();
+        let later = KeyPair::generate().expect("a key");
+        let waiting = self.renews(&later);
+        let instances = self.sandbox.project().join(".platform/local/instances");
+        let gateway = || {
+            let entries = std::fs::read_dir(&instances).ok()?.flatten();
+            let mut records = entries
+                .filter(|entry| entry.file_name().to_string_lossy().starts_with("gateway."))
+                .filter_map(|entry| std::fs::read(entry.path().join("record.json")).ok());
+            let record: serde_json::Value = serde_json::from_slice(&records.next()?).ok()?;
+            record["process"]["pid"].as_i64()
+        };
+        let before = gateway().expect("a gateway");
+        let sent = std::process::Command::new("kill")
+            .args(["-KILL", &before.to_string()])
+            .status();
+        assert!(sent.expect("kill runs").success());
+        eventually("another gateway", || {
+            gateway().is_some_and(|pid| pid != before)
+        });
+        self.run(&["wait", "--timeout", "30s"]).ok();
+        assert_eq!(self.shown(), deployed);
+
+        self.sets(&later);
+        self.deploys();
+        assert_eq!(self.shown(), waiting);
+        self.is_settled();
+    }
 }
 
 #[test]
@@ -234,4 +265,5 @@ analysis = false
         sandbox.write("platform.toml", &text);
     };
     renewals.check(answers, true);
+    renewals.outlives_its_gateway();
 }

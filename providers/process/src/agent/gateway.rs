@@ -18,8 +18,10 @@ use platform_traffic::certificates::one_sided;
 use platform_traffic::{Internal, Mutual, Parts, ReadyInstance};
 use tokio::sync::{Mutex, watch};
 
+use super::chains::{self, Chains};
 use super::state::Agent;
 use super::{certificates, gateway_secrets, sealed};
+use crate::durable::StateError;
 use crate::identity::ProcessIdentity;
 use crate::protocol::{Fault, RouteTraffic};
 use crate::recorded::GatewayProgram;
@@ -42,6 +44,7 @@ const DRAINED_EVERY: Duration = Duration::from_millis(10);
 /// What is known of the gateway.
 pub(super) struct Gateway {
     pub(super) client: Client,
+    pub(super) chains: Chains,
     pub(super) handover: PathBuf,
     pub(super) answers: Cell<bool>,
     /// The process that answered last.
@@ -67,6 +70,9 @@ pub(super) enum PushError {
     /// A key could not be put where the gateway reads it.
     #[error("cannot write a key for the gateway: {0}")]
     Key(#[from] std::io::Error),
+    /// A chain could not be copied for it.
+    #[error(transparent)]
+    Chain(#[from] StateError),
     /// No certificate could be signed.
     #[error("{0}")]
     Certificate(String),
@@ -92,6 +98,7 @@ impl Gateway {
     pub(super) fn new(sockets: &Path) -> Self {
         Self {
             client: Client::new(sockets.join("gateway.sock")),
+            chains: Chains::default(),
             handover: sockets.join("handover.sock"),
             answers: Cell::new(false),
             process: RefCell::default(),
@@ -231,7 +238,9 @@ impl Gateway {
         gateway_secrets::write(agent, ingress.as_ref(), &files)?;
         let mutual = shown.as_ref().map(|shown| &shown.mutual);
         let shared = shared.as_ref().map(|(file, _)| file.as_path());
+        let copies = chains::copies(agent, ingress.as_ref())?;
         let mut config = wanted_config(agent, mutual, shared);
+        chains::stand_in(&mut config, &copies);
         let in_force = self.in_force.borrow().clone();
         if let Some(in_force) = in_force {
             // Nobody has said yet what is wanted of a gateway that was found at work.
@@ -247,6 +256,7 @@ impl Gateway {
         self.client.put_config(&config).await?;
         self.take_in(&config);
         gateway_secrets::prune(agent, ingress.as_ref(), &files);
+        chains::prune(agent, &copies);
         agent.touch();
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod api;
 mod certificates;
+mod chains;
 mod child;
 mod engine;
 mod gateway;
@@ -188,6 +189,7 @@ async fn serve(agent: &Rc<Agent>, listener: UnixListener) -> End {
     tokio::task::spawn_local(gateway_process::supervise(Rc::clone(agent)));
     tokio::task::spawn_local(gateway::pushing(Rc::clone(agent)));
     tokio::task::spawn_local(certificates::renewing(Rc::clone(agent)));
+    tokio::task::spawn_local(chains::watching(Rc::clone(agent)));
     tokio::task::spawn_local(watch_keeper(Rc::clone(agent)));
     tokio::task::spawn_local(api::serve(Rc::clone(agent), listener));
     let mut end = agent.end.subscribe();
