@@ -47,7 +47,7 @@ pub(super) struct Gateway {
     pub(super) chains: Chains,
     pub(super) handover: PathBuf,
     pub(super) answers: Cell<bool>,
-    /// The process that answered last.
+    /// The process that answered last, or that an agent before us left.
     pub(super) process: RefCell<Option<ProcessIdentity>>,
     revision: Cell<u64>,
     /// What it confirmed: the configuration in force.
@@ -117,11 +117,12 @@ impl Gateway {
         self.answers.get()
     }
 
-    /// Whether it answered before and now takes questions without an answer. It is asked, for so long at the most.
+    /// Whether it takes questions without an answer. It is asked, for so long at the most.
     pub(super) async fn hangs(&self, within: Duration) -> bool {
         let asked =
             async { while let Err(ClientError::Silent { .. }) = self.client.status().await {} };
-        self.answers() && tokio::time::timeout(within, asked).await.is_err()
+        let is_there = self.process.borrow().is_some();
+        is_there && tokio::time::timeout(within, asked).await.is_err()
     }
 
     /// Ends one that hangs, and waits until that is seen; whoever supervises it starts another.
@@ -136,7 +137,8 @@ impl Gateway {
         // It most likely hears no word to stop.
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
             process.signal(signal);
-            if agent.wait_until(HANGING, || !self.answers()).await {
+            let is_gone = || !self.answers() && !process.alive();
+            if agent.wait_until(HANGING, is_gone).await {
                 return;
             }
         }

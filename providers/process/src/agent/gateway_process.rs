@@ -108,6 +108,8 @@ pub(super) async fn supervise(agent: Rc<Agent>) {
     }
     if let Some(running) = &current {
         tracing::info!(name = running.name, "adopted the gateway");
+        let identity = running.child.identity.clone();
+        *agent.gateway.process.borrow_mut() = Some(identity);
         answer(&agent, running).await;
     }
     let mut quick_ends = 0;
@@ -163,6 +165,8 @@ pub(super) async fn supervise(agent: Rc<Agent>) {
                         }
                     }
                     changed = wanted.changed() => if changed.is_err() { return },
+                    // One that hung may go on.
+                    _ = answer(&agent, running), if !agent.gateway.answers() => {}
                 }
             }
         }

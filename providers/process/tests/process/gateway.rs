@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use platform_decide::observed::Observed;
 use platform_decide::traffic::{Share, Split};
 use platform_port::{SecretValues, Target};
 
-use crate::world::{World, ask, example, free_port, group, kill_9, service, traffic};
+use crate::world::{
+    World, alive, ask, example, free_port, group, kill_9, pid_in, service, stop, traffic,
+};
 
 /// Asks again and again until told to stop; counts what was not answered well.
 struct Load {
@@ -187,6 +190,33 @@ async fn an_agent_killed_under_load_fails_no_request() {
     );
     let (good, bad) = load.end().await;
     assert_eq!(bad, 0, "of {good}");
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_hangs_before_its_agent_starts_is_told_and_replaced() {
+    let world = World::new();
+    let port = free_port();
+    serving(&world, port).await;
+    let gateway = pid_in(&world.record("gateway.1")["process"]);
+    stop(gateway);
+    let agent = world.agent_pid();
+    kill_9(agent);
+    world.another_agent(agent).await;
+    let hangs = |seen: &Observed| {
+        let gateway = seen.gateway.as_ref().filter(|gateway| !gateway.ready);
+        let amiss = gateway.and_then(|gateway| gateway.amiss.as_deref());
+        amiss == Some("it runs and does not answer")
+    };
+    world.until("that it hangs", hangs).await;
+    world.target.ensure_gateway().await.expect("another");
+    world
+        .until("another gateway", |seen| {
+            seen.gateway.as_ref().is_some_and(|gateway| gateway.ready)
+        })
+        .await;
+    assert!(!alive(gateway));
+    assert_eq!(ask(port, "/").await.expect("an answer").0, 200);
     world.down().await;
 }
 

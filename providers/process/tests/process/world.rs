@@ -182,7 +182,7 @@ fn command_line(pid: i32) -> String {
     String::from_utf8_lossy(&bytes).replace('\0', " ")
 }
 
-fn pid_in(identity: &serde_json::Value) -> i32 {
+pub(crate) fn pid_in(identity: &serde_json::Value) -> i32 {
     identity["pid"]
         .as_i64()
         .and_then(|pid| i32::try_from(pid).ok())
@@ -206,6 +206,11 @@ pub(crate) fn alive(pid: i32) -> bool {
             .trim()
             .starts_with('Z')
     })
+}
+
+/// Has a process hang.
+pub(crate) fn stop(pid: i32) {
+    kill(Pid::from_raw(pid), Signal::SIGSTOP).expect("it can be stopped");
 }
 
 pub(crate) fn kill_9(pid: i32) {
