@@ -134,7 +134,13 @@ impl Draft<'_> {
             }
             let wanted: Vec<String> = self.written(&name).depends_on.keys().cloned().collect();
             let hosts = calls.remove(&name).unwrap_or_default().into_iter();
-            let hosts: BTreeSet<String> = hosts.map(|(host, _)| host).collect();
+            let mut hosts: BTreeSet<String> = hosts.map(|(host, _)| host).collect();
+            // What it is to reach a resource by is handed to it with that.
+            let named = self.variables(&name).into_iter().filter_map(|(own, text)| {
+                let host = self.named(&name, &[&own], text.as_deref()?)?;
+                self.resources.contains_key(&host).then_some(host)
+            });
+            hosts.extend(named);
             for other in &wanted {
                 self.need(&name, other, true);
             }
@@ -216,6 +222,7 @@ impl Draft<'_> {
     /// A text in which what is needed is called as a blueprint has it.
     pub(super) fn addressed(&mut self, name: &str, place: &[&str], text: &str) -> String {
         let mut out = String::new();
+        let mut is_told = false;
         let mut rest = text;
         while let Some(url) = Url::first(rest) {
             out.push_str(&plain(url.before));
@@ -229,16 +236,25 @@ impl Draft<'_> {
             } else {
                 let length = rest.len() - url.before.len() - url.after.len();
                 out.push_str(&plain(&rest[url.before.len()..][..length]));
-                if self.is_service(url.host) && url.host != name {
+                if self.resources.contains_key(url.host) {
+                    self.otherwise_reached(place, url.host);
+                    is_told = true;
+                } else if self.is_service(url.host) && url.host != name {
                     self.otherwise_called(place, url.host, speaks_http(url.scheme));
+                    is_told = true;
                 }
             }
             rest = url.after;
         }
         out.push_str(&plain(rest));
         if out == plain(text)
+            && !is_told
             && let Some(host) = self.named(name, place, text)
         {
+            if self.resources.contains_key(&host) {
+                self.otherwise_reached(place, &host);
+                return out;
+            }
             let at = text.split_once(&format!("{host}:")).map(|(_, rest)| {
                 let end = rest.find(|letter: char| !letter.is_ascii_digit());
                 &rest[..end.unwrap_or(rest.len())]
@@ -280,16 +296,14 @@ impl Draft<'_> {
         Some(format!("${{{variable}}}{}", plain(rest)))
     }
 
-    /// The service that a text names without a URL: `api:8080`, or `api` in a variable for hosts.
+    /// The service or the resource that a text names without a URL: `api:8080`, or `api` in a variable for hosts.
     fn named(&self, name: &str, place: &[&str], text: &str) -> Option<String> {
         let variable = place.last().copied().unwrap_or_default();
-        let hosts = ["HOST", "ADDR", "SERVER", "ENDPOINT", "UPSTREAM"]
+        let variable = variable.to_ascii_uppercase();
+        let hosts = ["HOST", "ADDR", "SERVER", "ENDPOINT", "UPSTREAM", "BROKER"]
             .iter()
             .any(|word| variable.contains(word));
-        let others = self
-            .chosen
-            .iter()
-            .filter(|other| *other != name && self.is_service(other));
+        let others = self.chosen.iter().filter(|other| *other != name);
         let named = others.filter(|other| {
             let at = |(at, _): &(usize, &str)| {
                 let before = text[..*at].chars().next_back();
@@ -308,6 +322,22 @@ impl Draft<'_> {
     /// Whether a name is that of a service, and not of a resource or of nobody here.
     fn is_service(&self, host: &str) -> bool {
         self.chosen.iter().any(|chosen| chosen == host) && !self.resources.contains_key(host)
+    }
+
+    /// Tells that a resource has credentials of its own, and is found under its name on Docker alone.
+    fn otherwise_reached(&mut self, place: &[&str], resource: &str) {
+        let name = self.names[resource].clone();
+        let variable = address_variable(&name);
+        let found = if name == resource {
+            "found under its name on Docker alone".to_owned()
+        } else {
+            format!("found as `{name}`, and on Docker alone")
+        };
+        let why = format!(
+            "resource `{resource}` is {found}, with a user and a password that are made for it; all of its address is `${{{variable}}}`"
+        );
+        let help = format!("have the program read `{variable}`, which it is handed by `needs`");
+        self.leave(Code::Otherwise, place, why, Some(&help));
     }
 
     /// Tells that what is called by its name is called otherwise, or under this name on Docker alone.

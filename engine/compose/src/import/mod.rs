@@ -307,6 +307,58 @@ mod tests {
     }
 
     #[test]
+    fn what_names_a_resource_is_told_however_it_does() {
+        let text = r#"
+services:
+  web:
+    image: web:1
+    environment:
+      DB_HOST: db_main
+      cache_addr: cache:6379
+      ASYNC_DSN: postgresql+asyncpg://app:x@db_main/app
+      STORE: http://files:9000
+      POSTGRES_DB: cache
+      REDIS_URL: redis://cache/1
+  db_main: { image: "postgres:15" }
+  cache: { image: "redis:7" }
+  files: { image: "minio/minio:1" }
+"#;
+        let imported = import(&Inputs {
+            name: "compose.yml",
+            folder: "shop",
+            text,
+            variables: &BTreeMap::new(),
+            profiles: &BTreeSet::new(),
+            files: &|_| None,
+        })
+        .unwrap();
+        let own = imported.left.iter().filter_map(|left| {
+            let variable = left.place.strip_prefix("services.web.environment.")?;
+            Some((variable, (left.why.as_str(), left.help.as_deref()?)))
+        });
+        let told: BTreeMap<&str, (&str, &str)> = own.collect();
+        let places: Vec<&&str> = told.keys().collect();
+        assert_eq!(places, [&"ASYNC_DSN", &"DB_HOST", &"STORE", &"cache_addr"]);
+        let (why, help) = told["DB_HOST"];
+        for word in [
+            "found as `db-main`",
+            "all of its address is `${DB_MAIN_URL}`",
+        ] {
+            assert!(why.contains(word), "{word} in {why}");
+        }
+        assert!(help.contains("`DB_MAIN_URL`"), "{help}");
+        let blueprint = &imported.blueprint;
+        // So that it is handed what it is told to read.
+        for written in [
+            r#"needs = ["cache", "db-main", "files"]"#,
+            r#"REDIS_URL = "${CACHE_URL}/1""#,
+            r#"DB_HOST = "db_main""#,
+        ] {
+            assert!(blueprint.contains(written), "{written} in {blueprint}");
+        }
+    }
+
+    #[test]
     fn what_may_be_secret_is_written_nowhere() {
         let text = r#"
 services:
