@@ -17,6 +17,9 @@ use crate::plan::Member;
 use crate::release::{Release, ReleaseNumber};
 use crate::traffic::Split;
 
+/// How `about` begins of what is said once in the whole rollout.
+pub(super) const IN_ALL: &str = "in all: ";
+
 /// Entries that a rollout keeps of its own history; older ones stay, as the beginning tells most.
 const LONGEST_LOG: usize = 400;
 
@@ -238,7 +241,7 @@ pub struct State {
     pub words_to: u64,
     /// What gates answered.
     pub gates: BTreeMap<GateKey, GateAnswer>,
-    /// What was said already and need not be said again in this phase.
+    /// What was said already and need not be said again in this phase, or in the whole rollout.
     pub said: BTreeSet<String>,
     /// Stages that are over.
     pub results: Vec<StageResult>,
@@ -396,7 +399,7 @@ impl State {
         self.up = false;
         self.previewed = false;
         self.holds = false;
-        self.said.clear();
+        self.said.retain(|about| about.starts_with(IN_ALL));
         if let Phase::Serving { .. } = self.phase {
             for member in &mut self.members {
                 member.comparison.begin_stage();
@@ -415,7 +418,7 @@ impl State {
         notes.push(note);
     }
 
-    /// The same, at most once in a phase for each `about`.
+    /// The same, at most once in a phase for each `about`; once in the whole rollout where that begins with [`IN_ALL`].
     pub(super) fn note_once(&mut self, about: String, now: u64, note: Note, notes: &mut Vec<Note>) {
         if self.said.insert(about) {
             self.note(now, note, notes);

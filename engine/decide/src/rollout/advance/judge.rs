@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use platform_blueprint::{Rollout, Strategy, WhenQuiet};
 
-use super::super::entry::{Entry, Note};
-use super::super::state::{Phase, millis};
+use super::super::entry::Note;
+use super::super::state::{IN_ALL, Phase, millis};
 use super::super::words::Why;
 use super::Step;
 use crate::analysis::{Advice, Finding, PairedEvidence, PairedVerdict, Verdict};
@@ -198,21 +198,20 @@ impl Step<'_> {
     /// Tells, once in a rollout, that there is no traffic, long before the stage's time is over.
     fn tell_quiet(&mut self, group: GroupId, finding: &Finding) {
         let asked = finding.canary_requests + finding.canary_left_out;
-        let told =
-            |entry: &Entry| matches!(&entry.note, Note::Quiet { group: of, .. } if *of == group);
-        if asked > 0 || finding.elapsed < QUIET_FOR || self.state.log.iter().any(told) {
+        if asked > 0 || finding.elapsed < QUIET_FOR {
             return;
         }
         let Some(analysis) = &self.state.policy.analysis else {
             return;
         };
+        let about = format!("{IN_ALL}quiet {group}");
         let note = Note::Quiet {
             group,
             seconds: finding.elapsed.as_secs(),
             at_most: finding.at_most.as_secs(),
             then: analysis.when_quiet,
         };
-        self.tell(note);
+        self.tell_once(about, note);
     }
 
     fn weigh_metrics(&mut self, index: usize, waits: bool, elapsed: Duration) -> Result<bool, Why> {
