@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop where it fails")]
 
+mod builds;
 mod environments;
 mod services;
 mod text;
 mod texts;
 mod traffic;
+mod values;
+mod zones;
 
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use platform_blueprint::{Blueprint, Problems};

@@ -3,6 +3,8 @@
 use super::*;
 
 mod options;
+mod sides;
+mod spoken;
 
 fn ingress() -> Ingress {
     let upstream = Upstream {
@@ -27,61 +29,46 @@ fn ingress() -> Ingress {
     }
 }
 
-#[test]
-fn shares_and_ready_instances_make_weighted_versions() {
-    let (old, new): (GroupId, GroupId) =
-        ("orders@r1".parse().unwrap(), "orders@r2".parse().unwrap());
-    let orders: ServiceName = "orders".parse().unwrap();
-    let split = Split {
-        shares: BTreeMap::from([
-            (old.clone(), Share::thousandths(950)),
-            (new.clone(), Share::thousandths(50)),
-        ]),
-        preview: Some(new.clone()),
-        copies: None,
-    };
-    let traffic = Traffic {
-        ingress: ingress(),
-        splits: BTreeMap::from([(orders.clone(), split)]),
-    };
-    let ready = [ReadyInstance {
-        group: new.clone(),
-        name: "orders@r2.1".to_owned(),
-        address: "127.0.0.1:21000".to_owned(),
-        zone: None,
-    }];
-    let config = join(&Parts {
-        traffic: Some(&traffic),
-        groups: &BTreeSet::from([old.clone(), new]),
-        ready: &ready,
-        internal: &BTreeMap::from([(orders, Internal::loopback(22_000))]),
-        http2: &BTreeSet::new(),
-        one_sided: &BTreeMap::new(),
-        public: None,
-        checks: &BTreeMap::new(),
-        mutual: None,
-        secrets: &SecretValues::new(),
-        secret_files: Path::new("/secrets"),
-        shared: None,
-        root: Some(Path::new("/shop")),
-        project: "shop",
-    });
-    let service = &config.services["orders"];
-    assert_eq!(service.versions["r1"].weight, 950);
-    assert_eq!(service.versions["r2"].role, api::Role::Canary);
-    assert_eq!(
-        service.versions["r2"].endpoints[0].address,
-        "127.0.0.1:21000"
-    );
-    assert_eq!(service.overrides.len(), 4);
-    let addresses: Vec<&str> = config
-        .listeners
-        .iter()
-        .map(|l| l.address.as_str())
-        .collect();
-    assert_eq!(addresses, ["127.0.0.1:8080", "127.0.0.1:22000"]);
-    assert_eq!(config.routes[0].name, "/api");
-    assert_eq!(config.routes[1].name, "/api-2");
+/// What a shop's configuration is joined from, where nobody says more.
+struct Shop {
+    groups: BTreeSet<GroupId>,
+    internal: BTreeMap<ServiceName, Internal>,
+    checks: BTreeMap<ServiceName, api::HealthCheck>,
+    http2: BTreeSet<GroupId>,
+    one_sided: BTreeMap<GroupId, api::UpstreamTls>,
+    secrets: SecretValues,
+}
+
+impl Shop {
+    fn of(groups: impl IntoIterator<Item = GroupId>) -> Self {
+        Self {
+            groups: groups.into_iter().collect(),
+            internal: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            http2: BTreeSet::new(),
+            one_sided: BTreeMap::new(),
+            secrets: SecretValues::new(),
+        }
+    }
+
+    fn parts<'a>(&'a self, traffic: Option<&'a Traffic>, ready: &'a [ReadyInstance]) -> Parts<'a> {
+        Parts {
+            traffic,
+            groups: &self.groups,
+            ready,
+            internal: &self.internal,
+            http2: &self.http2,
+            one_sided: &self.one_sided,
+            public: None,
+            checks: &self.checks,
+            mutual: None,
+            secrets: &self.secrets,
+            secret_files: Path::new("/secrets"),
+            shared: None,
+            root: Some(Path::new("/shop")),
+            project: "shop",
+        }
+    }
 }
 
 #[test]
@@ -133,7 +120,8 @@ fn joined(change: impl FnOnce(&mut Ingress)) -> api::Config {
     let internal = groups
         .iter()
         .zip(22_000..)
-        .map(|(id, port)| (id.service.clone(), Internal::loopback(port)));
+        .map(|(id, port)| (id.service.clone(), Internal::loopback(port)))
+        .collect();
     let splits = groups
         .iter()
         .map(|id| (id.service.clone(), Split::all(id.clone())));
@@ -142,21 +130,14 @@ fn joined(change: impl FnOnce(&mut Ingress)) -> api::Config {
         splits: splits.collect(),
         ingress,
     };
+    let shop = Shop {
+        internal,
+        secrets: secrets(),
+        ..Shop::of(groups)
+    };
     let config = join(&Parts {
-        traffic: Some(&traffic),
-        groups: &groups,
-        ready: &ready,
-        internal: &internal.collect(),
-        http2: &BTreeSet::new(),
-        one_sided: &BTreeMap::new(),
-        public: None,
-        checks: &BTreeMap::new(),
-        mutual: None,
-        secrets: &secrets(),
-        secret_files: Path::new("/secrets"),
         shared: shared.then_some(Path::new("/secrets/shared.1")),
-        root: Some(Path::new("/shop")),
-        project: "shop",
+        ..shop.parts(Some(&traffic), &ready)
     });
     assert_eq!(config.validate(), Ok(()));
     config
@@ -249,196 +230,8 @@ fn a_route_hands_over_all_of_its_options() {
     assert_eq!(service.limits.concurrent_per_endpoint, 9);
 }
 
-#[test]
-fn copies_for_a_group_are_a_version_of_their_own() {
-    let (old, fresh, new): (GroupId, GroupId, GroupId) = (
-        "orders@r1".parse().unwrap(),
-        "orders@r1-baseline".parse().unwrap(),
-        "orders@r2".parse().unwrap(),
-    );
-    let orders: ServiceName = "orders".parse().unwrap();
-    let check = |of: Option<&GroupId>| {
-        let copies = Copies {
-            to: new.clone(),
-            of: of.cloned(),
-            share: Share::thousandths(200),
-        };
-        let split = Split {
-            shares: BTreeMap::from([
-                (old.clone(), Share::thousandths(800)),
-                (fresh.clone(), Share::thousandths(200)),
-            ]),
-            preview: Some(new.clone()),
-            copies: Some(copies.clone()),
-        };
-        let traffic = Traffic {
-            ingress: ingress(),
-            splits: BTreeMap::from([(orders.clone(), split)]),
-        };
-        let ready = [ReadyInstance {
-            group: new.clone(),
-            name: "orders@r2.1".to_owned(),
-            address: "127.0.0.1:21000".to_owned(),
-            zone: None,
-        }];
-        let health = api::HealthCheck {
-            paths: BTreeMap::from([("r2".to_owned(), "/well".to_owned())]),
-            ..api::HealthCheck::default()
-        };
-        let config = join(&Parts {
-            traffic: Some(&traffic),
-            groups: &BTreeSet::from([old.clone(), fresh.clone(), new.clone()]),
-            ready: &ready,
-            internal: &BTreeMap::new(),
-            http2: &BTreeSet::new(),
-            one_sided: &BTreeMap::new(),
-            public: None,
-            checks: &BTreeMap::from([(orders.clone(), health)]),
-            mutual: None,
-            secrets: &SecretValues::new(),
-            secret_files: Path::new("/secrets"),
-            shared: None,
-            root: Some(Path::new("/shop")),
-            project: "shop",
-        });
-        assert_eq!(config.validate(), Ok(()));
-        let service = &config.services["orders"];
-        assert_eq!(copies_of(&orders, service), Some(copies));
-        assert_eq!(preview_of(&orders, service), Some(new.clone()));
-        let shadow = &service.versions["copies:r2"];
-        assert_eq!((shadow.role, shadow.weight), (api::Role::Shadow, 0));
-        assert_eq!(shadow.endpoints[0].id, "copies:orders@r2.1");
-        assert_eq!(service.versions["r2"].role, api::Role::Preview);
-        let health = service.health.as_ref().unwrap();
-        assert_eq!(health.paths["copies:r2"], "/well");
-    };
-    check(None);
-    check(Some(&fresh));
-}
-
-#[test]
-fn a_preview_route_leads_to_what_is_on_trial() {
-    let (old, new): (GroupId, GroupId) =
-        ("orders@r1".parse().unwrap(), "orders@r2".parse().unwrap());
-    let check = |preview: bool, trial: Option<&GroupId>, expected: Option<&str>| {
-        let mut ingress = ingress();
-        ingress.routes[0].preview = preview;
-        let split = Split {
-            shares: BTreeMap::from([(old.clone(), Share::FULL)]),
-            preview: trial.cloned(),
-            copies: None,
-        };
-        let traffic = Traffic {
-            ingress,
-            splits: BTreeMap::from([("orders".parse().unwrap(), split)]),
-        };
-        let config = join(&Parts {
-            traffic: Some(&traffic),
-            groups: &BTreeSet::from([old.clone(), new.clone()]),
-            ready: &[],
-            internal: &BTreeMap::new(),
-            http2: &BTreeSet::new(),
-            one_sided: &BTreeMap::new(),
-            public: None,
-            checks: &BTreeMap::new(),
-            mutual: None,
-            secrets: &SecretValues::new(),
-            secret_files: Path::new("/secrets"),
-            shared: None,
-            root: Some(Path::new("/shop")),
-            project: "shop",
-        });
-        assert_eq!(config.validate(), Ok(()));
-        assert_eq!(config.routes[0].version.as_deref(), expected);
-        assert_eq!(config.routes[1].version, None);
-    };
-    check(true, Some(&new), Some("r2"));
-    check(true, None, None);
-    check(false, Some(&new), None);
-}
-
 fn digest(text: &str) -> platform_decide::digest::Digest {
     platform_decide::digest::Digest::of(text.as_bytes())
-}
-
-/// How a service is asked over TLS whose file of authorities was read.
-fn one_sided(service: serde_json::Value) -> Option<api::UpstreamTls> {
-    let service: blueprint::Service = serde_json::from_value(service).unwrap();
-    let spec = platform_decide::group::ServiceSpec {
-        service: std::sync::Arc::new(service),
-        artifact: platform_decide::group::Artifact {
-            key: digest("orders"),
-            place: platform_decide::group::Place::Installed,
-        },
-        needs: Vec::new(),
-        secrets: BTreeMap::new(),
-        authority: Some("what it holds".to_owned()),
-    };
-    certificates::one_sided(Path::new("/shared"), &"orders".parse().unwrap(), &spec)
-}
-
-#[test]
-fn who_shows_a_certificate_of_its_own_is_believed_by_name_and_authority() {
-    let check = |service: serde_json::Value, name: &str, has_authority: bool| {
-        let asked = one_sided(service).unwrap();
-        assert_eq!(asked.name.as_deref(), Some(name));
-        assert_eq!(asked.ca.is_some(), has_authority);
-    };
-    check(serde_json::json!({ "protocol": "h2" }), "orders", false);
-    check(
-        serde_json::json!({ "protocol": "https", "tls": { "ca": "ca.pem", "name": "own.example" } }),
-        "own.example",
-        true,
-    );
-    for protocol in ["http", "h2c", "mtls", "mtls-h2"] {
-        assert_eq!(one_sided(serde_json::json!({ "protocol": protocol })), None);
-    }
-}
-
-#[test]
-fn groups_are_asked_as_each_speaks() {
-    let (old, new): (GroupId, GroupId) =
-        ("orders@r1".parse().unwrap(), "orders@r2".parse().unwrap());
-    let mutual = Mutual {
-        groups: BTreeSet::from([new.clone()]),
-        authority: "/own/authority".into(),
-        certificate: "/own/certificate".into(),
-        key: "/own/key".into(),
-    };
-    let third: GroupId = "orders@r3".parse().unwrap();
-    let shown = one_sided(serde_json::json!({ "protocol": "https", "tls": { "ca": "ca.pem" } }));
-    let one_sided = BTreeMap::from([(third.clone(), shown.unwrap())]);
-    let config = join(&Parts {
-        traffic: None,
-        groups: &BTreeSet::from([old.clone(), new, third]),
-        ready: &[],
-        internal: &BTreeMap::new(),
-        http2: &BTreeSet::from([old.clone()]),
-        one_sided: &one_sided,
-        public: None,
-        checks: &BTreeMap::new(),
-        mutual: Some(&mutual),
-        secrets: &SecretValues::new(),
-        secret_files: Path::new("/secrets"),
-        shared: None,
-        root: Some(Path::new("/shop")),
-        project: "shop",
-    });
-    let versions = &config.services["orders"].versions;
-    assert_eq!(
-        (&versions["r1"].tls, versions["r1"].http2),
-        (&None, Some(true))
-    );
-    assert_eq!(versions["r2"].http2, None);
-    assert_eq!(
-        text(&versions["r3"].tls),
-        r#"{"ca":"/shared/authorities.SHORT","name":"orders","certificate":null,"key":null}"#
-            .replace("SHORT", digest("what it holds").short())
-    );
-    assert_eq!(
-        text(&versions["r2"].tls),
-        r#"{"ca":"/own/authority","name":"orders","certificate":"/own/certificate","key":"/own/key"}"#
-    );
 }
 
 #[test]
