@@ -44,14 +44,44 @@ pub(crate) struct Asked<'a> {
     pub(crate) unbuilt: BTreeSet<ServiceName>,
     resolved: &'a Resolved,
     artifacts: BTreeMap<ServiceName, Artifact>,
+    beside: Beside,
+    /// Images of resources that can be pinned.
+    images: BTreeMap<ResourceName, String>,
+    builder: Builder,
+}
+
+/// What is read beside the blueprint and the sources.
+#[derive(PartialEq)]
+struct Beside {
+    /// The version of each secret that is set.
     secrets: BTreeMap<SecretName, u32>,
     /// What the files of authorities hold, by name.
     authorities: BTreeMap<String, String>,
     /// Digests of the files of certificates that the gateway shows, by name.
     certificates: BTreeMap<String, Digest>,
-    /// Images of resources that can be pinned.
-    images: BTreeMap<ResourceName, String>,
-    builder: Builder,
+}
+
+impl Beside {
+    fn read(world: &World, resolved: &Resolved) -> Result<Self, CliError> {
+        let project = world.project()?;
+        Ok(Self {
+            secrets: world.secrets()?.versions()?,
+            authorities: crate::authorities::read(project, resolved)?,
+            certificates: crate::certificates::digests(&project.folder, &resolved.gateway),
+        })
+    }
+
+    /// The state that a blueprint asks for with this.
+    fn desired(
+        &self,
+        resolved: &Resolved,
+        artifacts: &BTreeMap<ServiceName, Artifact>,
+    ) -> Result<Desired, CliError> {
+        let desired = Desired::new(resolved, artifacts, &self.secrets).map_err(|m| missing(&m))?;
+        Ok(desired
+            .with_authorities(&self.authorities)
+            .with_certificates(&self.certificates))
+    }
 }
 
 impl<'a> Asked<'a> {
@@ -63,31 +93,34 @@ impl<'a> Asked<'a> {
         let artifacts = builder
             .keys(&resolved.services)
             .map_err(|errors| build_failed(&errors))?;
-        let secrets = world.secrets()?.versions()?;
-        let authorities = crate::authorities::read(world.project()?, resolved)?;
-        let desired = Desired::new(resolved, &artifacts, &secrets).map_err(|m| missing(&m))?;
-        let certificates = crate::certificates::digests(folder, &resolved.gateway);
-        let mut desired = desired
-            .with_authorities(&authorities)
-            .with_certificates(&certificates);
-        let images = crate::images::of_resources(resolved);
-        crate::images::pin(&mut desired, &builder.image_lock(), &images);
+        let beside = Beside::read(world, resolved)?;
+        let desired = beside.desired(resolved, &artifacts)?;
         let unbuilt = artifacts
             .iter()
             .filter(|(name, artifact)| !builder.is_built(name, &resolved.services[*name], artifact))
             .map(|(name, _)| name.clone())
             .collect();
-        Ok(Self {
+        let mut asked = Self {
             desired,
             unbuilt,
             resolved,
             artifacts,
-            secrets,
-            authorities,
-            certificates,
-            images,
+            beside,
+            images: crate::images::of_resources(resolved),
             builder,
-        })
+        };
+        asked.pin();
+        Ok(asked)
+    }
+
+    /// Has resources run the very images that are locked.
+    fn pin(&mut self) {
+        crate::images::pin(&mut self.desired, &self.builder.image_lock(), &self.images);
+    }
+
+    /// Whether secrets, authorities and certificates are as they were when this was found. Sources are looked at by the build.
+    pub(crate) fn is_current(&self, world: &World) -> Result<bool, CliError> {
+        Ok(Beside::read(world, self.resolved)? == self.beside)
     }
 
     /// Leaves every service but the named ones as the release that serves has it. Nothing named means all.
@@ -163,11 +196,8 @@ impl<'a> Asked<'a> {
         let change = changes.chain(named).max().unwrap_or_default();
         if change > Change::None {
             self.artifacts.extend(built);
-            self.desired = Desired::new(self.resolved, &self.artifacts, &self.secrets)
-                .map_err(|m| missing(&m))?
-                .with_authorities(&self.authorities)
-                .with_certificates(&self.certificates);
-            crate::images::pin(&mut self.desired, &self.builder.image_lock(), &self.images);
+            self.desired = self.beside.desired(self.resolved, &self.artifacts)?;
+            self.pin();
         }
         self.unbuilt.clear();
         Ok(change)

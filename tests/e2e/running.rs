@@ -1,7 +1,9 @@
 //! Day-to-day verbs against services that really run.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+mod asked;
+mod reached;
+mod stopped;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -220,75 +222,6 @@ fn logs_are_tailed_followed_and_told_apart() {
 }
 
 #[test]
-fn a_command_runs_in_a_services_surroundings_and_its_code_passes() {
-    let shop = Shop::deployed();
-    let sandbox = &shop.sandbox;
-    let script = "echo $PLATFORM_SERVICE $RESPOND; cat; echo oops >&2; exit 7";
-    let seen = sandbox.pipe(&["exec", "api", "--", "sh", "-c", script], "from here\n");
-    assert_eq!(seen.code, 7, "{seen:#?}");
-    assert_eq!(seen.stdout, "api hello\nfrom here\n");
-    assert_eq!(seen.stderr, "oops\n");
-    let json = sandbox
-        .run(&[
-            "exec", "api", "--format", "json", "--", "sh", "-c", "echo hi",
-        ])
-        .ok();
-    assert_eq!(json.line("output")["text"], "hi");
-}
-
-#[test]
-fn a_command_without_a_terminal_ends_with_whoever_ends_us() {
-    let shop = Shop::deployed();
-    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
-        let script = "sh -c 'echo $$; exec sleep 1000'; echo $$ goes on";
-        let mut running = shop
-            .sandbox
-            .start(&["exec", "api", "--", "sh", "-c", script]);
-        let below = running.until("\n");
-        let below = std::path::PathBuf::from(format!("/proc/{}", below.trim()));
-        assert!(exists(&below), "{below:?}");
-        let ended = running.end(signal);
-        assert_eq!(ended.code, code, "{ended:#?}");
-        assert!(!ended.stdout.contains("goes on"), "{ended:#?}");
-        eventually("what it started is gone", || !exists(&below));
-    }
-}
-
-#[test]
-fn a_command_that_does_not_want_to_end_is_killed() {
-    let shop = Shop::deployed();
-    let script = "trap 'echo not yet' INT; echo $$; while :; do sleep 0.1; done";
-    let mut running = shop
-        .sandbox
-        .start(&["exec", "api", "--", "sh", "-c", script]);
-    running.until("\n");
-    let ended = running.end("-INT");
-    assert_eq!(ended.code, 137, "{ended:#?}");
-    assert!(ended.stdout.contains("not yet"), "{ended:#?}");
-}
-
-#[test]
-fn a_port_is_forwarded_to_a_service() {
-    let shop = Shop::deployed();
-    let mut forwarding = shop.sandbox.start(&["port-forward", "api"]);
-    let told = forwarding.until_told("leads to api");
-    let local: u16 = told
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix("127.0.0.1:"))
-        .and_then(|port| port.parse().ok())
-        .expect("a local port");
-    let mut connection = TcpStream::connect(("127.0.0.1", local)).expect("it listens");
-    connection
-        .write_all(b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n")
-        .expect("it takes a request");
-    let mut answer = [0; 15];
-    connection.read_exact(&mut answer).expect("it answers");
-    assert_eq!(&answer, b"HTTP/1.1 200 OK");
-    drop(connection);
-    assert_eq!(forwarding.end("-INT").code, 0);
-}
-
-#[test]
 fn who_may_open_too_few_files_is_told_before_anything_is_begun() {
     let mut shop = Shop::new();
     shop.sandbox.limit_open_files(20);
@@ -388,60 +321,6 @@ fn who_moves_the_gateway_is_told_whom_that_leaves_behind() {
 }
 
 #[test]
-fn a_resource_that_listens_nowhere_is_not_forwarded_to() {
-    let shop = Shop::deployed();
-    let seen = shop.sandbox.run(&["port-forward", "db"]);
-    assert_eq!(seen.code, 1, "{seen:#?}");
-    assert!(seen.stderr.contains("port-forward::no-port"), "{seen:#?}");
-    assert!(seen.stderr.contains("SQLite file"), "{seen:#?}");
-}
-
-#[test]
-fn a_port_that_would_lead_to_itself_is_refused() {
-    let shop = Shop::deployed();
-    let port = free_port().to_string();
-    let seen = shop.sandbox.run(&["port-forward", "api", &port]);
-    assert_eq!(seen.code, 1, "{seen:#?}");
-    assert!(seen.stderr.contains("port-forward::to-itself"), "{seen:#?}");
-}
-
-#[test]
-fn a_service_without_a_port_is_forwarded_to_where_one_says_alone() {
-    let sandbox = Sandbox::empty();
-    let text = format!(
-        "[project]\nname = \"shop\"\n\n[services.mailer]\nkind = \"worker\"\ncommand = {}\n",
-        responder::command()
-    );
-    sandbox.write("platform.toml", &text);
-    let seen = sandbox.run(&["port-forward", "mailer"]);
-    assert_eq!(seen.code, 1, "{seen:#?}");
-    assert!(seen.stderr.contains("port-forward::no-port"), "{seen:#?}");
-}
-
-#[test]
-fn the_word_to_stop_is_heard_while_a_question_is_asked() {
-    let shop = Shop::deployed();
-    let terminal = nix::pty::openpty(None, None).expect("a terminal");
-    let asked = shop
-        .sandbox
-        .command(&["destroy"])
-        .stdin(terminal.slave.try_clone().expect("its other end"))
-        .stderr(terminal.slave)
-        .spawn()
-        .expect("the program runs");
-    let mut screen = std::fs::File::from(terminal.master);
-    let mut seen = Vec::new();
-    while !seen.ends_with(b"[y/N] ") {
-        let mut byte = [0];
-        screen.read_exact(&mut byte).expect("a question");
-        seen.extend(byte);
-    }
-    let ended = crate::sandbox::Running::of(asked).end("-INT");
-    assert_eq!(ended.code, 130, "{ended:#?}");
-    assert!(shop.sandbox.run(&["status"]).ok().stdout.contains("api"));
-}
-
-#[test]
 fn a_rollback_that_only_a_secret_is_in_the_way_of_says_so() {
     let shop = Shop::new();
     let text = shop.sandbox.read("platform.toml");
@@ -492,107 +371,4 @@ fn watching_goes_on_until_told_to_stop() {
     watching.until("\"type\":\"status\"");
     let ended = watching.end("-INT");
     assert_eq!(ended.code, 0, "{ended:#?}");
-}
-
-#[test]
-fn a_lock_is_shown_and_a_living_holder_is_left_alone() {
-    let shop = Shop::deployed();
-    shop.answers("silent");
-    let mut deploying = shop.sandbox.start(&["deploy", "--yes"]);
-    eventually("the deploy holds the lock", || {
-        let lock = shop.sandbox.run(&["unlock", "--format", "json", "--yes"]);
-        lock.lines()
-            .iter()
-            .any(|line| line["code"] == "lock::alive")
-    });
-    let second = shop.sandbox.run(&["deploy", "--yes", "--format", "json"]);
-    assert_eq!(second.code, 75, "{second:#?}");
-    let status = shop
-        .sandbox
-        .run(&["status", "--format", "json"])
-        .ok()
-        .line("status");
-    assert_eq!(status["run"]["command"], "platform deploy");
-    assert_eq!(ask(shop.port, "/api").as_deref(), Some("hello r1\n"));
-    let _ = deploying.child();
-    let ended = deploying.end("-INT");
-    assert_ne!(ended.code, 0);
-}
-
-#[test]
-fn a_run_whose_lock_is_taken_away_ends_as_one_that_came_too_late() {
-    let shop = Shop::deployed();
-    shop.answers("silent");
-    let mut deploying = shop.sandbox.start(&["deploy", "--yes"]);
-    deploying.until_told("instances start");
-    let taken = ["unlock", "--force", "--yes"];
-    shop.sandbox.run(&taken).ok();
-    let ended = deploying.wait();
-    assert_eq!(ended.code, 75, "{ended:#?}");
-    assert!(ended.stderr.contains("lock::lost"), "{ended:#?}");
-    assert_eq!(ask(shop.port, "/api").as_deref(), Some("hello r1\n"));
-    shop.answers("hello again");
-    shop.sandbox.run(&["deploy", "--yes"]).ok();
-}
-
-#[test]
-fn the_second_word_to_stop_is_taken_at_once() {
-    let shop = Shop::deployed();
-    shop.answers("silent");
-    let mut deploying = shop.sandbox.start(&["deploy", "--yes"]);
-    deploying.until_told("instances start");
-    // An agent that says nothing keeps the deploy from getting to a safe point.
-    let record = shop.sandbox.read(".platform/local/agent.json");
-    let record: serde_json::Value = serde_json::from_str(&record).expect("JSON");
-    let agent = record["process"]["pid"].to_string();
-    signal("-STOP", &agent);
-    let own = deploying.child().id().to_string();
-    signal("-INT", &own);
-    deploying.until_told("Ctrl-C again to leave now");
-    let ended = deploying.end("-INT");
-    signal("-CONT", &agent);
-    assert_eq!(ended.code, 130, "{ended:#?}");
-    assert!(ended.stderr.contains("left at once"), "{ended:#?}");
-
-    // What served goes on, and the next run ends what was begun.
-    assert_eq!(ask(shop.port, "/api").as_deref(), Some("hello r1\n"));
-    shop.answers("hello again");
-    shop.sandbox.run(&["deploy", "--yes"]).ok();
-    let answer = ask(shop.port, "/api").expect("an answer");
-    assert!(answer.starts_with("hello again"), "{answer}");
-}
-
-#[test]
-fn a_gateway_that_hangs_is_named_and_started_anew() {
-    let shop = Shop::deployed();
-    let record = shop
-        .sandbox
-        .read(".platform/local/instances/gateway.1/record.json");
-    let record: serde_json::Value = serde_json::from_str(&record).expect("JSON");
-    let gateway = record["process"]["pid"].to_string();
-    signal("-STOP", &gateway);
-
-    let status = shop.sandbox.run(&["status", "--detailed-exitcode"]);
-    assert_eq!(status.code, 2, "{status:#?}");
-    assert!(status.stdout.contains("gateway not ready"), "{status:#?}");
-    let waited = shop.sandbox.run(&["wait", "--timeout", "1s"]);
-    assert_eq!(waited.code, 1, "{waited:#?}");
-    for command in ["plan", "drift"] {
-        let seen = shop.sandbox.run(&[command, "--detailed-exitcode"]);
-        assert_eq!(seen.code, 2, "{seen:#?}");
-        let told = "it runs and does not answer";
-        assert!(seen.stdout.contains(told), "{command}: {seen:#?}");
-    }
-    shop.answers("hello again");
-    shop.sandbox.run(&["deploy", "--yes"]).ok();
-    let answer = ask(shop.port, "/api").expect("an answer");
-    assert!(answer.starts_with("hello again"), "{answer}");
-    shop.sandbox.run(&["drift", "--detailed-exitcode"]).ok();
-}
-
-fn signal(signal: &str, process: &str) {
-    let sent = std::process::Command::new("kill")
-        .args([signal, process])
-        .status();
-    assert!(sent.expect("kill runs").success());
 }

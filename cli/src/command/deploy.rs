@@ -106,10 +106,10 @@ pub(crate) async fn run(args: &DeployArgs, world: &World) -> Result<Exit, CliErr
     let settled = args.meanwhile.settled(world, crew.target.as_ref());
     let patience = world.until_stopped(settled).await?;
     let before = Before::anything_is_made(args, world, &crew).await?;
-    if before == Before::Declined {
+    if matches!(before, Before::Declined) {
         return Ok(Exit::Failed);
     }
-    let work = async |lease: &Lease| locked(args, world, &crew, lease, &before).await;
+    let work = async |lease: &Lease| locked(args, world, &crew, lease, before).await;
     let exit = deployment::under_lock_within(patience, &crew, work).await?;
     if exit == Exit::Done {
         status::show(world, crew.target.as_ref()).await?;
@@ -118,32 +118,45 @@ pub(crate) async fn run(args: &DeployArgs, world: &World) -> Result<Exit, CliErr
 }
 
 /// What was said to a plan before the lock is taken, which is the first thing that is made in an environment.
-#[derive(Debug, PartialEq)]
-enum Before {
+enum Before<'a> {
     /// Nothing: there is an environment already, or nobody has to be asked.
     Unasked,
-    /// Yes to these changes.
-    Agreed(Vec<platform_decide::plan::Change>),
+    /// Yes to this.
+    Agreed(Box<(Asked<'a>, Prepared)>),
     Declined,
 }
 
-impl Before {
+impl<'a> Before<'a> {
     /// Asks in an environment of which nothing is there, so that who declines, or cannot be asked, leaves nothing behind.
     async fn anything_is_made(
         args: &DeployArgs,
-        world: &World,
+        world: &'a World,
         crew: &Crew,
     ) -> Result<Self, CliError> {
         let asks = args.plan.is_none() && world.would_ask_unless_own()?;
         if !asks || !deployment::is_untouched(crew.target.as_ref()).await? {
             return Ok(Self::Unasked);
         }
-        let (_, prepared) = fresh(args, world, crew).await?;
-        Ok(if agreed(world, &prepared, &to_deploy(world)?)? {
-            Self::Agreed(prepared.plan.changes)
+        let planned = fresh(args, world, crew).await?;
+        Ok(if agreed(world, &planned.1, &to_deploy(world)?)? {
+            Self::Agreed(Box::new(planned))
         } else {
             Self::Declined
         })
+    }
+
+    /// What was agreed to, where it is what a plan under the lock would come to.
+    async fn still(
+        self,
+        world: &World,
+        crew: &Crew,
+    ) -> Result<Option<(Asked<'a>, Prepared)>, CliError> {
+        let Self::Agreed(planned) = self else {
+            return Ok(None);
+        };
+        let holds =
+            planned.0.is_current(world)? && deployment::is_untouched(crew.target.as_ref()).await?;
+        Ok(holds.then_some(*planned))
     }
 }
 
@@ -162,7 +175,7 @@ async fn locked(
     world: &World,
     crew: &Crew,
     lease: &Lease,
-    before: &Before,
+    before: Before<'_>,
 ) -> Result<Exit, CliError> {
     let prepared = match &args.plan {
         Some(path) => saved(world, crew, plan::load(path, world)?).await?,
@@ -184,14 +197,18 @@ async fn asked(
     args: &DeployArgs,
     world: &World,
     crew: &Crew,
-    before: &Before,
+    before: Before<'_>,
 ) -> Result<Option<Prepared>, CliError> {
-    let (mut asked, mut prepared) = fresh(args, world, crew).await?;
-    deployment::tell_left(crew, &prepared);
-    let is_agreed = matches!(before, Before::Agreed(changes) if *changes == prepared.plan.changes);
-    if !is_agreed && !agreed(world, &prepared, &to_deploy(world)?)? {
-        return Ok(None);
-    }
+    let (mut asked, mut prepared) = if let Some(planned) = before.still(world, crew).await? {
+        planned
+    } else {
+        let (asked, prepared) = fresh(args, world, crew).await?;
+        deployment::tell_left(crew, &prepared);
+        if !agreed(world, &prepared, &to_deploy(world)?)? {
+            return Ok(None);
+        }
+        (asked, prepared)
+    };
     let wanted = prepared
         .plan
         .release
