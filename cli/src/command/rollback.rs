@@ -7,7 +7,7 @@ use platform_decide::desired::Desired;
 use platform_decide::plan::Pace;
 use platform_decide::release::{Release, ReleaseNumber, ReleaseStatus};
 use platform_drive::apply::Crew;
-use platform_drive::deploy::{Request, prepare};
+use platform_drive::deploy::{Prepared, Request, prepare};
 use platform_drive::lease::Lease;
 use platform_drive::record;
 use platform_drive::releases::{self, History};
@@ -105,36 +105,11 @@ async fn locked(aim: Aim, world: &World, crew: &Crew, lease: &Lease) -> Result<E
     )
     .await?;
     deployment::tell_left(crew, &prepared);
-    let changed = changed_secrets(back_to, &versions);
-    if !changed.is_empty() {
-        let secrets = format!("`{}`", changed.into_iter().collect::<Vec<_>>().join("`, `"));
-        if prepared.plan.is_empty() {
-            let number = back_to.number;
-            let message = format!("nothing but the secret {secrets} has changed since {number}");
-            return Err(CliError::new("rollback::only-secrets", message).help(
-                "earlier values are not kept: set the one that is right with `platform secrets set`, and deploy",
-            ));
-        }
-        world.view.tell(&Told::important(format!(
-            "{secrets} changed since {}, and earlier values are not kept: what is set now is handed out",
-            back_to.number
-        )));
-    }
+    tell_secrets(world, back_to, &versions, &prepared)?;
     let asking = if asking && !prepared.plan.is_empty() {
-        let bad = bad_before(store, back_to).await?;
-        let question = format!(
-            "Go back to {} in `{}`",
-            back_to.number,
-            world.environment()?
-        );
-        let (asking, finding) = match bad {
-            None => (Asking::UnlessOwn(format!("{question}?")), None),
-            Some(finding) => (
-                Asking::Always(format!("{question}, although it was taken back?")),
-                Some(finding),
-            ),
-        };
-        prepared.findings.extend(finding);
+        let known = bad_before(store, back_to).await?;
+        let asking = question(world, back_to, known.is_some())?;
+        prepared.findings.extend(known);
         asking
     } else {
         Asking::Never
@@ -147,6 +122,51 @@ async fn locked(aim: Aim, world: &World, crew: &Crew, lease: &Lease) -> Result<E
         world.view.diagnose(&unfit.severity(Severity::Warning));
     }
     deployment::carry_out(world, crew, lease, prepared, None).await
+}
+
+/// Tells of secrets that have other values than the release had.
+///
+/// # Errors
+///
+/// `rollback::only-secrets` where nothing else has changed, as earlier values are not kept.
+fn tell_secrets(
+    world: &World,
+    back_to: &Release,
+    versions: &BTreeMap<SecretName, u32>,
+    prepared: &Prepared,
+) -> Result<(), CliError> {
+    let changed = changed_secrets(back_to, versions);
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let number = back_to.number;
+    let secrets = format!("`{}`", changed.into_iter().collect::<Vec<_>>().join("`, `"));
+    if prepared.plan.is_empty() {
+        let message = format!("nothing but the secret {secrets} has changed since {number}");
+        return Err(CliError::new("rollback::only-secrets", message).help(
+            "earlier values are not kept: set the one that is right with `platform secrets set`, and deploy",
+        ));
+    }
+    world.view.tell(&Told::important(format!(
+        "{secrets} changed since {number}, and earlier values are not kept: what is set now is handed out"
+    )));
+    Ok(())
+}
+
+/// What is asked before it is gone back.
+///
+/// - `is_bad`: something is known against the release
+fn question(world: &World, back_to: &Release, is_bad: bool) -> Result<Asking, CliError> {
+    let question = format!(
+        "Go back to {} in `{}`",
+        back_to.number,
+        world.environment()?
+    );
+    Ok(if is_bad {
+        Asking::Always(format!("{question}, although it was taken back?"))
+    } else {
+        Asking::UnlessOwn(format!("{question}?"))
+    })
 }
 
 /// What is known against a release that was taken back or never came up.
