@@ -209,6 +209,7 @@ pub(crate) async fn run(args: &DriftArgs, world: &World) -> Result<Exit, CliErro
         observed: &observed,
         current: Some(current),
         unfinished: history.unfinished.as_ref(),
+        half_way: &[],
         back_to: None,
         last: history.head.last,
         unbuilt: &BTreeSet::new(),

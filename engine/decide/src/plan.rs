@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::desired::Desired;
 use crate::difference::Difference;
 use crate::digest::Digest;
-use crate::group::{GroupId, GroupSpec};
+use crate::group::{GroupId, GroupSpec, Track};
 use crate::observed::{Coming, InstanceState, Observed};
 use crate::release::{PlacedService, Release, ReleaseNumber, ReleaseStatus};
 use crate::traffic::Traffic;
@@ -29,6 +29,8 @@ pub struct Inputs<'a> {
     pub current: Option<&'a Release>,
     /// The release that a run was stopped while deploying.
     pub unfinished: Option<&'a Release>,
+    /// What rollouts of that release were to move and have not moved for good, whether or not anything of it runs.
+    pub half_way: &'a [Member],
     /// The release whose content is wanted back, for a rollback.
     pub back_to: Option<&'a Release>,
     /// The highest number ever given in the environment.
@@ -121,6 +123,14 @@ pub struct Member {
     pub to: GroupId,
 }
 
+impl Member {
+    /// Every group that a rollout of it may have instances of.
+    fn groups(&self) -> [GroupId; 3] {
+        let baseline = GroupId::baseline(self.from.service.clone(), self.from.version);
+        [self.to.clone(), baseline, self.from.clone()]
+    }
+}
+
 /// What a step does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "do", rename_all = "kebab-case")]
@@ -204,13 +214,18 @@ impl Plan {
         self.steps.is_empty()
     }
 
+    /// What its rollouts move, in their order.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        let rolled = self.steps.iter().filter_map(|step| match &step.action {
+            Action::Rollout { members, .. } => Some(members),
+            _ => None,
+        });
+        rolled.flatten()
+    }
+
     /// The group of the release with this name, whole.
     pub fn group(&self, id: &GroupId) -> Option<GroupSpec> {
-        let placed = self.release.services.get(&id.service)?;
-        (placed.version == id.version).then(|| GroupSpec {
-            id: id.clone(),
-            ..placed.group(&id.service)
-        })
+        self.release.group(id)
     }
 
     /// Traffic as it is once the plan is done.
@@ -220,9 +235,10 @@ impl Plan {
 
     /// Traffic while instances start: what the gateway does now, and shares for services that nothing serves yet, or no more.
     ///
-    /// Routes stay as they are until what they lead to is up, except on a gateway that has none.
+    /// Routes stay as they are until what they lead to is up, except on a gateway that has none. What is rolled out has no requests
+    /// before its rollout says so.
     pub fn early_traffic(&self, observed: &Observed, current: Option<&Release>) -> Traffic {
-        steps::early_traffic(observed, current, &self.release)
+        steps::early_traffic(observed, current, self)
     }
 }
 
@@ -368,6 +384,31 @@ impl<'a> Standing<'a> {
             others,
             target,
         }
+    }
+
+    /// The group that serves and is to be replaced: the current release's; where that is gone, the one with most traffic.
+    ///
+    /// What a stopped run left half-way is not it, however new it is.
+    fn serving(&self, inputs: &Inputs<'a>) -> Option<&'a GroupId> {
+        let service = &self.target.id.service;
+        let current = inputs.current.and_then(|c| c.services.get(service));
+        let gateway = inputs.observed.gateway.as_ref();
+        let split = gateway.and_then(|gateway| gateway.splits.get(service));
+        let running = self
+            .others
+            .iter()
+            .copied()
+            .filter(|id| id.track == Track::Main && inputs.observed.groups[*id].replicas > 0);
+        running.max_by_key(|id| {
+            let is_current = current.is_some_and(|placed| placed.version == id.version);
+            (is_current, split.map(|split| split.share(id)), id.version)
+        })
+    }
+
+    /// The part that the service had in a rollout to the target group, where a stopped run left that half-way.
+    fn half_way(&self, inputs: &Inputs<'a>) -> Option<&'a Member> {
+        let mut left = inputs.half_way.iter();
+        left.find(|member| member.to == self.target.id)
     }
 
     /// Whether the target group is as it should be.

@@ -144,6 +144,15 @@ impl Release {
         format!("releases/{:08}", number.0)
     }
 
+    /// The group with this name, whole, if it is the release's.
+    pub fn group(&self, id: &GroupId) -> Option<GroupSpec> {
+        let placed = self.services.get(&id.service)?;
+        (placed.version == id.version).then(|| GroupSpec {
+            id: id.clone(),
+            ..placed.group(&id.service)
+        })
+    }
+
     /// Every group the release runs when it is fully up.
     pub fn groups(&self) -> impl Iterator<Item = GroupSpec> + '_ {
         self.services

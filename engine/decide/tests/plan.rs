@@ -11,8 +11,9 @@ use platform_decide::group::{Artifact, GroupId, Place};
 use platform_decide::observed::{
     GatewaySeen, GroupSeen, InstanceSeen, InstanceState, Observed, ResourceSeen,
 };
-use platform_decide::plan::{Action, ChangeKind, Inputs, Pace, Plan, plan};
+use platform_decide::plan::{Action, ChangeKind, Inputs, Member, Pace, Plan, plan};
 use platform_decide::release::{Release, ReleaseNumber, ReleaseStatus};
+use platform_decide::traffic::Share;
 
 const TWO: &str = r#"
 [project]
@@ -60,6 +61,7 @@ struct Scene {
     observed: Observed,
     current: Option<Release>,
     unfinished: Option<Release>,
+    half_way: Vec<Member>,
     last: Option<ReleaseNumber>,
 }
 
@@ -74,6 +76,7 @@ impl Scene {
             observed: &self.observed,
             current: self.current.as_ref(),
             unfinished: self.unfinished.as_ref(),
+            half_way: &self.half_way,
             back_to,
             last: self.last,
             unbuilt: &BTreeSet::new(),
@@ -336,6 +339,47 @@ fn a_stopped_run_is_gone_on_with_by_the_same_blueprint_and_taken_back_by_the_old
     scene.unfinished = Some(stopped.release.clone());
     insta::assert_snapshot!(text(&scene.plan(&changed)));
     insta::assert_snapshot!(text(&scene.plan(&desired(TWO))));
+}
+
+/// As after a crash of the machine, or a stop of everything: the rollout goes on or is taken back, and nothing is promoted unjudged.
+#[test]
+fn a_rollout_of_which_nothing_runs_any_more_is_gone_on_with_or_taken_back() {
+    let mut scene = deployed(TWO);
+    let changed = desired(&TWO.replace("command = [\"orders\"]", "command = [\"orders\", \"-v\"]"));
+    let stopped = scene.plan(&changed);
+    scene.half_way = stopped.members().cloned().collect();
+    scene.last = Some(stopped.release.number);
+    scene.unfinished = Some(stopped.release);
+    scene.observed = Observed::default();
+    let forward = scene.plan(&changed);
+    assert_eq!(
+        forward.members().cloned().collect::<Vec<_>>(),
+        scene.half_way
+    );
+    let early = forward.early_traffic(&scene.observed, scene.current.as_ref());
+    let orders: GroupId = "orders@r1".parse().unwrap();
+    assert_eq!(early.splits[&orders.service].share(&orders), Share::FULL);
+    insta::assert_snapshot!(text(&forward));
+    insta::assert_snapshot!(text(&scene.plan(&desired(TWO))));
+    let another = TWO.replace("command = [\"orders\"]", "command = [\"orders\", \"-vv\"]");
+    insta::assert_snapshot!(text(&scene.plan(&desired(&another))));
+}
+
+/// What a stopped run left is no measure for the next, also where it is newer than what serves.
+#[test]
+fn what_serves_is_replaced_and_not_what_a_stopped_run_left() {
+    let mut scene = deployed(TWO);
+    let with = |flag: &str| {
+        let flagged = format!("command = [\"orders\", \"{flag}\"]");
+        desired(&TWO.replace("command = [\"orders\"]", &flagged))
+    };
+    let left = scene.plan(&with("-v")).group(&"orders@r2".parse().unwrap());
+    let left = left.expect("the new group");
+    scene.run(&left.id, &left.digest, 1);
+    scene.last = Some(ReleaseNumber(2));
+    let next = scene.plan(&with("-vv"));
+    let summary = &next.changes[0].summary;
+    assert!(summary.starts_with("orders@r1 → orders@r3"), "{summary}");
 }
 
 #[test]

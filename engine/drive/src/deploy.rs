@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use platform_blueprint::{Analysis, SecretName, ServiceName};
 use platform_decide::desired::Desired;
-use platform_decide::plan::{Action, Inputs, Pace, Plan, StepId, plan};
+use platform_decide::plan::{Action, Inputs, Member, Pace, Plan, StepId, plan};
 use platform_decide::release::{Release, ReleaseNumber, ReleaseStatus};
-use platform_port::{Finding, SecretValues, StoreError};
+use platform_port::{Finding, SecretValues, Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::address;
@@ -116,12 +116,14 @@ pub async fn prepare(crew: &Crew, request: Request<'_>) -> Result<Prepared, Driv
     let store = crew.target.store();
     let history = History::read(store).await?;
     let left = journal::left_behind(store).await?;
+    let half_way = half_way(store, &history, left.as_ref()).await?;
     let observed = crew.target.observe().await?;
     let plan = plan(Inputs {
         desired: request.desired,
         observed: &observed,
         current: history.current.as_ref(),
         unfinished: history.unfinished.as_ref(),
+        half_way: &half_way,
         back_to: request.back_to,
         last: history.head.last,
         unbuilt: request.unbuilt,
@@ -138,6 +140,20 @@ pub async fn prepare(crew: &Crew, request: Request<'_>) -> Result<Prepared, Driv
         left,
         history,
     })
+}
+
+/// What rollouts of the unfinished release have not moved for good: those that have begun, and those that the stopped run meant to.
+async fn half_way(
+    store: &dyn Store,
+    history: &History,
+    left: Option<&Entries>,
+) -> Result<Vec<Member>, StoreError> {
+    let Some(release) = history.head.unfinished else {
+        return Ok(Vec::new());
+    };
+    let meant = left.filter(|left| left.release == release);
+    let meant = meant.map_or(&[][..], |left| &left.moves);
+    rollout::half_way(store, release, meant).await
 }
 
 /// Takes a saved plan in place of a fresh one, if the target still is as the plan saw it.
@@ -173,7 +189,7 @@ async fn preflight(
     plan: &Plan,
 ) -> Result<Vec<Finding>, DriveError> {
     let mut found = crew.target.preflight(desired).await?;
-    found.extend(crate::rollout::preflight(plan, &crew.root));
+    found.extend(rollout::preflight(plan, &crew.root));
     Ok(found)
 }
 
@@ -368,6 +384,7 @@ async fn take_back(
         observed: &observed,
         current: Some(current),
         unfinished: Some(failed),
+        half_way: &[],
         back_to: None,
         last: history.head.last,
         unbuilt: &BTreeSet::new(),

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use platform_decide::plan::{Plan, StepId};
+use platform_decide::plan::{Member, Plan, StepId};
 use platform_decide::release::ReleaseNumber;
 use platform_port::{Store, StoreError};
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,9 @@ pub struct Entries {
     pub from: Option<ReleaseNumber>,
     /// Number of steps in its plan.
     pub planned: usize,
+    /// What its rollouts move. One that has not begun has no state of its own yet.
+    #[serde(default)]
+    pub moves: Vec<Member>,
     /// The steps it began, and how far each came.
     pub steps: BTreeMap<StepId, Progress>,
 }
@@ -75,6 +78,7 @@ impl Journal {
             release: plan.release.number,
             from: plan.from,
             planned: plan.steps.len(),
+            moves: plan.members().cloned().collect(),
             steps: BTreeMap::new(),
         };
         let mut kept = Kept::found(store.read(KEY).await?.map(|document| document.version));

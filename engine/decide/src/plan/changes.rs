@@ -96,7 +96,14 @@ fn service(
         .iter()
         .rev()
         .find(|id| id.track == Track::Main);
-    let (kind, summary, because) = match (standing.seen, main.or(standing.others.last())) {
+    let main = standing.serving(inputs).or(main.copied());
+    let half_way = half_way(inputs, &standing, was_here);
+    let half_way = half_way.map(|(summary, forward)| {
+        let because = if forward { differing() } else { Vec::new() };
+        (summary, because)
+    });
+    let from = main.or(standing.others.last().copied());
+    let (kind, summary, because) = match (standing.seen, from, half_way) {
         _ if standing.strange => (
             ChangeKind::Repair,
             standing.changed.map_or_else(
@@ -105,37 +112,32 @@ fn service(
             ),
             Vec::new(),
         ),
-        (None, None) if was_here => (
+        (_, None, Some((summary, because))) => (ChangeKind::Finish, summary, because),
+        (None, None, _) if was_here => (
             ChangeKind::Repair,
             format!("{target} is gone; start {}", instances(placed.replicas)),
             Vec::new(),
         ),
-        (None, None) => (
+        (None, None, _) => (
             ChangeKind::Create,
             format!("{target}, {}", instances(placed.replicas)),
             differing(),
         ),
-        (None, Some(from)) => (
+        (None, Some(from), _) => (
             ChangeKind::Replace,
             format!("{from} → {target}, {}", manner(inputs, name, from)),
             differing(),
         ),
-        (Some(_), Some(from)) if was_here => (
-            ChangeKind::Finish,
-            format!("{from} → {target}, at once: take back what a stopped run left"),
-            Vec::new(),
-        ),
-        (Some(_), Some(from)) => (
-            ChangeKind::Finish,
-            format!("{from} → {target}, go on where a stopped run left off"),
-            differing(),
-        ),
-        (Some(seen), None) if was_here && seen < asked && asked == placed.replicas => (
+        (Some(_), Some(from), _) if was_here => {
+            (ChangeKind::Finish, taken_back(from, target), Vec::new())
+        }
+        (Some(_), Some(from), _) => (ChangeKind::Finish, gone_on_with(from, target), differing()),
+        (Some(seen), None, _) if was_here && seen < asked && asked == placed.replicas => (
             ChangeKind::Repair,
             format!("{target} has lost instances: {seen} of {asked} are left"),
             Vec::new(),
         ),
-        (Some(seen), None) if seen != placed.replicas => (
+        (Some(seen), None, _) if seen != placed.replicas => (
             ChangeKind::Scale,
             format!("{target}, {seen} → {}", instances(placed.replicas)),
             vec![Difference {
@@ -144,17 +146,17 @@ fn service(
                 after: Some(placed.replicas.to_string()),
             }],
         ),
-        (Some(_), None) if standing.short => (
+        (Some(_), None, _) if standing.short => (
             ChangeKind::Repair,
             format!("{target} has lost instances"),
             Vec::new(),
         ),
-        (Some(_), None) if standing.down => (
+        (Some(_), None, _) if standing.down => (
             ChangeKind::Repair,
             format!("{target} is not up; start it again and wait"),
             Vec::new(),
         ),
-        (Some(_), None) => return None,
+        (Some(_), None, _) => return None,
     };
     Some(Change {
         subject: Subject::Service(name.clone()),
@@ -162,6 +164,30 @@ fn service(
         summary,
         because,
     })
+}
+
+/// What becomes of a rollout that a stopped run left half-way and nothing is seen of, and whether that leads to the new release.
+fn half_way(
+    inputs: &Inputs<'_>,
+    standing: &Standing<'_>,
+    was_here: bool,
+) -> Option<(String, bool)> {
+    let target = &standing.target.id;
+    if was_here {
+        let mut left = inputs.half_way.iter();
+        let member = left.find(|member| member.from == *target)?;
+        return Some((taken_back(&member.to, target), false));
+    }
+    let member = standing.half_way(inputs)?;
+    (inputs.pace == Pace::ByPolicy).then(|| (gone_on_with(&member.from, target), true))
+}
+
+fn taken_back(left: &GroupId, target: &GroupId) -> String {
+    format!("{left} → {target}, at once: take back what a stopped run left")
+}
+
+fn gone_on_with(from: &GroupId, target: &GroupId) -> String {
+    format!("{from} → {target}, go on where a stopped run left off")
 }
 
 fn removals(inputs: &Inputs<'_>, release: &Release) -> Vec<Change> {

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use platform_blueprint::{Rollout, ServiceName};
 
-use super::{Action, Change, Inputs, Member, Pace, Standing, Step, StepId, Subject};
+use super::{Action, Change, Inputs, Member, Pace, Plan, Standing, Step, StepId, Subject};
 use super::{is_job, is_lost, is_worth_judging, takes_traffic};
 use crate::digest::Digest;
-use crate::group::{GroupId, Need, Track};
+use crate::group::{GroupId, Need};
 use crate::observed::Observed;
 use crate::release::Release;
 use crate::traffic::{Split, Traffic};
@@ -158,24 +158,28 @@ impl<'a> Order<'a> {
                 .services
                 .get(service)
                 .map(|desired| &desired.rollout);
-            let from = self
-                .serving(service, &standing)
-                .filter(|from| is_worth_judging(self.inputs, from));
+            // A rollout that was begun is the one to say where it goes on, whatever is left of either side.
+            let member = standing.half_way(self.inputs).cloned().or_else(|| {
+                let from = standing.serving(self.inputs);
+                let from = from.filter(|from| is_worth_judging(self.inputs, from))?;
+                Some(Member {
+                    from: from.clone(),
+                    from_replicas: self.replicas_of(from),
+                    to: group.clone(),
+                })
+            });
             let forward = self
                 .inputs
                 .current
                 .and_then(|c| c.services.get(service))
                 .is_none_or(|p| p.version != placed.version);
-            if let (Some(from), Some(policy), Pace::ByPolicy, true, false) =
-                (from, policy, self.inputs.pace, forward, is_job(placed))
+            if let (Some(member), Some(policy), Pace::ByPolicy, true, false) =
+                (member, policy, self.inputs.pace, forward, is_job(placed))
             {
+                self.start_old(&member, after.clone());
                 replaced.push(Replaced {
                     service,
-                    member: Member {
-                        from: from.clone(),
-                        from_replicas: self.replicas_of(from),
-                        to: group,
-                    },
+                    member,
                     policy,
                     after,
                 });
@@ -193,25 +197,26 @@ impl<'a> Order<'a> {
         replaced
     }
 
-    /// The group that serves and is to be replaced: the current release's; where that is gone, the one with most traffic.
-    ///
-    /// What a stopped run left half-way is not it, however new it is.
-    fn serving(&self, service: &ServiceName, standing: &Standing<'a>) -> Option<&'a GroupId> {
-        let current = self.inputs.current.and_then(|c| c.services.get(service));
-        let split = self
+    /// Starts the group that serves where nothing is left of either, so that who needs the service finds it.
+    fn start_old(&mut self, member: &Member, after: Vec<StepId>) {
+        let service = &member.from.service;
+        let current = self
             .inputs
-            .observed
-            .gateway
-            .as_ref()
-            .and_then(|gateway| gateway.splits.get(service));
-        let running =
-            standing.others.iter().copied().filter(|id| {
-                id.track == Track::Main && self.inputs.observed.groups[*id].replicas > 0
-            });
-        running.max_by_key(|id| {
-            let is_current = current.is_some_and(|placed| placed.version == id.version);
-            (is_current, split.map(|split| split.share(id)), id.version)
-        })
+            .current
+            .and_then(|c| c.services.get_key_value(service));
+        let Some((service, placed)) = current else {
+            return;
+        };
+        let seen = &self.inputs.observed.groups;
+        let gone = [&member.from, &member.to].map(|group| !seen.contains_key(group));
+        if gone == [true, true] && placed.version == member.from.version && placed.replicas > 0 {
+            let action = Action::Start {
+                group: member.from.clone(),
+                replicas: placed.replicas,
+            };
+            let id = self.push(format!("start {}", member.from), action, after);
+            self.ready.insert(service.as_str(), id);
+        }
     }
 
     /// Instances of a group that serves, also those that a stopped run had already taken away.
@@ -296,11 +301,20 @@ impl<'a> Order<'a> {
             .iter()
             .map(|(name, placed)| GroupId::main(name.clone(), placed.version))
             .collect();
-        let mut strays: Vec<&GroupId> = self
-            .inputs
-            .observed
-            .groups
-            .keys()
+        // A target whose own parts do not run shows nothing, and brings back what it was told to keep once they do.
+        let half_way = self.inputs.half_way.iter();
+        let half_way = half_way.filter(|member| !rolled.contains(&member.from));
+        let unfinished = self.inputs.unfinished.into_iter().flat_map(|release| {
+            let begun = release.groups().map(|group| group.id);
+            begun.filter(|id| id.version == release.number)
+        });
+        let known: BTreeSet<GroupId> = half_way
+            .flat_map(Member::groups)
+            .chain(unfinished)
+            .chain(self.inputs.observed.groups.keys().cloned())
+            .collect();
+        let mut strays: Vec<&GroupId> = known
+            .iter()
             .filter(|id| !wanted.contains(*id) && !rolled.contains(*id))
             .collect();
         let rank: BTreeMap<&ServiceName, usize> = self
@@ -409,9 +423,15 @@ fn along_needs(release: &Release) -> Vec<&ServiceName> {
 pub(super) fn early_traffic(
     observed: &Observed,
     current: Option<&Release>,
-    release: &Release,
+    plan: &Plan,
 ) -> Traffic {
-    let last = final_traffic(release);
+    let release = &plan.release;
+    let mut last = final_traffic(release);
+    for member in plan.members() {
+        if let Some(split) = last.splits.get_mut(&member.to.service) {
+            *split = Split::all(member.from.clone());
+        }
+    }
     let Some(seen) = &observed.gateway else {
         return last;
     };

@@ -13,6 +13,7 @@ use super::seen::GateAnswer;
 use super::stage::{Stage, stages};
 use super::words::{Why, Word};
 use crate::group::GroupId;
+use crate::observed::Observed;
 use crate::plan::Member;
 use crate::release::{Release, ReleaseNumber};
 use crate::traffic::Split;
@@ -181,6 +182,15 @@ impl MemberState {
     /// Fresh instances of the old version, beside the new ones.
     pub fn baseline(&self) -> GroupId {
         GroupId::baseline(self.from.service.clone(), self.from.version)
+    }
+
+    /// As a plan has it.
+    pub fn member(&self) -> Member {
+        Member {
+            from: self.from.clone(),
+            from_replicas: self.from_replicas,
+            to: self.to.clone(),
+        }
     }
 
     /// The service.
@@ -383,6 +393,34 @@ impl State {
         };
         self.phase = Phase::RolledBack { why };
         self
+    }
+
+    /// Begins its stage anew where everything has ended since it was last looked at, as with a restart of the machine: that says
+    /// nothing of the new release, and the old one has to be up before requests are shared out again.
+    pub fn begin_anew_if_all_ended(&mut self, observed: &Observed) {
+        let (Phase::Starting { stage } | Phase::Serving { stage }) = self.phase else {
+            return;
+        };
+        let Some(looked) = self.clock.looked else {
+            return;
+        };
+        let seen = |group: &GroupId| observed.groups.get(group).map(|seen| &seen.instances);
+        let groups = self
+            .members
+            .iter()
+            .flat_map(|member| [member.from.clone(), member.baseline(), member.to.clone()]);
+        let mut instances = groups.filter_map(|group| seen(&group)).flatten();
+        let ended = instances.all(|one| one.started_at.is_some_and(|at| at > looked));
+        if !ended {
+            return;
+        }
+        for member in &mut self.members {
+            let restarts = seen(&member.to).into_iter().flatten();
+            let restarts = restarts.map(|one| one.restarts).max();
+            member.restarts_before = restarts.unwrap_or(0);
+        }
+        self.in_force = None;
+        self.enter(Phase::Starting { stage });
     }
 
     /// Moves to another phase.

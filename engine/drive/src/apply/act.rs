@@ -52,7 +52,7 @@ impl Actor<'_> {
                 self.ask(async || target.route(&traffic, self.means.secrets).await)
                     .await
             }
-            Action::Start { group, .. } => self.start(group).await,
+            Action::Start { group, replicas } => self.start(group, *replicas).await,
             Action::Rollout { members, policy } => {
                 let outcome = rollout::run(
                     self.crew,
@@ -177,10 +177,12 @@ impl Actor<'_> {
         })
     }
 
-    async fn start(&self, id: &GroupId) -> Result<(), Cause> {
-        let Some(group) = self.plan.group(id) else {
+    async fn start(&self, id: &GroupId, replicas: u32) -> Result<(), Cause> {
+        let of_current = || self.means.current?.group(id);
+        let Some(group) = self.plan.group(id).or_else(of_current) else {
             return Ok(());
         };
+        let group = GroupSpec { replicas, ..group };
         {
             let permit = self.abandon.run_until_cancelled(self.acting.acquire());
             let _permit = permit.await.ok_or(Cause::Stopped)?;

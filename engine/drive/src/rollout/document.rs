@@ -1,7 +1,10 @@
 //! The state of rollouts and operators' words, as documents in the environment's store.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use platform_decide::group::GroupId;
+use platform_decide::plan::Member;
 use platform_decide::release::ReleaseNumber;
 use platform_decide::rollout::{Entry, Note, Phase, State, Word};
 use platform_port::{Store, StoreError, Version};
@@ -129,6 +132,30 @@ pub async fn all(store: &dyn Store, release: ReleaseNumber) -> Result<Vec<State>
         }
     }
     Ok(found)
+}
+
+/// What rollouts of a release were to move and have not moved for good.
+///
+/// - `meant`: what the run was to move, also where its rollout had not begun
+pub(crate) async fn half_way(
+    store: &dyn Store,
+    release: ReleaseNumber,
+    meant: &[Member],
+) -> Result<Vec<Member>, StoreError> {
+    let mut all = all(store, release).await?;
+    all.sort_by_key(|state| state.began);
+    // By the group that takes over; what was begun anew stands for what was before.
+    let mut found: BTreeMap<&GroupId, Option<Member>> = meant
+        .iter()
+        .map(|member| (&member.to, Some(member.clone())))
+        .collect();
+    for state in &all {
+        let left = state.phase != Phase::Promoted;
+        for member in &state.members {
+            found.insert(&member.to, left.then(|| member.member()));
+        }
+    }
+    Ok(found.into_values().flatten().collect())
 }
 
 /// The rollout of a release that is not over; `None` where there is none.

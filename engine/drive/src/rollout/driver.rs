@@ -145,6 +145,7 @@ impl<'a> Driver<'a> {
             self.tell(note);
         }
         let mut failed = 0;
+        let mut first = true;
         loop {
             let earliest = Instant::now() + LOOK_AT_MOST_EVERY;
             let observed = match self.crew.target.observe().await {
@@ -158,6 +159,9 @@ impl<'a> Driver<'a> {
                 Err(error) if self.is_promoted() => return self.leave(&error).await,
                 Err(error) => return Err(Cause::Unseen(Arc::new(error))),
             };
+            if std::mem::take(&mut first) {
+                self.document.state.begin_anew_if_all_ended(&observed);
+            }
             let tallies = self.tallies().await;
             match self.decide(&observed, tallies.as_ref()).await {
                 Ok(()) => failed = 0,

@@ -3,6 +3,7 @@
 mod again;
 mod away;
 mod back;
+mod fallen;
 mod forward;
 mod locked;
 mod scene;

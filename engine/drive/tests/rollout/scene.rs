@@ -301,6 +301,7 @@ pub(crate) async fn planned(
         observed: &target.observe().await.expect("a look"),
         current,
         unfinished: None,
+        half_way: &[],
         back_to: None,
         last: current.map(|release| release.number),
         unbuilt: &BTreeSet::new(),

@@ -105,6 +105,7 @@ async fn what_replaces_a_rollout_that_was_cut_off_begins_from_what_served() {
         observed: &observed,
         current: Some(&scene.current),
         unfinished: Some(&scene.plan.release),
+        half_way: &[],
         back_to: None,
         last: Some(scene.plan.release.number),
         unbuilt: &BTreeSet::new(),
