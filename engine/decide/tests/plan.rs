@@ -476,6 +476,39 @@ fn a_service_without_instances_has_nothing_to_show() {
 }
 
 #[test]
+fn a_change_to_no_instances_is_made_at_once_and_a_change_of_their_number_is_told() {
+    let with = |flag: &str, replicas: u32| {
+        let text = TWO.replace(
+            "command = [\"orders\"]",
+            &format!("command = [\"orders\", \"{flag}\"]"),
+        );
+        desired(&text.replace("replicas = 2", &format!("replicas = {replicas}")))
+    };
+    let mut scene = deployed(TWO);
+    let none = scene.plan(&with("-v", 0));
+    insta::assert_snapshot!(text(&none));
+    scene.apply(&none);
+    let orders: GroupId = "orders@r2".parse().expect("a group");
+    assert_eq!(scene.observed.groups[&orders].replicas, 0);
+    let again = scene.plan(&with("-v", 0));
+    assert!(again.is_empty(), "{}", text(&again));
+
+    // Also where an unfinished release is what the number changes of.
+    let mut scene = deployed(TWO);
+    let stopped = scene.plan(&with("-v", 1));
+    scene.run(&orders, &stopped.group(&orders).expect("a group").digest, 1);
+    scene.last = Some(stopped.release.number);
+    scene.unfinished = Some(stopped.release);
+    let next = scene.plan(&with("-v", 4));
+    let told = next.changes[0]
+        .because
+        .iter()
+        .find(|one| one.path == "replicas");
+    let told = told.and_then(|one| Some((one.before.as_deref()?, one.after.as_deref()?)));
+    assert_eq!(told, Some(("2", "4")));
+}
+
+#[test]
 fn a_job_of_the_release_that_serves_does_not_run_again() {
     let shop = |log: &str| {
         format!(

@@ -86,9 +86,14 @@ fn service(
     let was_here = before.is_some_and(|b| b.version == placed.version);
     let asked = before.map_or(0, |b| b.replicas);
     let differing = || {
-        before
-            .map(|b| spec_differences(&b.spec, &placed.spec))
-            .unwrap_or_default()
+        let Some(before) = before else {
+            return Vec::new();
+        };
+        let scaled =
+            (before.replicas != placed.replicas).then(|| scaled(before.replicas, placed.replicas));
+        let mut found = spec_differences(&before.spec, &placed.spec);
+        found.extend(scaled);
+        found
     };
     // Fresh instances of the old version that a canary left are not what is replaced.
     let main = standing
@@ -140,11 +145,7 @@ fn service(
         (Some(seen), None, _) if seen != placed.replicas => (
             ChangeKind::Scale,
             format!("{target}, {seen} → {}", instances(placed.replicas)),
-            vec![Difference {
-                path: "replicas".to_owned(),
-                before: Some(seen.to_string()),
-                after: Some(placed.replicas.to_string()),
-            }],
+            vec![scaled(seen, placed.replicas)],
         ),
         (Some(_), None, _) if standing.short => (
             ChangeKind::Repair,
@@ -304,6 +305,14 @@ fn spec_differences(before: &ServiceSpec, after: &ServiceSpec) -> Vec<Difference
     found
 }
 
+fn scaled(before: u32, after: u32) -> Difference {
+    Difference {
+        path: "replicas".to_owned(),
+        before: Some(before.to_string()),
+        after: Some(after.to_string()),
+    }
+}
+
 fn instances(count: u32) -> String {
     match count {
         1 => "1 instance".to_owned(),
@@ -313,6 +322,9 @@ fn instances(count: u32) -> String {
 
 fn manner(inputs: &Inputs<'_>, service: &ServiceName, from: &GroupId) -> String {
     match (inputs.pace, inputs.desired.services.get(service)) {
+        (Pace::ByPolicy, Some(desired)) if desired.replicas == 0 => {
+            "at once: no instances are wanted".to_owned()
+        }
         (Pace::ByPolicy, Some(_)) if !is_worth_judging(inputs, from) => {
             "at once: what is there does not serve".to_owned()
         }

@@ -173,8 +173,10 @@ impl<'a> Order<'a> {
                 .current
                 .and_then(|c| c.services.get(service))
                 .is_none_or(|p| p.version != placed.version);
-            if let (Some(member), Some(policy), Pace::ByPolicy, true, false) =
-                (member, policy, self.inputs.pace, forward, is_job(placed))
+            // Of what shall have no instances there is nothing to judge.
+            let judged = forward && placed.replicas > 0 && !is_job(placed);
+            if let (Some(member), Some(policy), Pace::ByPolicy, true) =
+                (member, policy, self.inputs.pace, judged)
             {
                 self.start_old(&member, after.clone());
                 replaced.push(Replaced {
