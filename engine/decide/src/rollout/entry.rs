@@ -123,6 +123,11 @@ pub enum Note {
         /// The groups.
         groups: Vec<GroupId>,
     },
+    /// The history is long, and here so much of it is left out.
+    LeftOut {
+        /// How many entries.
+        entries: u64,
+    },
     /// It was told to stop and stopped at a safe point.
     Interrupted {
         /// Name of the stage.
@@ -208,6 +213,7 @@ impl fmt::Display for Note {
                     groups.join(", ")
                 )
             }
+            Self::LeftOut { entries } => write!(f, "… {entries} entries are left out here"),
             Self::Interrupted { stage } => write!(f, "stopped at {stage}; the next deploy goes on"),
             Self::Stuck { why } => write!(
                 f,

@@ -21,8 +21,11 @@ use crate::traffic::Split;
 /// How `about` begins of what is said once in the whole rollout.
 pub(super) const IN_ALL: &str = "in all: ";
 
-/// Entries that a rollout keeps of its own history; older ones stay, as the beginning tells most.
-const LONGEST_LOG: usize = 400;
+/// Entries that a rollout keeps of the beginning of its history.
+const FIRST_KEPT: usize = 200;
+
+/// Entries that it keeps of the end.
+const LAST_KEPT: usize = 200;
 
 /// One look counts for at most this long, so that time in which nobody watched is no time.
 const LONGEST_LOOK: u64 = 5_000;
@@ -447,16 +450,25 @@ impl State {
 
     /// Writes down what happened.
     pub(super) fn note(&mut self, now: u64, note: Note, notes: &mut Vec<Note>) {
-        if self.log.len() < LONGEST_LOG {
-            self.log.push(Entry {
-                at: now,
-                note: note.clone(),
-            });
-        }
+        self.write_down(now, note.clone());
         notes.push(note);
     }
 
-    /// The same, at most once in a phase for each `about`; once in the whole rollout where that begins with [`IN_ALL`].
+    /// Adds to the history. When that is long, what goes is from its middle: the beginning and the end tell most.
+    pub fn write_down(&mut self, at: u64, note: Note) {
+        self.log.push(Entry { at, note });
+        if self.log.len() <= FIRST_KEPT + 1 + LAST_KEPT {
+            return;
+        }
+        let (gap, gone) = (FIRST_KEPT, FIRST_KEPT + 1);
+        match &mut self.log[gap].note {
+            Note::LeftOut { entries } => *entries += 1,
+            first => *first = Note::LeftOut { entries: 2 },
+        }
+        self.log.remove(gone);
+    }
+
+    /// [`State::note`], at most once in a phase for each `about`; once in the whole rollout where that begins with [`IN_ALL`].
     pub(super) fn note_once(&mut self, about: String, now: u64, note: Note, notes: &mut Vec<Note>) {
         if self.said.insert(about) {
             self.note(now, note, notes);
@@ -467,4 +479,32 @@ impl State {
 /// A time in whole milliseconds.
 pub(super) fn millis(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{member, policy};
+    use super::*;
+
+    #[test]
+    fn a_long_history_keeps_its_beginning_and_its_end_and_says_how_much_is_left_out() {
+        let policy = policy(platform_blueprint::Strategy::Canary);
+        let members = vec![member("orders", 1, 1)];
+        let mut state = State::of(ReleaseNumber(2), members, &policy, "run", 0);
+        let stage = |number: u64| Note::Starting {
+            stage: number.to_string(),
+        };
+        for number in 0..1_000 {
+            state.write_down(number, stage(number));
+        }
+        state.write_down(1_000, Note::Promoted);
+        assert_eq!(state.log.len(), FIRST_KEPT + 1 + LAST_KEPT);
+        assert_eq!(state.log[FIRST_KEPT - 1].note, stage(199));
+        assert_eq!(state.log[FIRST_KEPT].note, Note::LeftOut { entries: 601 });
+        assert_eq!(state.log[FIRST_KEPT + 1].note, stage(801));
+        assert_eq!(
+            state.log.last().map(|last| &last.note),
+            Some(&Note::Promoted)
+        );
+    }
 }

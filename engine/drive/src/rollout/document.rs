@@ -6,7 +6,7 @@ use std::time::Duration;
 use platform_decide::group::GroupId;
 use platform_decide::plan::Member;
 use platform_decide::release::ReleaseNumber;
-use platform_decide::rollout::{Entry, Note, Phase, State, Word};
+use platform_decide::rollout::{Note, Phase, State, Word};
 use platform_port::{Store, StoreError, Version};
 use tokio::time::Instant;
 
@@ -50,12 +50,8 @@ impl Document {
                 continue;
             }
             let mut state = state.taken_up();
-            state.log.push(Entry {
-                at: now,
-                note: Note::TakenUp {
-                    run: run.to_owned(),
-                },
-            });
+            let run = run.to_owned();
+            state.write_down(now, Note::TakenUp { run });
             return Ok(Self {
                 state,
                 key,
@@ -97,7 +93,7 @@ fn moved(before: &State, next: &State) -> bool {
         || before.up != next.up
         || before.words_to != next.words_to
         || before.gates != next.gates
-        || before.log.len() != next.log.len()
+        || before.log.last() != next.log.last()
         || before
             .members
             .iter()
