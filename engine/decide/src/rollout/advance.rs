@@ -279,6 +279,7 @@ impl Step<'_> {
         let stage = self.state.phase.stage().min(self.last());
         self.state.paused = None;
         self.state.forced = false;
+        self.state.reached = stage;
         self.state.enter(Phase::GoingBack { why, stage });
         let before = before.groups;
         for member in &mut self.state.members {

@@ -106,7 +106,7 @@ impl Phase {
         )
     }
 
-    /// The stage it is at or had come to.
+    /// The stage it is at or had come to; the first once the old release serves again.
     pub(super) fn stage(&self) -> usize {
         match self {
             Self::Starting { stage }
@@ -234,6 +234,9 @@ pub struct State {
     pub clock: Clock,
     /// The stage whose shares are in force; before the first, all requests go to the old release.
     pub in_force: Option<usize>,
+    /// The stage it had come to when it went back.
+    #[serde(default)]
+    pub reached: usize,
     /// All instances of the phase have been seen ready.
     pub up: bool,
     /// Since then the gateway was seen to lead whoever asks for the new release there.
@@ -312,6 +315,7 @@ impl State {
             phase: Phase::BeforeStart,
             clock: Clock::default(),
             in_force: None,
+            reached: 0,
             up: false,
             previewed: false,
             paused: None,
@@ -350,6 +354,17 @@ impl State {
         stages(&self.policy, &self.members)
     }
 
+    /// Index of the stage that it is at, or had come to before it went back or ended.
+    pub fn stage(&self) -> usize {
+        let at = match self.phase {
+            Phase::Removing { .. } | Phase::AfterBack { .. } | Phase::RolledBack { .. } => {
+                self.reached
+            }
+            _ => self.phase.stage(),
+        };
+        at.min(self.stages().len() - 1)
+    }
+
     /// The same rollout taken up by a new run: what was interrupted goes on where it was.
     #[must_use]
     pub fn taken_up(mut self) -> Self {
@@ -381,6 +396,7 @@ impl State {
     /// - `now`: milliseconds since the Unix epoch
     #[must_use]
     pub fn given_up(mut self, to: ReleaseNumber, now: u64) -> Self {
+        self.reached = self.stage();
         let why = match self.phase {
             Phase::GoingBack { why, .. }
             | Phase::Removing { why }

@@ -146,7 +146,7 @@ impl Progress {
     /// How a rollout is getting on.
     pub fn of(state: &State, observed: Option<&Observed>, tallies: Option<&Tallies>) -> Self {
         let stages = state.stages();
-        let reached = stage_of(state).min(stages.len() - 1);
+        let reached = state.stage();
         let why = match &state.phase {
             Phase::GoingBack { why, .. }
             | Phase::Removing { why }
@@ -239,27 +239,9 @@ fn latency(tallies: &Tallies, group: &GroupId) -> Option<Latency> {
     })
 }
 
-/// Index of the stage a rollout is at or had come to.
-fn stage_of(state: &State) -> usize {
-    match state.phase {
-        Phase::Starting { stage }
-        | Phase::Serving { stage }
-        | Phase::GoingBack { stage, .. }
-        | Phase::Interrupted { stage, .. }
-        | Phase::Stuck { stage, .. } => stage,
-        Phase::Retiring | Phase::Promoted => usize::MAX,
-        Phase::BeforeStart
-        | Phase::Removing { .. }
-        | Phase::AfterBack { .. }
-        | Phase::RolledBack { .. } => 0,
-    }
-}
-
 /// Name of the stage a rollout is at or had come to.
 pub(super) fn stage_name(state: &State) -> String {
-    let mut stages = state.stages();
-    let reached = stage_of(state).min(stages.len() - 1);
-    stages.swap_remove(reached).name
+    state.stages().swap_remove(state.stage()).name
 }
 
 /// The least time with the shares in force.

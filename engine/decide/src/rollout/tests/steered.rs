@@ -176,6 +176,26 @@ fn an_old_release_that_does_not_come_back_leaves_traffic_where_it_is() {
     rolled_back(&mut world);
 }
 
+#[test]
+fn what_went_back_says_how_far_it_had_come() {
+    let mut world = orders(Strategy::Canary);
+    world.until(serving(2));
+    assert_eq!(world.state.stage(), 2);
+    world.say(Order::Abort);
+    let mut phases = Vec::new();
+    while !world.state.phase.is_over() {
+        world.turn(None, false);
+        phases.push(world.state.phase.clone());
+        assert_eq!(world.state.stage(), 2, "{:?}", world.state.phase);
+    }
+    assert!(
+        phases
+            .iter()
+            .any(|phase| matches!(phase, Phase::Removing { .. }))
+    );
+    assert!(matches!(world.state.phase, Phase::RolledBack { .. }));
+}
+
 /// The instances that are told to come back have first to end, as one name stands for one instance.
 #[test]
 fn the_time_that_old_instances_take_to_end_does_not_count_on_the_way_back() {
