@@ -167,7 +167,8 @@ pub async fn prepare_saved(crew: &Crew, saved: Plan) -> Result<Prepared, DriveEr
     let left = journal::left_behind(store).await?;
     let observed = crew.target.observe().await?;
     let moved = observed.fingerprint() != saved.observed
-        || history.current.as_ref().map(|c| c.number) != saved.from;
+        || history.current.as_ref().map(|c| c.number) != saved.from
+        || !is_free(&saved.release, &history);
     if moved {
         return Err(DriveError::Stale);
     }
@@ -180,6 +181,18 @@ pub async fn prepare_saved(crew: &Crew, saved: Plan) -> Result<Prepared, DriveEr
         left,
         history,
     })
+}
+
+/// Whether a planned release has its number still: the next that is given, or its own of before.
+fn is_free(release: &Release, history: &History) -> bool {
+    let own = [&history.unfinished, &history.current];
+    let own = own.into_iter().flatten();
+    let mut own = own.filter(|known| known.number == release.number);
+    let next = history
+        .head
+        .last
+        .map_or(ReleaseNumber(1), ReleaseNumber::next);
+    release.number == next || own.any(|known| known.digest == release.digest)
 }
 
 /// What would fail, as far as the target and the files of the blueprint tell.

@@ -9,6 +9,7 @@ use platform_drive::deploy::{Outcome, prepare_saved};
 use platform_drive::error::DriveError;
 use platform_drive::journal::{self, Journal, Progress};
 use platform_port::Target;
+use platform_testkit::Behaviour;
 
 use crate::scene::{SHOP, Scene, desired, desired_with};
 
@@ -138,4 +139,27 @@ async fn the_journal_has_an_end_with_the_next_beginning() {
     steps(&[(first, Progress::Done), (second, Progress::Begun)]).await;
     journal.save(store).await.expect("a store");
     steps(&[(first, Progress::Done), (second, Progress::Done)]).await;
+}
+
+/// A plan that waited while its number was given to another release, of which nothing is left to be seen.
+#[tokio::test]
+async fn a_saved_plan_does_not_take_the_number_of_another_release() {
+    let scene = Scene::new();
+    scene.deploy("one", &desired(SHOP)).await.expect("a deploy");
+    let with_log = |level: &str| desired(&SHOP.replace("\"info\"", &format!("\"{level}\"")));
+    let waits = scene.prepare(&with_log("debug"), Pace::ByPolicy).await.plan;
+    let group = "orders@r2".parse().expect("a group");
+    scene.target.behave(&group, Behaviour::Crashes);
+    let outcome = scene.deploy("two", &with_log("trace")).await;
+    assert!(
+        matches!(outcome, Ok(Outcome::RolledBack { .. })),
+        "{outcome:?}"
+    );
+    let stale = prepare_saved(&scene.crew("look"), waits).await;
+    assert!(matches!(stale, Err(DriveError::Stale)), "{stale:?}");
+    let next = scene.prepare(&with_log("debug"), Pace::ByPolicy).await.plan;
+    assert_eq!(next.release.number.0, 3);
+    prepare_saved(&scene.crew("look"), next)
+        .await
+        .expect("a plan that is good");
 }
