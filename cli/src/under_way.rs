@@ -218,7 +218,27 @@ pub(crate) async fn heard(target: &dyn Target, said: &Word) -> Result<State, Cli
     }
 }
 
-/// Waits until the rollout that heard a word is over; how that is for the one who said it.
+/// Whether a release is wholly back: what of it was promoted before, the run takes back after the rollout that heard a word.
+///
+/// # Errors
+///
+/// If nobody does so any more.
+async fn is_back(target: &dyn Target, release: ReleaseNumber) -> Result<bool, CliError> {
+    // Before the release, as a run that ends says so in the store first.
+    let driver = rollout::driver_of(target).await?;
+    if rollout::unfinished(target).await? != Some(release) {
+        return Ok(true);
+    }
+    if driver.is_some() {
+        return Ok(false);
+    }
+    let message = format!("the run that took {release} back has ended, and not all of it is back");
+    Err(CliError::new("rollout::not-taken-back", message)
+        .help("`platform rollback` brings what served before back"))
+}
+
+/// Waits until the rollout that heard a word is over, and where it went back the rest of its release is back as well; how that is for
+/// the one who said it.
 pub(crate) async fn until_over(
     world: &World,
     target: &dyn Target,
@@ -231,10 +251,11 @@ pub(crate) async fn until_over(
         let last = || all.iter().max_by_key(|state| state.began);
         match mine.or_else(last).map(|state| &state.phase) {
             None | Some(Phase::Promoted) => return Ok(Exit::Done),
-            Some(Phase::RolledBack { .. }) => {
+            Some(Phase::RolledBack { .. }) if is_back(target, said.release).await? => {
                 let asked = said.order == Order::Abort;
                 return Ok(if asked { Exit::Done } else { Exit::RolledBack });
             }
+            Some(Phase::RolledBack { .. }) => {}
             Some(phase) if phase.is_over() => return Ok(Exit::Failed),
             Some(_) => {}
         }

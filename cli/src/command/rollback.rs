@@ -53,13 +53,23 @@ async fn back(aim: Aim, world: &World) -> Result<Exit, CliError> {
     let crew = deployment::crew(world, world.target()?, "platform rollback");
     let target = crew.target.as_ref();
     let mut patience = world.globals.lock_timeout();
-    if let Some(driven) = world
+    let mut taken_back = None;
+    while let Some(driven) = world
         .until_stopped(under_way::driven_or_next(world, target))
         .await?
     {
-        // Whoever rolls back does not mean to wait for what is to be taken back.
+        let release = driven.state.release;
+        if taken_back.is_some_and(|before| before != release) {
+            break; // Another run's, that began since.
+        }
+        // Whoever rolls back does not mean to wait for what is to be taken back. What was promoted before it heard is followed by the
+        // next rollout of its release, or serves.
         under_way::take_back(world, target, &driven).await?;
-        if !matches!(aim, Aim::Release(Some(_))) {
+        taken_back = Some(release);
+    }
+    if taken_back.is_some() {
+        let serving = History::read(target.store()).await?.head.current;
+        if serving != taken_back && !matches!(aim, Aim::Release(Some(_))) {
             return status::show(world, target).await.map(|()| Exit::Done);
         }
         patience = patience.max(under_way::ENDED_WITHIN);

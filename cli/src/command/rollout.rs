@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use platform_decide::desired::Desired;
 use platform_decide::plan::Pace;
-use platform_decide::rollout::Order;
+use platform_decide::rollout::{Order, Phase, State};
 use platform_drive::deploy::{Request, prepare};
 use platform_drive::lease::Lease;
 use platform_drive::releases::History;
@@ -70,9 +70,8 @@ pub(crate) async fn run(args: &RolloutArgs, world: &World) -> Result<Exit, CliEr
     let target = world.target()?;
     match &args.what {
         What::Status { watch, resume } => {
-            let under_way = rollout::status(target.as_ref()).await?;
-            if *resume && under_way.is_some_and(|status| status.driver.is_none()) {
-                return go_on(world, "platform rollout status --resume").await;
+            if *resume && is_left(target.as_ref()).await? {
+                return Box::pin(go_on(world, "platform rollout status --resume")).await;
             }
             status(world, target.as_ref(), *watch).await
         }
@@ -82,14 +81,22 @@ pub(crate) async fn run(args: &RolloutArgs, world: &World) -> Result<Exit, CliEr
         What::Next(say) => steer(world, target.as_ref(), Order::Next, say).await,
         What::Promote(say) => steer(world, target.as_ref(), Order::Promote, say).await,
         What::Abort(say) => {
-            let under_way = rollout::status(target.as_ref()).await?;
-            if under_way.is_some_and(|status| status.driver.is_none()) {
+            // A run that is between two rollouts has nobody hear it before the next.
+            let next = under_way::driven_or_next(world, target.as_ref());
+            world.until_stopped(next).await?;
+            if is_left(target.as_ref()).await? {
                 // Nobody hears, so this run takes it back itself.
                 return Box::pin(rollback::abandoned(world)).await;
             }
             steer(world, target.as_ref(), Order::Abort, say).await
         }
     }
+}
+
+/// Whether a run that is gone left a release unfinished, at a rollout, between two, or on the way back from one.
+async fn is_left(target: &dyn Target) -> Result<bool, CliError> {
+    let gone = rollout::driver_of(target).await?.is_none();
+    Ok(gone && rollout::unfinished(target).await?.is_some())
 }
 
 pub(super) fn none() -> CliError {
@@ -133,11 +140,14 @@ async fn look(target: &dyn Target) -> Result<Option<RolloutShown>, CliError> {
         return Ok(None);
     };
     let observed = target.observe().await.ok();
+    // One that is over may be followed by others of its release, or by the way back from those that were promoted before it.
+    let over = rollout::unfinished(target).await? != Some(state.release);
+    let driver = rollout::driver_of(target).await?.filter(|_| !over);
     Ok(Some(RolloutShown {
         progress: Progress::of(&state, observed.as_ref(), None),
-        over: true,
+        over,
         log: state.log,
-        driver: None,
+        driver: driver.map(|holder| holder.run),
         own: false,
     }))
 }
@@ -150,6 +160,10 @@ async fn steer(
     say: &SayArgs,
 ) -> Result<Exit, CliError> {
     let Some(status) = rollout::status(target).await? else {
+        // Between two rollouts of a run that is gone there is no word to say, and something to go on with.
+        if order != Order::Pause && is_left(target).await? {
+            return go_on(world, &format!("platform rollout {}", order.as_str())).await;
+        }
         return Err(none());
     };
     let release = status.state.release;
@@ -181,9 +195,17 @@ async fn steer(
     Ok(Exit::Done)
 }
 
-/// Goes on with a rollout whose run is gone: with the release as that run planned it, whatever the blueprint says now.
+/// Goes on with a rollout whose run is gone: with the release as that run planned it, whatever the blueprint says now. On its way back
+/// it goes on with that.
 async fn go_on(world: &World, command: &str) -> Result<Exit, CliError> {
     let crew = deployment::crew(world, world.target()?, command);
+    if let Some(release) = rollout::unfinished(crew.target.as_ref()).await? {
+        let all = rollout::all(crew.target.store(), release).await?;
+        let back = |state: &State| matches!(state.phase, Phase::RolledBack { .. });
+        if all.iter().any(back) {
+            return Box::pin(rollback::abandoned(world)).await;
+        }
+    }
     let work = async |lease: &Lease| {
         let history = History::read(crew.target.store()).await?;
         let Some(unfinished) = &history.unfinished else {

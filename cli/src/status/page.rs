@@ -123,8 +123,9 @@ impl Status {
             let _ = writeln!(text, "{}", paint.yellow(&line));
         }
         if let Some(number) = self.unfinished {
-            let line =
-                format!("release {number} was left unfinished; `platform deploy` finishes it");
+            let line = format!(
+                "release {number} was left unfinished; `platform deploy` finishes it, `platform rollback` takes it back"
+            );
             let _ = writeln!(text, "{}", paint.yellow(&line));
         }
         text

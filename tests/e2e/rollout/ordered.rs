@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::responder;
-use crate::sandbox::{Sandbox, free_port};
+use crate::sandbox::{Sandbox, eventually, free_port};
 
 fn blueprint(port: u16, order: &str, back: &str, front: &str) -> String {
     let command = responder::command();
@@ -223,4 +223,50 @@ fn a_rollback_between_two_rollouts_takes_both_back() {
         return;
     }
     panic!("no run was met between its rollouts");
+}
+
+#[test]
+fn a_rollback_ends_when_what_was_promoted_before_is_back_too() {
+    let text = |port, back: &str, front: &str| {
+        let order = "order = [\"front\", \"back\"]";
+        blueprint(port, order, back, front).replace("bake = \"0s\"", "bake = \"5s\"")
+    };
+    let port = free_port();
+    let sandbox = Sandbox::with(&text(port, "one", "one"));
+    sandbox.run(&["deploy", "--yes"]).ok();
+    sandbox.write("platform.toml", &text(port, "two", "two"));
+    let deploy = sandbox.start(&["deploy", "--yes"]);
+    eventually("both serve", || served(port) == both("two", "two"));
+    sandbox.run(&["rollback", "--yes"]).ok();
+    assert_eq!(served(port), both("one", "one"));
+    let status = sandbox.run(&["status", "--format", "json"]).ok();
+    let status = status.line("status");
+    assert!(status["unfinished"].is_null(), "{status:#}");
+    assert_eq!(deploy.wait().code, 10);
+}
+
+#[test]
+fn a_run_killed_between_two_rollouts_is_gone_on_with_or_taken_back() {
+    let order = "order = [\"front\", \"back\"]";
+    for (verb, end) in [("abort", "one"), ("resume", "two")] {
+        let met = (0..20).any(|_| {
+            let port = free_port();
+            let sandbox = Sandbox::with(&blueprint(port, order, "one", "one"));
+            sandbox.run(&["deploy", "--yes"]).ok();
+            sandbox.write("platform.toml", &blueprint(port, order, "two", "two"));
+            let deploy = sandbox.start(&["deploy", "--yes"]);
+            let Some(halted) = Halted::between_rollouts(&sandbox) else {
+                deploy.wait().ok();
+                return false;
+            };
+            deploy.end("-KILL");
+            halted.goes_on();
+            let status = sandbox.run(&["rollout", "status"]).ok();
+            assert!(status.stdout.contains("nobody drives it"), "{status:#?}");
+            sandbox.run(&["rollout", verb]).ok();
+            assert_eq!(served(port), both(end, end));
+            true
+        });
+        assert!(met, "no run was met between its rollouts");
+    }
 }

@@ -58,8 +58,12 @@ pub async fn between(target: &dyn Target) -> Result<bool, DriveError> {
     Ok(!all.is_empty() && all.iter().all(document::has_ended))
 }
 
-/// The release that a run is deploying, or was stopped while deploying.
-async fn unfinished(target: &dyn Target) -> Result<Option<ReleaseNumber>, DriveError> {
+/// The release that a run is deploying or taking back, or was stopped while it did; `None` where there is none.
+///
+/// # Errors
+///
+/// If the store cannot be read.
+pub async fn unfinished(target: &dyn Target) -> Result<Option<ReleaseNumber>, DriveError> {
     let history = History::read(target.store()).await?;
     Ok(history.unfinished.map(|release| release.number))
 }
