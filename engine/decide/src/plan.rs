@@ -214,13 +214,17 @@ impl Plan {
         self.steps.is_empty()
     }
 
+    /// Its rollouts, in their order: what moves together, and how.
+    pub fn rollouts(&self) -> impl Iterator<Item = (&[Member], &Rollout)> {
+        self.steps.iter().filter_map(|step| match &step.action {
+            Action::Rollout { members, policy } => Some((members.as_slice(), policy.as_ref())),
+            _ => None,
+        })
+    }
+
     /// What its rollouts move, in their order.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
-        let rolled = self.steps.iter().filter_map(|step| match &step.action {
-            Action::Rollout { members, .. } => Some(members),
-            _ => None,
-        });
-        rolled.flatten()
+        self.rollouts().flat_map(|(members, _)| members)
     }
 
     /// The group of the release with this name, whole.

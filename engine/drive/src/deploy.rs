@@ -133,6 +133,7 @@ pub async fn prepare(crew: &Crew, request: Request<'_>) -> Result<Prepared, Driv
     let mut findings = address::left(&plan, history.current.as_ref());
     if !plan.is_empty() {
         findings.extend(preflight(crew, request.desired, &plan).await?);
+        findings.extend(rollout::settings_kept(store, &plan).await?);
     }
     Ok(Prepared {
         plan,

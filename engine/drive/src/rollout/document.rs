@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use platform_decide::difference::{Difference, differences};
 use platform_decide::group::GroupId;
-use platform_decide::plan::Member;
+use platform_decide::plan::{Member, Plan};
 use platform_decide::release::ReleaseNumber;
 use platform_decide::rollout::{Note, Phase, State, Word};
-use platform_port::{Store, StoreError, Version};
+use platform_port::{Finding, Severity, Store, StoreError, Version};
 use tokio::time::Instant;
 
 use crate::kept::Kept;
@@ -18,6 +19,9 @@ pub const WORDS: &str = "rollouts/word";
 
 /// Words that are kept; a run that drives hears them within a second or so.
 const WORDS_KEPT: usize = 32;
+
+/// Bytes of a setting's value that is shown.
+const SHORT_SETTING: usize = 40;
 
 /// A state that did not move on is saved this often, so that others see how it is getting on.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -39,16 +43,8 @@ impl Document {
         run: &str,
         now: u64,
     ) -> Result<Self, StoreError> {
-        for key in store.list(&State::prefix(fresh.release)).await? {
-            let Some((state, version)) = read_state(store, &key).await? else {
-                continue;
-            };
-            let same = |member: &platform_decide::rollout::MemberState| {
-                fresh.members.iter().any(|other| other.to == member.to)
-            };
-            if has_ended(&state) || !state.members.iter().any(same) {
-                continue;
-            }
+        let to: Vec<&GroupId> = fresh.members.iter().map(|member| &member.to).collect();
+        if let Some((key, state, version)) = left(store, fresh.release, &to).await? {
             let mut state = state.taken_up();
             let run = run.to_owned();
             state.write_down(now, Note::TakenUp { run });
@@ -85,6 +81,71 @@ impl Document {
         self.state = next;
         Ok(())
     }
+}
+
+/// The rollout of any of these groups that an earlier run left, with its key.
+async fn left(
+    store: &dyn Store,
+    release: ReleaseNumber,
+    to: &[&GroupId],
+) -> Result<Option<(String, State, Version)>, StoreError> {
+    for key in store.list(&State::prefix(release)).await? {
+        let Some((state, version)) = read_state(store, &key).await? else {
+            continue;
+        };
+        if !has_ended(&state) && state.members.iter().any(|member| to.contains(&&member.to)) {
+            return Ok(Some((key, state, version)));
+        }
+    }
+    Ok(None)
+}
+
+/// Tells of rollouts that a stopped run left and that are gone on with: by the settings that they began with, whatever those are now.
+pub(crate) async fn settings_kept(
+    store: &dyn Store,
+    plan: &Plan,
+) -> Result<Vec<Finding>, StoreError> {
+    let mut found = Vec::new();
+    for (members, policy) in plan.rollouts() {
+        let to: Vec<&GroupId> = members.iter().map(|member| &member.to).collect();
+        let Some((_, state, _)) = left(store, plan.release.number, &to).await? else {
+            continue;
+        };
+        let changed: Vec<String> = differences(&state.policy, policy)
+            .into_iter()
+            .map(|one| changed(&one))
+            .collect();
+        if changed.is_empty() {
+            continue;
+        }
+        let services: Vec<&str> = members
+            .iter()
+            .map(|member| member.to.service.as_str())
+            .collect();
+        found.push(Finding {
+            code: "rollout::settings-kept".to_owned(),
+            severity: Severity::Warning,
+            subject: Some(services.join(" ")),
+            message: format!(
+                "the rollout of {} that a stopped run left goes on with the settings it began with, and not with those of now: {}",
+                state.release,
+                changed.join(", ")
+            ),
+            help: Some(
+                "to roll out by the new ones, take it back with `platform rollout abort` and deploy again".to_owned(),
+            ),
+        });
+    }
+    Ok(found)
+}
+
+/// A setting that changed, with its values where they are short.
+fn changed(one: &Difference) -> String {
+    let [before, after] = [&one.before, &one.after].map(|side| side.as_deref().unwrap_or("none"));
+    if before.len().max(after.len()) > SHORT_SETTING {
+        return format!("`{}`", one.path);
+    }
+    format!("`{}` {before} → {after}", one.path)
 }
 
 /// Whether the next state asks for something else than the one before, or remembers what must not be forgotten.

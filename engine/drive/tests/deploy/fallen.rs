@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use platform_decide::desired::Desired;
+use platform_decide::plan::Pace;
 use platform_decide::release::ReleaseNumber;
 use platform_decide::rollout::Phase;
 use platform_drive::apply::Crew;
@@ -34,6 +35,10 @@ impl Clock for Leaping {
 
 /// The shop with a canary of `web` that is judged, after `orders`, which is not.
 fn shop(log: &str) -> Desired {
+    desired(&blueprint(log))
+}
+
+fn blueprint(log: &str) -> String {
     let rolling = "rollout = { strategy = \"rolling\", hold = \"0s\", bake = \"0s\" }";
     let canary = "rollout = { strategy = \"canary\", steps = [\"20%\"], hold = \"2s\", bake = \"4s\", \
                   analysis = { at_least = \"1s\", min_samples = 20 } }";
@@ -44,7 +49,7 @@ fn shop(log: &str) -> Desired {
         &format!("{canary}\nenv = {{ LOG = \"{log}\" }}"),
         1,
     );
-    desired(&format!("{orders}[services.web]{web}"))
+    format!("{orders}[services.web]{web}")
 }
 
 struct Fallen {
@@ -110,10 +115,7 @@ impl Fallen {
             matches!(phase, Phase::Promoted | Phase::RolledBack { .. }),
             "{phase:?}"
         );
-        let again = self.scene.prepare(
-            &shop(log_of(release)),
-            platform_decide::plan::Pace::ByPolicy,
-        );
+        let again = self.scene.prepare(&shop(log_of(release)), Pace::ByPolicy);
         let again = again.await.plan;
         assert!(again.is_empty(), "{:#?}", again.changes);
     }
@@ -159,4 +161,21 @@ async fn what_is_gone_back_from_goes_although_nothing_of_it_was_seen() {
         }
         fallen.stands_on("r1").await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_that_is_gone_on_with_says_which_settings_have_no_part_in_it() {
+    let fallen = Fallen::at("web").await;
+    let scene = &fallen.scene;
+    let told = async |text: &str| {
+        let prepared = scene.prepare(&desired(text), Pace::ByPolicy).await;
+        let findings = prepared.findings.into_iter();
+        let mut kept = findings.filter(|finding| finding.code == "rollout::settings-kept");
+        kept.next().map(|finding| finding.message)
+    };
+    let text = blueprint("debug");
+    assert_eq!(told(&text).await, None);
+    let changed = text.replace("hold = \"2s\"", "hold = \"1s\"");
+    let told = told(&changed).await.expect("a finding");
+    assert!(told.ends_with("those of now: `hold` 2s → 1s"), "{told}");
 }
