@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use platform_blueprint::Resolved;
 use platform_decide::desired::{secrets_of_gateway, secrets_of_rollouts};
-use platform_drive::releases;
+use platform_drive::{releases, rollout};
 use platform_image::Registry;
 use platform_port::Severity;
 
@@ -209,6 +209,14 @@ async fn on_target(report: &mut Report, world: &World) {
             for diagnostic in CliError::from(error).diagnostics() {
                 target_diagnostic(report, diagnostic);
             }
+        }
+    }
+    for error in rollout::damaged(target.store(), None)
+        .await
+        .unwrap_or_else(|error| vec![error])
+    {
+        for diagnostic in CliError::from(error).diagnostics() {
+            target_diagnostic(report, diagnostic);
         }
     }
 }

@@ -85,12 +85,39 @@ pub(crate) async fn run(args: &RolloutArgs, world: &World) -> Result<Exit, CliEr
             let next = under_way::driven_or_next(world, target.as_ref());
             world.until_stopped(next).await?;
             if is_left(target.as_ref()).await? {
+                if let Err(damaged) = made_out(target.as_ref()).await {
+                    // The way back needs nothing of it.
+                    let told = damaged.diagnostics().iter().map(|one| one.message.clone());
+                    let told = told.map(Told::important);
+                    told.for_each(|told| world.view.tell(&told));
+                }
                 // Nobody hears, so this run takes it back itself.
                 return Box::pin(rollback::abandoned(world)).await;
             }
             steer(world, target.as_ref(), Order::Abort, say).await
         }
     }
+}
+
+/// Whether the rollouts of the unfinished release can be made out.
+///
+/// # Errors
+///
+/// The first that cannot.
+async fn made_out(target: &dyn Target) -> Result<(), CliError> {
+    let Some(release) = rollout::unfinished(target).await? else {
+        return Ok(());
+    };
+    let damaged = rollout::damaged(target.store(), Some(release)).await?;
+    let Some(error) = damaged.first() else {
+        return Ok(());
+    };
+    let message = format!(
+        "what is saved of a rollout of {release} cannot be made out, so nobody can go on with it"
+    );
+    Err(CliError::new("rollout::damaged", message)
+        .because(error)
+        .help("`platform rollback` takes the release back; `platform deploy` of the same blueprint begins the rollout anew"))
 }
 
 /// Whether a run that is gone left a release unfinished, at a rollout, between two, or on the way back from one.
@@ -136,6 +163,7 @@ async fn look(target: &dyn Target) -> Result<Option<RolloutShown>, CliError> {
             over: false,
         }));
     }
+    made_out(target).await?;
     let Some(state) = rollout::last(target.store()).await? else {
         return Ok(None);
     };
@@ -160,6 +188,7 @@ async fn steer(
     say: &SayArgs,
 ) -> Result<Exit, CliError> {
     let Some(status) = rollout::status(target).await? else {
+        made_out(target).await?;
         // Between two rollouts of a run that is gone there is no word to say, and something to go on with.
         if order != Order::Pause && is_left(target).await? {
             return go_on(world, &format!("platform rollout {}", order.as_str())).await;
@@ -199,6 +228,7 @@ async fn steer(
 /// it goes on with that.
 async fn go_on(world: &World, command: &str) -> Result<Exit, CliError> {
     let crew = deployment::crew(world, world.target()?, command);
+    made_out(crew.target.as_ref()).await?;
     if let Some(release) = rollout::unfinished(crew.target.as_ref()).await? {
         let all = rollout::all(crew.target.store(), release).await?;
         let back = |state: &State| matches!(state.phase, Phase::RolledBack { .. });

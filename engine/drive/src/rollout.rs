@@ -19,7 +19,7 @@ mod status;
 mod way;
 
 pub(crate) use ahead::Ahead;
-pub use document::{WORDS, all, last, say, under_way};
+pub use document::{WORDS, all, damaged, last, say, under_way};
 pub(crate) use document::{give_up, half_way, settings_kept};
 pub use event::RolloutEvent;
 pub(crate) use give_up::give_up;

@@ -56,7 +56,15 @@ impl Document {
             });
         }
         let key = fresh.key();
-        let version = store.read(&key).await?.map(|document| document.version);
+        let version = match store.read(&key).await {
+            Ok(found) => found.map(|document| document.version),
+            Err(StoreError::Damaged { .. }) => {
+                // What cannot be gone on with is begun anew in its place.
+                store.delete(&key).await?;
+                None
+            }
+            Err(other) => return Err(other),
+        };
         Ok(Self {
             state: fresh,
             key,
@@ -213,6 +221,30 @@ pub(crate) async fn half_way(
         }
     }
     Ok(found.into_values().flatten().collect())
+}
+
+/// Rollouts whose state cannot be made out, of one release or of all.
+///
+/// # Errors
+///
+/// If the store fails.
+pub async fn damaged(
+    store: &dyn Store,
+    release: Option<ReleaseNumber>,
+) -> Result<Vec<StoreError>, StoreError> {
+    let prefix = release.map_or_else(|| "rollouts/".to_owned(), State::prefix);
+    let mut found = Vec::new();
+    for key in store.list(&prefix).await? {
+        if key == WORDS {
+            continue;
+        }
+        match read_json::<State>(store, &key).await {
+            Ok(_) => {}
+            Err(error @ StoreError::Damaged { .. }) => found.push(error),
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(found)
 }
 
 /// The rollout of a release that is not over; `None` where there is none.
