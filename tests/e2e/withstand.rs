@@ -2,6 +2,7 @@
 
 mod contention;
 mod damage;
+mod fallen;
 mod killed;
 mod misbehaviour;
 mod program;

@@ -153,7 +153,7 @@ analysis = false
     }
 
     /// Whatever was started for this project is ended, however the test went.
-    fn clear_up(&self) {
+    pub(crate) fn clear_up(&self) {
         for _ in 0..50 {
             let left = self.processes();
             if left.is_empty() {
