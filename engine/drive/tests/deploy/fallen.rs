@@ -115,14 +115,10 @@ impl Fallen {
             matches!(phase, Phase::Promoted | Phase::RolledBack { .. }),
             "{phase:?}"
         );
-        let again = self.scene.prepare(&shop(log_of(release)), Pace::ByPolicy);
-        let again = again.await.plan;
+        let wanted = shop(if release == "r1" { "info" } else { "debug" });
+        let again = self.scene.prepare(&wanted, Pace::ByPolicy).await.plan;
         assert!(again.is_empty(), "{:#?}", again.changes);
     }
-}
-
-fn log_of(release: &str) -> &'static str {
-    if release == "r1" { "info" } else { "debug" }
 }
 
 /// `orders` had begun, of `web` there was no more than the intention; or `orders` was promoted, and `web` had begun.
