@@ -4,6 +4,7 @@
 //! upon, each act is safe to repeat, and an operator's word is found in the store, so any run can take any rollout up.
 
 mod ahead;
+mod body;
 mod document;
 mod driver;
 mod event;

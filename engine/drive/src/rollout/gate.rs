@@ -12,10 +12,14 @@ use platform_decide::rollout::{Ask, GateAnswer, GateCall, State};
 use platform_port::Target;
 use serde::Serialize;
 
+use super::body;
 use super::program;
 use super::smoke::{self, Smoke};
 use super::way::Way;
 use crate::apply::Crew;
+
+/// So much of what a webhook answers is read, in bytes; an answer that never ends is not waited for.
+const ANSWER_AT_MOST: usize = 4 * 1024;
 
 /// What a gate is told, as JSON of a webhook and as variables of a command.
 #[derive(Debug, Clone, Serialize)]
@@ -161,7 +165,7 @@ async fn post(url: &str, letter: &Letter<'_>, at_most: Duration) -> Result<(), S
             crate::error::in_words(&error.without_url())
         }
     };
-    let answer = client(at_most)?
+    let mut answer = client(at_most)?
         .post(url)
         .json(letter)
         .send()
@@ -171,7 +175,10 @@ async fn post(url: &str, letter: &Letter<'_>, at_most: Duration) -> Result<(), S
     if status.is_success() {
         return Ok(());
     }
-    let said = answer.text().await.unwrap_or_default();
+    let mut said = Vec::new();
+    // What came before it broke off is of use, too.
+    let _ = body::read(&mut answer, ANSWER_AT_MOST, &mut said).await;
+    let said = String::from_utf8_lossy(&said);
     let said: String = said.trim().chars().take(500).collect();
     Err(if said.is_empty() {
         format!("answered {status}")
@@ -199,3 +206,6 @@ pub(super) fn builder(at_most: Duration) -> reqwest::ClientBuilder {
 pub(super) fn no_client(error: reqwest::Error) -> String {
     format!("cannot make an HTTP client: {error}")
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::body;
 use super::driver::Told;
 use super::program;
 
@@ -24,6 +25,9 @@ const WITHIN: Duration = Duration::from_secs(10);
 
 /// So much is kept of why a number could not be read, in characters.
 const TOLD_AT_MOST: usize = 300;
+
+/// So long an answer to a query may be, in bytes: one number is asked for.
+const ANSWER_AT_MOST: usize = 1024 * 1024;
 
 /// The groups of one service that have requests, of which numbers can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -270,7 +274,7 @@ async fn from_prometheus(
     let url = format!("{}/api/v1/query", address.trim_end_matches('/'));
     // The address may hold a password.
     let words = |error: reqwest::Error| crate::error::in_words(&error.without_url());
-    let answer = client
+    let mut answer = client
         .get(url)
         .headers(headers.clone())
         .query(&[("query", query)])
@@ -278,7 +282,13 @@ async fn from_prometheus(
         .await
         .map_err(words)?;
     let status = answer.status();
-    let text = answer.text().await.map_err(words)?;
+    let mut text = Vec::new();
+    let all = body::read(&mut answer, ANSWER_AT_MOST, &mut text).await;
+    if !all.map_err(words)? {
+        let most = ANSWER_AT_MOST / 1024;
+        return Err(format!("answered {status} with more than {most} KiB"));
+    }
+    let text = String::from_utf8_lossy(&text);
     // A query that is wrong is told in the body.
     number_in(&text).map_err(|error| {
         if status.is_success() {

@@ -86,6 +86,28 @@ async fn a_query_is_sent_with_the_headers_that_are_asked_for() {
 }
 
 #[tokio::test]
+async fn an_answer_that_never_ends_is_given_up() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        while stream.write_all(&[b' '; 65_536]).await.is_ok() {}
+    });
+    let told = asked(&address, "{}").await;
+    assert_eq!(
+        told,
+        Err("answered 200 OK with more than 1024 KiB".to_owned())
+    );
+    // Whoever asked has left.
+    serving.await.unwrap();
+}
+
+#[tokio::test]
 async fn what_cannot_be_asked_says_why_and_no_secret() {
     let port = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
