@@ -235,10 +235,19 @@ async fn from_command(command: &[String], folder: &Path, group: &GroupId) -> Res
     if !said.agreed {
         return Err(said.words);
     }
-    let number = said.output.lines().last().unwrap_or_default().trim();
-    number
-        .parse()
-        .map_err(|_| format!("`{number}` is no number"))
+    number(said.output.lines().last().unwrap_or_default().trim())
+}
+
+/// A number that can be laid beside another one.
+fn number(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        // `NaN` is what Prometheus makes of 0/0, and `+Inf` of 1/0.
+        Ok(_) => Err(format!(
+            "`{text}` is no number that can be compared, as where something was divided by 0"
+        )),
+        Err(_) => Err(format!("`{text}` is no number")),
+    }
 }
 
 /// Puts the service and the version where the text asks for them.
@@ -305,7 +314,7 @@ fn number_in(text: &str) -> Result<f64, String> {
         return Err(answer.error.unwrap_or_else(|| "no data".to_owned()));
     };
     let wrong = |error: serde_json::Error| error.to_string();
-    let (_, number): (f64, String) = match data.kind.as_str() {
+    let (_, read): (f64, String) = match data.kind.as_str() {
         "scalar" => serde_json::from_value(data.result).map_err(wrong)?,
         "vector" => {
             let samples: Vec<Sample> = serde_json::from_value(data.result).map_err(wrong)?;
@@ -316,9 +325,7 @@ fn number_in(text: &str) -> Result<f64, String> {
         }
         _ => return Err("neither a scalar nor a vector".to_owned()),
     };
-    number
-        .parse()
-        .map_err(|_| format!("`{number}` is no number"))
+    number(&read)
 }
 
 #[cfg(test)]

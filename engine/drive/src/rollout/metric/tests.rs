@@ -25,6 +25,14 @@ fn a_number_is_read_from_a_scalar_or_a_single_series() {
             Ok(0.5),
         ),
         (
+            r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,"NaN"]}]}}"#,
+            Err("`NaN` is no number that can be compared, as where something was divided by 0"),
+        ),
+        (
+            r#"{"status":"success","data":{"resultType":"scalar","result":[1,"+Inf"]}}"#,
+            Err("`+Inf` is no number that can be compared, as where something was divided by 0"),
+        ),
+        (
             r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#,
             Err("0 series in place of one"),
         ),
@@ -39,6 +47,26 @@ fn a_number_is_read_from_a_scalar_or_a_single_series() {
     ];
     for (text, expected) in table {
         assert_eq!(number_in(text), expected.map_err(str::to_owned), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_prints_no_number_is_told() {
+    for (printed, expected) in [
+        ("1.5", Ok(1.5)),
+        ("nan", Err("`nan` is no number that can be compared")),
+        ("-inf", Err("`-inf` is no number that can be compared")),
+        ("much", Err("`much` is no number")),
+    ] {
+        let command = ["echo", printed].map(str::to_owned);
+        let group = "orders@r5".parse().unwrap();
+        match (
+            from_command(&command, Path::new("/"), &group).await,
+            expected,
+        ) {
+            (Err(error), Err(expected)) => assert!(error.starts_with(expected), "{error}"),
+            (read, expected) => assert_eq!(read, expected.map_err(str::to_owned)),
+        }
     }
 }
 
