@@ -139,6 +139,9 @@ impl Shown for RolloutShown {
                 text.push('\n');
                 text.push_str(&bars(&member.service, evidence, paint));
             }
+            for metric in &member.metrics {
+                let _ = writeln!(text, "{} {metric}", member.service);
+            }
         }
         if !self.log.is_empty() {
             text.push('\n');
@@ -281,7 +284,8 @@ fn bars(service: &str, evidence: &Evidence, paint: Paint) -> String {
 
 #[cfg(test)]
 mod tests {
-    use platform_decide::analysis::Tally;
+    use platform_decide::analysis::{PairedVerdict, Tally};
+    use platform_decide::rollout::MetricSide;
     use platform_drive::rollout::MemberProgress;
 
     use super::*;
@@ -325,6 +329,18 @@ mod tests {
                         towards_better: 0.0,
                         verdict: "cannot tell yet".to_owned(),
                     }),
+                    metrics: vec![MetricSide {
+                        metric: "heap".to_owned(),
+                        only_reports: true,
+                        new: Some(3.5),
+                        old: Some(3.0),
+                        pairs: 7,
+                        worse_pairs: 0,
+                        verdict: PairedVerdict::BetterOrEqual,
+                        words: "better or equal within the tolerance: worse than tolerated in 0 of 7 pairs"
+                            .to_owned(),
+                        unread: None,
+                    }],
                 }],
             },
             log: Vec::new(),
@@ -360,6 +376,7 @@ mod tests {
         orders worse  ██████████░░░░░░░░░░  50 %
         orders fine   ░░░░░░░░░░░░░░░░░░░░   0 %
         cannot tell yet
+        orders metric `heap`, which only reports, is better or equal within the tolerance: worse than tolerated in 0 of 7 pairs
         ");
     }
 }

@@ -396,11 +396,13 @@ impl Step<'_> {
 
     /// Ends a stage and goes to the next, or to the end.
     fn leave(&mut self, stage: usize) {
+        let analysis = self.state.policy.analysis.as_ref();
         let side = |member: &MemberState| StageSide {
             group: member.to.clone(),
             new: member.comparison.stage.canary,
             old: member.comparison.stage.baseline,
             verdict: member.comparison.verdict.as_ref().map(Verdict::explain),
+            metrics: analysis.map_or_else(Vec::new, |analysis| member.metrics(analysis)),
         };
         let result = StageResult {
             stage: self.stage_name(stage),

@@ -6,6 +6,7 @@ use platform_blueprint::WhenQuiet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::metric_side::MetricSide;
 use super::words::Why;
 use crate::analysis::Tally;
 use crate::group::GroupId;
@@ -239,6 +240,9 @@ pub struct StageSide {
     pub old: Tally,
     /// The verdict in words, where it was judged.
     pub verdict: Option<String>,
+    /// What extra metrics showed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<MetricSide>,
 }
 
 impl fmt::Display for StageResult {
@@ -252,6 +256,9 @@ impl fmt::Display for StageResult {
                     "; {}: {} requests, {} bad",
                     side.group, side.new.requests, side.new.bad
                 )?,
+            }
+            for metric in &side.metrics {
+                write!(f, "; {metric}")?;
             }
         }
         Ok(())

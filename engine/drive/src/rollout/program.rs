@@ -107,7 +107,7 @@ async fn listen(
             match select(heard, pin!(child.wait())).await {
                 Either::Left((heard, ended)) => {
                     heard?;
-                    Ok((ended.await?, None))
+                    Ok::<_, io::Error>((ended.await?, None))
                 }
                 Either::Right((ended, heard)) => Ok((ended?, Some(heard))),
             }

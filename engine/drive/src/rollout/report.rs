@@ -6,11 +6,13 @@ use std::fmt::Write;
 use platform_decide::analysis::{Tally, Verdict};
 use platform_decide::group::GroupId;
 use platform_decide::release::ReleaseNumber;
-use platform_decide::rollout::{Entry, MemberState, Note, Phase, StageResult, State, Why};
+use platform_decide::rollout::{
+    Entry, MemberState, MetricSide, Note, Phase, StageResult, State, Why,
+};
 use platform_port::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 
-use super::progress::{Evidence, Latency, evidence, phase_name};
+use super::progress::{Evidence, Latency, evidence, metrics, phase_name};
 use crate::releases::{read_json, to_json};
 
 /// What a rollout did and showed.
@@ -67,6 +69,9 @@ pub struct ReportMember {
     pub evidence: Option<Evidence>,
     /// The last verdict, with its numbers in words.
     pub verdict: Option<String>,
+    /// What extra metrics showed in the last stage.
+    #[serde(default)]
+    pub metrics: Vec<MetricSide>,
 }
 
 /// What was compared in the last stage of a rollout.
@@ -255,6 +260,7 @@ impl Report {
                 );
             }
         }
+        self.metric_table(&mut page);
         if !self.stages.is_empty() {
             let _ = writeln!(page, "\n## Stages\n");
             for stage in &self.stages {
@@ -273,6 +279,39 @@ impl Report {
             );
         }
         page
+    }
+
+    /// Extra metrics as they were in the last stage; each stage has its own in what it showed.
+    fn metric_table(&self, page: &mut String) {
+        if self.members.iter().all(|member| member.metrics.is_empty()) {
+            return;
+        }
+        let _ = writeln!(
+            page,
+            "\n## Metrics\n\n| metric | group | | new | old | pairs | worse | verdict |\n\
+             | --- | --- | --- | ---: | ---: | ---: | ---: | --- |"
+        );
+        let value = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+        for member in &self.members {
+            for side in &member.metrics {
+                let _ = writeln!(
+                    page,
+                    "| {} | {} | {} | {} | {} | {} | {} | {} |",
+                    side.metric,
+                    member.to,
+                    if side.only_reports {
+                        "only reports"
+                    } else {
+                        "judges"
+                    },
+                    value(side.new),
+                    value(side.old),
+                    side.pairs,
+                    side.worse_pairs,
+                    side.words,
+                );
+            }
+        }
     }
 
     /// The report as `JUnit`: a test case for each stage, and one for the end.
@@ -381,6 +420,7 @@ fn report_member(
         },
         evidence: comparison.verdict.as_ref().map(evidence),
         verdict: comparison.verdict.as_ref().map(Verdict::explain),
+        metrics: metrics(state, member),
     }
 }
 
@@ -405,6 +445,8 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use platform_decide::analysis::PairedVerdict;
+
     use super::*;
 
     fn report() -> Report {
@@ -475,6 +517,17 @@ mod tests {
                     verdict: "the new release is worse".to_owned(),
                 }),
                 verdict: None,
+                metrics: vec![MetricSide {
+                    metric: "heap".to_owned(),
+                    only_reports: true,
+                    new: Some(101.5),
+                    old: Some(100.0),
+                    pairs: 12,
+                    worse_pairs: 1,
+                    verdict: PairedVerdict::CannotTellYet,
+                    words: "cannot tell yet: worse than tolerated in 1 of 12 pairs".to_owned(),
+                    unread: None,
+                }],
             }],
             stages: Vec::new(),
             log: vec![Entry {
@@ -507,6 +560,7 @@ mod tests {
             "| of that orders@r1-baseline | 92 | 0 | 0 |  |  |",
             "| orders@r2, compared in 25 % | 89 | 18 | 0 |  |  |",
             "| the old release, compared in 25 % | 91 | 0 | 0 |  |  |",
+            "| heap | orders@r2 | only reports | 101.5 | 100 | 12 | 1 | cannot tell yet: worse than tolerated in 1 of 12 pairs |",
             "orders: evidence at the end 100 % towards worse, 0 % towards better or equal.",
         ] {
             assert!(page.contains(row), "`{row}` in {page}");

@@ -446,3 +446,45 @@ fn what_serves_and_loses_its_readiness_while_more_comes_up_goes_back_at_once() {
     };
     assert!(matches!(why, Why::Guardrail { .. }), "{why}");
 }
+
+#[test]
+fn a_metric_is_told_of_whether_or_not_it_is_worse_or_judges() {
+    for (more, beginning) in [
+        ("", "metric `heap` is "),
+        (
+            r#", "dry_run": true"#,
+            "metric `heap`, which only reports, is ",
+        ),
+    ] {
+        let mut world = with_heap(Strategy::Canary, (100.0, 101.0), more);
+        world.until(serving(1));
+        let side = &world.state.results[0].sides[0].metrics[0];
+        assert!(side.pairs > 0, "{side:?}");
+        assert_eq!(
+            (side.old, side.new, side.worse_pairs),
+            (Some(100.0), Some(101.0), 0)
+        );
+        let said = world.state.results[0].to_string();
+        let pairs = format!(
+            "worse than tolerated in 0 of {} pairs, last 101 against 100",
+            side.pairs
+        );
+        assert!(said.contains(beginning) && said.contains(&pairs), "{said}");
+    }
+}
+
+#[test]
+fn a_run_out_of_time_quotes_the_metric_that_is_open() {
+    // It is worse in every other pair.
+    let mut world = with_heap(Strategy::Canary, (100.0, 100.0), "");
+    world.until(serving(0));
+    for look in 0..60 {
+        world.heap = Some((100.0, if look % 2 == 0 { 100.0 } else { 300.0 }));
+        world.turn(None, false);
+    }
+    assert_eq!(world.state.phase, Phase::Serving { stage: 0 });
+    world.out_of_time = Some(30_000);
+    let why = rolled_back(&mut world).to_string();
+    let said = "`--timeout`: orders@r2: metric `heap` is cannot tell yet: worse than tolerated in ";
+    assert!(why.contains(said), "{why}");
+}
