@@ -18,6 +18,7 @@
 
 mod advance;
 mod arrangement;
+mod besides;
 mod comparison;
 mod entry;
 mod gates;
@@ -31,6 +32,7 @@ mod words;
 
 pub use advance::{advance, watched_for};
 pub use arrangement::{Arrangement, Move, arrangement, moves};
+pub use besides::Besides;
 pub use comparison::{Comparison, Increment, comparison_policy};
 pub use entry::{Entry, Note, StageResult, StageSide};
 pub use gates::{Ask, GateCall, GateKey, due};

@@ -14,6 +14,7 @@ use self::metric_record::MetricRecord;
 pub use self::policy::comparison_policy;
 use self::policy::paired_policy;
 pub(super) use self::policy::{alpha, beta};
+use super::besides::Besides;
 use super::record::Record;
 use super::seen::{Counts, Reading};
 use super::stage::Side;
@@ -39,6 +40,8 @@ pub struct Comparison {
     last_copies: BTreeMap<GroupId, Tally>,
     #[serde(default)]
     last_copied: BTreeMap<GroupId, Tally>,
+    #[serde(default)]
+    last_besides: BTreeMap<GroupId, Besides>,
     /// What the old release had answered when the rollout began.
     #[serde(default)]
     before: Tally,
@@ -52,6 +55,12 @@ pub struct Comparison {
     /// What the new ones answered to copies of requests, which nobody got.
     #[serde(default)]
     pub copies: Tally,
+    /// What the new ones answered that is in no comparison.
+    #[serde(default)]
+    pub new_besides: Besides,
+    /// What all old instances did, likewise.
+    #[serde(default)]
+    pub old_besides: Besides,
     /// What both sides answered since the stage began, as far as it was compared.
     pub stage: Look,
     /// What each group answered since the stage began.
@@ -89,6 +98,7 @@ impl Comparison {
             self.last.clear();
             self.last_copies.clear();
             self.last_copied.clear();
+            self.last_besides.clear();
         }
         // What was counted before the rollout began is not its business.
         let since = |last: &mut BTreeMap<GroupId, Tally>, now: &BTreeMap<_, _>, group: &GroupId| {
@@ -111,6 +121,19 @@ impl Comparison {
             copies: since(&mut self.last_copies, &counts.copies, &groups.new),
             copied: copied(&groups.main).plus(copied(&groups.baseline)),
         };
+        let mut besides = |group: &GroupId| {
+            let total = counts.besides.get(group).copied().unwrap_or_default();
+            let earlier = self.last_besides.get(group).copied().unwrap_or_default();
+            self.last_besides.insert(group.clone(), earlier.most(total));
+            if first {
+                Besides::default()
+            } else {
+                total.beyond(earlier)
+            }
+        };
+        let old = besides(&groups.main).plus(besides(&groups.baseline));
+        self.new_besides = self.new_besides.plus(besides(&groups.new));
+        self.old_besides = self.old_besides.plus(old);
         if first {
             self.before = counts.lanes.get(&groups.main).copied().unwrap_or_default();
         }

@@ -13,8 +13,8 @@ use platform_decide::group::GroupId;
 use platform_decide::observed::Observed;
 use platform_decide::plan::Plan;
 use platform_decide::rollout::{
-    Counts, GateAnswer, GateKey, Move, Note, Phase, Reading, Seen, State, Unread, Why, advance,
-    ahead, due,
+    Besides, Counts, GateAnswer, GateKey, Move, Note, Phase, Reading, Seen, State, Unread, Why,
+    advance, ahead, due,
 };
 use platform_port::{LaneTally, LogLine, Part, Retry, StoreError, Tallies, TargetError};
 use tokio::sync::mpsc;
@@ -530,5 +530,16 @@ fn counts(tallies: &Tallies) -> Counts {
         lanes: of(&tally),
         copies: of(&|lane| part(lane.copies)),
         copied: of(&|lane| part(lane.copied)),
+        besides: tallies
+            .lanes
+            .iter()
+            .map(|(group, lane)| {
+                let besides = Besides {
+                    asked_for: part(lane.asked_for),
+                    heavy: part(lane.heavy),
+                };
+                (group.clone(), besides)
+            })
+            .collect(),
     }
 }

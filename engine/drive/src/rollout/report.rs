@@ -7,7 +7,7 @@ use platform_decide::analysis::{Tally, Verdict};
 use platform_decide::group::GroupId;
 use platform_decide::release::ReleaseNumber;
 use platform_decide::rollout::{
-    Entry, MemberState, MetricSide, Note, Phase, StageResult, State, Why,
+    Besides, Entry, MemberState, MetricSide, Note, Phase, StageResult, State, Why,
 };
 use platform_port::{Store, StoreError};
 use serde::{Deserialize, Serialize};
@@ -50,11 +50,17 @@ pub struct ReportMember {
     pub to: GroupId,
     /// What the new release answered.
     pub new: Tally,
+    /// What it answered besides, to requests that are in no comparison.
+    #[serde(default)]
+    pub new_besides: Besides,
     /// What it answered to copies of requests, which nobody got.
     #[serde(default)]
     pub copies: Tally,
     /// What the old release answered meanwhile.
     pub old: Tally,
+    /// What that answered besides, likewise.
+    #[serde(default)]
+    pub old_besides: Besides,
     /// Of that, what fresh instances of it answered.
     #[serde(default)]
     pub baseline: Tally,
@@ -216,11 +222,11 @@ impl Report {
             let _ = writeln!(page, "\nIt went back because {why}.");
         }
         if let Some(after) = self.decided_after {
-            let bad: u64 = self.members.iter().map(|member| member.new.bad).sum();
             let _ = writeln!(
                 page,
-                "\nDecided {:.1} s after the stage's traffic began to move; {bad} requests met an error of the new release.",
-                f64::from(u32::try_from(after).unwrap_or(u32::MAX)) / 1000.0
+                "\nDecided {:.1} s after the stage's traffic began to move; {}.",
+                f64::from(u32::try_from(after).unwrap_or(u32::MAX)) / 1000.0,
+                self.harm()
             );
         }
         let _ = writeln!(
@@ -279,6 +285,28 @@ impl Report {
             );
         }
         page
+    }
+
+    /// How many requests met an error of the new release, by whatever way they came to it.
+    fn harm(&self) -> String {
+        let sum = |bad: fn(&ReportMember) -> u64| self.members.iter().map(bad).sum::<u64>();
+        let asked_for = sum(|member| member.new_besides.asked_for.bad);
+        let heavy = sum(|member| member.new_besides.heavy.bad);
+        let all = sum(|member| member.new.bad) + asked_for + heavy;
+        let mut words = format!("{all} requests met an error of the new release");
+        let parts = [
+            (asked_for, "chose it by a header or a cookie"),
+            (heavy, "came from heavy clients"),
+        ];
+        let parts: Vec<String> = parts
+            .into_iter()
+            .filter(|(bad, _)| *bad > 0)
+            .map(|(bad, how)| format!("{bad} of them {how}"))
+            .collect();
+        if !parts.is_empty() {
+            let _ = write!(words, ", {}", parts.join(" and "));
+        }
+        words
     }
 
     /// Extra metrics as they were in the last stage; each stage has its own in what it showed.
@@ -373,8 +401,21 @@ impl ReportMember {
             let copies = format!("{}, copies that nobody got", self.to);
             row(&copies, self.copies, None);
         }
-        row(&self.to.to_string(), self.new, self.latency.new);
-        row(&self.from.to_string(), self.old, self.latency.old);
+        let sides = [
+            (&self.to, self.new, self.latency.new, self.new_besides),
+            (&self.from, self.old, self.latency.old, self.old_besides),
+        ];
+        for (group, tally, latency, besides) in sides {
+            row(&group.to_string(), tally, latency);
+            for (part, which) in [
+                (besides.asked_for, "by a header or a cookie"),
+                (besides.heavy, "of heavy clients"),
+            ] {
+                if part.requests > 0 {
+                    row(&format!("{group} besides, {which}"), part, None);
+                }
+            }
+        }
         if self.baseline.requests > 0 {
             let baseline = GroupId::baseline(self.from.service.clone(), self.from.version);
             let part = format!("of that {baseline}");
@@ -403,8 +444,10 @@ fn report_member(
         from: member.from.clone(),
         to: member.to.clone(),
         new: comparison.new,
+        new_besides: comparison.new_besides,
         copies: comparison.copies,
         old: comparison.old,
+        old_besides: comparison.old_besides,
         baseline: comparison.baseline,
         compared: served
             .filter(|_| comparison.verdict.is_some())
@@ -467,6 +510,19 @@ mod tests {
                     slow: 0,
                     left_out: 31,
                 },
+                new_besides: Besides {
+                    asked_for: Tally {
+                        requests: 30,
+                        bad: 20,
+                        ..Tally::default()
+                    },
+                    heavy: Tally {
+                        requests: 31,
+                        bad: 2,
+                        ..Tally::default()
+                    },
+                },
+                old_besides: Besides::default(),
                 copies: Tally {
                     requests: 70,
                     bad: 2,
@@ -546,7 +602,10 @@ mod tests {
         let page = report().markdown();
         assert!(page.starts_with("# Rollout of r2: rolled-back\n"), "{page}");
         assert!(
-            page.contains("18 requests met an error of the new release"),
+            page.contains(
+                "40 requests met an error of the new release, 20 of them chose it by a header or a cookie and 2 of them came from \
+                 heavy clients."
+            ),
             "{page}"
         );
         assert!(page.contains("| orders@r2 | 90 | 18 | 0 |"), "{page}");
@@ -556,6 +615,8 @@ mod tests {
         );
         for row in [
             "| orders@r2 | 90 | 18 | 0 | 3.1 ms | 12.0 ms |",
+            "| orders@r2 besides, by a header or a cookie | 30 | 20 | 0 |  |  |",
+            "| orders@r2 besides, of heavy clients | 31 | 2 | 0 |  |  |",
             "| orders@r1 | 900 | 1 | 0 | 2.9 ms |  |",
             "| of that orders@r1-baseline | 92 | 0 | 0 |  |  |",
             "| orders@r2, compared in 25 % | 89 | 18 | 0 |  |  |",

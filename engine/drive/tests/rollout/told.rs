@@ -80,6 +80,18 @@ async fn what_heavy_clients_meet_is_told_and_not_judged() {
     let new = record.report.members[0].new;
     assert!(new.left_out > 0 && new.requests > 0, "{new:?}");
     assert_eq!(new.bad, 0);
+    // Those clients met errors all the same.
+    let besides = record.report.members[0].new_besides;
+    assert_eq!(besides.heavy.requests, new.left_out);
+    let row = format!(
+        "| orders@r2 besides, of heavy clients | {} | {} | 0 |",
+        besides.heavy.requests, besides.heavy.bad
+    );
+    assert!(
+        besides.heavy.bad > 0 && record.markdown.contains(&row),
+        "{row} in {}",
+        record.markdown
+    );
     assert!(
         record.markdown.contains("are in no comparison"),
         "{}",
