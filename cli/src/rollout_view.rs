@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use platform_decide::rollout::{Entry, Note};
+use platform_drive::events::Event;
 use platform_drive::rollout::{Evidence, Progress, Report, RolloutEvent, SideProgress};
 use serde_json::{Value, json};
 
@@ -53,12 +54,19 @@ pub(crate) fn line(event: &RolloutEvent) -> Line {
 
 /// What an event means for `JUnit`.
 pub(crate) fn cases(event: &RolloutEvent) -> Vec<Case> {
-    let RolloutEvent::Step { what, release, .. } = event else {
+    let RolloutEvent::Step {
+        what,
+        release,
+        services,
+        ..
+    } = event
+    else {
         return Vec::new();
     };
+    let services = services.join(", ");
     let case = |name: String, verdict| Case {
         suite: "rollout".to_owned(),
-        name: format!("{release} {name}"),
+        name: format!("{release} {services} {name}"),
         verdict,
     };
     match what {
@@ -71,11 +79,30 @@ pub(crate) fn cases(event: &RolloutEvent) -> Vec<Case> {
     }
 }
 
+/// What became of a release as a whole, whichever of its rollouts went well.
+pub(crate) fn release_case(event: &Event) -> Option<Case> {
+    let (release, verdict) = match event {
+        Event::Released { release } => (release, Verdict::Passed),
+        Event::TakingBack { release, to } => {
+            let serves = to.map(|to| format!("; {to} serves on"));
+            let why = format!("taken back{}", serves.unwrap_or_default());
+            (release, Verdict::Failed(why))
+        }
+        _ => return None,
+    };
+    Some(Case {
+        suite: "rollout".to_owned(),
+        name: format!("{release} serves"),
+        verdict,
+    })
+}
+
 /// What a report means for `JUnit`: a case for each stage that was passed, and one for the end.
 pub(crate) fn report_cases(report: &Report) -> Vec<Case> {
+    let services = report.services();
     let case = |name: &str, verdict| Case {
         suite: "rollout".to_owned(),
-        name: format!("{} {name}", report.release),
+        name: format!("{} {services} {name}", report.release),
         verdict,
     };
     let end = if report.ended == "promoted" {
@@ -285,7 +312,7 @@ fn bars(service: &str, evidence: &Evidence, paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use platform_decide::analysis::{PairedVerdict, Tally};
-    use platform_decide::rollout::MetricSide;
+    use platform_decide::rollout::{MetricSide, Why};
     use platform_drive::rollout::MemberProgress;
 
     use super::*;
@@ -348,6 +375,46 @@ mod tests {
             own: false,
             over: false,
         }
+    }
+
+    #[test]
+    fn the_cases_of_rollouts_in_turn_have_names_of_their_own() {
+        let step = |service: &str, what: Note| RolloutEvent::Step {
+            release: "r5".parse().unwrap(),
+            services: vec![service.to_owned()],
+            at: 0,
+            text: what.to_string(),
+            what,
+        };
+        let back = Note::GoingBack {
+            why: Why::Operator {
+                by: "ada".to_owned(),
+            },
+        };
+        let mut found = cases(&step("a", Note::Promoted));
+        found.extend(cases(&step("b", back)));
+        found.extend(release_case(&Event::TakingBack {
+            release: "r5".parse().unwrap(),
+            to: Some("r4".parse().unwrap()),
+        }));
+        let found: Vec<(&str, &Verdict)> = found
+            .iter()
+            .map(|case| (case.name.as_str(), &case.verdict))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("r5 a outcome", &Verdict::Passed),
+                (
+                    "r5 b outcome",
+                    &Verdict::Failed("ada asked for it".to_owned())
+                ),
+                (
+                    "r5 serves",
+                    &Verdict::Failed("taken back; r4 serves on".to_owned())
+                ),
+            ]
+        );
     }
 
     #[test]

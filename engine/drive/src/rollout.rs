@@ -25,7 +25,7 @@ pub use event::RolloutEvent;
 pub(crate) use metric::preflight;
 pub use progress::{Evidence, Latency, MemberProgress, Progress, SideProgress};
 pub use report::{
-    Compared, Latencies, Report, ReportMember, RolloutRecord, last_record, record_key,
+    Compared, Latencies, Report, ReportMember, RolloutRecord, last_record, record_key, records,
 };
 pub use status::{Status, between, driver_of, status};
 

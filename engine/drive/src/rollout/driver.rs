@@ -420,6 +420,13 @@ impl<'a> Driver<'a> {
     fn tell(&self, what: Note) {
         self.crew.events.emit(Event::Rollout(RolloutEvent::Step {
             release: self.document.state.release,
+            services: self
+                .document
+                .state
+                .members
+                .iter()
+                .map(|member| member.service().to_string())
+                .collect(),
             at: self.crew.clock.millis(),
             text: what.to_string(),
             what,

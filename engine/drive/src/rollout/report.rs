@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use platform_blueprint::ServiceName;
 use platform_decide::analysis::{Tally, Verdict};
 use platform_decide::group::GroupId;
 use platform_decide::release::ReleaseNumber;
@@ -124,25 +125,45 @@ pub fn record_key(run: &str, first: &str) -> String {
 ///
 /// If the store fails.
 pub async fn last_record(store: &dyn Store) -> Result<Option<RolloutRecord>, StoreError> {
-    let mut found: Option<RolloutRecord> = None;
+    Ok(records(store, None, None).await?.pop())
+}
+
+/// The reports of all rollouts of one release, in the order in which they ended: with `rollout.order` it has several.
+///
+/// - `release`: which; if absent, that of the last run that had a rollout
+/// - `service`: those alone that it was a part of
+///
+/// # Errors
+///
+/// If the store fails.
+pub async fn records(
+    store: &dyn Store,
+    release: Option<ReleaseNumber>,
+    service: Option<&ServiceName>,
+) -> Result<Vec<RolloutRecord>, StoreError> {
+    let mut found = Vec::new();
+    let mut last_run = None;
     let keys = store.list("runs/").await?;
-    // Ids of runs sort by their time, and a run has its reports together.
-    let Some(newest) = keys.iter().rev().find(|key| key.contains("/rollout/")) else {
-        return Ok(None);
-    };
-    let prefix = newest.rsplit_once('/').map_or("", |(run, _)| run);
-    for key in keys
-        .iter()
-        .filter(|key| key.starts_with(prefix) && key.contains("/rollout/"))
-    {
-        if let Some((record, _)) = read_json::<RolloutRecord>(store, key).await?
-            && found
-                .as_ref()
-                .is_none_or(|found| found.report.ended_at <= record.report.ended_at)
+    // Ids of runs sort by their time.
+    for key in keys.iter().rev() {
+        let Some((run, _)) = key.split_once("/rollout/") else {
+            continue;
+        };
+        if release.is_none() && last_run.is_some_and(|last| last != run) {
+            break;
+        }
+        let Some((record, _)) = read_json::<RolloutRecord>(store, key).await? else {
+            continue;
+        };
+        let mut members = record.report.members.iter();
+        if release.is_none_or(|release| record.report.release == release)
+            && service.is_none_or(|service| members.any(|member| member.to.service == *service))
         {
-            found = Some(record);
+            last_run = Some(run);
+            found.push(record);
         }
     }
+    found.sort_by_key(|record| record.report.ended_at);
     Ok(found)
 }
 
@@ -211,12 +232,28 @@ impl Report {
         Ok(())
     }
 
+    /// The services that it moved, for names.
+    pub fn services(&self) -> String {
+        let services: Vec<&str> = self
+            .members
+            .iter()
+            .map(|member| member.to.service.as_str())
+            .collect();
+        services.join(", ")
+    }
+
     /// The report as a page of Markdown.
     pub fn markdown(&self) -> String {
         let mut page = String::new();
         let seconds = self.ended_at.saturating_sub(self.began_at) / 1000;
         // Writing to a string does not fail.
-        let _ = writeln!(page, "# Rollout of {}: {}\n", self.release, self.ended);
+        let _ = writeln!(
+            page,
+            "# Rollout of {}, {}: {}\n",
+            self.release,
+            self.services(),
+            self.ended
+        );
         let _ = writeln!(page, "{} in {seconds} s.", self.strategy);
         if let Some(why) = &self.why {
             let _ = writeln!(page, "\nIt went back because {why}.");
@@ -345,11 +382,12 @@ impl Report {
     /// The report as `JUnit`: a test case for each stage, and one for the end.
     pub fn junit(&self) -> String {
         let failed = self.ended != "promoted";
+        let services = self.services();
         let mut cases = String::new();
         for stage in &self.stages {
             let _ = writeln!(
                 cases,
-                "    <testcase classname=\"rollout.{}\" name=\"{}\" time=\"{}.{:03}\"/>",
+                "    <testcase classname=\"rollout.{}\" name=\"{services} {}\" time=\"{}.{:03}\"/>",
                 self.release,
                 escaped(&stage.stage),
                 stage.lasted / 1000,
@@ -369,11 +407,11 @@ impl Report {
         };
         let _ = writeln!(
             cases,
-            "    <testcase classname=\"rollout.{}\" name=\"outcome\" time=\"{time}\"{end}",
+            "    <testcase classname=\"rollout.{}\" name=\"{services} outcome\" time=\"{time}\"{end}",
             self.release
         );
         format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"rollout {}\" tests=\"{}\" failures=\"{}\" time=\"{time}\">\n{cases}  </testsuite>\n</testsuites>\n",
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"rollout {} {services}\" tests=\"{}\" failures=\"{}\" time=\"{time}\">\n{cases}  </testsuite>\n</testsuites>\n",
             self.release,
             self.stages.len() + 1,
             u8::from(failed),
@@ -600,7 +638,10 @@ mod tests {
     #[test]
     fn a_page_says_how_it_ended_and_why() {
         let page = report().markdown();
-        assert!(page.starts_with("# Rollout of r2: rolled-back\n"), "{page}");
+        assert!(
+            page.starts_with("# Rollout of r2, orders: rolled-back\n"),
+            "{page}"
+        );
         assert!(
             page.contains(
                 "40 requests met an error of the new release, 20 of them chose it by a header or a cookie and 2 of them came from \
@@ -641,6 +682,6 @@ mod tests {
         let text = report().junit();
         assert!(text.contains("tests=\"1\" failures=\"1\""), "{text}");
         assert!(text.contains("20 % bad &amp; &quot;slow&quot;"), "{text}");
-        assert!(text.contains("name=\"outcome\""), "{text}");
+        assert!(text.contains("name=\"orders outcome\""), "{text}");
     }
 }

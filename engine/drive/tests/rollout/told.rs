@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use platform_decide::release::ReleaseNumber;
 use platform_drive::rollout::{self, Outcome, RolloutEvent, RolloutRecord, record_key};
 use platform_port::Target;
 
@@ -45,6 +46,41 @@ async fn a_report_is_kept_as_evidence() {
         .await
         .expect("a read");
     assert_eq!(last, Some(record));
+}
+
+#[tokio::test(start_paused = true)]
+async fn reports_are_found_by_run_release_and_service() {
+    let scene = Scene::of(CANARY).await;
+    scene.goes().await;
+    let store = scene.target.store();
+    let record = rollout::last_record(store).await.expect("a read");
+    let first = record.expect("a record");
+    // A later run, of a release whose services move in turn.
+    for (service, ended_at) in [("b", 2), ("a", 1)] {
+        let mut record = first.clone();
+        record.report.release = ReleaseNumber(5);
+        record.report.ended_at = ended_at;
+        record.report.members[0].to = group_id(&format!("{service}@r5"));
+        let bytes = serde_json::to_vec(&record).expect("JSON");
+        let key = record_key("two", service);
+        store.write(&key, &bytes, None).await.expect("a write");
+    }
+    let found = async |release: Option<u32>, service: Option<&str>| {
+        let service = service.map(|service| service.parse().expect("a name"));
+        let release = release.map(ReleaseNumber);
+        let records = rollout::records(store, release, service.as_ref()).await;
+        let records = records.expect("a read");
+        records
+            .iter()
+            .map(|record| record.report.members[0].to.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found(None, None).await, ["a@r5", "b@r5"]);
+    assert_eq!(found(None, Some("a")).await, ["a@r5"]);
+    assert_eq!(found(None, Some("orders")).await, ["orders@r2"]);
+    assert_eq!(found(Some(2), None).await, ["orders@r2"]);
+    assert_eq!(found(Some(5), Some("b")).await, ["b@r5"]);
+    assert_eq!(found(Some(5), Some("orders")).await, [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
