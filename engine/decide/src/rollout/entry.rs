@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::metric_side::MetricSide;
+use super::plain::plain;
 use super::words::Why;
 use crate::analysis::Tally;
 use crate::group::GroupId;
@@ -137,7 +138,21 @@ pub enum Note {
 }
 
 impl fmt::Display for Note {
+    /// In one line, whatever gates and instances said.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Said<'a>(&'a Note);
+        impl fmt::Display for Said<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.say(f)
+            }
+        }
+        f.write_str(&plain(&Said(self).to_string()))
+    }
+}
+
+impl Note {
+    /// In words, what others said being as they said it.
+    fn say(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Began { groups, stages } => {
                 let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();

@@ -6,6 +6,7 @@ use platform_blueprint::Analysis;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::plain::plain;
 use super::state::MemberState;
 use crate::analysis::{PairedEvidence, PairedVerdict};
 
@@ -63,7 +64,7 @@ impl MemberState {
                 worse_pairs: evidence.map_or(0, PairedEvidence::worse_pairs),
                 verdict: evidence.map_or(PairedVerdict::CannotTellYet, PairedEvidence::verdict),
                 words: match &unread {
-                    Some(why) => format!("{words}; it could not be read: {why}"),
+                    Some(why) => format!("{words}; it could not be read: {}", plain(why)),
                     None => words,
                 },
                 unread,

@@ -440,7 +440,7 @@ impl<'a> Driver<'a> {
     fn tell_trouble(&self, text: String) {
         self.crew.events.emit(Event::Rollout(RolloutEvent::Trouble {
             release: self.document.state.release,
-            text,
+            text: plain(&text),
         }));
     }
 

@@ -8,7 +8,7 @@ use platform_decide::analysis::{Tally, Verdict};
 use platform_decide::group::GroupId;
 use platform_decide::release::ReleaseNumber;
 use platform_decide::rollout::{
-    Besides, Entry, MemberState, MetricSide, Note, Phase, StageResult, State, Why,
+    Besides, Entry, MemberState, MetricSide, Note, Phase, StageResult, State, Why, plain,
 };
 use platform_port::{Store, StoreError};
 use serde::{Deserialize, Serialize};
@@ -256,7 +256,7 @@ impl Report {
         );
         let _ = writeln!(page, "{} in {seconds} s.", self.strategy);
         if let Some(why) = &self.why {
-            let _ = writeln!(page, "\nIt went back because {why}.");
+            let _ = writeln!(page, "\nIt went back because {}.", marked(why));
         }
         if let Some(after) = self.decided_after {
             let _ = writeln!(
@@ -291,7 +291,7 @@ impl Report {
                 );
             }
             if let Some(verdict) = &member.verdict {
-                let _ = writeln!(page, "\n{}: {verdict}.", member.to);
+                let _ = writeln!(page, "\n{}: {}.", member.to, marked(verdict));
             }
             if let Some(evidence) = &member.evidence {
                 let _ = writeln!(
@@ -307,7 +307,7 @@ impl Report {
         if !self.stages.is_empty() {
             let _ = writeln!(page, "\n## Stages\n");
             for stage in &self.stages {
-                let _ = writeln!(page, "- {stage}");
+                let _ = writeln!(page, "- {}", marked(&stage.to_string()));
             }
         }
         let _ = writeln!(page, "\n## What happened\n");
@@ -318,7 +318,7 @@ impl Report {
                 "- {}.{:01} s: {}",
                 after / 1000,
                 after % 1000 / 100,
-                entry.note
+                marked(&entry.note.to_string())
             );
         }
         page
@@ -362,7 +362,7 @@ impl Report {
                 let _ = writeln!(
                     page,
                     "| {} | {} | {} | {} | {} | {} | {} | {} |",
-                    side.metric,
+                    marked(&side.metric),
                     member.to,
                     if side.only_reports {
                         "only reports"
@@ -373,7 +373,7 @@ impl Report {
                     value(side.old),
                     side.pairs,
                     side.worse_pairs,
-                    side.words,
+                    marked(&side.words),
                 );
             }
         }
@@ -510,10 +510,22 @@ fn in_millis(micros: u64) -> String {
     format!("{}.{} ms", micros / 1000, micros % 1000 / 100)
 }
 
+/// Text for a line or a cell of Markdown, in which nothing of it is anything but text.
+fn marked(text: &str) -> String {
+    let mut marked = String::with_capacity(text.len());
+    for letter in plain(text).chars() {
+        if matches!(letter, '\\' | '|' | '<' | '[' | ']' | '*' | '~') {
+            marked.push('\\');
+        }
+        marked.push(letter);
+    }
+    marked
+}
+
 /// Text for an XML attribute.
 fn escaped(text: &str) -> String {
-    text.chars()
-        .filter(|letter| !letter.is_control())
+    plain(text)
+        .chars()
         .map(|letter| match letter {
             '&' => "&amp;".to_owned(),
             '<' => "&lt;".to_owned(),
@@ -675,6 +687,33 @@ mod tests {
             page.contains("- 2.2 s: goes back: ada asked for it"),
             "{page}"
         );
+    }
+
+    #[test]
+    fn what_a_gate_says_is_nothing_but_text() {
+        let why = Why::Gate {
+            gate: "tests".to_owned(),
+            answer: "exit status: 1: line one\n| x | y |\n# Title <b>\u{1b}[31m".to_owned(),
+        };
+        let mut report = report();
+        report.why = Some(why.to_string());
+        report.log[0].note = Note::GoingBack { why };
+        let page = report.markdown();
+        let said = "gate `tests` does not agree: exit status: 1: line one / \\| x \\| y \\| / # Title \\<b>";
+        for line in [
+            format!("It went back because {said}."),
+            format!("- 2.2 s: goes back: {said}"),
+        ] {
+            assert!(page.lines().any(|of| of == line), "{line} in {page}");
+        }
+        let junit = report.junit();
+        assert!(
+            junit.contains("line one / | x | y | / # Title &lt;b&gt;\""),
+            "{junit}"
+        );
+        for text in [page, junit] {
+            assert!(!text.contains('\u{1b}'), "{text}");
+        }
     }
 
     #[test]
