@@ -14,7 +14,7 @@ use platform_decide::observed::Observed;
 use platform_decide::plan::Plan;
 use platform_decide::rollout::{
     Besides, Counts, GateAnswer, GateKey, Move, Note, Phase, Reading, Seen, State, Unread, Why,
-    advance, ahead, due,
+    advance, ahead, due, plain,
 };
 use platform_port::{LaneTally, LogLine, Part, Retry, StoreError, Tallies, TargetError};
 use tokio::sync::mpsc;
@@ -299,9 +299,10 @@ impl<'a> Driver<'a> {
             let telling = self.telling.clone();
             let target = Arc::clone(&self.crew.target);
             let key = call.key.clone();
+            let headers = gate::headers(&call, self.means.secrets);
             let asking = tokio::spawn(async move {
                 let key = call.key.clone();
-                let answer = gate::ask(call, surroundings, target).await;
+                let answer = gate::ask(call, headers, surroundings, target).await;
                 // The loop may be over.
                 let _ = telling.send(Told::Gate(key, answer));
             });

@@ -120,7 +120,7 @@ fn asking(metric: &Metric, secrets: &SecretValues, root: &Path) -> Result<Asking
     if let Some(file) = &metric.ca {
         client = client.tls_certs_only(authorities(&root.join(file))?);
     }
-    let headers = headers(metric, secrets)?;
+    let headers = headers(&metric.headers, secrets)?;
     let client = client.build().map_err(super::gate::no_client)?;
     Ok(Asking::Query(client, headers))
 }
@@ -136,10 +136,13 @@ fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>, String> {
     }
 }
 
-/// What a query is sent with. Neither names nor errors show a secret's value.
-fn headers(metric: &Metric, secrets: &SecretValues) -> Result<HeaderMap, String> {
+/// What a query or a webhook is sent with. Neither names nor errors show a secret's value.
+pub(super) fn headers(
+    written: &BTreeMap<String, Written>,
+    secrets: &SecretValues,
+) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
-    for (name, value) in &metric.headers {
+    for (name, value) in written {
         let key = HeaderName::from_bytes(name.as_bytes())
             .map_err(|_| format!("`{name}` cannot be the name of a header"))?;
         let text = match value {

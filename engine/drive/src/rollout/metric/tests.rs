@@ -159,7 +159,7 @@ async fn what_cannot_be_asked_says_why_and_no_secret() {
         assert!(!error.contains("s3cr3t"), "{error}");
     }
     let shown = super::headers(
-        &metric(&address, r#"{ "Authorization": { "secret": "metrics" } }"#),
+        &metric(&address, r#"{ "Authorization": { "secret": "metrics" } }"#).headers,
         &secrets(),
     );
     assert!(!format!("{shown:?}").contains("s3cr3t"));
