@@ -31,6 +31,8 @@ pub(crate) fn line(event: &RolloutEvent) -> Line {
             Note::GoingBack { .. }
             | Note::Quiet { .. }
             | Note::Holding { .. }
+            | Note::OldIsDown { .. }
+            | Note::Starved { .. }
             | Note::Stuck { .. }
             | Note::Paused { .. } => Line::Important(format!("{release} {text}")),
             _ => Line::Moment(format!("{release} {text}")),

@@ -1,5 +1,6 @@
 //! The next state of a rollout, from what was seen.
 
+mod astray;
 mod back;
 mod hear;
 mod judge;
@@ -65,6 +66,7 @@ impl Step<'_> {
             if let Some(why) = self.trouble() {
                 return self.go_back(why);
             }
+            self.tell_astray();
         }
         match self.state.phase.clone() {
             Phase::BeforeStart => self.before_start(),

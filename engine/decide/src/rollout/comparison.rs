@@ -2,6 +2,7 @@
 
 mod metric_record;
 mod policy;
+mod shares;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use self::metric_record::MetricRecord;
 pub use self::policy::comparison_policy;
 use self::policy::paired_policy;
 pub(super) use self::policy::{alpha, beta};
+pub(super) use self::shares::Shares;
 use super::besides::Besides;
 use super::record::Record;
 use super::seen::{Counts, Reading};
@@ -74,6 +76,9 @@ pub struct Comparison {
     waiting: Look,
     #[serde(default)]
     waited: u64,
+    /// Whether requests go where they should in this stage.
+    #[serde(default)]
+    pub(super) shares: Shares,
     /// Evidence of this stage.
     evidence: Option<Evidence>,
     /// What it showed last.
@@ -158,6 +163,7 @@ impl Comparison {
         policy: Option<&Policy>,
     ) {
         self.parts = self.parts.plus(increment);
+        self.shares.take(side, increment);
         let fresh = side.baseline_share > Share::NONE;
         let copies = side.copied_share > Share::NONE;
         let baseline = if copies {
@@ -254,6 +260,7 @@ impl Comparison {
         self.stage = Look::default();
         self.record.begin();
         self.parts = Increment::default();
+        self.shares = Shares::default();
         self.waiting = Look::default();
         self.waited = 0;
         self.evidence = None;

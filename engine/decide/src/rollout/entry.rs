@@ -71,6 +71,30 @@ pub enum Note {
         /// The verdict in words.
         verdict: String,
     },
+    /// No instance of the old release is ready, so that there is nothing to compare with.
+    OldIsDown {
+        /// The old group.
+        group: GroupId,
+        /// The group that gets its requests.
+        to: GroupId,
+        /// What an instance last said.
+        reason: Option<String>,
+    },
+    /// A side gets hardly any of the requests that it should.
+    Starved {
+        /// The group it is about.
+        group: GroupId,
+        /// Its instances that are ready.
+        ready: u32,
+        /// Requests that it got.
+        requests: u64,
+        /// Of so many.
+        of: u64,
+        /// The share that it should get, in thousandths.
+        share: u16,
+        /// Requests besides, by a header or a cookie or of heavy clients, that it answered badly.
+        bad_besides: u64,
+    },
     /// Something that only reports would have gone back.
     WouldGoBack {
         /// Why.
@@ -191,6 +215,18 @@ impl Note {
                     "{group}: {verdict}; it stays until there is more to see, or `platform rollout next`, `promote` or `abort`"
                 )
             }
+            Self::OldIsDown { group, to, reason } => {
+                write!(f, "{group}: no instance is ready")?;
+                if let Some(reason) = reason {
+                    write!(f, " ({reason})")?;
+                }
+                write!(
+                    f,
+                    "; {to} gets its requests, and with nothing to compare with there may be no verdict: `platform rollout promote` goes \
+                     to the end without one"
+                )
+            }
+            Self::Starved { .. } => self.say_starved(f),
             Self::WouldGoBack { why } => write!(f, "would go back, but only reports: {why}"),
             Self::Gate {
                 gate,
@@ -230,6 +266,39 @@ impl Note {
                 "wanted to go back ({why}) and the old release does not come up"
             ),
         }
+    }
+
+    fn say_starved(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Starved {
+            group,
+            ready,
+            requests,
+            of,
+            share,
+            bad_besides,
+        } = self
+        else {
+            return Ok(());
+        };
+        let (whole, tenth) = (share / 10, share % 10);
+        write!(
+            f,
+            "{group} got {requests} of {of} requests, where {whole}.{tenth} % are asked for: "
+        )?;
+        match (ready, bad_besides) {
+            (0, _) => f.write_str("no instance is ready")?,
+            (_, 0) => f.write_str(
+                "the gateway sets its instances aside or they are full, or few clients stay with one side each",
+            )?,
+            (_, bad) => write!(
+                f,
+                "the gateway sets aside what answers badly, and it answered {bad} requests by a header or a cookie or of heavy \
+                 clients so, which are in no comparison"
+            )?,
+        }
+        f.write_str(
+            "; `platform rollout abort` takes it back, `promote` goes to the end without a verdict",
+        )
     }
 }
 
