@@ -1,16 +1,21 @@
 //! How a rollout looks: a line while it goes on, a page when it is asked for.
 
+mod narrow;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use platform_decide::rollout::{Entry, Note};
 use platform_drive::events::Event;
-use platform_drive::rollout::{Evidence, Progress, Report, RolloutEvent, SideProgress};
+use platform_drive::rollout::{
+    Evidence, MemberProgress, Progress, Report, RolloutEvent, SideProgress,
+};
 use serde_json::{Value, json};
 
 use crate::moment;
 use crate::paint::Paint;
 use crate::table::{Cell, Table, Tone};
+use crate::terminal;
 use crate::view::{Case, Line, Shown, Verdict};
 
 /// Cells of a bar of evidence.
@@ -47,7 +52,10 @@ pub(crate) fn line(event: &RolloutEvent) -> Line {
             Line::Live(
                 format!("rollout {}", services.join(" ")),
                 format!("{} {progress}", progress.release),
-                shown.human(Paint::ALWAYS),
+                match terminal::size() {
+                    Some(room) => shown.within(Paint::ALWAYS, room),
+                    None => shown.human(Paint::ALWAYS),
+                },
             )
         }
         RolloutEvent::Trouble { .. } => Line::Important(event.to_string()),
@@ -149,20 +157,14 @@ impl Shown for RolloutShown {
         Some(format!("{} {}", self.progress.release, self.progress))
     }
 
+    fn fitted(&self, paint: Paint, room: (u16, u16)) -> String {
+        self.within(paint, room)
+    }
+
     fn human(&self, paint: Paint) -> String {
         let progress = &self.progress;
         let mut text = self.head(paint);
-        let mut table = Table::new(&[
-            "GROUP", "SHARE", "READY", "REQUESTS", "BAD", "SLOW", "MEAN", "P99",
-        ]);
-        for member in &progress.members {
-            table.row(side(&member.new));
-            if let Some(fresh) = &member.fresh {
-                table.row(side(fresh));
-            }
-            table.row(side(&member.old));
-        }
-        text.push_str(&table.render(paint));
+        text.push_str(&table(&progress.members, paint));
         for member in &progress.members {
             if let Some(evidence) = &member.evidence {
                 text.push('\n');
@@ -227,6 +229,15 @@ impl RolloutShown {
         }
         let total = moment::span(Duration::from_millis(progress.total_millis));
         let _ = writeln!(text, ", {total} in all");
+        text.push_str(&self.matters(paint));
+        text.push('\n');
+        text
+    }
+
+    /// What holds it or sent it back.
+    fn matters(&self, paint: Paint) -> String {
+        let progress = &self.progress;
+        let mut text = String::new();
         if let Some(by) = &progress.paused_by {
             let _ = writeln!(
                 text,
@@ -247,30 +258,50 @@ impl RolloutShown {
             let gone = "nobody drives it: `platform rollout resume` goes on with it, `platform rollout abort` takes it back";
             let _ = writeln!(text, "{}", paint.yellow(gone));
         }
-        text.push('\n');
         text
+    }
+}
+
+/// Both sides of each service.
+fn table(members: &[MemberProgress], paint: Paint) -> String {
+    let mut table = Table::new(&[
+        "GROUP", "SHARE", "READY", "REQUESTS", "BAD", "SLOW", "MEAN", "P99",
+    ]);
+    for member in members {
+        table.row(side(&member.new));
+        if let Some(fresh) = &member.fresh {
+            table.row(side(fresh));
+        }
+        table.row(side(&member.old));
+    }
+    table.render(paint)
+}
+
+fn percent(share: u16) -> String {
+    format!("{}.{} %", share / 10, share % 10)
+}
+
+fn tone_of(side: &SideProgress) -> Tone {
+    if side.answered.bad == 0 {
+        Tone::Plain
+    } else {
+        Tone::Warn
     }
 }
 
 fn side(side: &SideProgress) -> Vec<Cell> {
     let millis = |micros: u64| moment::span(Duration::from_micros(micros));
-    let percent = |share: u16| format!("{}.{} %", share / 10, share % 10);
     let share = if side.copied > 0 {
         format!("copies of {}", percent(side.copied))
     } else {
         percent(side.share)
-    };
-    let bad = if side.answered.bad == 0 {
-        Tone::Plain
-    } else {
-        Tone::Warn
     };
     vec![
         Cell::from(side.group.to_string()),
         Cell::from(share),
         Cell::from(format!("{}/{}", side.ready, side.instances)),
         Cell::from(side.answered.requests.to_string()),
-        Cell::new(side.answered.bad.to_string(), bad),
+        Cell::new(side.answered.bad.to_string(), tone_of(side)),
         Cell::from(side.answered.slow.to_string()),
         Cell::from(
             side.latency
@@ -286,23 +317,25 @@ fn side(side: &SideProgress) -> Vec<Cell> {
     ]
 }
 
+/// A bar of so many cells, and the percentage that it shows.
+fn bar(part: f64, cells: usize) -> (String, f64) {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a share of a few cells"
+    )]
+    let full = (part.clamp(0.0, 1.0) * cells as f64).round() as usize;
+    (
+        format!("{}{}", "█".repeat(full), "░".repeat(cells - full)),
+        part * 100.0,
+    )
+}
+
 /// Evidence towards both verdicts.
 fn bars(service: &str, evidence: &Evidence, paint: Paint) -> String {
-    let bar = |part: f64| {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::cast_precision_loss,
-            reason = "a share of a few cells"
-        )]
-        let full = (part.clamp(0.0, 1.0) * BAR as f64).round() as usize;
-        (
-            format!("{}{}", "█".repeat(full), "░".repeat(BAR - full)),
-            part * 100.0,
-        )
-    };
-    let (worse, worse_percent) = bar(evidence.towards_worse);
-    let (fine, fine_percent) = bar(evidence.towards_better);
+    let (worse, worse_percent) = bar(evidence.towards_worse, BAR);
+    let (fine, fine_percent) = bar(evidence.towards_better, BAR);
     format!(
         "{service} worse  {} {worse_percent:>3.0} %\n{service} fine   {} {fine_percent:>3.0} %\n{}\n",
         paint.red(&worse),
@@ -315,11 +348,10 @@ fn bars(service: &str, evidence: &Evidence, paint: Paint) -> String {
 mod tests {
     use platform_decide::analysis::{PairedVerdict, Tally};
     use platform_decide::rollout::{MetricSide, Why};
-    use platform_drive::rollout::MemberProgress;
 
     use super::*;
 
-    fn shown() -> RolloutShown {
+    pub(super) fn shown() -> RolloutShown {
         let side = |group: &str, share, requests, bad| SideProgress {
             group: group.parse().unwrap(),
             share,
