@@ -72,6 +72,16 @@ impl Default for Rollout {
     }
 }
 
+impl Rollout {
+    /// The secrets that its webhooks and queries are sent with.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
+        let gates = self.gates.iter().map(|gate| &gate.headers);
+        let metrics = self.analysis.iter().flat_map(|analysis| &analysis.metrics);
+        let headers = gates.chain(metrics.map(|metric| &metric.headers));
+        headers.flat_map(|headers| headers.values().filter_map(HeaderValue::secret))
+    }
+}
+
 /// A way to move from one release to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -130,6 +140,10 @@ pub struct Gate {
     /// A URL that gets a POST; 2xx agrees.
     #[serde(default)]
     pub webhook: Option<String>,
+    /// What a webhook is sent with, beside the usual: credentials such as
+    /// `Authorization`, as secrets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, HeaderValue>,
     /// How long it may take; past it, it does not agree.
     #[serde(default = "a_minute")]
     pub timeout: Period,
@@ -260,14 +274,6 @@ pub struct Analysis {
     pub dry_run: bool,
     /// More figures to compare.
     pub metrics: Vec<Metric>,
-}
-
-impl Analysis {
-    /// The secrets that its queries are sent with.
-    pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
-        let metrics = self.metrics.iter();
-        metrics.flat_map(|metric| metric.headers.values().filter_map(HeaderValue::secret))
-    }
 }
 
 impl Default for Analysis {

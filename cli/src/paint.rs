@@ -48,7 +48,6 @@ const APART: [u8; 6] = [36, 33, 35, 32, 34, 91];
 
 impl Paint {
     /// Leaves text as it is.
-    #[cfg(test)]
     pub(crate) const NONE: Self = Self(false);
 
     /// Puts colour on, whoever reads.

@@ -1,15 +1,21 @@
 //! How a rollout looks: a line while it goes on, a page when it is asked for.
 
+mod narrow;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use platform_decide::rollout::{Entry, Note};
-use platform_drive::rollout::{Evidence, Progress, Report, RolloutEvent, SideProgress};
+use platform_drive::events::Event;
+use platform_drive::rollout::{
+    Evidence, MemberProgress, Progress, Report, RolloutEvent, SideProgress,
+};
 use serde_json::{Value, json};
 
 use crate::moment;
 use crate::paint::Paint;
 use crate::table::{Cell, Table, Tone};
+use crate::terminal;
 use crate::view::{Case, Line, Shown, Verdict};
 
 /// Cells of a bar of evidence.
@@ -30,6 +36,8 @@ pub(crate) fn line(event: &RolloutEvent) -> Line {
             Note::GoingBack { .. }
             | Note::Quiet { .. }
             | Note::Holding { .. }
+            | Note::OldIsDown { .. }
+            | Note::Starved { .. }
             | Note::Stuck { .. }
             | Note::Paused { .. } => Line::Important(format!("{release} {text}")),
             _ => Line::Moment(format!("{release} {text}")),
@@ -44,7 +52,10 @@ pub(crate) fn line(event: &RolloutEvent) -> Line {
             Line::Live(
                 format!("rollout {}", services.join(" ")),
                 format!("{} {progress}", progress.release),
-                shown.human(Paint::ALWAYS),
+                match terminal::size() {
+                    Some(room) => shown.within(Paint::ALWAYS, room),
+                    None => shown.human(Paint::ALWAYS),
+                },
             )
         }
         RolloutEvent::Trouble { .. } => Line::Important(event.to_string()),
@@ -53,12 +64,19 @@ pub(crate) fn line(event: &RolloutEvent) -> Line {
 
 /// What an event means for `JUnit`.
 pub(crate) fn cases(event: &RolloutEvent) -> Vec<Case> {
-    let RolloutEvent::Step { what, release, .. } = event else {
+    let RolloutEvent::Step {
+        what,
+        release,
+        services,
+        ..
+    } = event
+    else {
         return Vec::new();
     };
+    let services = services.join(", ");
     let case = |name: String, verdict| Case {
         suite: "rollout".to_owned(),
-        name: format!("{release} {name}"),
+        name: format!("{release} {services} {name}"),
         verdict,
     };
     match what {
@@ -71,11 +89,30 @@ pub(crate) fn cases(event: &RolloutEvent) -> Vec<Case> {
     }
 }
 
+/// What became of a release as a whole, whichever of its rollouts went well.
+pub(crate) fn release_case(event: &Event) -> Option<Case> {
+    let (release, verdict) = match event {
+        Event::Released { release } => (release, Verdict::Passed),
+        Event::TakingBack { release, to } => {
+            let serves = to.map(|to| format!("; {to} serves on"));
+            let why = format!("taken back{}", serves.unwrap_or_default());
+            (release, Verdict::Failed(why))
+        }
+        _ => return None,
+    };
+    Some(Case {
+        suite: "rollout".to_owned(),
+        name: format!("{release} serves"),
+        verdict,
+    })
+}
+
 /// What a report means for `JUnit`: a case for each stage that was passed, and one for the end.
 pub(crate) fn report_cases(report: &Report) -> Vec<Case> {
+    let services = report.services();
     let case = |name: &str, verdict| Case {
         suite: "rollout".to_owned(),
-        name: format!("{} {name}", report.release),
+        name: format!("{} {services} {name}", report.release),
         verdict,
     };
     let end = if report.ended == "promoted" {
@@ -120,24 +157,21 @@ impl Shown for RolloutShown {
         Some(format!("{} {}", self.progress.release, self.progress))
     }
 
+    fn fitted(&self, paint: Paint, room: (u16, u16)) -> String {
+        self.within(paint, room)
+    }
+
     fn human(&self, paint: Paint) -> String {
         let progress = &self.progress;
         let mut text = self.head(paint);
-        let mut table = Table::new(&[
-            "GROUP", "SHARE", "READY", "REQUESTS", "BAD", "SLOW", "MEAN", "P99",
-        ]);
-        for member in &progress.members {
-            table.row(side(&member.new));
-            if let Some(fresh) = &member.fresh {
-                table.row(side(fresh));
-            }
-            table.row(side(&member.old));
-        }
-        text.push_str(&table.render(paint));
+        text.push_str(&table(&progress.members, paint));
         for member in &progress.members {
             if let Some(evidence) = &member.evidence {
                 text.push('\n');
                 text.push_str(&bars(&member.service, evidence, paint));
+            }
+            for metric in &member.metrics {
+                let _ = writeln!(text, "{} {metric}", member.service);
             }
         }
         if !self.log.is_empty() {
@@ -195,6 +229,15 @@ impl RolloutShown {
         }
         let total = moment::span(Duration::from_millis(progress.total_millis));
         let _ = writeln!(text, ", {total} in all");
+        text.push_str(&self.matters(paint));
+        text.push('\n');
+        text
+    }
+
+    /// What holds it or sent it back.
+    fn matters(&self, paint: Paint) -> String {
+        let progress = &self.progress;
+        let mut text = String::new();
         if let Some(by) = &progress.paused_by {
             let _ = writeln!(
                 text,
@@ -215,30 +258,50 @@ impl RolloutShown {
             let gone = "nobody drives it: `platform rollout resume` goes on with it, `platform rollout abort` takes it back";
             let _ = writeln!(text, "{}", paint.yellow(gone));
         }
-        text.push('\n');
         text
+    }
+}
+
+/// Both sides of each service.
+fn table(members: &[MemberProgress], paint: Paint) -> String {
+    let mut table = Table::new(&[
+        "GROUP", "SHARE", "READY", "REQUESTS", "BAD", "SLOW", "MEAN", "P99",
+    ]);
+    for member in members {
+        table.row(side(&member.new));
+        if let Some(fresh) = &member.fresh {
+            table.row(side(fresh));
+        }
+        table.row(side(&member.old));
+    }
+    table.render(paint)
+}
+
+fn percent(share: u16) -> String {
+    format!("{}.{} %", share / 10, share % 10)
+}
+
+fn tone_of(side: &SideProgress) -> Tone {
+    if side.answered.bad == 0 {
+        Tone::Plain
+    } else {
+        Tone::Warn
     }
 }
 
 fn side(side: &SideProgress) -> Vec<Cell> {
     let millis = |micros: u64| moment::span(Duration::from_micros(micros));
-    let percent = |share: u16| format!("{}.{} %", share / 10, share % 10);
     let share = if side.copied > 0 {
         format!("copies of {}", percent(side.copied))
     } else {
         percent(side.share)
-    };
-    let bad = if side.answered.bad == 0 {
-        Tone::Plain
-    } else {
-        Tone::Warn
     };
     vec![
         Cell::from(side.group.to_string()),
         Cell::from(share),
         Cell::from(format!("{}/{}", side.ready, side.instances)),
         Cell::from(side.answered.requests.to_string()),
-        Cell::new(side.answered.bad.to_string(), bad),
+        Cell::new(side.answered.bad.to_string(), tone_of(side)),
         Cell::from(side.answered.slow.to_string()),
         Cell::from(
             side.latency
@@ -254,23 +317,25 @@ fn side(side: &SideProgress) -> Vec<Cell> {
     ]
 }
 
+/// A bar of so many cells, and the percentage that it shows.
+fn bar(part: f64, cells: usize) -> (String, f64) {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a share of a few cells"
+    )]
+    let full = (part.clamp(0.0, 1.0) * cells as f64).round() as usize;
+    (
+        format!("{}{}", "█".repeat(full), "░".repeat(cells - full)),
+        part * 100.0,
+    )
+}
+
 /// Evidence towards both verdicts.
 fn bars(service: &str, evidence: &Evidence, paint: Paint) -> String {
-    let bar = |part: f64| {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::cast_precision_loss,
-            reason = "a share of a few cells"
-        )]
-        let full = (part.clamp(0.0, 1.0) * BAR as f64).round() as usize;
-        (
-            format!("{}{}", "█".repeat(full), "░".repeat(BAR - full)),
-            part * 100.0,
-        )
-    };
-    let (worse, worse_percent) = bar(evidence.towards_worse);
-    let (fine, fine_percent) = bar(evidence.towards_better);
+    let (worse, worse_percent) = bar(evidence.towards_worse, BAR);
+    let (fine, fine_percent) = bar(evidence.towards_better, BAR);
     format!(
         "{service} worse  {} {worse_percent:>3.0} %\n{service} fine   {} {fine_percent:>3.0} %\n{}\n",
         paint.red(&worse),
@@ -281,12 +346,12 @@ fn bars(service: &str, evidence: &Evidence, paint: Paint) -> String {
 
 #[cfg(test)]
 mod tests {
-    use platform_decide::analysis::Tally;
-    use platform_drive::rollout::MemberProgress;
+    use platform_decide::analysis::{PairedVerdict, Tally};
+    use platform_decide::rollout::{MetricSide, Why};
 
     use super::*;
 
-    fn shown() -> RolloutShown {
+    pub(super) fn shown() -> RolloutShown {
         let side = |group: &str, share, requests, bad| SideProgress {
             group: group.parse().unwrap(),
             share,
@@ -325,6 +390,18 @@ mod tests {
                         towards_better: 0.0,
                         verdict: "cannot tell yet".to_owned(),
                     }),
+                    metrics: vec![MetricSide {
+                        metric: "heap".to_owned(),
+                        only_reports: true,
+                        new: Some(3.5),
+                        old: Some(3.0),
+                        pairs: 7,
+                        worse_pairs: 0,
+                        verdict: PairedVerdict::BetterOrEqual,
+                        words: "better or equal within the tolerance: worse than tolerated in 0 of 7 pairs"
+                            .to_owned(),
+                        unread: None,
+                    }],
                 }],
             },
             log: Vec::new(),
@@ -332,6 +409,46 @@ mod tests {
             own: false,
             over: false,
         }
+    }
+
+    #[test]
+    fn the_cases_of_rollouts_in_turn_have_names_of_their_own() {
+        let step = |service: &str, what: Note| RolloutEvent::Step {
+            release: "r5".parse().unwrap(),
+            services: vec![service.to_owned()],
+            at: 0,
+            text: what.to_string(),
+            what,
+        };
+        let back = Note::GoingBack {
+            why: Why::Operator {
+                by: "ada".to_owned(),
+            },
+        };
+        let mut found = cases(&step("a", Note::Promoted));
+        found.extend(cases(&step("b", back)));
+        found.extend(release_case(&Event::TakingBack {
+            release: "r5".parse().unwrap(),
+            to: Some("r4".parse().unwrap()),
+        }));
+        let found: Vec<(&str, &Verdict)> = found
+            .iter()
+            .map(|case| (case.name.as_str(), &case.verdict))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("r5 a outcome", &Verdict::Passed),
+                (
+                    "r5 b outcome",
+                    &Verdict::Failed("ada asked for it".to_owned())
+                ),
+                (
+                    "r5 serves",
+                    &Verdict::Failed("taken back; r4 serves on".to_owned())
+                ),
+            ]
+        );
     }
 
     #[test]
@@ -360,6 +477,7 @@ mod tests {
         orders worse  ██████████░░░░░░░░░░  50 %
         orders fine   ░░░░░░░░░░░░░░░░░░░░   0 %
         cannot tell yet
+        orders metric `heap`, which only reports, is better or equal within the tolerance: worse than tolerated in 0 of 7 pairs
         ");
     }
 }

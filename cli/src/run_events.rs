@@ -35,6 +35,9 @@ impl Events for RunEvents {
                 self.view.case(case);
             }
         }
+        if let Some(case) = crate::rollout_view::release_case(&event) {
+            self.view.case(case);
+        }
     }
 }
 

@@ -31,6 +31,10 @@ pub(crate) trait Shown {
     fn json(&self) -> Value;
     /// What people read, with its line end.
     fn human(&self, paint: Paint) -> String;
+    /// The same within so many columns and rows, where it changes before people's eyes; what does not fit is cut.
+    fn fitted(&self, paint: Paint, _room: (u16, u16)) -> String {
+        self.human(paint)
+    }
     /// The same in a line, for those who see one after another where others see a picture change.
     fn brief(&self) -> Option<String> {
         None

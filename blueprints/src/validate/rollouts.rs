@@ -1,5 +1,7 @@
 //! Rollouts: steps, gates, analysis.
 
+use std::collections::BTreeMap;
+
 use super::{Check, Scene};
 use crate::node::{Step, place, text};
 use crate::secret_literal::looks_secret;
@@ -137,6 +139,18 @@ impl Check<'_, '_> {
 
     fn gates(&mut self, rollout: &Rollout, base: &[Step<'_>]) {
         for (number, gate) in rollout.gates.iter().enumerate() {
+            let at = below(base, &["gates".into(), number.into()]);
+            if !gate.headers.is_empty() && gate.webhook.is_none() {
+                let problem = Problem::new(
+                    Code::UnusedKey,
+                    "`headers` has no effect on a gate that asks no webhook",
+                    self.at(&below(&at, &["headers".into()])),
+                )
+                .warning()
+                .help("take it out; a command finds its credentials itself");
+                self.report(problem);
+            }
+            self.headers(&gate.headers, &at);
             let place = self.at(&below(base, &["gates".into(), number.into()]));
             let command = gate
                 .command
@@ -188,7 +202,7 @@ impl Check<'_, '_> {
             self.report(problem);
         }
         for (number, metric) in analysis.metrics.iter().enumerate() {
-            self.headers(metric, &below(base, &["metrics".into(), number.into()]));
+            self.asked_with(metric, &below(base, &["metrics".into(), number.into()]));
             self.believed(metric, &below(base, &["metrics".into(), number.into()]));
             let place = self.at(&below(base, &["metrics".into(), number.into()]));
             let name = &metric.name;
@@ -218,7 +232,7 @@ impl Check<'_, '_> {
     }
 
     /// Checks what a metric's query is sent with.
-    fn headers(&mut self, metric: &Metric, base: &[Step<'_>]) {
+    fn asked_with(&mut self, metric: &Metric, base: &[Step<'_>]) {
         if !metric.headers.is_empty() && metric.query.is_none() {
             let problem = Problem::new(
                 Code::UnusedKey,
@@ -232,7 +246,14 @@ impl Check<'_, '_> {
             .help("take it out; a command finds its credentials itself");
             self.report(problem);
         }
-        for (name, value) in &metric.headers {
+        self.headers(&metric.headers, base);
+    }
+
+    /// Checks that headers hold no credentials for everyone to read.
+    ///
+    /// - `base`: the table that has them
+    fn headers(&mut self, headers: &BTreeMap<String, HeaderValue>, base: &[Step<'_>]) {
+        for (name, value) in headers {
             let HeaderValue::Text(text) = value else {
                 continue;
             };

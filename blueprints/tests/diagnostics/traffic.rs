@@ -291,6 +291,30 @@ fn metrics() {
 }
 
 #[test]
+fn headers_of_gates_are_for_webhooks_and_hold_no_secret_as_a_literal() {
+    let check = |gate: &str| {
+        check(&format!(
+            "[services.web]\ncommand = ['web']\n\n[[rollout.gates]]\nwhen = 'per-step'\n{gate}\n"
+        ))
+    };
+    let webhook = "webhook = 'https://ops.example'\n";
+    let well = "headers = { Authorization = { secret = 'ops' }, X-Team = 'shop' }";
+    assert_eq!(check(&format!("{webhook}{well}")), "valid");
+    let shown = check(&format!(
+        "{webhook}headers = {{ Authorization = 'Bearer abc' }}"
+    ));
+    assert!(
+        shown.contains("the header `Authorization` holds a secret as a literal"),
+        "{shown}"
+    );
+    let shown = check("command = ['./ask']\nheaders = { A = 'b' }");
+    assert!(
+        shown.contains("`headers` has no effect on a gate that asks no webhook"),
+        "{shown}"
+    );
+}
+
+#[test]
 fn copies_are_for_what_runs_beside_the_old_release() {
     let check = |strategy: &str| {
         check(&format!(

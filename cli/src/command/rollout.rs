@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::Subcommand;
+use platform_blueprint::ServiceName;
 use platform_decide::desired::Desired;
 use platform_decide::plan::Pace;
+use platform_decide::release::ReleaseNumber;
 use platform_decide::rollout::{Order, Phase, State};
 use platform_drive::deploy::{Request, prepare};
 use platform_drive::lease::Lease;
@@ -55,8 +57,8 @@ enum What {
     Promote(SayArgs),
     /// Go back to the old release, in one move
     Abort(SayArgs),
-    /// Show the report of the last rollout, as Markdown; `--junit FILE` writes it for CI
-    Report,
+    /// Show the reports of the last release's rollouts, as Markdown; `--junit FILE` writes them for CI
+    Report(ReportArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -64,6 +66,16 @@ struct SayArgs {
     /// Return only when the rollout is over
     #[arg(long)]
     wait: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct ReportArgs {
+    /// Only rollouts that this service was a part of
+    service: Option<ServiceName>,
+
+    /// Those of this release, such as r7, in place of the last
+    #[arg(long)]
+    release: Option<ReleaseNumber>,
 }
 
 pub(crate) async fn run(args: &RolloutArgs, world: &World) -> Result<Exit, CliError> {
@@ -75,7 +87,7 @@ pub(crate) async fn run(args: &RolloutArgs, world: &World) -> Result<Exit, CliEr
             }
             status(world, target.as_ref(), *watch).await
         }
-        What::Report => report(world, target.as_ref()).await,
+        What::Report(which) => report(world, target.as_ref(), which).await,
         What::Pause(say) => steer(world, target.as_ref(), Order::Pause, say).await,
         What::Resume(say) => steer(world, target.as_ref(), Order::Resume, say).await,
         What::Next(say) => steer(world, target.as_ref(), Order::Next, say).await,
@@ -259,7 +271,11 @@ async fn go_on(world: &World, command: &str) -> Result<Exit, CliError> {
     Ok(exit)
 }
 
-struct ReportShown(RolloutRecord);
+struct ReportShown {
+    /// Nothing stands above it.
+    first: bool,
+    record: RolloutRecord,
+}
 
 impl Shown for ReportShown {
     fn kind(&self) -> &'static str {
@@ -267,25 +283,38 @@ impl Shown for ReportShown {
     }
 
     fn json(&self) -> Value {
-        serde_json::to_value(&self.0).unwrap_or_default()
+        serde_json::to_value(&self.record).unwrap_or_default()
     }
 
     fn human(&self, _: Paint) -> String {
-        self.0.markdown.clone()
+        let above = if self.first { "" } else { "\n" };
+        format!("{above}{}", self.record.markdown)
     }
 }
 
-async fn report(world: &World, target: &dyn Target) -> Result<Exit, CliError> {
-    let Some(record) = rollout::last_record(target.store()).await? else {
+async fn report(world: &World, target: &dyn Target, which: &ReportArgs) -> Result<Exit, CliError> {
+    let service = which.service.as_ref();
+    let records = rollout::records(target.store(), which.release, service).await?;
+    if records.is_empty() {
+        let of = |what: Option<String>| what.map(|what| format!(" of {what}")).unwrap_or_default();
         return Err(CliError::new(
             "rollout::no-report",
-            "no rollout has ended in this environment yet",
+            format!(
+                "no rollout{}{} has ended in this environment yet",
+                of(service.map(|service| format!("`{service}`"))),
+                of(which.release.map(|release| release.to_string())),
+            ),
         ));
-    };
-    world.view.summary(&record.markdown);
-    for case in rollout_view::report_cases(&record.report) {
-        world.view.case(case);
     }
-    world.view.show(&ReportShown(record));
+    for (nth, record) in records.into_iter().enumerate() {
+        world.view.summary(&record.markdown);
+        for case in rollout_view::report_cases(&record.report) {
+            world.view.case(case);
+        }
+        world.view.show(&ReportShown {
+            first: nth == 0,
+            record,
+        });
+    }
     Ok(Exit::Done)
 }

@@ -172,7 +172,7 @@ fn users(resolved: &Resolved) -> BTreeMap<SecretName, Vec<String>> {
     }
     for secret in secrets_of_rollouts(resolved) {
         let by = users.entry(secret.clone()).or_default();
-        by.push("the analysis of rollouts".to_owned());
+        by.push("gates or metrics of rollouts".to_owned());
     }
     for (resource_name, resource) in &resolved.resources {
         if let Some(external) = &resource.external {

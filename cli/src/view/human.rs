@@ -17,6 +17,7 @@ use super::{Line, Shown, Told, View, quoted, screen};
 use crate::diagnostic::{Diagnostic, Drawn, Severity};
 use crate::error::CliError;
 use crate::paint::{Color, Paint};
+use crate::terminal;
 
 /// Log lines shown with a problem.
 const LOG_LINES: usize = 20;
@@ -236,7 +237,11 @@ impl View for HumanView {
             }
             return;
         }
-        let text = screen::fitted(&shown.human(self.out));
+        let text = match terminal::size().filter(|_| self.redraws) {
+            Some(room) => shown.fitted(self.out, room),
+            None => shown.human(self.out),
+        };
+        let text = screen::fitted(&text);
         let before = self.drawn.swap(text.lines().count(), Ordering::Relaxed);
         if self.redraws && before > 0 {
             // Up over what was drawn, and clear to the end of the screen (ECMA-48 CPL and ED).
@@ -268,7 +273,7 @@ pub(crate) fn draw(diagnostic: &Diagnostic, paint: Paint) -> String {
     } else {
         GraphicalTheme::unicode_nocolor()
     };
-    let width = crate::terminal::size().map_or(80, |(columns, _)| usize::from(columns));
+    let width = terminal::size().map_or(80, |(columns, _)| usize::from(columns));
     let handler = GraphicalReportHandler::new_themed(theme)
         .with_width(width.clamp(60, 120))
         .with_break_words(false)

@@ -122,7 +122,7 @@ pub enum Missing {
     #[error("secret `{0}`, which the gateway is handed, is not set")]
     GatewaySecret(SecretName),
     /// A secret that a rollout asks for figures with has not been set.
-    #[error("secret `{0}`, which a metric of the analysis is asked for with, is not set")]
+    #[error("secret `{0}`, which a gate or a metric of a rollout is asked with, is not set")]
     RolloutSecret(SecretName),
 }
 
@@ -387,11 +387,12 @@ pub fn secrets_of_gateway(resolved: &Resolved) -> BTreeSet<&SecretName> {
         .collect()
 }
 
-/// The secrets that rollouts ask for figures with, each once. Nobody else is handed them.
+/// The secrets that rollouts ask gates and for figures with, each once. Nobody else is handed them.
 pub fn secrets_of_rollouts(resolved: &Resolved) -> BTreeSet<&SecretName> {
     let services = resolved.services.values();
-    let analyses = services.filter_map(|service| service.rollout.analysis.as_ref());
-    analyses.flat_map(Analysis::secrets).collect()
+    services
+        .flat_map(|service| service.rollout.secrets())
+        .collect()
 }
 
 fn ingress_of(resolved: &Resolved, secrets: BTreeMap<SecretName, u32>) -> Ingress {

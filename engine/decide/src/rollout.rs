@@ -18,10 +18,13 @@
 
 mod advance;
 mod arrangement;
+mod besides;
 mod comparison;
 mod entry;
 mod gates;
 mod guardrail;
+mod metric_side;
+mod plain;
 mod record;
 mod seen;
 mod stage;
@@ -30,9 +33,12 @@ mod words;
 
 pub use advance::{advance, watched_for};
 pub use arrangement::{Arrangement, Move, arrangement, moves};
+pub use besides::Besides;
 pub use comparison::{Comparison, Increment, comparison_policy};
 pub use entry::{Entry, Note, StageResult, StageSide};
 pub use gates::{Ask, GateCall, GateKey, due};
+pub use metric_side::MetricSide;
+pub use plain::plain;
 pub use seen::{Counts, GateAnswer, Reading, Seen, Unread};
 pub use stage::{Side, Stage, ahead, stages};
 pub use state::{Clock, MemberState, Paused, Phase, State};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use platform_blueprint::{Analysis, SecretName, ServiceName};
+use platform_blueprint::{SecretName, ServiceName};
 use platform_decide::desired::Desired;
 use platform_decide::plan::{Action, Inputs, Member, Pace, Plan, StepId, plan};
 use platform_decide::release::{Release, ReleaseNumber, ReleaseStatus};
@@ -55,17 +55,15 @@ impl Prepared {
         self.history.current.as_ref()
     }
 
-    /// Every secret that carrying the plan out, or taking it back, hands to a service or the gateway, or asks for figures with.
+    /// Every secret that carrying the plan out, or taking it back, hands to a service or the gateway, or asks gates and for figures with.
     pub fn secrets(&self) -> BTreeSet<SecretName> {
-        let analyses = self
-            .plan
-            .steps
-            .iter()
+        let steps = self.plan.steps.iter();
+        let asked_with = steps
             .filter_map(|step| match &step.action {
-                Action::Rollout { policy, .. } => policy.analysis.as_ref(),
+                Action::Rollout { policy, .. } => Some(policy),
                 _ => None,
-            });
-        let asked_with = analyses.flat_map(Analysis::secrets);
+            })
+            .flat_map(|policy| policy.secrets());
         [Some(&self.plan.release), self.current()]
             .into_iter()
             .flatten()

@@ -4,6 +4,7 @@
 //! upon, each act is safe to repeat, and an operator's word is found in the store, so any run can take any rollout up.
 
 mod ahead;
+mod body;
 mod document;
 mod driver;
 mod event;
@@ -20,13 +21,13 @@ mod way;
 
 pub(crate) use ahead::Ahead;
 pub use document::{WORDS, all, damaged, last, say, under_way};
-pub(crate) use document::{give_up, half_way, settings_kept};
+pub(crate) use document::{half_way, settings_kept};
 pub use event::RolloutEvent;
 pub(crate) use give_up::give_up;
 pub(crate) use metric::preflight;
 pub use progress::{Evidence, Latency, MemberProgress, Progress, SideProgress};
 pub use report::{
-    Compared, Latencies, Report, ReportMember, RolloutRecord, last_record, record_key,
+    Compared, Latencies, Report, ReportMember, RolloutRecord, last_record, record_key, records,
 };
 pub use status::{Status, between, driver_of, status, unfinished};
 

@@ -411,21 +411,26 @@ fn overrides(upstream: &Upstream, split: &Split) -> Vec<api::Override> {
         .keys()
         .filter(|id| Some(*id) != new && id.track == platform_decide::group::Track::Main)
         .min_by_key(|id| id.version);
+    let sides = [(new, NEW), (old.filter(|_| new.is_some()), "old")];
+    let asked = |header: Option<&String>, cookie: Option<&String>| {
+        let (header, cookie) = (header.cloned(), cookie.cloned());
+        sides.into_iter().filter_map(move |(id, value)| {
+            Some(api::Override {
+                header: header.clone(),
+                cookie: cookie.clone(),
+                value: value.to_owned(),
+                version: id?.lane(),
+            })
+        })
+    };
+    let (header, cookie) = (&upstream.opt_in.header, &upstream.opt_in.cookie);
     let mut found = Vec::new();
-    for (id, value) in [(new, NEW), (old.filter(|_| new.is_some()), "old")] {
-        let Some(id) = id else { continue };
-        let asked = |header: Option<&String>, cookie: Option<&String>| api::Override {
-            header: header.cloned(),
-            cookie: cookie.cloned(),
-            value: value.to_owned(),
-            version: id.lane(),
-        };
-        if !upstream.opt_in.header.is_empty() {
-            found.push(asked(Some(&upstream.opt_in.header), None));
-        }
-        if !upstream.opt_in.cookie.is_empty() {
-            found.push(asked(None, Some(&upstream.opt_in.cookie)));
-        }
+    // The first that matches counts: a header is of this request, and a cookie may be from long ago.
+    if !header.is_empty() {
+        found.extend(asked(Some(header), None));
+    }
+    if !cookie.is_empty() {
+        found.extend(asked(None, Some(cookie)));
     }
     found
 }

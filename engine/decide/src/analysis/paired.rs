@@ -138,6 +138,21 @@ impl PairedEvidence {
         }
     }
 
+    /// How many pairs were looked at.
+    pub fn pairs(&self) -> u64 {
+        self.pairs
+    }
+
+    /// In how many of them the canary was worse than tolerated.
+    pub fn worse_pairs(&self) -> u64 {
+        self.worse_pairs
+    }
+
+    /// The last pair: the baseline's value and the canary's.
+    pub fn last(&self) -> Option<(f64, f64)> {
+        self.last
+    }
+
     /// Evidence that the canary is worse, `0.0..=1.0`.
     pub fn towards_worse(&self) -> f64 {
         towards(&self.worse, self.policy.alpha)

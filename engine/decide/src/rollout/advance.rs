@@ -1,5 +1,6 @@
 //! The next state of a rollout, from what was seen.
 
+mod astray;
 mod back;
 mod hear;
 mod judge;
@@ -65,6 +66,7 @@ impl Step<'_> {
             if let Some(why) = self.trouble() {
                 return self.go_back(why);
             }
+            self.tell_astray();
         }
         match self.state.phase.clone() {
             Phase::BeforeStart => self.before_start(),
@@ -397,11 +399,13 @@ impl Step<'_> {
 
     /// Ends a stage and goes to the next, or to the end.
     fn leave(&mut self, stage: usize) {
+        let analysis = self.state.policy.analysis.as_ref();
         let side = |member: &MemberState| StageSide {
             group: member.to.clone(),
             new: member.comparison.stage.canary,
             old: member.comparison.stage.baseline,
             verdict: member.comparison.verdict.as_ref().map(Verdict::explain),
+            metrics: analysis.map_or_else(Vec::new, |analysis| member.metrics(analysis)),
         };
         let result = StageResult {
             stage: self.stage_name(stage),

@@ -2,6 +2,7 @@
 
 mod metric_record;
 mod policy;
+mod shares;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,6 +15,8 @@ use self::metric_record::MetricRecord;
 pub use self::policy::comparison_policy;
 use self::policy::paired_policy;
 pub(super) use self::policy::{alpha, beta};
+pub(super) use self::shares::Shares;
+use super::besides::Besides;
 use super::record::Record;
 use super::seen::{Counts, Reading};
 use super::stage::Side;
@@ -39,6 +42,8 @@ pub struct Comparison {
     last_copies: BTreeMap<GroupId, Tally>,
     #[serde(default)]
     last_copied: BTreeMap<GroupId, Tally>,
+    #[serde(default)]
+    last_besides: BTreeMap<GroupId, Besides>,
     /// What the old release had answered when the rollout began.
     #[serde(default)]
     before: Tally,
@@ -52,6 +57,12 @@ pub struct Comparison {
     /// What the new ones answered to copies of requests, which nobody got.
     #[serde(default)]
     pub copies: Tally,
+    /// What the new ones answered that is in no comparison.
+    #[serde(default)]
+    pub new_besides: Besides,
+    /// What all old instances did, likewise.
+    #[serde(default)]
+    pub old_besides: Besides,
     /// What both sides answered since the stage began, as far as it was compared.
     pub stage: Look,
     /// What each group answered since the stage began.
@@ -65,6 +76,9 @@ pub struct Comparison {
     waiting: Look,
     #[serde(default)]
     waited: u64,
+    /// Whether requests go where they should in this stage.
+    #[serde(default)]
+    pub(super) shares: Shares,
     /// Evidence of this stage.
     evidence: Option<Evidence>,
     /// What it showed last.
@@ -89,6 +103,7 @@ impl Comparison {
             self.last.clear();
             self.last_copies.clear();
             self.last_copied.clear();
+            self.last_besides.clear();
         }
         // What was counted before the rollout began is not its business.
         let since = |last: &mut BTreeMap<GroupId, Tally>, now: &BTreeMap<_, _>, group: &GroupId| {
@@ -111,6 +126,19 @@ impl Comparison {
             copies: since(&mut self.last_copies, &counts.copies, &groups.new),
             copied: copied(&groups.main).plus(copied(&groups.baseline)),
         };
+        let mut besides = |group: &GroupId| {
+            let total = counts.besides.get(group).copied().unwrap_or_default();
+            let earlier = self.last_besides.get(group).copied().unwrap_or_default();
+            self.last_besides.insert(group.clone(), earlier.most(total));
+            if first {
+                Besides::default()
+            } else {
+                total.beyond(earlier)
+            }
+        };
+        let old = besides(&groups.main).plus(besides(&groups.baseline));
+        self.new_besides = self.new_besides.plus(besides(&groups.new));
+        self.old_besides = self.old_besides.plus(old);
         if first {
             self.before = counts.lanes.get(&groups.main).copied().unwrap_or_default();
         }
@@ -135,6 +163,7 @@ impl Comparison {
         policy: Option<&Policy>,
     ) {
         self.parts = self.parts.plus(increment);
+        self.shares.take(side, increment);
         let fresh = side.baseline_share > Share::NONE;
         let copies = side.copied_share > Share::NONE;
         let baseline = if copies {
@@ -231,6 +260,7 @@ impl Comparison {
         self.stage = Look::default();
         self.record.begin();
         self.parts = Increment::default();
+        self.shares = Shares::default();
         self.waiting = Look::default();
         self.waited = 0;
         self.evidence = None;

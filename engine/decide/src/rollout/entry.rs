@@ -6,6 +6,8 @@ use platform_blueprint::WhenQuiet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::metric_side::MetricSide;
+use super::plain::plain;
 use super::words::Why;
 use crate::analysis::Tally;
 use crate::group::GroupId;
@@ -68,6 +70,30 @@ pub enum Note {
         group: GroupId,
         /// The verdict in words.
         verdict: String,
+    },
+    /// No instance of the old release is ready, so that there is nothing to compare with.
+    OldIsDown {
+        /// The old group.
+        group: GroupId,
+        /// The group that gets its requests.
+        to: GroupId,
+        /// What an instance last said.
+        reason: Option<String>,
+    },
+    /// A side gets hardly any of the requests that it should.
+    Starved {
+        /// The group it is about.
+        group: GroupId,
+        /// Its instances that are ready.
+        ready: u32,
+        /// Requests that it got.
+        requests: u64,
+        /// Of so many.
+        of: u64,
+        /// The share that it should get, in thousandths.
+        share: u16,
+        /// Requests besides, by a header or a cookie or of heavy clients, that it answered badly.
+        bad_besides: u64,
     },
     /// Something that only reports would have gone back.
     WouldGoBack {
@@ -141,7 +167,21 @@ pub enum Note {
 }
 
 impl fmt::Display for Note {
+    /// In one line, whatever gates and instances said.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Said<'a>(&'a Note);
+        impl fmt::Display for Said<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.say(f)
+            }
+        }
+        f.write_str(&plain(&Said(self).to_string()))
+    }
+}
+
+impl Note {
+    /// In words, what others said being as they said it.
+    fn say(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Began { groups, stages } => {
                 let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
@@ -180,6 +220,18 @@ impl fmt::Display for Note {
                     "{group}: {verdict}; it stays until there is more to see, or `platform rollout next`, `promote` or `abort`"
                 )
             }
+            Self::OldIsDown { group, to, reason } => {
+                write!(f, "{group}: no instance is ready")?;
+                if let Some(reason) = reason {
+                    write!(f, " ({reason})")?;
+                }
+                write!(
+                    f,
+                    "; {to} gets its requests, and with nothing to compare with there may be no verdict: `platform rollout promote` goes \
+                     to the end without one"
+                )
+            }
+            Self::Starved { .. } => self.say_starved(f),
             Self::WouldGoBack { why } => write!(f, "would go back, but only reports: {why}"),
             Self::Gate {
                 gate,
@@ -221,6 +273,39 @@ impl fmt::Display for Note {
             ),
         }
     }
+
+    fn say_starved(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Starved {
+            group,
+            ready,
+            requests,
+            of,
+            share,
+            bad_besides,
+        } = self
+        else {
+            return Ok(());
+        };
+        let (whole, tenth) = (share / 10, share % 10);
+        write!(
+            f,
+            "{group} got {requests} of {of} requests, where {whole}.{tenth} % are asked for: "
+        )?;
+        match (ready, bad_besides) {
+            (0, _) => f.write_str("no instance is ready")?,
+            (_, 0) => f.write_str(
+                "the gateway sets its instances aside or they are full, or few clients stay with one side each",
+            )?,
+            (_, bad) => write!(
+                f,
+                "the gateway sets aside what answers badly, and it answered {bad} requests by a header or a cookie or of heavy \
+                 clients so, which are in no comparison"
+            )?,
+        }
+        f.write_str(
+            "; `platform rollout abort` takes it back, `promote` goes to the end without a verdict",
+        )
+    }
 }
 
 /// What a stage showed.
@@ -245,6 +330,9 @@ pub struct StageSide {
     pub old: Tally,
     /// The verdict in words, where it was judged.
     pub verdict: Option<String>,
+    /// What extra metrics showed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<MetricSide>,
 }
 
 impl fmt::Display for StageResult {
@@ -258,6 +346,9 @@ impl fmt::Display for StageResult {
                     "; {}: {} requests, {} bad",
                     side.group, side.new.requests, side.new.bad
                 )?,
+            }
+            for metric in &side.metrics {
+                write!(f, "; {metric}")?;
             }
         }
         Ok(())

@@ -121,7 +121,41 @@ fn name_of(gate: &Gate) -> String {
             .command
             .as_ref()
             .and_then(|command| command.first().cloned())
-            .or_else(|| gate.webhook.clone());
+            .or_else(|| gate.webhook.as_deref().map(without_credentials));
         what.unwrap_or_else(|| gate.when.as_str().to_owned())
     })
+}
+
+/// An address without what may be a password or a token in it.
+fn without_credentials(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let between = if scheme.is_empty() { "" } else { "://" };
+    format!("{scheme}{between}{host}{path}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_webhook_is_named_without_its_credentials() {
+        for (url, expected) in [
+            ("https://ops.example/approve", "https://ops.example/approve"),
+            (
+                "https://ada:s3cr3t@ops.example:8443/approve?token=s3cr3t#s3cr3t",
+                "https://ops.example:8443/approve",
+            ),
+            ("http://ops?token=a@b/c", "http://ops"),
+            ("http://a@s3cr3t@ops/d@e", "http://ops/d@e"),
+            ("ada:s3cr3t@ops/approve", "ops/approve"),
+        ] {
+            assert_eq!(without_credentials(url), expected);
+        }
+    }
 }

@@ -86,6 +86,7 @@ fn any_policy() -> impl Strategy<Value = Rollout> {
                         name: None,
                         command: Some(vec!["true".to_owned()]),
                         webhook: None,
+                        headers: std::collections::BTreeMap::new(),
                         timeout: Period::from_secs(5),
                     }];
                 }

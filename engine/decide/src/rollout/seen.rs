@@ -6,6 +6,7 @@ use platform_blueprint::ServiceName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::besides::Besides;
 use super::gates::GateKey;
 use super::words::Word;
 use crate::analysis::Tally;
@@ -24,6 +25,8 @@ pub struct Counts {
     pub copies: BTreeMap<GroupId, Tally>,
     /// Answers to the requests that were copied, by the group that gave them; part of `lanes`.
     pub copied: BTreeMap<GroupId, Tally>,
+    /// Answers to requests that are in no comparison; in no other count.
+    pub besides: BTreeMap<GroupId, Besides>,
 }
 
 /// What a gate answered.

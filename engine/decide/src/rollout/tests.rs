@@ -1,8 +1,10 @@
 //! Every transition as a table of values, in a world that does at once what it is told.
 
+mod astray;
 mod copied;
 mod gated;
 mod judged;
+mod measured;
 mod steered;
 
 use std::collections::BTreeMap;

@@ -5,6 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::plain::plain;
 use crate::group::GroupId;
 use crate::release::ReleaseNumber;
 
@@ -140,7 +141,21 @@ pub enum Why {
 }
 
 impl fmt::Display for Why {
+    /// In one line, whatever gates and instances said.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Said<'a>(&'a Why);
+        impl fmt::Display for Said<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.say(f)
+            }
+        }
+        f.write_str(&plain(&Said(self).to_string()))
+    }
+}
+
+impl Why {
+    /// In words, what others said being as they said it.
+    fn say(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Worse { group, verdict } | Self::Undecided { group, verdict } => {
                 write!(f, "{group}: {verdict}")

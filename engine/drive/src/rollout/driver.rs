@@ -14,8 +14,8 @@ use platform_decide::group::GroupId;
 use platform_decide::observed::Observed;
 use platform_decide::plan::Plan;
 use platform_decide::rollout::{
-    Counts, GateAnswer, GateKey, Move, Note, Phase, Reading, Seen, State, Unread, Why, advance,
-    ahead,
+    Besides, Counts, GateAnswer, GateKey, Move, Note, Phase, Reading, Seen, State, Unread, Why,
+    advance, ahead,
 };
 use platform_port::{LaneTally, LogLine, Part, Retry, StoreError, Tallies, TargetError};
 use tokio::sync::mpsc;
@@ -400,5 +400,16 @@ fn counts(tallies: &Tallies) -> Counts {
         lanes: of(&tally),
         copies: of(&|lane| part(lane.copies)),
         copied: of(&|lane| part(lane.copied)),
+        besides: tallies
+            .lanes
+            .iter()
+            .map(|(group, lane)| {
+                let besides = Besides {
+                    asked_for: part(lane.asked_for),
+                    heavy: part(lane.heavy),
+                };
+                (group.clone(), besides)
+            })
+            .collect(),
     }
 }

@@ -16,6 +16,8 @@ pub enum RolloutEvent {
     Step {
         /// The release it brings.
         release: ReleaseNumber,
+        /// The services that it moves.
+        services: Vec<String>,
         /// When, in milliseconds since the Unix epoch.
         at: u64,
         /// What happened.

@@ -9,13 +9,19 @@ use platform_blueprint::Gate;
 use platform_decide::observed::{GatewaySeen, Observed};
 use platform_decide::plan::Plan;
 use platform_decide::rollout::{Ask, GateAnswer, GateCall, State};
-use platform_port::Target;
+use platform_port::{SecretValues, Target};
+use reqwest::header::HeaderMap;
 use serde::Serialize;
 
+use super::body;
+use super::metric;
 use super::program;
 use super::smoke::{self, Smoke};
 use super::way::Way;
 use crate::apply::Crew;
+
+/// So much of what a webhook answers is read, in bytes; an answer that never ends is not waited for.
+const ANSWER_AT_MOST: usize = 4 * 1024;
 
 /// What a gate is told, as JSON of a webhook and as variables of a command.
 #[derive(Debug, Clone, Serialize)]
@@ -88,14 +94,26 @@ struct Letter<'a> {
     surroundings: &'a Surroundings,
 }
 
+/// What a gate's webhook is sent with, beside the usual.
+pub(super) fn headers(call: &GateCall, secrets: &SecretValues) -> Result<HeaderMap, String> {
+    match &call.ask {
+        Ask::Gate(gate) => metric::headers(&gate.headers, secrets),
+        Ask::Smoke => Ok(HeaderMap::new()),
+    }
+}
+
 /// Asks a gate and waits for its answer, but not longer than it may take.
 pub(super) async fn ask(
     call: GateCall,
+    headers: Result<HeaderMap, String>,
     surroundings: Surroundings,
     target: Arc<dyn Target>,
 ) -> GateAnswer {
     let answered = match &call.ask {
-        Ask::Gate(gate) => ask_gate(gate, &call, surroundings, target).await,
+        Ask::Gate(gate) => match headers {
+            Ok(headers) => ask_gate(gate, (&call, headers), surroundings, target).await,
+            Err(said) => Err(said),
+        },
         Ask::Smoke => match way(&surroundings, target).await {
             Ok(way) => smoke::smoke(way.as_ref(), &surroundings.header, &surroundings.smoke).await,
             Err(said) => Err(said),
@@ -117,7 +135,7 @@ async fn way(surroundings: &Surroundings, target: Arc<dyn Target>) -> Result<Opt
 
 async fn ask_gate(
     gate: &Gate,
-    call: &GateCall,
+    with: (&GateCall, HeaderMap),
     mut surroundings: Surroundings,
     target: Arc<dyn Target>,
 ) -> Result<(), String> {
@@ -127,12 +145,16 @@ async fn ask_gate(
         led = way(&surroundings, target).await?;
         surroundings.gateway = led.as_ref().map(|way| way.url("127.0.0.1"));
     }
-    let answered = agrees(gate, call, &surroundings).await;
+    let answered = agrees(gate, with, &surroundings).await;
     drop(led);
     answered
 }
 
-async fn agrees(gate: &Gate, call: &GateCall, surroundings: &Surroundings) -> Result<(), String> {
+async fn agrees(
+    gate: &Gate,
+    (call, headers): (&GateCall, HeaderMap),
+    surroundings: &Surroundings,
+) -> Result<(), String> {
     let at_most = gate.timeout.duration();
     let when = call.when.as_str();
     if let Some(command) = &gate.command {
@@ -148,12 +170,17 @@ async fn agrees(gate: &Gate, call: &GateCall, surroundings: &Surroundings) -> Re
             when,
             surroundings,
         };
-        post(url, &letter, at_most).await?;
+        post(url, headers, &letter, at_most).await?;
     }
     Ok(())
 }
 
-async fn post(url: &str, letter: &Letter<'_>, at_most: Duration) -> Result<(), String> {
+async fn post(
+    url: &str,
+    headers: HeaderMap,
+    letter: &Letter<'_>,
+    at_most: Duration,
+) -> Result<(), String> {
     let failed = |error: reqwest::Error| {
         if error.is_timeout() {
             format!("no answer within {} s", at_most.as_secs())
@@ -161,9 +188,10 @@ async fn post(url: &str, letter: &Letter<'_>, at_most: Duration) -> Result<(), S
             crate::error::in_words(&error.without_url())
         }
     };
-    let answer = client(at_most)?
+    let mut answer = client(at_most)?
         .post(url)
         .json(letter)
+        .headers(headers)
         .send()
         .await
         .map_err(failed)?;
@@ -171,7 +199,10 @@ async fn post(url: &str, letter: &Letter<'_>, at_most: Duration) -> Result<(), S
     if status.is_success() {
         return Ok(());
     }
-    let said = answer.text().await.unwrap_or_default();
+    let mut said = Vec::new();
+    // What came before it broke off is of use, too.
+    let _ = body::read(&mut answer, ANSWER_AT_MOST, &mut said).await;
+    let said = String::from_utf8_lossy(&said);
     let said: String = said.trim().chars().take(500).collect();
     Err(if said.is_empty() {
         format!("answered {status}")
@@ -199,3 +230,6 @@ pub(super) fn builder(at_most: Duration) -> reqwest::ClientBuilder {
 pub(super) fn no_client(error: reqwest::Error) -> String {
     format!("cannot make an HTTP client: {error}")
 }
+
+#[cfg(test)]
+mod tests;

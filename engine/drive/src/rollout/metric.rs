@@ -16,6 +16,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::body;
 use super::driver::Told;
 use super::program;
 
@@ -24,6 +25,9 @@ const WITHIN: Duration = Duration::from_secs(10);
 
 /// So much is kept of why a number could not be read, in characters.
 const TOLD_AT_MOST: usize = 300;
+
+/// So long an answer to a query may be, in bytes: one number is asked for.
+const ANSWER_AT_MOST: usize = 1024 * 1024;
 
 /// The groups of one service that have requests, of which numbers can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,7 +120,7 @@ fn asking(metric: &Metric, secrets: &SecretValues, root: &Path) -> Result<Asking
     if let Some(file) = &metric.ca {
         client = client.tls_certs_only(authorities(&root.join(file))?);
     }
-    let headers = headers(metric, secrets)?;
+    let headers = headers(&metric.headers, secrets)?;
     let client = client.build().map_err(super::gate::no_client)?;
     Ok(Asking::Query(client, headers))
 }
@@ -132,10 +136,13 @@ fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>, String> {
     }
 }
 
-/// What a query is sent with. Neither names nor errors show a secret's value.
-fn headers(metric: &Metric, secrets: &SecretValues) -> Result<HeaderMap, String> {
+/// What a query or a webhook is sent with. Neither names nor errors show a secret's value.
+pub(super) fn headers(
+    written: &BTreeMap<String, Written>,
+    secrets: &SecretValues,
+) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
-    for (name, value) in &metric.headers {
+    for (name, value) in written {
         let key = HeaderName::from_bytes(name.as_bytes())
             .map_err(|_| format!("`{name}` cannot be the name of a header"))?;
         let text = match value {
@@ -231,10 +238,19 @@ async fn from_command(command: &[String], folder: &Path, group: &GroupId) -> Res
     if !said.agreed {
         return Err(said.words);
     }
-    let number = said.output.lines().last().unwrap_or_default().trim();
-    number
-        .parse()
-        .map_err(|_| format!("`{number}` is no number"))
+    number(said.output.lines().last().unwrap_or_default().trim())
+}
+
+/// A number that can be laid beside another one.
+fn number(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        // `NaN` is what Prometheus makes of 0/0, and `+Inf` of 1/0.
+        Ok(_) => Err(format!(
+            "`{text}` is no number that can be compared, as where something was divided by 0"
+        )),
+        Err(_) => Err(format!("`{text}` is no number")),
+    }
 }
 
 /// Puts the service and the version where the text asks for them.
@@ -270,7 +286,7 @@ async fn from_prometheus(
     let url = format!("{}/api/v1/query", address.trim_end_matches('/'));
     // The address may hold a password.
     let words = |error: reqwest::Error| crate::error::in_words(&error.without_url());
-    let answer = client
+    let mut answer = client
         .get(url)
         .headers(headers.clone())
         .query(&[("query", query)])
@@ -278,7 +294,13 @@ async fn from_prometheus(
         .await
         .map_err(words)?;
     let status = answer.status();
-    let text = answer.text().await.map_err(words)?;
+    let mut text = Vec::new();
+    let all = body::read(&mut answer, ANSWER_AT_MOST, &mut text).await;
+    if !all.map_err(words)? {
+        let most = ANSWER_AT_MOST / 1024;
+        return Err(format!("answered {status} with more than {most} KiB"));
+    }
+    let text = String::from_utf8_lossy(&text);
     // A query that is wrong is told in the body.
     number_in(&text).map_err(|error| {
         if status.is_success() {
@@ -295,7 +317,7 @@ fn number_in(text: &str) -> Result<f64, String> {
         return Err(answer.error.unwrap_or_else(|| "no data".to_owned()));
     };
     let wrong = |error: serde_json::Error| error.to_string();
-    let (_, number): (f64, String) = match data.kind.as_str() {
+    let (_, read): (f64, String) = match data.kind.as_str() {
         "scalar" => serde_json::from_value(data.result).map_err(wrong)?,
         "vector" => {
             let samples: Vec<Sample> = serde_json::from_value(data.result).map_err(wrong)?;
@@ -306,9 +328,7 @@ fn number_in(text: &str) -> Result<f64, String> {
         }
         _ => return Err("neither a scalar nor a vector".to_owned()),
     };
-    number
-        .parse()
-        .map_err(|_| format!("`{number}` is no number"))
+    number(&read)
 }
 
 #[cfg(test)]

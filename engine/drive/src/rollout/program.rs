@@ -1,23 +1,33 @@
 //! Runs a small program of the user's, within a time, and takes it and its children away with the time.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
-use std::process::Stdio;
+use std::pin::pin;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use futures::future::{Either, select, try_join};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::process::Command;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
 
-/// So much of what a program says is kept.
+/// So much of what a program says is kept for people, in characters.
 const SAID_AT_MOST: usize = 2_000;
+
+/// So much of each stream is kept while it is read, in bytes: the last, as that says how it ended.
+const KEPT: usize = 16 * 1024;
+
+/// For so long a stream is read on once its program has ended: what a child in the background holds open never ends.
+const READ_ON: Duration = Duration::from_millis(500);
 
 /// What a program did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Said {
     /// It ended with exit code 0.
     pub(super) agreed: bool,
-    /// Its standard output.
+    /// The last of its standard output.
     pub(super) output: String,
     /// How it ended and the last that it said, for people.
     pub(super) words: String,
@@ -40,7 +50,7 @@ pub(super) async fn run(
     // Where a relative path begins is otherwise for the system to choose.
     let beside = folder.join(program);
     let is_path = program.contains('/');
-    let child = Command::new(if is_path {
+    let mut child = Command::new(if is_path {
         beside.as_os_str()
     } else {
         program.as_ref()
@@ -56,26 +66,25 @@ pub(super) async fn run(
     .spawn()
     .map_err(|error| format!("cannot run `{program}`: {error}"))?;
     let mut group = Group(child.id());
-    let ended = tokio::time::timeout(at_most, child.wait_with_output()).await;
-    let output = match ended {
-        Ok(Ok(output)) => output,
-        Ok(Err(error)) => return Err(format!("cannot read from `{program}`: {error}")),
-        Err(_) => {
+    let ended = listen(&mut child, at_most).await;
+    let (status, out, errors) = match ended {
+        Ok(Some(ended)) => ended,
+        Ok(None) => {
             return Err(format!(
                 "`{program}` did not end within {} s",
                 at_most.as_secs()
             ));
         }
+        Err(error) => return Err(format!("cannot read from `{program}`: {error}")),
     };
     group.0 = None;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    let (out, errors) = (text(&output.stdout), text(&output.stderr));
+    let (out, errors) = (out.text(), errors.text());
     let last = if errors.is_empty() { &out } else { &errors };
     let last: String = last.chars().rev().take(SAID_AT_MOST).collect();
     let last: String = last.chars().rev().collect();
-    let how = output.status.to_string();
+    let how = status.to_string();
     Ok(Said {
-        agreed: output.status.success(),
+        agreed: status.success(),
         output: out,
         words: if last.is_empty() {
             how
@@ -83,6 +92,69 @@ pub(super) async fn run(
             format!("{how}: {last}")
         },
     })
+}
+
+/// Waits for a program's end and reads what it says meanwhile; `None` if it does not end in time.
+async fn listen(
+    child: &mut Child,
+    at_most: Duration,
+) -> io::Result<Option<(ExitStatus, Tail, Tail)>> {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (mut out, mut errors) = (Tail::default(), Tail::default());
+    let status = {
+        let heard = pin!(try_join(out.hear(stdout), errors.hear(stderr)));
+        let ended = async {
+            match select(heard, pin!(child.wait())).await {
+                Either::Left((heard, ended)) => {
+                    heard?;
+                    Ok::<_, io::Error>((ended.await?, None))
+                }
+                Either::Right((ended, heard)) => Ok((ended?, Some(heard))),
+            }
+        };
+        let ended = tokio::time::timeout(at_most, ended).await;
+        let (status, unheard) = match ended {
+            Ok(ended) => ended?,
+            Err(_) => return Ok(None),
+        };
+        if let Some(heard) = unheard
+            && let Ok(heard) = tokio::time::timeout(READ_ON, heard).await
+        {
+            heard?;
+        }
+        status
+    };
+    Ok(Some((status, out, errors)))
+}
+
+/// The last that a stream said.
+#[derive(Debug, Default)]
+struct Tail(Vec<u8>);
+
+impl Tail {
+    /// Reads a stream to its end.
+    async fn hear(&mut self, stream: Option<impl AsyncRead + Unpin>) -> io::Result<()> {
+        let Some(mut stream) = stream else {
+            return Ok(());
+        };
+        let mut piece = vec![0; KEPT];
+        loop {
+            match stream.read(&mut piece).await? {
+                0 => return Ok(()),
+                read => self.add(&piece[..read]),
+            }
+        }
+    }
+
+    fn add(&mut self, piece: &[u8]) {
+        self.0.extend_from_slice(piece);
+        let beyond = self.0.len().saturating_sub(KEPT);
+        self.0.drain(..beyond);
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0).trim().to_owned()
+    }
 }
 
 /// The process group of a program that has not ended.
@@ -141,6 +213,41 @@ mod tests {
             .unwrap();
         assert!(!said.agreed);
         assert_eq!(said.words, "exit status: 3: no");
+    }
+
+    #[tokio::test]
+    async fn of_a_program_that_says_much_the_last_is_kept() {
+        let script = "head -c 3000000 /dev/zero | tr '\\0' x; echo; echo 12; \
+                      head -c 3000000 /dev/zero | tr '\\0' y >&2; echo ' the end' >&2; exit 1";
+        let said = check(script, Duration::from_secs(60)).await.unwrap();
+        assert_eq!(said.output.lines().last(), Some("12"));
+        assert!(said.output.len() <= KEPT, "{}", said.output.len());
+        assert!(said.words.ends_with("y the end"), "{}", said.words);
+        assert!(said.words.len() < SAID_AT_MOST + 100, "{}", said.words);
+    }
+
+    #[test]
+    fn a_tail_never_holds_more_than_is_kept() {
+        let mut tail = Tail::default();
+        for _ in 0..10 {
+            tail.add(&[b'x'; KEPT]);
+            assert_eq!(tail.0.len(), KEPT);
+        }
+        tail.add(b"end");
+        assert_eq!(tail.0.len(), KEPT);
+        assert!(tail.text().ends_with("xend"));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_leaves_a_child_behind_has_ended() {
+        let script = "sleep 60 & echo $!; echo ok";
+        let said = check(script, Duration::from_secs(30)).await.unwrap();
+        assert!(said.agreed);
+        let (pid, ok) = said.output.split_once('\n').unwrap();
+        assert_eq!(ok, "ok");
+        // It was not in the way, and so it is left alone.
+        let left = nix::sys::signal::kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL);
+        assert_eq!(left, Ok(()));
     }
 
     #[tokio::test]

@@ -7,7 +7,9 @@ use platform_decide::analysis::{Tally, Verdict};
 use platform_decide::group::GroupId;
 use platform_decide::observed::{InstanceState, Observed};
 use platform_decide::release::ReleaseNumber;
-use platform_decide::rollout::{MemberState, Phase, State, arrangement, due, watched_for};
+use platform_decide::rollout::{
+    MemberState, MetricSide, Phase, State, arrangement, due, watched_for,
+};
 use platform_decide::traffic::Share;
 use platform_port::Tallies;
 use serde::{Deserialize, Serialize};
@@ -82,6 +84,15 @@ impl fmt::Display for Progress {
                     evidence.towards_better * 100.0
                 )?;
             }
+            for metric in &member.metrics {
+                let MetricSide {
+                    metric,
+                    worse_pairs,
+                    pairs,
+                    ..
+                } = metric;
+                write!(f, ", {metric} worse in {worse_pairs} of {pairs} pairs")?;
+            }
         }
         Ok(())
     }
@@ -100,6 +111,8 @@ pub struct MemberProgress {
     pub old: SideProgress,
     /// What both show so far.
     pub evidence: Option<Evidence>,
+    /// What extra metrics show so far.
+    pub metrics: Vec<MetricSide>,
 }
 
 /// One side of a service at one moment.
@@ -209,7 +222,13 @@ fn member_progress(
             .then(|| side(&baseline, parts.baseline, parts.baseline)),
         old: side(&member.from, parts.main, comparison.old),
         evidence: comparison.verdict.as_ref().map(evidence),
+        metrics: metrics(state, member),
     }
+}
+
+pub(super) fn metrics(state: &State, member: &MemberState) -> Vec<MetricSide> {
+    let analysis = state.policy.analysis.as_ref();
+    analysis.map_or_else(Vec::new, |analysis| member.metrics(analysis))
 }
 
 pub(super) fn evidence(verdict: &Verdict) -> Evidence {

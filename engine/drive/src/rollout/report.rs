@@ -4,14 +4,17 @@ mod page;
 
 use std::collections::BTreeMap;
 
+use platform_blueprint::ServiceName;
 use platform_decide::analysis::{Tally, Verdict};
 use platform_decide::group::GroupId;
 use platform_decide::release::ReleaseNumber;
-use platform_decide::rollout::{Entry, MemberState, Note, Phase, StageResult, State, Why};
+use platform_decide::rollout::{
+    Besides, Entry, MemberState, MetricSide, Note, Phase, StageResult, State, Why,
+};
 use platform_port::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 
-use super::progress::{Evidence, Latency, evidence, phase_name};
+use super::progress::{Evidence, Latency, evidence, metrics, phase_name};
 use crate::apply::Crew;
 use crate::error::in_words;
 use crate::events::Event;
@@ -53,11 +56,17 @@ pub struct ReportMember {
     pub to: GroupId,
     /// What the new release answered.
     pub new: Tally,
+    /// What it answered besides, to requests that are in no comparison.
+    #[serde(default)]
+    pub new_besides: Besides,
     /// What it answered to copies of requests, which nobody got.
     #[serde(default)]
     pub copies: Tally,
     /// What the old release answered meanwhile.
     pub old: Tally,
+    /// What that answered besides, likewise.
+    #[serde(default)]
+    pub old_besides: Besides,
     /// Of that, what fresh instances of it answered.
     #[serde(default)]
     pub baseline: Tally,
@@ -72,6 +81,9 @@ pub struct ReportMember {
     pub evidence: Option<Evidence>,
     /// The last verdict, with its numbers in words.
     pub verdict: Option<String>,
+    /// What extra metrics showed in the last stage.
+    #[serde(default)]
+    pub metrics: Vec<MetricSide>,
 }
 
 /// What was compared in the last stage of a rollout.
@@ -118,25 +130,45 @@ pub fn record_key(run: &str, first: &str) -> String {
 ///
 /// If the store fails.
 pub async fn last_record(store: &dyn Store) -> Result<Option<RolloutRecord>, StoreError> {
-    let mut found: Option<RolloutRecord> = None;
+    Ok(records(store, None, None).await?.pop())
+}
+
+/// The reports of all rollouts of one release, in the order in which they ended: with `rollout.order` it has several.
+///
+/// - `release`: which; if absent, that of the last run that had a rollout
+/// - `service`: those alone that it was a part of
+///
+/// # Errors
+///
+/// If the store fails.
+pub async fn records(
+    store: &dyn Store,
+    release: Option<ReleaseNumber>,
+    service: Option<&ServiceName>,
+) -> Result<Vec<RolloutRecord>, StoreError> {
+    let mut found = Vec::new();
+    let mut last_run = None;
     let keys = store.list("runs/").await?;
-    // Ids of runs sort by their time, and a run has its reports together.
-    let Some(newest) = keys.iter().rev().find(|key| key.contains("/rollout/")) else {
-        return Ok(None);
-    };
-    let prefix = newest.rsplit_once('/').map_or("", |(run, _)| run);
-    for key in keys
-        .iter()
-        .filter(|key| key.starts_with(prefix) && key.contains("/rollout/"))
-    {
-        if let Some((record, _)) = read_json::<RolloutRecord>(store, key).await?
-            && found
-                .as_ref()
-                .is_none_or(|found| found.report.ended_at <= record.report.ended_at)
+    // Ids of runs sort by their time.
+    for key in keys.iter().rev() {
+        let Some((run, _)) = key.split_once("/rollout/") else {
+            continue;
+        };
+        if release.is_none() && last_run.is_some_and(|last| last != run) {
+            break;
+        }
+        let Some((record, _)) = read_json::<RolloutRecord>(store, key).await? else {
+            continue;
+        };
+        let mut members = record.report.members.iter();
+        if release.is_none_or(|release| record.report.release == release)
+            && service.is_none_or(|service| members.any(|member| member.to.service == *service))
         {
-            found = Some(record);
+            last_run = Some(run);
+            found.push(record);
         }
     }
+    found.sort_by_key(|record| record.report.ended_at);
     Ok(found)
 }
 
@@ -215,6 +247,16 @@ impl Report {
             .await?;
         Ok(())
     }
+
+    /// The services that it moved, for names.
+    pub fn services(&self) -> String {
+        let services: Vec<&str> = self
+            .members
+            .iter()
+            .map(|member| member.to.service.as_str())
+            .collect();
+        services.join(", ")
+    }
 }
 
 fn report_member(
@@ -232,8 +274,10 @@ fn report_member(
         from: member.from.clone(),
         to: member.to.clone(),
         new: comparison.new,
+        new_besides: comparison.new_besides,
         copies: comparison.copies,
         old: comparison.old,
+        old_besides: comparison.old_besides,
         baseline: comparison.baseline,
         compared: served
             .filter(|_| comparison.verdict.is_some())
@@ -249,5 +293,9 @@ fn report_member(
         },
         evidence: comparison.verdict.as_ref().map(evidence),
         verdict: comparison.verdict.as_ref().map(Verdict::explain),
+        metrics: metrics(state, member),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const WELL_WITHIN: Duration = Duration::from_secs(10);
 
 /// What is asked, and whether it can be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Smoke {
     /// The gateway wants certificates of its clients, and nobody has one here.
     wants_certificates: bool,

@@ -61,19 +61,19 @@ async fn a_change_replaces_its_service_and_leaves_the_others_alone() {
 }
 
 #[tokio::test]
-async fn a_rollout_is_handed_the_secrets_that_its_metrics_are_asked_for_with() {
+async fn a_rollout_is_handed_the_secrets_that_its_gates_and_metrics_are_asked_with() {
     let scene = Scene::new();
     scene.deploy("one", &desired(SHOP)).await.expect("a deploy");
-    let metric = r#"hold = "0s", analysis = { metrics = [{ name = "heap", query = "heap", prometheus = "http://127.0.0.1:1", headers = { Authorization = { secret = "metrics" } } }] }"#;
+    let metric = r#"hold = "0s", analysis = { metrics = [{ name = "heap", query = "heap", prometheus = "http://127.0.0.1:1", headers = { Authorization = { secret = "metrics" } } }] }, gates = [{ when = "per-step", webhook = "http://127.0.0.1:1", headers = { Authorization = { secret = "ops" } } }]"#;
     let measured = SHOP
         .replacen("hold = \"0s\"", metric, 1)
         .replace("LOG = \"info\"", "LOG = \"debug\"");
-    let secret: SecretName = "metrics".parse().expect("a name");
-    let set = BTreeMap::from([(secret.clone(), 1)]);
+    let secrets = ["metrics", "ops"].map(|name| name.parse::<SecretName>().expect("a name"));
+    let set = secrets.clone().map(|secret| (secret, 1)).into();
     let prepared = scene
         .prepare(&desired_with(&measured, &set), Pace::ByPolicy)
         .await;
-    assert_eq!(prepared.secrets(), BTreeSet::from([secret]));
+    assert_eq!(prepared.secrets(), BTreeSet::from(secrets));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use platform_decide::release::ReleaseNumber;
 use platform_drive::rollout::{self, Outcome, RolloutEvent, RolloutRecord, record_key};
 use platform_port::Target;
 
@@ -48,6 +49,41 @@ async fn a_report_is_kept_as_evidence() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn reports_are_found_by_run_release_and_service() {
+    let scene = Scene::of(CANARY).await;
+    scene.goes().await;
+    let store = scene.target.store();
+    let record = rollout::last_record(store).await.expect("a read");
+    let first = record.expect("a record");
+    // A later run, of a release whose services move in turn.
+    for (service, ended_at) in [("b", 2), ("a", 1)] {
+        let mut record = first.clone();
+        record.report.release = ReleaseNumber(5);
+        record.report.ended_at = ended_at;
+        record.report.members[0].to = group_id(&format!("{service}@r5"));
+        let bytes = serde_json::to_vec(&record).expect("JSON");
+        let key = record_key("two", service);
+        store.write(&key, &bytes, None).await.expect("a write");
+    }
+    let found = async |release: Option<u32>, service: Option<&str>| {
+        let service = service.map(|service| service.parse().expect("a name"));
+        let release = release.map(ReleaseNumber);
+        let records = rollout::records(store, release, service.as_ref()).await;
+        let records = records.expect("a read");
+        records
+            .iter()
+            .map(|record| record.report.members[0].to.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found(None, None).await, ["a@r5", "b@r5"]);
+    assert_eq!(found(None, Some("a")).await, ["a@r5"]);
+    assert_eq!(found(None, Some("orders")).await, ["orders@r2"]);
+    assert_eq!(found(Some(2), None).await, ["orders@r2"]);
+    assert_eq!(found(Some(5), Some("b")).await, ["b@r5"]);
+    assert_eq!(found(Some(5), Some("orders")).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_happens_is_told_with_numbers() {
     let scene = Scene::of(CANARY).await;
     assert_eq!(scene.goes().await, Outcome::Promoted);
@@ -80,6 +116,18 @@ async fn what_heavy_clients_meet_is_told_and_not_judged() {
     let new = record.report.members[0].new;
     assert!(new.left_out > 0 && new.requests > 0, "{new:?}");
     assert_eq!(new.bad, 0);
+    // Those clients met errors all the same.
+    let besides = record.report.members[0].new_besides;
+    assert_eq!(besides.heavy.requests, new.left_out);
+    let row = format!(
+        "| orders@r2 besides, of heavy clients | {} | {} | 0 |",
+        besides.heavy.requests, besides.heavy.bad
+    );
+    assert!(
+        besides.heavy.bad > 0 && record.markdown.contains(&row),
+        "{row} in {}",
+        record.markdown
+    );
     assert!(
         record.markdown.contains("are in no comparison"),
         "{}",

@@ -37,7 +37,26 @@ fn shares_and_ready_instances_make_weighted_versions() {
         service.versions["r2"].endpoints[0].address,
         "127.0.0.1:21000"
     );
-    assert_eq!(service.overrides.len(), 4);
+    // A header counts before any cookie.
+    let asked = service.overrides.iter();
+    let asked: Vec<_> = asked
+        .map(|one| {
+            (
+                one.header.is_some(),
+                one.value.as_str(),
+                one.version.as_str(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        asked,
+        [
+            (true, "new", "r2"),
+            (true, "old", "r1"),
+            (false, "new", "r2"),
+            (false, "old", "r1"),
+        ]
+    );
     let addresses: Vec<&str> = config
         .listeners
         .iter()

@@ -8,7 +8,7 @@ use super::super::entry::Note;
 use super::super::state::{IN_ALL, Phase, millis};
 use super::super::words::Why;
 use super::Step;
-use crate::analysis::{Advice, Finding, PairedEvidence, PairedVerdict, Verdict};
+use crate::analysis::{Advice, Finding, PairedVerdict, Verdict};
 use crate::group::GroupId;
 
 /// A batch of a rolling update is watched for at most this long.
@@ -95,16 +95,32 @@ impl Step<'_> {
         })
     }
 
-    /// What the comparison says of the stage, in words; of the first service that is compared.
+    /// What the comparison says of the stage, in words: what is open of it, else of the first service that is compared.
     pub(super) fn undecided(&self) -> Option<String> {
         let Phase::Serving { .. } = self.state.phase else {
             return None;
         };
-        let mut members = self.state.members.iter();
-        members.find_map(|member| {
+        let analysis = self.state.policy.analysis.as_ref()?;
+        let verdicts = self.state.members.iter().filter_map(|member| {
             let verdict = member.comparison.verdict.as_ref()?;
-            Some(format!("{}: {}", member.to, verdict.explain()))
-        })
+            let open = verdict.advice() != Advice::Advance;
+            Some((open, format!("{}: {}", member.to, verdict.explain())))
+        });
+        let metrics = self.state.members.iter().flat_map(|member| {
+            let shown = member.metrics(analysis).into_iter();
+            shown.map(|metric| {
+                let open = !metric.only_reports && metric.verdict == PairedVerdict::CannotTellYet;
+                (open, format!("{}: {metric}", member.to))
+            })
+        });
+        let mut said: Vec<(bool, String)> = verdicts.chain(metrics).collect();
+        if said.iter().any(|(open, _)| *open) {
+            said.retain(|(open, _)| *open);
+        } else {
+            said.truncate(1);
+        }
+        let said: Vec<String> = said.into_iter().map(|(_, words)| words).collect();
+        (!said.is_empty()).then(|| said.join("; "))
     }
 
     /// Judges the stage: whether something is still open, or why to go back.
@@ -218,32 +234,22 @@ impl Step<'_> {
         let Some(analysis) = self.state.policy.analysis.clone() else {
             return Ok(false);
         };
-        let member = self.state.members[index].clone();
+        let group = self.state.members[index].to.clone();
         let mut open = false;
-        for metric in &analysis.metrics {
-            let evidence = member.comparison.metrics.get(&metric.name);
-            let shown = evidence.map_or(PairedVerdict::CannotTellYet, PairedEvidence::verdict);
-            let mut verdict =
-                evidence.map_or_else(|| "without any reading".to_owned(), PairedEvidence::explain);
-            if let Some(why) = member.comparison.unread.get(&metric.name) {
-                verdict = format!("{verdict}; it could not be read: {why}");
-            }
-            let held = format!("metric `{}` is {verdict}", metric.name);
+        for side in self.state.members[index].metrics(&analysis) {
+            let held = format!("metric `{}` is {}", side.metric, side.words);
+            let about = format!("{} {group}", side.metric);
             let why = Why::Metric {
-                metric: metric.name.clone(),
-                group: member.to.clone(),
-                verdict,
+                metric: side.metric,
+                group: group.clone(),
+                verdict: side.words,
             };
-            let only_reports = metric.dry_run || analysis.dry_run;
-            match shown {
-                PairedVerdict::Worse if only_reports => {
-                    self.tell_once(
-                        format!("metric {} {}", metric.name, member.to),
-                        Note::WouldGoBack { why },
-                    );
+            match side.verdict {
+                PairedVerdict::Worse if side.only_reports => {
+                    self.tell_once(format!("metric {about}"), Note::WouldGoBack { why });
                 }
                 PairedVerdict::Worse => return Err(why),
-                PairedVerdict::CannotTellYet if waits && !only_reports => {
+                PairedVerdict::CannotTellYet if waits && !side.only_reports => {
                     let expired = elapsed >= analysis.at_most.duration();
                     open |= match analysis.when_quiet {
                         WhenQuiet::RollBack if expired => return Err(why),
@@ -251,10 +257,10 @@ impl Step<'_> {
                         WhenQuiet::Hold if expired => {
                             self.state.holds = true;
                             let note = Note::Holding {
-                                group: member.to.clone(),
+                                group: group.clone(),
                                 verdict: held,
                             };
-                            self.tell_once(format!("hold {} {}", metric.name, member.to), note);
+                            self.tell_once(format!("hold {about}"), note);
                             true
                         }
                         _ => true,

@@ -64,6 +64,34 @@ fn a_request_that_is_counted_as_asked_for_a_moment_later_is_not_counted_twice() 
     assert_eq!(comparison.old.requests, 105);
 }
 
+#[test]
+fn what_is_in_no_comparison_is_counted_since_the_rollout_began() {
+    let besides = |asked_for: u64, heavy: u64| {
+        let tally = |bad| Tally {
+            requests: bad,
+            bad,
+            slow: 0,
+            left_out: 0,
+        };
+        Besides {
+            asked_for: tally(asked_for),
+            heavy: tally(heavy),
+        }
+    };
+    let at = |epoch: &str, new: Besides, fresh: Besides| Counts {
+        besides: [(groups().new, new), (groups().baseline, fresh)].into(),
+        ..counts(epoch, 0, 0)
+    };
+    let mut comparison = Comparison::default();
+    comparison.count(&groups(), &at("a", besides(7, 1), besides(2, 0)));
+    comparison.count(&groups(), &at("a", besides(27, 4), besides(2, 5)));
+    // The gateway started anew.
+    comparison.count(&groups(), &at("b", besides(3, 0), besides(0, 1)));
+    assert_eq!(comparison.new_besides, besides(23, 3));
+    assert_eq!(comparison.old_besides, besides(0, 6));
+    assert_eq!(comparison.new, Tally::default());
+}
+
 fn policy() -> Policy {
     Policy {
         at_least: Duration::ZERO,

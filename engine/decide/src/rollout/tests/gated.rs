@@ -10,6 +10,7 @@ fn gated(strategy: Strategy, when: GateWhen) -> World {
         name: Some("nod".to_owned()),
         command: Some(vec!["true".to_owned()]),
         webhook: None,
+        headers: BTreeMap::new(),
         timeout: Period::from_secs(5),
     }];
     world

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use platform_decide::group::GroupId;
 use platform_decide::observed::Observed;
-use platform_decide::rollout::{GateAnswer, GateKey, Note, Reading, Unread, due};
+use platform_decide::rollout::{GateAnswer, GateKey, Note, Reading, Unread, due, plain};
 use platform_port::{Tallies, TargetError};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -43,9 +43,10 @@ impl Driver<'_> {
             let telling = self.telling.clone();
             let target = Arc::clone(&self.crew.target);
             let key = call.key.clone();
+            let headers = gate::headers(&call, self.means.secrets);
             let asking = tokio::spawn(async move {
                 let key = call.key.clone();
-                let answer = gate::ask(call, surroundings, target).await;
+                let answer = gate::ask(call, headers, surroundings, target).await;
                 // The loop may be over.
                 let _ = telling.send(Told::Gate(key, answer));
             });
@@ -108,6 +109,13 @@ impl Driver<'_> {
     pub(super) fn tell(&self, what: Note) {
         self.crew.events.emit(Event::Rollout(RolloutEvent::Step {
             release: self.document.state.release,
+            services: self
+                .document
+                .state
+                .members
+                .iter()
+                .map(|member| member.service().to_string())
+                .collect(),
             at: self.crew.clock.millis(),
             text: what.to_string(),
             what,
@@ -121,7 +129,7 @@ impl Driver<'_> {
     pub(super) fn tell_trouble(&self, text: String) {
         self.crew.events.emit(Event::Rollout(RolloutEvent::Trouble {
             release: self.document.state.release,
-            text,
+            text: plain(&text),
         }));
     }
 

@@ -25,6 +25,14 @@ fn a_number_is_read_from_a_scalar_or_a_single_series() {
             Ok(0.5),
         ),
         (
+            r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,"NaN"]}]}}"#,
+            Err("`NaN` is no number that can be compared, as where something was divided by 0"),
+        ),
+        (
+            r#"{"status":"success","data":{"resultType":"scalar","result":[1,"+Inf"]}}"#,
+            Err("`+Inf` is no number that can be compared, as where something was divided by 0"),
+        ),
+        (
             r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#,
             Err("0 series in place of one"),
         ),
@@ -39,6 +47,26 @@ fn a_number_is_read_from_a_scalar_or_a_single_series() {
     ];
     for (text, expected) in table {
         assert_eq!(number_in(text), expected.map_err(str::to_owned), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_prints_no_number_is_told() {
+    for (printed, expected) in [
+        ("1.5", Ok(1.5)),
+        ("nan", Err("`nan` is no number that can be compared")),
+        ("-inf", Err("`-inf` is no number that can be compared")),
+        ("much", Err("`much` is no number")),
+    ] {
+        let command = ["echo", printed].map(str::to_owned);
+        let group = "orders@r5".parse().unwrap();
+        match (
+            from_command(&command, Path::new("/"), &group).await,
+            expected,
+        ) {
+            (Err(error), Err(expected)) => assert!(error.starts_with(expected), "{error}"),
+            (read, expected) => assert_eq!(read, expected.map_err(str::to_owned)),
+        }
     }
 }
 
@@ -86,6 +114,28 @@ async fn a_query_is_sent_with_the_headers_that_are_asked_for() {
 }
 
 #[tokio::test]
+async fn an_answer_that_never_ends_is_given_up() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        while stream.write_all(&[b' '; 65_536]).await.is_ok() {}
+    });
+    let told = asked(&address, "{}").await;
+    assert_eq!(
+        told,
+        Err("answered 200 OK with more than 1024 KiB".to_owned())
+    );
+    // Whoever asked has left.
+    serving.await.unwrap();
+}
+
+#[tokio::test]
 async fn what_cannot_be_asked_says_why_and_no_secret() {
     let port = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -109,7 +159,7 @@ async fn what_cannot_be_asked_says_why_and_no_secret() {
         assert!(!error.contains("s3cr3t"), "{error}");
     }
     let shown = super::headers(
-        &metric(&address, r#"{ "Authorization": { "secret": "metrics" } }"#),
+        &metric(&address, r#"{ "Authorization": { "secret": "metrics" } }"#).headers,
         &secrets(),
     );
     assert!(!format!("{shown:?}").contains("s3cr3t"));

@@ -1,12 +1,13 @@
-//! A report as a page, and for CI.
+//! A report as a page of Markdown, and as `JUnit`.
 
 use std::fmt::Write;
 
 use platform_decide::analysis::Tally;
 use platform_decide::group::GroupId;
+use platform_decide::rollout::plain;
 
+use super::super::progress::Latency;
 use super::{Compared, Latencies, Report, ReportMember};
-use crate::rollout::progress::Latency;
 
 impl Report {
     /// The report as a page of Markdown.
@@ -14,17 +15,23 @@ impl Report {
         let mut page = String::new();
         let seconds = self.ended_at.saturating_sub(self.began_at) / 1000;
         // Writing to a string does not fail.
-        let _ = writeln!(page, "# Rollout of {}: {}\n", self.release, self.ended);
+        let _ = writeln!(
+            page,
+            "# Rollout of {}, {}: {}\n",
+            self.release,
+            self.services(),
+            self.ended
+        );
         let _ = writeln!(page, "{} in {seconds} s.", self.strategy);
         if let Some(why) = &self.why {
-            let _ = writeln!(page, "\nIt went back because {why}.");
+            let _ = writeln!(page, "\nIt went back because {}.", marked(why));
         }
         if let Some(after) = self.decided_after {
-            let bad: u64 = self.members.iter().map(|member| member.new.bad).sum();
             let _ = writeln!(
                 page,
-                "\nDecided {:.1} s after the stage's traffic began to move; {bad} requests met an error of the new release.",
-                f64::from(u32::try_from(after).unwrap_or(u32::MAX)) / 1000.0
+                "\nDecided {:.1} s after the stage's traffic began to move; {}.",
+                f64::from(u32::try_from(after).unwrap_or(u32::MAX)) / 1000.0,
+                self.harm()
             );
         }
         let _ = writeln!(
@@ -52,7 +59,7 @@ impl Report {
                 );
             }
             if let Some(verdict) = &member.verdict {
-                let _ = writeln!(page, "\n{}: {verdict}.", member.to);
+                let _ = writeln!(page, "\n{}: {}.", member.to, marked(verdict));
             }
             if let Some(evidence) = &member.evidence {
                 let _ = writeln!(
@@ -64,10 +71,11 @@ impl Report {
                 );
             }
         }
+        self.metric_table(&mut page);
         if !self.stages.is_empty() {
             let _ = writeln!(page, "\n## Stages\n");
             for stage in &self.stages {
-                let _ = writeln!(page, "- {stage}");
+                let _ = writeln!(page, "- {}", marked(&stage.to_string()));
             }
         }
         let _ = writeln!(page, "\n## What happened\n");
@@ -78,20 +86,76 @@ impl Report {
                 "- {}.{:01} s: {}",
                 after / 1000,
                 after % 1000 / 100,
-                entry.note
+                marked(&entry.note.to_string())
             );
         }
         page
     }
 
+    /// How many requests met an error of the new release, by whatever way they came to it.
+    fn harm(&self) -> String {
+        let sum = |bad: fn(&ReportMember) -> u64| self.members.iter().map(bad).sum::<u64>();
+        let asked_for = sum(|member| member.new_besides.asked_for.bad);
+        let heavy = sum(|member| member.new_besides.heavy.bad);
+        let all = sum(|member| member.new.bad) + asked_for + heavy;
+        let mut words = format!("{all} requests met an error of the new release");
+        let parts = [
+            (asked_for, "chose it by a header or a cookie"),
+            (heavy, "came from heavy clients"),
+        ];
+        let parts: Vec<String> = parts
+            .into_iter()
+            .filter(|(bad, _)| *bad > 0)
+            .map(|(bad, how)| format!("{bad} of them {how}"))
+            .collect();
+        if !parts.is_empty() {
+            let _ = write!(words, ", {}", parts.join(" and "));
+        }
+        words
+    }
+
+    /// Extra metrics as they were in the last stage; each stage has its own in what it showed.
+    fn metric_table(&self, page: &mut String) {
+        if self.members.iter().all(|member| member.metrics.is_empty()) {
+            return;
+        }
+        let _ = writeln!(
+            page,
+            "\n## Metrics\n\n| metric | group | | new | old | pairs | worse | verdict |\n\
+             | --- | --- | --- | ---: | ---: | ---: | ---: | --- |"
+        );
+        let value = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+        for member in &self.members {
+            for side in &member.metrics {
+                let _ = writeln!(
+                    page,
+                    "| {} | {} | {} | {} | {} | {} | {} | {} |",
+                    marked(&side.metric),
+                    member.to,
+                    if side.only_reports {
+                        "only reports"
+                    } else {
+                        "judges"
+                    },
+                    value(side.new),
+                    value(side.old),
+                    side.pairs,
+                    side.worse_pairs,
+                    marked(&side.words),
+                );
+            }
+        }
+    }
+
     /// The report as `JUnit`: a test case for each stage, and one for the end.
     pub fn junit(&self) -> String {
         let failed = self.ended != "promoted";
+        let services = self.services();
         let mut cases = String::new();
         for stage in &self.stages {
             let _ = writeln!(
                 cases,
-                "    <testcase classname=\"rollout.{}\" name=\"{}\" time=\"{}.{:03}\"/>",
+                "    <testcase classname=\"rollout.{}\" name=\"{services} {}\" time=\"{}.{:03}\"/>",
                 self.release,
                 escaped(&stage.stage),
                 stage.lasted / 1000,
@@ -111,11 +175,11 @@ impl Report {
         };
         let _ = writeln!(
             cases,
-            "    <testcase classname=\"rollout.{}\" name=\"outcome\" time=\"{time}\"{end}",
+            "    <testcase classname=\"rollout.{}\" name=\"{services} outcome\" time=\"{time}\"{end}",
             self.release
         );
         format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"rollout {}\" tests=\"{}\" failures=\"{}\" time=\"{time}\">\n{cases}  </testsuite>\n</testsuites>\n",
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"rollout {} {services}\" tests=\"{}\" failures=\"{}\" time=\"{time}\">\n{cases}  </testsuite>\n</testsuites>\n",
             self.release,
             self.stages.len() + 1,
             u8::from(failed),
@@ -143,8 +207,21 @@ impl ReportMember {
             let copies = format!("{}, copies that nobody got", self.to);
             row(&copies, self.copies, None);
         }
-        row(&self.to.to_string(), self.new, self.latency.new);
-        row(&self.from.to_string(), self.old, self.latency.old);
+        let sides = [
+            (&self.to, self.new, self.latency.new, self.new_besides),
+            (&self.from, self.old, self.latency.old, self.old_besides),
+        ];
+        for (group, tally, latency, besides) in sides {
+            row(&group.to_string(), tally, latency);
+            for (part, which) in [
+                (besides.asked_for, "by a header or a cookie"),
+                (besides.heavy, "of heavy clients"),
+            ] {
+                if part.requests > 0 {
+                    row(&format!("{group} besides, {which}"), part, None);
+                }
+            }
+        }
         if self.baseline.requests > 0 {
             let baseline = GroupId::baseline(self.from.service.clone(), self.from.version);
             let part = format!("of that {baseline}");
@@ -163,10 +240,22 @@ fn in_millis(micros: u64) -> String {
     format!("{}.{} ms", micros / 1000, micros % 1000 / 100)
 }
 
+/// Text for a line or a cell of Markdown, in which nothing of it is anything but text.
+fn marked(text: &str) -> String {
+    let mut marked = String::with_capacity(text.len());
+    for letter in plain(text).chars() {
+        if matches!(letter, '\\' | '|' | '<' | '[' | ']' | '*' | '~') {
+            marked.push('\\');
+        }
+        marked.push(letter);
+    }
+    marked
+}
+
 /// Text for an XML attribute.
 fn escaped(text: &str) -> String {
-    text.chars()
-        .filter(|letter| !letter.is_control())
+    plain(text)
+        .chars()
         .map(|letter| match letter {
             '&' => "&amp;".to_owned(),
             '<' => "&lt;".to_owned(),
@@ -175,135 +264,4 @@ fn escaped(text: &str) -> String {
             other => other.to_string(),
         })
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use platform_decide::release::ReleaseNumber;
-    use platform_decide::rollout::{Entry, Note, Why};
-
-    use super::*;
-    use crate::rollout::progress::Evidence;
-
-    fn report() -> Report {
-        Report {
-            release: ReleaseNumber(2),
-            strategy: "canary".to_owned(),
-            ended: "rolled-back".to_owned(),
-            why: Some("orders@r2: 20 % bad & \"slow\"".to_owned()),
-            began_at: 1_000,
-            ended_at: 9_500,
-            decided_after: Some(1_200),
-            members: vec![ReportMember {
-                from: "orders@r1".parse().unwrap(),
-                to: "orders@r2".parse().unwrap(),
-                new: Tally {
-                    requests: 90,
-                    bad: 18,
-                    slow: 0,
-                    left_out: 31,
-                },
-                copies: Tally {
-                    requests: 70,
-                    bad: 2,
-                    slow: 1,
-                    left_out: 0,
-                },
-                old: Tally {
-                    requests: 900,
-                    bad: 1,
-                    slow: 0,
-                    left_out: 0,
-                },
-                baseline: Tally {
-                    requests: 92,
-                    bad: 0,
-                    slow: 0,
-                    left_out: 0,
-                },
-                compared: Some(Compared {
-                    stage: "25 %".to_owned(),
-                    new: Tally {
-                        requests: 89,
-                        bad: 18,
-                        slow: 0,
-                        left_out: 0,
-                    },
-                    old: Tally {
-                        requests: 91,
-                        bad: 0,
-                        slow: 0,
-                        left_out: 0,
-                    },
-                }),
-                latency: Latencies {
-                    new: Some(Latency {
-                        mean_micros: 3_140,
-                        p99_micros: Some(12_000),
-                    }),
-                    baseline: None,
-                    old: Some(Latency {
-                        mean_micros: 2_990,
-                        p99_micros: None,
-                    }),
-                },
-                evidence: Some(Evidence {
-                    towards_worse: 1.0,
-                    towards_better: 0.0,
-                    verdict: "the new release is worse".to_owned(),
-                }),
-                verdict: None,
-            }],
-            stages: Vec::new(),
-            log: vec![Entry {
-                at: 3_200,
-                note: Note::GoingBack {
-                    why: Why::Operator {
-                        by: "ada".to_owned(),
-                    },
-                },
-            }],
-        }
-    }
-
-    #[test]
-    fn a_page_says_how_it_ended_and_why() {
-        let page = report().markdown();
-        assert!(page.starts_with("# Rollout of r2: rolled-back\n"), "{page}");
-        assert!(
-            page.contains("18 requests met an error of the new release"),
-            "{page}"
-        );
-        assert!(page.contains("| orders@r2 | 90 | 18 | 0 |"), "{page}");
-        assert!(
-            page.contains("| orders@r2, copies that nobody got | 70 | 2 | 1 |"),
-            "{page}"
-        );
-        for row in [
-            "| orders@r2 | 90 | 18 | 0 | 3.1 ms | 12.0 ms |",
-            "| orders@r1 | 900 | 1 | 0 | 2.9 ms |  |",
-            "| of that orders@r1-baseline | 92 | 0 | 0 |  |  |",
-            "| orders@r2, compared in 25 % | 89 | 18 | 0 |  |  |",
-            "| the old release, compared in 25 % | 91 | 0 | 0 |  |  |",
-            "orders: evidence at the end 100 % towards worse, 0 % towards better or equal.",
-        ] {
-            assert!(page.contains(row), "`{row}` in {page}");
-        }
-        assert!(
-            page.contains("orders: 31 more requests of the new release and 0 of the old one are in no comparison"),
-            "{page}"
-        );
-        assert!(
-            page.contains("- 2.2 s: goes back: ada asked for it"),
-            "{page}"
-        );
-    }
-
-    #[test]
-    fn junit_is_xml_and_counts_the_failure() {
-        let text = report().junit();
-        assert!(text.contains("tests=\"1\" failures=\"1\""), "{text}");
-        assert!(text.contains("20 % bad &amp; &quot;slow&quot;"), "{text}");
-        assert!(text.contains("name=\"outcome\""), "{text}");
-    }
 }

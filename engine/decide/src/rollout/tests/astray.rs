@@ -1,0 +1,71 @@
+//! Requests that do not go where they should.
+
+use super::*;
+
+#[test]
+fn an_old_release_that_goes_down_is_told_once_with_the_way_out() {
+    let mut world = orders(Strategy::Canary);
+    world.until(serving(1));
+    for group in ["orders@r1", "orders@r1-baseline"] {
+        world.set(group, Health::Is(InstanceState::Unready));
+    }
+    for _ in 0..3 {
+        world.turn(None, false);
+    }
+    let told = told_astray(&world);
+    assert_eq!(told.len(), 1, "{told:?}");
+    for said in [
+        "orders@r1: no instance is ready",
+        "orders@r2 gets its requests",
+        "`platform rollout promote`",
+    ] {
+        assert!(told[0].contains(said), "`{said}` in {told:?}");
+    }
+    // One that stays up is not told of.
+    let mut world = orders(Strategy::Canary);
+    promoted(&mut world);
+    assert_eq!(told_astray(&world), [""; 0]);
+}
+
+#[test]
+fn a_canary_that_the_gateway_sets_aside_is_told_once_with_the_reason() {
+    for (bad, reason) in [
+        (0, "few clients stay"),
+        (30, "it answered 30 requests by a header"),
+    ] {
+        let mut world = orders(Strategy::Canary);
+        world.until(serving(1));
+        world.load = 0;
+        let besides = Besides {
+            asked_for: Tally {
+                requests: bad,
+                bad,
+                ..Tally::default()
+            },
+            ..Besides::default()
+        };
+        let (old, new): (GroupId, GroupId) =
+            ("orders@r1".parse().unwrap(), "orders@r2".parse().unwrap());
+        world.counts.besides.insert(new, besides);
+        for _ in 0..4 {
+            let lane = world.counts.lanes.entry(old.clone()).or_default();
+            lane.requests += 200;
+            world.turn(None, false);
+        }
+        let told = told_astray(&world);
+        assert_eq!(told.len(), 1, "{told:?}");
+        for said in [
+            "orders@r2 got 0 of 200 requests",
+            reason,
+            "`platform rollout abort`",
+        ] {
+            assert!(told[0].contains(said), "`{said}` in {told:?}");
+        }
+    }
+}
+
+fn told_astray(world: &World) -> Vec<String> {
+    let told = world.notes.iter();
+    let told = told.filter(|note| matches!(note, Note::OldIsDown { .. } | Note::Starved { .. }));
+    told.map(ToString::to_string).collect()
+}
