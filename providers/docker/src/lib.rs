@@ -37,6 +37,7 @@ mod server;
 mod shared;
 mod site;
 mod ssh;
+mod starved;
 mod store;
 mod surroundings;
 mod target;

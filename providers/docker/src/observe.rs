@@ -179,10 +179,16 @@ impl Found {
     }
 
     /// Whether it ran and ended before.
-    fn began_again(&self) -> bool {
+    pub(crate) fn began_again(&self) -> bool {
         let state = self.container.state.as_ref();
         let finished = state.and_then(|state| state.finished_at.as_deref());
         finished.is_some_and(|text| !text.starts_with("0001-"))
+    }
+
+    /// Whether the engine says that memory ran out.
+    pub(crate) fn ran_out_of_memory(&self) -> bool {
+        let state = self.container.state.as_ref();
+        state.and_then(|state| state.oom_killed) == Some(true)
     }
 
     fn health(&self) -> Option<HealthStatusEnum> {
@@ -202,7 +208,7 @@ impl Found {
         let state = self.container.state.as_ref();
         let restarts = restarts(&self.container);
         let exit_code = state.and_then(|state| state.exit_code).unwrap_or(0);
-        let out_of_memory = state.and_then(|state| state.oom_killed) == Some(true);
+        let out_of_memory = self.ran_out_of_memory();
         let error = state
             .and_then(|state| state.error.clone())
             .filter(|error| !error.is_empty());

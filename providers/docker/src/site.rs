@@ -71,6 +71,8 @@ pub(crate) struct Site {
     pub(crate) destroyed: AtomicBool,
     /// What this run found amiss of the keeper and put right, in words.
     pub(crate) noticed: Mutex<Vec<String>>,
+    /// Ids of instances of which the engine said at a time that they ran out of memory.
+    pub(crate) starved: Mutex<std::collections::BTreeSet<String>>,
     /// What happens between looks.
     pub(crate) news: crate::news::News,
     /// Credentials of resources, asked for once.
@@ -115,6 +117,7 @@ impl Site {
             leaving: Mutex::default(),
             destroyed: AtomicBool::new(false),
             noticed: Mutex::default(),
+            starved: Mutex::default(),
             news: crate::news::News::default(),
             credentials: Mutex::default(),
             gateway_secrets: Mutex::default(),

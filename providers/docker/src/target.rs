@@ -141,8 +141,9 @@ impl Site {
         let servers = of(Role::Resource).filter_map(|one| one.id.as_deref());
         let servers = try_join_all(servers.map(|id| self.inspect(id)));
         let found = self.found_among(&listed, &network.name);
-        let (found, heard, front, servers) =
+        let (mut found, heard, front, servers) =
             futures::future::try_join4(found, hear, front, servers).await?;
+        self.recall_starved(&mut found).await;
         let mut resources = unserved(&wanted);
         for seen in servers.into_iter().flatten() {
             let engine = label(&seen, KEEP).unwrap_or_default().to_owned();
