@@ -250,10 +250,12 @@ impl Image {
     }
 }
 
-/// Whether a manifest is of just this configuration and these layers.
+/// Whether a manifest is of just this configuration and these layers, in OCI's words: an engine that keeps images in containerd
+/// saves what it built with a manifest in Docker's.
 fn names(manifest: &Blob, config: &Blob, layers: &[Blob]) -> bool {
     serde_json::from_slice::<Manifest>(&manifest.bytes).is_ok_and(|manifest| {
-        manifest.config.digest == config.digest
+        manifest.media_type == media::MANIFEST
+            && manifest.config.digest == config.digest
             && manifest
                 .layers
                 .iter()
@@ -311,6 +313,47 @@ mod tests {
             fs::write(&path, once).unwrap();
             assert_eq!(Image::read_archive(&path).unwrap(), image);
         }
+    }
+
+    #[test]
+    fn a_manifest_in_dockers_words_is_written_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = example(folder.path(), |_| {});
+        let bytes = String::from_utf8(image.manifest.bytes.clone()).unwrap();
+        let [manifest, config, layer] = ["manifest", "config", "layer"].map(|part| {
+            let kind = format!("application/vnd.oci.image.{part}.v1");
+            assert!(bytes.contains(&kind), "{bytes}");
+            kind
+        });
+        let docker = bytes
+            .replace(
+                &format!("{manifest}+json"),
+                "application/vnd.docker.distribution.manifest.v2+json",
+            )
+            .replace(
+                &format!("{config}+json"),
+                "application/vnd.docker.container.image.v1+json",
+            )
+            .replace(
+                &format!("{layer}.tar+gzip"),
+                "application/vnd.docker.image.rootfs.diff.tar.gzip",
+            );
+        let saved = Image::from_parts(
+            Blob::new(media::MANIFEST, docker.into_bytes()),
+            image.config.clone(),
+            image.layers.clone(),
+        );
+        let path = folder.path().join("image.tar");
+        saved
+            .write_archive(None, fs::File::create(&path).unwrap())
+            .unwrap();
+        let read = Image::read_archive(&path).unwrap();
+        assert_eq!(read.id(), image.id());
+        let manifest: Manifest = serde_json::from_slice(&read.manifest.bytes).unwrap();
+        let kinds = manifest.layers.iter().map(|layer| &layer.media_type);
+        assert_eq!(manifest.media_type, media::MANIFEST);
+        assert_eq!(manifest.config.media_type, media::CONFIG);
+        assert!(kinds.into_iter().all(|kind| kind == media::LAYER_GZIP));
     }
 
     #[test]

@@ -13,7 +13,9 @@ use bollard::grpc::build::{
 use bollard::grpc::driver::{Build as _, moby::Moby};
 use bollard::grpc::error::GrpcError;
 use bollard::models::BuildInfoAux;
-use bollard::query_parameters::{BuildImageOptionsBuilder, BuilderVersion, TagImageOptions};
+use bollard::query_parameters::{
+    BuildImageOptionsBuilder, BuilderVersion, ListImagesOptions, TagImageOptions,
+};
 use platform_blueprint::DockerSettings;
 use platform_image::reference;
 use platform_port::{DockerfileRequest, ImageEngine, Line, TargetError};
@@ -22,7 +24,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::PROVIDER;
-use crate::engine::{Engine, QUIET, QUIET_BUILD, fault, heard as next_of, is_full, is_missing};
+use crate::engine::{
+    Engine, QUIET, QUIET_BUILD, fault, heard as next_of, is_full, is_missing, is_unreadable,
+};
 
 /// A step of a build ended with an error.
 const FAILED: &str = "build::failed";
@@ -49,6 +53,30 @@ impl DockerImages {
         Ok(Self {
             engine: Engine::connect(settings)?,
         })
+    }
+
+    /// The identity of an image, and the digests that registries know it by; `None` where the engine has none of the name.
+    async fn known(&self, reference: &str) -> Result<Option<(String, Vec<String>)>, TargetError> {
+        let action = || format!("look at image `{reference}`");
+        match self.engine.docker.inspect_image(reference).await {
+            Ok(seen) => {
+                let digests = seen.repo_digests.unwrap_or_default();
+                return Ok(seen.id.map(|id| (id, digests)));
+            }
+            Err(error) if is_missing(&error) => return Ok(None),
+            // An engine that does not tell what is in an image lists it nevertheless.
+            Err(error) if is_unreadable(&error) => {}
+            Err(error) => return Err(fault(action(), error)),
+        }
+        let named = ("reference".to_owned(), vec![reference.to_owned()]);
+        let options = ListImagesOptions {
+            filters: Some([named].into()),
+            ..ListImagesOptions::default()
+        };
+        let listed = self.engine.docker.list_images(Some(options)).await;
+        let listed = listed.map_err(|error| fault(action(), error))?;
+        let first = listed.into_iter().next();
+        Ok(first.map(|one| (one.id, one.repo_digests)))
     }
 
     /// Builds and hears what each step says.
@@ -420,25 +448,18 @@ impl ImageEngine for DockerImages {
     }
 
     async fn find(&self, reference: &str) -> Result<Option<String>, TargetError> {
-        match self.engine.docker.inspect_image(reference).await {
-            Ok(seen) => Ok(seen.id),
-            Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => Err(fault(format!("look at image `{reference}`"), error)),
-        }
+        let seen = self.known(reference).await?;
+        Ok(seen.map(|(id, _)| id))
     }
 
     async fn digest(&self, reference: &str) -> Result<Option<String>, TargetError> {
-        match self.engine.docker.inspect_image(reference).await {
-            Ok(seen) => {
-                let known = seen.repo_digests.unwrap_or_default();
-                let own = known
-                    .iter()
-                    .find(|one| reference::is_same_repository(one, reference));
-                Ok(own.and_then(|one| reference::identity(one)))
-            }
-            Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => Err(fault(format!("look at image `{reference}`"), error)),
-        }
+        let Some((_, known)) = self.known(reference).await? else {
+            return Ok(None);
+        };
+        let own = known
+            .iter()
+            .find(|one| reference::is_same_repository(one, reference));
+        Ok(own.and_then(|one| reference::identity(one)))
     }
 
     async fn tag(&self, image: &str, name: &str) -> Result<(), TargetError> {

@@ -181,6 +181,11 @@ pub(crate) fn is_missing(error: &Error) -> bool {
     status(error) == Some(404)
 }
 
+/// Whether an answer came that says less than its kind should.
+pub(crate) fn is_unreadable(error: &Error) -> bool {
+    matches!(error, Error::JsonDataError { .. })
+}
+
 /// Whether somebody else has the name, or what was asked for is under way.
 pub(crate) fn is_conflict(error: &Error) -> bool {
     status(error) == Some(409)

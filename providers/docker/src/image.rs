@@ -1,7 +1,7 @@
 //! The image an instance runs: had, loaded or pulled.
 
 use bollard::errors::Error;
-use bollard::models::ImageInspect;
+use bollard::models::{ContainerCreateBody, ImageInspect};
 use bollard::query_parameters::{CreateImageOptions, ImportImageOptions, TagImageOptions};
 use platform_blueprint::ServiceName;
 use platform_decide::group::{Place, ServiceSpec};
@@ -10,11 +10,15 @@ use platform_port::{Retry, TargetError};
 
 use crate::PROVIDER;
 use crate::builds::credentials;
-use crate::engine::{QUIET, fault, heard, is_missing, words};
+use crate::engine::{QUIET, fault, heard, is_missing, is_unreadable, words};
+use crate::names::Role;
 use crate::site::{NO_IMAGE, Site};
 
 /// Where builds leave images, below the project's folder.
 const IMAGES: &str = ".platform/images";
+
+/// What an engine says of an image that names no command, where nobody else does.
+const NO_COMMAND: &str = "no command specified";
 
 /// An image that the engine has.
 #[derive(Debug, Clone, Default)]
@@ -31,11 +35,20 @@ pub(crate) struct Image {
 impl Image {
     fn read(reference: &str, seen: ImageInspect) -> Self {
         let config = seen.config.unwrap_or_default();
-        let entrypoint = config.entrypoint.unwrap_or_default();
-        let arguments = config.cmd.unwrap_or_default();
+        Self::of(reference, config.user, config.entrypoint, config.cmd)
+    }
+
+    fn of(
+        reference: &str,
+        user: Option<String>,
+        entrypoint: Option<Vec<String>>,
+        arguments: Option<Vec<String>>,
+    ) -> Self {
+        let entrypoint = entrypoint.unwrap_or_default();
+        let arguments = arguments.unwrap_or_default();
         Self {
             reference: reference.to_owned(),
-            user: config.user.unwrap_or_default(),
+            user: user.unwrap_or_default(),
             command: entrypoint.iter().cloned().chain(arguments).collect(),
             entrypoint,
         }
@@ -84,8 +97,40 @@ impl Site {
         match self.engine.docker.inspect_image(reference).await {
             Ok(seen) => Ok(Some(Image::read(reference, seen))),
             Err(error) if is_missing(&error) => Ok(None),
+            Err(error) if is_unreadable(&error) => self.told_by_container(reference).await,
             Err(error) => Err(fault(format!("look at image `{reference}`"), error)),
         }
+    }
+
+    /// What an image is made for, by a container that is never started.
+    ///
+    /// An engine that keeps images in containerd pulls no layer whose files it has from another image. If that one was packed
+    /// otherwise, the engine runs the image and tells nothing of it.
+    async fn told_by_container(&self, reference: &str) -> Result<Option<Image>, TargetError> {
+        let name = self
+            .names
+            .plumbing(&format!("reads-{}", uuid::Uuid::new_v4()));
+        let mut body = ContainerCreateBody {
+            image: Some(reference.to_owned()),
+            labels: Some(self.names.labels(Role::Plumbing)),
+            ..ContainerCreateBody::default()
+        };
+        let made = self.create(&name, body.clone()).await;
+        let nothing = |error: &TargetError| error.source.to_string().contains(NO_COMMAND);
+        let runs_nothing = made.as_ref().is_err_and(nothing);
+        if runs_nothing {
+            body.cmd = Some(vec!["-".to_owned()]);
+            self.create(&name, body).await?;
+        } else {
+            made?;
+        }
+        let seen = self.inspect(&name).await?;
+        self.remove(&name, None).await?;
+        let config = seen.and_then(|seen| seen.config);
+        Ok(config.map(|config| {
+            let arguments = config.cmd.filter(|_| !runs_nothing);
+            Image::of(reference, config.user, config.entrypoint, arguments)
+        }))
     }
 
     async fn pull(&self, reference: &str) -> Result<(), TargetError> {
@@ -128,12 +173,15 @@ impl Site {
             .engine
             .docker
             .import_image(ImportImageOptions::default(), body, None);
+        let mut loaded = None;
         while let Some(line) = heard(&mut told, QUIET).await {
-            line.map_err(|error| fault(action(), error))?;
+            let line = line.map_err(|error| fault(action(), error))?;
+            loaded = line.stream.as_deref().and_then(loaded_as).or(loaded);
         }
-        // Of an archive with a manifest of its own, an engine takes the image and may leave the name.
+        // The name in an archive is of who first built what is in it, and an engine may leave even that. Engines that keep images in
+        // containerd do not know them by the digests that we do.
         if self.find_image(reference).await?.is_none()
-            && let Some(id) = reference::identity(reference)
+            && let Some(id) = loaded.or_else(|| reference::identity(reference))
         {
             let (name, tag) = reference::name_and_tag(reference);
             let options = TagImageOptions {
@@ -147,11 +195,24 @@ impl Site {
     }
 }
 
+/// What an engine calls an image that it loaded, by a line of what it said meanwhile.
+fn loaded_as(line: &str) -> Option<String> {
+    let name = ["Loaded image ID: ", "Loaded image: "]
+        .iter()
+        .find_map(|said| line.trim().strip_prefix(said));
+    name.map(str::to_owned)
+}
+
 /// What a registry said of a pull, as an error of ours.
 fn not_pulled(reference: &str, error: Error) -> TargetError {
-    let said = words(&error);
+    let said = words(&error).to_lowercase();
     let says = |one_of: &[&str]| one_of.iter().any(|words| said.contains(words));
-    let (help, answered) = if says(&["denied", "unauthorized", "no basic auth credentials"]) {
+    let (help, answered) = if says(&[
+        "denied",
+        "unauthorized",
+        "forbidden",
+        "no basic auth credentials",
+    ]) {
         (
             "log in with `docker login`, or check the image's name",
             true,
@@ -177,6 +238,19 @@ fn not_pulled(reference: &str, error: Error) -> TargetError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_loaded_is_known_by_what_the_engine_said() {
+        let check = |line: &str, name: Option<&str>| {
+            assert_eq!(loaded_as(line).as_deref(), name, "{line}");
+        };
+        check(
+            "Loaded image: platform.local/shop-web:1\n",
+            Some("platform.local/shop-web:1"),
+        );
+        check("Loaded image ID: sha256:aa\n", Some("sha256:aa"));
+        check("The image x already exists, renaming the old one\n", None);
+    }
 
     #[test]
     fn what_a_registry_refuses_is_not_asked_again() {
@@ -209,6 +283,34 @@ mod tests {
             404,
             "pull access denied for api, repository does not exist",
             Retry::Never,
+        );
+        // As Docker 28 says it where it keeps images in containerd.
+        let resolve = "unknown: failed to resolve reference \"registry.example.com/api:2\": ";
+        check(
+            500,
+            &format!(
+                "{resolve}unexpected status from HEAD request to https://registry.example.com/v2/api/manifests/2: 401 Unauthorized"
+            ),
+            Retry::Never,
+        );
+        check(
+            500,
+            &format!(
+                "{resolve}unexpected status from HEAD request to https://registry.example.com/v2/api/manifests/2: 403 Forbidden"
+            ),
+            Retry::Never,
+        );
+        check(
+            404,
+            &format!("{resolve}registry.example.com/api:2: not found"),
+            Retry::Never,
+        );
+        check(
+            500,
+            &format!(
+                "{resolve}failed to do request: Head: dial tcp 10.0.0.9:443: connect: connection refused"
+            ),
+            Retry::Later,
         );
         check(
             404,

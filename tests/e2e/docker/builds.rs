@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use super::{Project, answers, build_responder, docker, has_engine};
 
@@ -34,10 +35,23 @@ env = {{ RESPOND = "{answer}" }}"#
     }
 }
 
-/// Whether some bytes are anywhere in a file.
-fn holds(file: &Path, bytes: &[u8]) -> bool {
-    let all = fs::read(file).expect("a file");
-    all.windows(bytes.len()).any(|part| part == bytes)
+/// Whether some bytes are anywhere in a saved image. Engines that keep images in containerd save their layers packed.
+fn holds(saved: &Path, bytes: &[u8]) -> bool {
+    let unpacked = tempfile::tempdir().expect("a folder");
+    let extracted = Command::new("tar")
+        .args(["-xf", &saved.display().to_string(), "-C"])
+        .arg(unpacked.path())
+        .status();
+    assert!(extracted.is_ok_and(|status| status.success()), "{saved:?}");
+    let search = r#"find "$0" -type f -exec gzip -cdf {} +"#;
+    let told = Command::new("sh")
+        .args(["-c", search])
+        .arg(unpacked.path())
+        .output()
+        .expect("sh");
+    assert!(told.status.success(), "{:?}", told.stderr);
+    let mut parts = told.stdout.windows(bytes.len());
+    parts.any(|part| part == bytes)
 }
 
 #[test]
@@ -77,11 +91,11 @@ fn a_dockerfile_is_built_and_its_secrets_are_in_no_layer() {
     answers(project.port, "two");
 
     // What cannot be built is told in the engine's words, and is no step whose output is missing.
-    let missing = format!("{DOCKERFILE}COPY not-there /app\n");
+    let missing = format!("{DOCKERFILE}COPY absent /app\n");
     project.dockerfile(&missing, keys, "three");
     let failed = project.run(&["deploy", "--yes"]);
     assert_eq!(failed.code, 1, "{failed:#?}");
-    for words in ["build::failed", "not-there"] {
+    for words in ["build::failed", "absent"] {
         assert!(failed.stderr.contains(words), "{words}: {}", failed.stderr);
     }
     let help = "where secrets are mounted";

