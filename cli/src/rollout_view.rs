@@ -6,7 +6,6 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use platform_decide::rollout::{Entry, Note};
-use platform_drive::events::Event;
 use platform_drive::rollout::{
     Evidence, MemberProgress, Progress, Report, RolloutEvent, SideProgress,
 };
@@ -87,24 +86,6 @@ pub(crate) fn cases(event: &RolloutEvent) -> Vec<Case> {
         }
         _ => Vec::new(),
     }
-}
-
-/// What became of a release as a whole, whichever of its rollouts went well.
-pub(crate) fn release_case(event: &Event) -> Option<Case> {
-    let (release, verdict) = match event {
-        Event::Released { release } => (release, Verdict::Passed),
-        Event::TakingBack { release, to } => {
-            let serves = to.map(|to| format!("; {to} serves on"));
-            let why = format!("taken back{}", serves.unwrap_or_default());
-            (release, Verdict::Failed(why))
-        }
-        _ => return None,
-    };
-    Some(Case {
-        suite: "rollout".to_owned(),
-        name: format!("{release} serves"),
-        verdict,
-    })
 }
 
 /// What a report means for `JUnit`: a case for each stage that was passed, and one for the end.
@@ -427,10 +408,6 @@ mod tests {
         };
         let mut found = cases(&step("a", Note::Promoted));
         found.extend(cases(&step("b", back)));
-        found.extend(release_case(&Event::TakingBack {
-            release: "r5".parse().unwrap(),
-            to: Some("r4".parse().unwrap()),
-        }));
         let found: Vec<(&str, &Verdict)> = found
             .iter()
             .map(|case| (case.name.as_str(), &case.verdict))
@@ -442,10 +419,6 @@ mod tests {
                 (
                     "r5 b outcome",
                     &Verdict::Failed("ada asked for it".to_owned())
-                ),
-                (
-                    "r5 serves",
-                    &Verdict::Failed("taken back; r4 serves on".to_owned())
                 ),
             ]
         );

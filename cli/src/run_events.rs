@@ -35,9 +35,6 @@ impl Events for RunEvents {
                 self.view.case(case);
             }
         }
-        if let Some(case) = crate::rollout_view::release_case(&event) {
-            self.view.case(case);
-        }
     }
 }
 

@@ -89,7 +89,7 @@ impl Driver<'_> {
                 let of = (unread.service.clone(), unread.metric.clone());
                 let before = self.told_unread.insert(of, unread.why.clone());
                 if before.is_none_or(|why| why != unread.why) {
-                    self.tell_trouble(format!(
+                    self.tell_trouble(&format!(
                         "cannot read metric `{}` of {}: {}",
                         unread.metric, unread.service, unread.why
                     ));
@@ -123,13 +123,13 @@ impl Driver<'_> {
     }
 
     pub(super) fn trouble(&self, error: &(dyn Error + 'static)) {
-        self.tell_trouble(in_words(error));
+        self.tell_trouble(&in_words(error));
     }
 
-    pub(super) fn tell_trouble(&self, text: String) {
+    pub(super) fn tell_trouble(&self, text: &str) {
         self.crew.events.emit(Event::Rollout(RolloutEvent::Trouble {
             release: self.document.state.release,
-            text: plain(&text),
+            text: plain(text),
         }));
     }
 

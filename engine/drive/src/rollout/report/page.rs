@@ -114,36 +114,49 @@ impl Report {
         words
     }
 
-    /// Extra metrics as they were in the last stage; each stage has its own in what it showed.
+    /// Extra metrics in each stage, and in the one that it went back from.
     fn metric_table(&self, page: &mut String) {
-        if self.members.iter().all(|member| member.metrics.is_empty()) {
+        let passed = self.stages.iter().flat_map(|stage| {
+            let sides = stage.sides.iter().map(|side| (&side.group, &side.metrics));
+            sides.map(move |(group, metrics)| (stage.stage.as_str(), group, metrics))
+        });
+        let open = self.members.iter().filter_map(|member| {
+            let compared = member.compared.as_ref()?;
+            Some((compared.stage.as_str(), &member.to, &member.metrics))
+        });
+        // Of a release that serves, the last stage was passed.
+        let open = open.filter(|_| self.ended != "promoted");
+        let mut rows = passed
+            .chain(open)
+            .flat_map(|(stage, group, metrics)| {
+                metrics.iter().map(move |side| (stage, group, side))
+            })
+            .peekable();
+        if rows.peek().is_none() {
             return;
         }
         let _ = writeln!(
             page,
-            "\n## Metrics\n\n| metric | group | | new | old | pairs | worse | verdict |\n\
-             | --- | --- | --- | ---: | ---: | ---: | ---: | --- |"
+            "\n## Metrics\n\n| stage | group | metric | | new | old | pairs | worse | verdict |\n\
+             | --- | --- | --- | --- | ---: | ---: | ---: | ---: | --- |"
         );
         let value = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
-        for member in &self.members {
-            for side in &member.metrics {
-                let _ = writeln!(
-                    page,
-                    "| {} | {} | {} | {} | {} | {} | {} | {} |",
-                    marked(&side.metric),
-                    member.to,
-                    if side.only_reports {
-                        "only reports"
-                    } else {
-                        "judges"
-                    },
-                    value(side.new),
-                    value(side.old),
-                    side.pairs,
-                    side.worse_pairs,
-                    marked(&side.words),
-                );
-            }
+        for (stage, group, side) in rows {
+            let _ = writeln!(
+                page,
+                "| {stage} | {group} | {} | {} | {} | {} | {} | {} | {} |",
+                marked(&side.metric),
+                if side.only_reports {
+                    "only reports"
+                } else {
+                    "judges"
+                },
+                value(side.new),
+                value(side.old),
+                side.pairs,
+                side.worse_pairs,
+                marked(&side.words),
+            );
         }
     }
 
