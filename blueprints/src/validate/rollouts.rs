@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Check, Scene};
+use super::{Check, Scene, texts};
 use crate::node::{Step, place, text};
 use crate::secret_literal::looks_secret;
 use crate::{
-    Analysis, Code, HeaderValue, Metric, Order, Percent, Problem, Rollout, Service, ServiceName,
-    Strategy,
+    Analysis, Code, HeaderValue, Metric, OptIn, Order, Percent, Period, Problem, Rollout, Service,
+    ServiceName, Strategy,
 };
 
 impl Check<'_, '_> {
@@ -85,6 +85,12 @@ impl Check<'_, '_> {
         if self.written(&below(base, &["gates".into()])) {
             self.gates(rollout, base);
         }
+        self.opt_in(&rollout.opt_in, base);
+        let at_most = below(base, &["at_most".into()]);
+        if self.written(&at_most) {
+            let help = "write one in which all of its steps end, such as `1h`";
+            self.lasts(rollout.at_most, "a rollout", help, &at_most);
+        }
         let analysis = below(base, &["analysis".into()]);
         if let Some(written) = rollout
             .analysis
@@ -137,21 +143,61 @@ impl Check<'_, '_> {
         }
     }
 
+    /// Checks what a request says to choose its side.
+    fn opt_in(&mut self, opt_in: &OptIn, base: &[Step<'_>]) {
+        let header = below(base, &["opt_in".into(), "header".into()]);
+        if self.written(&header) {
+            self.field_name(&opt_in.header, &header);
+        }
+        let cookie = below(base, &["opt_in".into(), "cookie".into()]);
+        if self.written(&cookie) && !texts::is_token(&opt_in.cookie) {
+            let problem = Problem::new(
+                Code::BadValue,
+                format!(
+                    "`{}` is not the name of a cookie",
+                    opt_in.cookie.escape_debug()
+                ),
+                self.at(&cookie),
+            )
+            .help("write letters, digits and hyphens, such as `platform-release`");
+            self.report(problem);
+        }
+    }
+
+    /// Checks that something is given time at all.
+    fn lasts(&mut self, time: Period, what: &str, help: &str, place: &[Step<'_>]) {
+        if time.duration().is_zero() {
+            let problem = Problem::new(
+                Code::BadValue,
+                format!("{what} that may last for {time} can only fail"),
+                self.at(place),
+            )
+            .help(help);
+            self.report(problem);
+        }
+    }
+
     fn gates(&mut self, rollout: &Rollout, base: &[Step<'_>]) {
         for (number, gate) in rollout.gates.iter().enumerate() {
-            let at = below(base, &["gates".into(), number.into()]);
-            if !gate.headers.is_empty() && gate.webhook.is_none() {
+            let own = below(base, &["gates".into(), number.into()]);
+            let timeout = below(&own, &["timeout".into()]);
+            let help = "write one in which it can answer, such as `1m`";
+            self.lasts(gate.timeout, "a gate", help, &timeout);
+            if let Some(webhook) = &gate.webhook {
+                let place = below(&own, &["webhook".into()]);
+                self.url(webhook, "https://ops.example/approve", &place);
+            } else if !gate.headers.is_empty() {
                 let problem = Problem::new(
                     Code::UnusedKey,
                     "`headers` has no effect on a gate that asks no webhook",
-                    self.at(&below(&at, &["headers".into()])),
+                    self.at(&below(&own, &["headers".into()])),
                 )
                 .warning()
                 .help("take it out; a command finds its credentials itself");
                 self.report(problem);
             }
-            self.headers(&gate.headers, &at);
-            let place = self.at(&below(base, &["gates".into(), number.into()]));
+            self.headers(&gate.headers, &own);
+            let place = self.at(&own);
             let command = gate
                 .command
                 .as_ref()
@@ -204,7 +250,9 @@ impl Check<'_, '_> {
         for (number, metric) in analysis.metrics.iter().enumerate() {
             self.asked_with(metric, &below(base, &["metrics".into(), number.into()]));
             self.believed(metric, &below(base, &["metrics".into(), number.into()]));
-            let place = self.at(&below(base, &["metrics".into(), number.into()]));
+            let own = below(base, &["metrics".into(), number.into()]);
+            self.metric_name(&analysis.metrics[..number], metric, &own);
+            let place = self.at(&own);
             let name = &metric.name;
             let problem = match (&metric.query, &metric.command) {
                 (Some(_), Some(_)) => Problem::new(
@@ -229,6 +277,26 @@ impl Check<'_, '_> {
             };
             self.report(problem);
         }
+    }
+
+    /// Checks that a metric has a name, which no other one has.
+    fn metric_name(&mut self, before: &[Metric], metric: &Metric, base: &[Step<'_>]) {
+        let place = self.at(&below(base, &["name".into()]));
+        let name = &metric.name;
+        let problem = if name.trim().is_empty() {
+            Problem::new(Code::BadValue, "a metric without a name is none", place)
+                .help("write what it counts, such as `heap`")
+        } else if before.iter().any(|other| other.name == *name) {
+            Problem::new(
+                Code::Contradiction,
+                format!("two metrics are called `{name}`"),
+                place,
+            )
+            .help("give one of them another name: verdicts and reports tell them apart by it")
+        } else {
+            return;
+        };
+        self.report(problem);
     }
 
     /// Checks what a metric's query is sent with.

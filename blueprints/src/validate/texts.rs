@@ -132,10 +132,8 @@ impl Check<'_, '_> {
         }
     }
 
-    /// A token, as RFC 9110, 5.6.2 has it.
-    fn field_name(&mut self, name: &str, place: &[Step<'_>]) {
-        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if name.is_empty() || !name.bytes().all(known) {
+    pub(super) fn field_name(&mut self, name: &str, place: &[Step<'_>]) {
+        if !is_token(name) {
             let problem = Problem::new(
                 Code::BadValue,
                 format!("`{}` is not the name of a header", name.escape_debug()),
@@ -211,7 +209,7 @@ impl Check<'_, '_> {
         }
     }
 
-    fn url(&mut self, text: &str, example: &str, place: &[Step<'_>]) {
+    pub(super) fn url(&mut self, text: &str, example: &str, place: &[Step<'_>]) {
         let rest = ["http://", "https://"]
             .iter()
             .find_map(|scheme| text.strip_prefix(scheme));
@@ -230,6 +228,12 @@ impl Check<'_, '_> {
             self.report(problem);
         }
     }
+}
+
+/// Whether a text is a token, as RFC 9110, 5.6.2 has it; names of headers and cookies are.
+pub(super) fn is_token(text: &str) -> bool {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(known)
 }
 
 /// Whether a text is the name of a host.

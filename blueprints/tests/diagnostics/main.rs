@@ -4,6 +4,7 @@
 
 mod builds;
 mod environments;
+mod rollouts;
 mod services;
 mod text;
 mod texts;

@@ -37,7 +37,7 @@ pub(crate) struct DeployArgs {
     dry_run: bool,
 
     /// Take back what has not been rolled out in this time, such as `30m`, and end with 13
-    #[arg(long, value_name = "TIME", help_heading = "Rollout")]
+    #[arg(long, value_name = "TIME", value_parser = some_time, help_heading = "Rollout")]
     timeout: Option<Period>,
 
     #[command(flatten)]
@@ -96,6 +96,17 @@ impl Strategy {
         }
         Ok(())
     }
+}
+
+/// A length of time in which something can happen.
+fn some_time(text: &str) -> Result<Period, String> {
+    let time: Period = text
+        .parse()
+        .map_err(|error: platform_blueprint::BadQuantity| error.to_string())?;
+    if time.duration().is_zero() {
+        return Err("no rollout ends within no time; write one such as `30m`".to_owned());
+    }
+    Ok(time)
 }
 
 pub(crate) async fn run(args: &DeployArgs, world: &World) -> Result<Exit, CliError> {
