@@ -3,9 +3,11 @@
 use std::error::Error;
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::time::Duration;
 
 use platform_decide::plan::StepId;
 use platform_decide::release::ReleaseNumber;
+use platform_decide::span;
 use platform_port::{LogLine, Retry, StoreError, TargetError};
 
 use crate::lease::LeaseError;
@@ -271,6 +273,11 @@ pub enum Cause {
     /// The run was told to stop.
     #[error("stopped")]
     Stopped,
+}
+
+/// A time that somebody stated, as exactly as they did.
+pub(crate) fn stated(time: Duration) -> String {
+    span::exact(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The time that something had, in words.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::plain::plain;
 use crate::group::GroupId;
 use crate::release::ReleaseNumber;
+use crate::span;
 
 /// What an operator asks of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -176,8 +177,8 @@ impl Why {
                 let within = within.unwrap_or(*waited);
                 write!(
                     f,
-                    "{ready} of {of} instances of {group} were ready within {} s",
-                    within / 1000
+                    "{ready} of {of} instances of {group} were ready within {}",
+                    span::exact(within)
                 )?;
                 match waited.saturating_sub(within) / 1000 {
                     0 => {}
@@ -189,14 +190,14 @@ impl Why {
             }
             Self::Gate { gate, answer } => write!(f, "gate `{gate}` does not agree: {answer}"),
             Self::TookTooLong { at_most, unseen } => {
-                write!(f, "it took longer than {} s", at_most / 1000)?;
+                write!(f, "it took longer than {}", span::exact(*at_most))?;
                 unseen
                     .as_ref()
                     .map_or(Ok(()), |unseen| write!(f, ": {unseen}"))
             }
             Self::OutOfTime { within, unseen } => {
-                let seconds = within / 1000;
-                write!(f, "it had not ended within the {seconds} s of `--timeout`")?;
+                let within = span::exact(*within);
+                write!(f, "it had not ended within the {within} of `--timeout`")?;
                 unseen
                     .as_ref()
                     .map_or(Ok(()), |unseen| write!(f, ": {unseen}"))
@@ -205,5 +206,28 @@ impl Why {
             Self::GivenUp { to } => write!(f, "{to} took its place"),
             Self::Refused { message } => f.write_str(message),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Why;
+
+    #[test]
+    fn times_are_told_as_they_were_stated() {
+        let took = |at_most| Why::TookTooLong {
+            at_most,
+            unseen: None,
+        };
+        assert_eq!(took(1_500).to_string(), "it took longer than 1.5 s");
+        assert_eq!(took(600_000).to_string(), "it took longer than 600 s");
+        let out = Why::OutOfTime {
+            within: 500,
+            unseen: None,
+        };
+        assert_eq!(
+            out.to_string(),
+            "it had not ended within the 500 ms of `--timeout`"
+        );
     }
 }

@@ -183,7 +183,7 @@ async fn post(
 ) -> Result<(), String> {
     let failed = |error: reqwest::Error| {
         if error.is_timeout() {
-            format!("no answer within {} s", at_most.as_secs())
+            format!("no answer within {}", crate::error::stated(at_most))
         } else {
             crate::error::in_words(&error.without_url())
         }

@@ -71,8 +71,8 @@ pub(super) async fn run(
         Ok(Some(ended)) => ended,
         Ok(None) => {
             return Err(format!(
-                "`{program}` did not end within {} s",
-                at_most.as_secs()
+                "`{program}` did not end within {}",
+                crate::error::stated(at_most)
             ));
         }
         Err(error) => return Err(format!("cannot read from `{program}`: {error}")),
@@ -256,7 +256,7 @@ mod tests {
         let file = folder.path().join("pid");
         let script = format!("sleep 60 & echo $! > {}; wait", file.display());
         let said = check(&script, Duration::from_millis(300)).await;
-        assert_eq!(said, Err("`sh` did not end within 0 s".to_owned()));
+        assert_eq!(said, Err("`sh` did not end within 300 ms".to_owned()));
         let pid: i32 = std::fs::read_to_string(&file)
             .unwrap()
             .trim()
