@@ -225,7 +225,12 @@ async fn steer(
     let said = under_way::said(world, release, order);
     let said = rollout::say(target.store(), said).await?;
     let state = under_way::heard(target, &said).await?;
-    let text = state.log.last().map(|entry| entry.note.to_string());
+    // Who came too late is told how it ended.
+    let last = || state.log.last().map(|entry| &entry.note);
+    let text = state
+        .answer_to(&said)
+        .or_else(last)
+        .map(ToString::to_string);
     let text = text.unwrap_or_else(|| order.as_str().to_owned());
     world
         .view

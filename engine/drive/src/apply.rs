@@ -196,8 +196,9 @@ pub async fn apply(
             release: plan.release.number,
             failure: Box::new(failure),
         }),
-        (None, Some(before)) => Err(DriveError::Stopped {
-            before,
+        (None, Some((step, begun))) => Err(DriveError::Stopped {
+            step,
+            begun,
             done: times.len(),
             planned: order.steps.len(),
         }),
@@ -317,10 +318,9 @@ impl<'a> Order<'a> {
         self.under_way.iter().map(|id| (*id).clone()).collect()
     }
 
-    /// The step that would come next.
-    fn next(&self) -> Option<StepId> {
-        self.left
-            .clone()
-            .or_else(|| self.free.first().map(|(_, id)| (*id).clone()))
+    /// The step that comes next, and whether it had begun.
+    fn next(&self) -> Option<(StepId, bool)> {
+        let left = self.left.clone().map(|id| (id, true));
+        left.or_else(|| self.free.first().map(|(_, id)| ((*id).clone(), false)))
     }
 }

@@ -46,10 +46,12 @@ pub enum DriveError {
     #[error("the target has changed since the plan was made")]
     Stale,
     /// The run was told to stop and stopped at a safe point.
-    #[error("stopped before `{before}`; {done} of {planned} steps are done")]
+    #[error("stopped {} `{step}`; {done} of {planned} steps are done", if *begun { "in" } else { "before" })]
     Stopped {
-        /// The step that would have come next.
-        before: StepId,
+        /// The step that comes next.
+        step: StepId,
+        /// Whether it had begun.
+        begun: bool,
         /// Steps that are done.
         done: usize,
         /// Steps of the plan.

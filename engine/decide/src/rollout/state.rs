@@ -11,7 +11,7 @@ use super::entry::{Entry, Note, StageResult};
 use super::gates::GateKey;
 use super::seen::GateAnswer;
 use super::stage::{Stage, stages};
-use super::words::{Why, Word};
+use super::words::{Order, Why, Word};
 use crate::group::GroupId;
 use crate::observed::Observed;
 use crate::plan::Member;
@@ -347,6 +347,29 @@ impl State {
     /// Whether it was this rollout that heard a word.
     pub fn has_heard(&self, word: &Word) -> bool {
         (self.words_from..self.words_to).contains(&word.number)
+    }
+
+    /// What came of a word that was heard, in the newest entry about one like it.
+    pub fn answer_to(&self, word: &Word) -> Option<&Note> {
+        let about = |note: &&Note| match note {
+            Note::NotNow { word: said, .. } => said == word.order.as_str(),
+            Note::Paused { .. } => word.order == Order::Pause,
+            Note::Resumed { .. } => matches!(word.order, Order::Resume | Order::Next),
+            Note::SentOn { to_the_end, .. } => {
+                word.order
+                    == if *to_the_end {
+                        Order::Promote
+                    } else {
+                        Order::Next
+                    }
+            }
+            Note::GoingBack {
+                why: Why::Operator { .. },
+            } => word.order == Order::Abort,
+            _ => false,
+        };
+        let notes = self.log.iter().rev().map(|entry| &entry.note);
+        notes.filter(|_| self.has_heard(word)).find(about)
     }
 
     /// The stages, first to last.

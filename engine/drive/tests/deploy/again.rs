@@ -36,10 +36,11 @@ async fn a_run_told_to_stop_leaves_the_rest_to_the_next() {
         }
         word.cancel();
     });
-    assert!(
-        matches!(stopped, Err(DriveError::Stopped { .. })),
-        "{stopped:?}"
-    );
+    let Err(stopped) = stopped else {
+        panic!("it was told to stop: {stopped:?}")
+    };
+    let told = stopped.to_string();
+    assert!(told.starts_with("stopped in `start orders@r1`; "), "{told}");
     let left = journal::left_behind(scene.target.store())
         .await
         .expect("a store");

@@ -90,6 +90,9 @@ impl Step<'_> {
                 Phase::Starting { .. } if self.state.up => {
                     self.tell(not_now("a gate or the preview's time is waited for"));
                 }
+                Phase::BeforeStart if !gates::all(&self.state).is_empty() => {
+                    self.tell(not_now("a gate is waited for before anything starts"));
+                }
                 _ => self.tell(not_now("instances are still coming up")),
             },
             Order::Promote if self.state.forced => {

@@ -136,6 +136,26 @@ fn before_the_start_nothing_is_touched_whatever_comes_of_it() {
 }
 
 #[test]
+fn who_asks_for_the_next_step_before_the_start_is_told_what_is_waited_for() {
+    let answered = |mut world: World| {
+        world.say(Order::Next);
+        let note = world.notes.last().expect("an answer");
+        note.to_string()
+    };
+    assert_eq!(
+        answered(gated(Strategy::Canary, GateWhen::BeforeStart)),
+        "`next` means nothing now: a gate is waited for before anything starts"
+    );
+    let mut up = orders(Strategy::Canary);
+    up.set("orders@r2", Health::NeverReady);
+    up.until(|phase| matches!(phase, Phase::Starting { .. }));
+    assert_eq!(
+        answered(up),
+        "`next` means nothing now: instances are still coming up"
+    );
+}
+
+#[test]
 fn a_gate_after_the_way_back_is_told_and_changes_nothing() {
     let mut world = gated(Strategy::Canary, GateWhen::AfterRollback);
     world.bad("orders@r2", 500);

@@ -117,6 +117,38 @@ fn an_operator_sends_it_to_the_next_step() {
 }
 
 #[test]
+fn a_word_has_an_answer_of_its_own_whatever_happened_since() {
+    let answered = |order: Order, answer: &str| {
+        let mut world = orders(Strategy::Canary);
+        world.until(serving(0));
+        world.say(order);
+        let asked = Word {
+            number: world.words,
+            order,
+            release: ReleaseNumber(2),
+            by: "ada".to_owned(),
+            at: world.now,
+        };
+        assert!(world.state.has_heard(&asked));
+        for _ in 0..5 {
+            world.turn(None, false);
+        }
+        let said = world.state.answer_to(&asked).expect("an answer");
+        assert!(said.to_string().contains(answer), "{order:?}: {said}");
+        let later = Word {
+            number: asked.number + 1,
+            ..asked
+        };
+        assert_eq!(world.state.answer_to(&later), None);
+    };
+    answered(Order::Pause, "ada paused it");
+    answered(Order::Resume, "it is not paused");
+    answered(Order::Next, "ada");
+    answered(Order::Promote, "ada");
+    answered(Order::Abort, "ada asked for it");
+}
+
+#[test]
 fn an_operator_goes_back_from_every_phase() {
     let everywhere: [fn(&Phase) -> bool; 7] = [
         |phase| *phase == Phase::BeforeStart,
