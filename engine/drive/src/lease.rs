@@ -130,7 +130,7 @@ impl Lease {
         stop: &CancellationToken,
     ) -> Result<Self, LeaseError> {
         let begun = Instant::now();
-        let mut watched: Option<(Version, Instant)> = None;
+        let mut vigil = Vigil::default();
         let mut told = false;
         loop {
             let found = match read(target.store()).await {
@@ -147,19 +147,7 @@ impl Lease {
                 }
                 continue;
             };
-            let unchanged_since = match &watched {
-                Some((seen, since)) if *seen == version => *since,
-                _ => {
-                    let now = Instant::now();
-                    watched = Some((version.clone(), now));
-                    now
-                }
-            };
-            let over = match held_by.owner.lives() {
-                Some(lives) => !lives,
-                None => unchanged_since.elapsed() >= TERM,
-            };
-            if over {
+            if vigil.pulse(&held_by, &version) == Pulse::Gone {
                 if let Some(version) = take(target.store(), &holder, Some(&version)).await? {
                     return Ok(Self::hold(target, holder, version));
                 }
@@ -246,6 +234,57 @@ impl Drop for Lease {
     }
 }
 
+/// How the holder of a lease is, as seen from another run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulse {
+    /// It renews its lease.
+    Alive,
+    /// It runs on this machine and has not renewed its lease for the term: it was halted, or its store does not answer it.
+    Silent,
+    /// It has ended, or runs elsewhere and has not renewed its lease for the term; or nobody holds it.
+    Gone,
+}
+
+/// Watches the holder of a lease over several looks, by this run's own steady clock.
+#[derive(Debug, Default)]
+pub struct Vigil {
+    /// The document as it was seen last, and since when.
+    seen: Option<(Version, Instant)>,
+}
+
+impl Vigil {
+    /// Looks at whoever holds the lease now.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn look(&mut self, store: &dyn Store) -> Result<Pulse, StoreError> {
+        match read(store).await {
+            Ok(Some((holder, version))) => Ok(self.pulse(&holder, &version)),
+            // It holds nobody up.
+            Ok(None) | Err(StoreError::Damaged { .. }) => Ok(Pulse::Gone),
+            Err(away) => Err(away),
+        }
+    }
+
+    fn pulse(&mut self, holder: &Holder, version: &Version) -> Pulse {
+        let now = Instant::now();
+        let since = match &self.seen {
+            Some((seen, since)) if seen == version => *since,
+            _ => {
+                self.seen = Some((version.clone(), now));
+                now
+            }
+        };
+        let unrenewed = now.duration_since(since) >= TERM;
+        match (holder.owner.lives(), unrenewed) {
+            (Some(false), _) | (None, true) => Pulse::Gone,
+            (Some(true), true) => Pulse::Silent,
+            _ => Pulse::Alive,
+        }
+    }
+}
+
 /// Who holds an environment's lease now, living or not.
 ///
 /// # Errors
@@ -322,6 +361,12 @@ async fn renew(
         tokio::time::sleep_until(by.min(Instant::now() + again)).await;
         holder.renewals += 1;
         let asked = Instant::now();
+        // Who was halted for a while has not asked meanwhile: another may have the lease, which only the store tells.
+        let halted = asked > by + RENEW_AGAIN_AFTER;
+        if halted {
+            doubt(&tell);
+        }
+        let by = if halted { asked + RENEW_EVERY } else { by };
         let renewal = renewal(target.store(), &mut holder, &mut version);
         // A store that takes its time with an answer has not renewed anything yet.
         match tokio::time::timeout_at(by, renewal).await {
@@ -336,15 +381,17 @@ async fn renew(
             Ok(Err(_)) | Err(_) => {
                 again = RENEW_AGAIN_AFTER;
                 if renewed.elapsed() >= TERM {
-                    tell.send_if_modified(|hold| {
-                        std::mem::replace(hold, Hold::InDoubt) != Hold::InDoubt
-                    });
+                    doubt(&tell);
                 }
             }
         }
     };
     // Nobody may be listening any more.
     let _ = tell.send(Hold::Lost(lost));
+}
+
+fn doubt(tell: &watch::Sender<Hold>) {
+    tell.send_if_modified(|hold| std::mem::replace(hold, Hold::InDoubt) != Hold::InDoubt);
 }
 
 /// Renews the lease once; `false` where it is somebody else's, or nobody's.

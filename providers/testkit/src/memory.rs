@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use platform_port::{Document, Store, StoreError, Version};
@@ -22,6 +23,7 @@ pub struct MemoryStore {
     documents: Mutex<BTreeMap<String, (u64, Vec<u8>)>>,
     troubles: Mutex<VecDeque<Trouble>>,
     away: AtomicBool,
+    slowness: Mutex<Duration>,
 }
 
 impl MemoryStore {
@@ -52,6 +54,24 @@ impl MemoryStore {
         self.away.store(away, Ordering::SeqCst);
     }
 
+    /// Has each read and write take so long from now on.
+    pub fn answer_after(&self, slowness: Duration) {
+        *self.slowness() = slowness;
+    }
+
+    fn slowness(&self) -> std::sync::MutexGuard<'_, Duration> {
+        self.slowness
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    async fn answer(&self) {
+        let slowness = *self.slowness();
+        if !slowness.is_zero() {
+            tokio::time::sleep(slowness).await;
+        }
+    }
+
     fn reach(&self, action: &'static str, key: &str) -> Result<(), StoreError> {
         if self.away.load(Ordering::SeqCst) {
             return Err(broken(action, key));
@@ -77,6 +97,7 @@ fn broken(action: &'static str, key: &str) -> StoreError {
 #[async_trait]
 impl Store for MemoryStore {
     async fn read(&self, key: &str) -> Result<Option<Document>, StoreError> {
+        self.answer().await;
         self.reach("read", key)?;
         Ok(self.lock().get(key).map(|(version, bytes)| Document {
             version: Version(version.to_string()),
@@ -90,6 +111,7 @@ impl Store for MemoryStore {
         bytes: &[u8],
         expected: Option<&Version>,
     ) -> Result<Version, StoreError> {
+        self.answer().await;
         self.reach("write", key)?;
         let trouble = self.troubles().pop_front();
         if trouble == Some(Trouble::Refused) {

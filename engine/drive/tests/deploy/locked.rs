@@ -9,7 +9,7 @@ use platform_drive::deploy::{Outcome, carry_out};
 use platform_drive::error::DriveError;
 use platform_drive::events::Event;
 use platform_drive::journal;
-use platform_drive::lease::{self, LeaseError};
+use platform_drive::lease::{self, LeaseError, Lost, Pulse, Vigil};
 use platform_drive::releases::History;
 use platform_port::{SecretValues, Target};
 use platform_testkit::{Behaviour, Trouble};
@@ -126,4 +126,66 @@ async fn a_renewal_whose_answer_was_lost_costs_no_lock() {
         "{deployed:?}"
     );
     lease.release().await.expect("the lease back");
+}
+
+/// A run that was halted has not asked its store meanwhile, so what it says of its lock is what the store says when it goes on.
+#[tokio::test(start_paused = true)]
+async fn who_was_halted_is_told_whether_another_took_its_lock() {
+    const HALTED: Duration = Duration::from_secs(90);
+    let scene = Scene::new();
+    let store = scene.target.documents();
+    store.answer_after(Duration::from_millis(20));
+    let lease = hold(&scene.crew("one")).await.expect("a lease");
+    // It waits for its next renewal.
+    tokio::task::yield_now().await;
+    tokio::time::advance(HALTED).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert!(lease.is_held().await, "nobody else wanted it");
+
+    lease::force_release(store).await.expect("a store");
+    let other = hold(&scene.crew("two")).await.expect("the lease");
+    tokio::time::advance(HALTED).await;
+    assert_eq!(lease.lost().await, Lost::Taken);
+    other.release().await.expect("the lease back");
+}
+
+/// Who waits for another run notices that it is gone, and that it does nothing.
+#[tokio::test(start_paused = true)]
+async fn a_vigil_tells_how_the_holder_of_a_lock_is() {
+    let scene = Scene::new();
+    let store = scene.target.store();
+    let mut vigil = Vigil::default();
+    assert_eq!(vigil.look(store).await.expect("a store"), Pulse::Gone);
+    let lease = hold(&scene.crew("one")).await.expect("a lease");
+    for _ in 0..4 {
+        assert_eq!(vigil.look(store).await.expect("a store"), Pulse::Alive);
+        tokio::time::sleep(lease::TERM / 2).await;
+    }
+    // Nobody renews it any more, and its process, which is this one, lives.
+    drop(lease);
+    assert_eq!(vigil.look(store).await.expect("a store"), Pulse::Alive);
+    tokio::time::sleep(lease::TERM).await;
+    assert_eq!(vigil.look(store).await.expect("a store"), Pulse::Silent);
+
+    let holder = lease::holder(store).await.expect("a store");
+    let mut holder = holder.expect("it is held");
+    let mut puts = async |holder: &lease::Holder| {
+        let before = store.read(lease::KEY).await.expect("a store");
+        let before = before.expect("it is held").version;
+        let bytes = serde_json::to_vec(holder).expect("JSON");
+        let written = store.write(lease::KEY, &bytes, Some(&before)).await;
+        written.expect("a store");
+        vigil.look(store).await.expect("a store")
+    };
+    let here = holder.owner.clone();
+    holder.owner.host = "elsewhere".to_owned();
+    assert_eq!(puts(&holder).await, Pulse::Alive);
+    // Of one on this machine that has ended nothing is waited for.
+    holder.owner = here;
+    holder.owner.started += 1;
+    assert_eq!(puts(&holder).await, Pulse::Gone);
+    holder.owner.host = "elsewhere".to_owned();
+    assert_eq!(puts(&holder).await, Pulse::Alive);
+    tokio::time::sleep(lease::TERM).await;
+    assert_eq!(vigil.look(store).await.expect("a store"), Pulse::Gone);
 }
