@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use platform_decide::release::ReleaseNumber;
 use platform_decide::rollout::{Order, Phase, State, Word};
-use platform_drive::lease::Holder;
+use platform_drive::lease::{Holder, Pulse, Vigil};
 use platform_drive::owner::Owner;
 use platform_drive::rollout::{self, Status};
 use platform_port::Target;
@@ -22,6 +22,10 @@ pub(crate) const ENDED_WITHIN: Duration = Duration::from_mins(2);
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// What helps where a run keeps its lock and does nothing.
+const WAY_OUT: &str = "`platform unlock --force` takes its lock away, and then `platform rollback` takes the rollout back \
+                       and `platform rollout resume` goes on with it";
+
 /// What to do about a rollout that another run drives
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Rollout")]
@@ -35,6 +39,15 @@ pub(crate) struct Meanwhile {
     replace: bool,
 }
 
+/// What a deploy meets.
+#[derive(Debug)]
+pub(crate) struct Met {
+    /// How long to wait for the lock.
+    pub(crate) patience: Duration,
+    /// The rollout of another run that is to be taken back first.
+    pub(crate) replaces: Option<Status>,
+}
+
 /// What was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Choice {
@@ -43,37 +56,25 @@ enum Choice {
 }
 
 impl Meanwhile {
-    /// Deals with a rollout that another run drives, if there is one; returns how long to wait for the lock.
-    pub(crate) async fn settled(
-        &self,
-        world: &World,
-        target: &dyn Target,
-    ) -> Result<Duration, CliError> {
+    /// Finds out whether another run drives a rollout, and what is to be done about it. Touches nothing.
+    pub(crate) async fn met(&self, world: &World, target: &dyn Target) -> Result<Met, CliError> {
         let patience = world.globals.lock_timeout();
-        let bounded = |otherwise| {
-            if patience.is_zero() {
-                otherwise
-            } else {
-                patience
-            }
+        let met = |patience, replaces| Met { patience, replaces };
+        let unbounded = if patience.is_zero() {
+            Duration::MAX
+        } else {
+            patience
         };
         let Some((status, driver)) = driven(target).await? else {
-            return Ok(if self.wait {
-                bounded(Duration::MAX)
-            } else {
-                patience
-            });
+            return Ok(met(if self.wait { unbounded } else { patience }, None));
         };
         match self.choice(world, &status, &driver)? {
             Choice::Wait => {
                 let text = format!("waiting until {} is over", described(&status));
                 world.view.tell(&Told::important(text));
-                Ok(bounded(Duration::MAX))
+                Ok(met(unbounded, None))
             }
-            Choice::Replace => {
-                take_back(world, target, &status).await?;
-                Ok(patience.max(ENDED_WITHIN))
-            }
+            Choice::Replace => Ok(met(patience.max(ENDED_WITHIN), Some(status))),
         }
     }
 
@@ -144,7 +145,7 @@ pub(crate) async fn driven_or_next(
 }
 
 /// A rollout in a few words: `the canary of r7 (5 %, step 2 of 5, serving)`.
-fn described(status: &Status) -> String {
+pub(crate) fn described(status: &Status) -> String {
     let progress = &status.progress;
     format!(
         "the {} rollout of {} ({}, step {} of {}, {})",
@@ -157,30 +158,53 @@ fn described(status: &Status) -> String {
     )
 }
 
-/// Has a rollout taken back by the run that drives it, and waits until it is.
+/// What became of a rollout that was to go back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TakenBack {
+    /// It is over.
+    Over,
+    /// The run that drove it is gone, and left it half-way.
+    HalfWay,
+}
+
+/// Has a rollout taken back by the run that drives it, and waits until it is, or until that run is gone.
 pub(crate) async fn take_back(
     world: &World,
     target: &dyn Target,
     status: &Status,
-) -> Result<(), CliError> {
+) -> Result<TakenBack, CliError> {
     let text = format!("taking back {}", described(status));
     world.view.tell(&Told::important(text));
     let said = said(world, status.state.release, Order::Abort);
     let said = rollout::say(target.store(), said).await?;
-    heard(target, &said).await?;
-    match until_over(world, target, &said).await? {
+    let over = match heard(target, &said).await? {
+        Some(_) => until_over(world, target, &said).await?,
+        None => None,
+    };
+    match over {
         // A rollout that could not go back any more has come to its end, which is as good to begin from.
-        Exit::Done | Exit::RolledBack => Ok(()),
-        Exit::Interrupted => Err(CliError::new(
+        Some(Exit::Done | Exit::RolledBack) => Ok(TakenBack::Over),
+        Some(Exit::Interrupted) => Err(CliError::new(
             "run::stopped",
             "stopped while the rollout went back",
         )),
-        _ => Err(CliError::new(
+        Some(_) => Err(CliError::new(
             "rollout::not-taken-back",
             format!("{} did not go back", described(status)),
         )
         .help("`platform rollout status` shows where it stands")),
+        None => {
+            tell_gone(world, said.release);
+            Ok(TakenBack::HalfWay)
+        }
     }
+}
+
+/// Says that this run goes on with what another one left half-way.
+pub(crate) fn tell_gone(world: &World, release: ReleaseNumber) {
+    world.view.tell(&Told::important(format!(
+        "the run that drove the rollout of {release} is gone; this run goes on in its place"
+    )));
 }
 
 /// A word of this run about a release.
@@ -194,16 +218,24 @@ pub(crate) fn said(world: &World, release: ReleaseNumber, order: Order) -> Word 
     }
 }
 
-/// Waits until the run that drives a rollout has heard a word; returns the state it then had.
-pub(crate) async fn heard(target: &dyn Target, said: &Word) -> Result<State, CliError> {
+/// Waits until the run that drives a rollout has heard a word.
+///
+/// - returns: the state it then had; `None` where that run is gone and nobody has heard it
+pub(crate) async fn heard(target: &dyn Target, said: &Word) -> Result<Option<State>, CliError> {
     let asked = Instant::now();
+    let mut vigil = Vigil::default();
     loop {
+        // Looked at before the state, which a run saves before it ends.
+        let driver = vigil.look(target.store()).await?;
         let all = rollout::all(target.store(), said.release).await?;
         let over = all.iter().all(|state| state.phase.is_over());
         // Who came too late sees how it ended.
         let hearing = |state: &State| over || state.has_heard(said);
         if let Some(state) = all.into_iter().find(hearing) {
-            return Ok(state);
+            return Ok(Some(state));
+        }
+        if driver == Pulse::Gone {
+            return Ok(None);
         }
         if asked.elapsed() > HEARD_WITHIN {
             let message = format!(
@@ -211,57 +243,58 @@ pub(crate) async fn heard(target: &dyn Target, said: &Word) -> Result<State, Cli
                 said.release,
                 said.order.as_str()
             );
-            return Err(CliError::new("rollout::not-heard", message)
-                .help("`platform rollout status` shows who drives it; the word stays and is heard when it goes on"));
+            return Err(CliError::new("rollout::not-heard", message).help(format!(
+                "the word stays and is heard when that run goes on; `platform rollout status` shows whose it is. If it hangs, {WAY_OUT}"
+            )));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
-/// Whether a release is wholly back: what of it was promoted before, the run takes back after the rollout that heard a word.
+/// Waits until the rollout that heard a word is over, and where it went back the rest of its release is back as well: what of it was
+/// promoted before, the run takes back after that rollout.
 ///
-/// # Errors
-///
-/// If nobody does so any more.
-async fn is_back(target: &dyn Target, release: ReleaseNumber) -> Result<bool, CliError> {
-    // Before the release, as a run that ends says so in the store first.
-    let driver = rollout::driver_of(target).await?;
-    if rollout::unfinished(target).await? != Some(release) {
-        return Ok(true);
-    }
-    if driver.is_some() {
-        return Ok(false);
-    }
-    let message = format!("the run that took {release} back has ended, and not all of it is back");
-    Err(CliError::new("rollout::not-taken-back", message)
-        .help("`platform rollback` brings what served before back"))
-}
-
-/// Waits until the rollout that heard a word is over, and where it went back the rest of its release is back as well; how that is for
-/// the one who said it.
+/// - returns: how that is for the one who said it; `None` where the run that drives it is gone before
 pub(crate) async fn until_over(
     world: &World,
     target: &dyn Target,
     said: &Word,
-) -> Result<Exit, CliError> {
+) -> Result<Option<Exit>, CliError> {
+    let mut vigil = Vigil::default();
+    let mut told = false;
     loop {
+        // Looked at before the state, which a run saves before it ends.
+        let driver = vigil.look(target.store()).await?;
         let all = rollout::all(target.store(), said.release).await?;
         // Where nobody heard it, the one that was under way was over before.
         let mine = all.iter().find(|state| state.has_heard(said));
         let last = || all.iter().max_by_key(|state| state.began);
         match mine.or_else(last).map(|state| &state.phase) {
-            None | Some(Phase::Promoted) => return Ok(Exit::Done),
-            Some(Phase::RolledBack { .. }) if is_back(target, said.release).await? => {
+            None | Some(Phase::Promoted) => return Ok(Some(Exit::Done)),
+            Some(Phase::RolledBack { .. })
+                if rollout::unfinished(target).await? != Some(said.release) =>
+            {
                 let asked = said.order == Order::Abort;
-                return Ok(if asked { Exit::Done } else { Exit::RolledBack });
+                return Ok(Some(if asked { Exit::Done } else { Exit::RolledBack }));
             }
             Some(Phase::RolledBack { .. }) => {}
-            Some(phase) if phase.is_over() => return Ok(Exit::Failed),
+            Some(phase) if phase.is_over() => return Ok(Some(Exit::Failed)),
             Some(_) => {}
+        }
+        match driver {
+            Pulse::Gone => return Ok(None),
+            Pulse::Silent if !told => {
+                told = true;
+                let release = said.release;
+                world.view.tell(&Told::important(format!(
+                    "the run that drives {release} is alive and does not renew its lock. If it hangs, {WAY_OUT}"
+                )));
+            }
+            Pulse::Silent | Pulse::Alive => {}
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
-            () = world.stop.token().cancelled() => return Ok(Exit::Interrupted),
+            () = world.stop.token().cancelled() => return Ok(Some(Exit::Interrupted)),
         }
     }
 }

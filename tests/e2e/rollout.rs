@@ -7,6 +7,7 @@ mod h2c;
 mod heavy;
 mod instants;
 mod judged;
+mod left;
 mod listener;
 mod ordered;
 mod prometheus;

@@ -9,7 +9,10 @@ use platform_decide::desired::Desired;
 use platform_decide::plan::{Pace, Plan, Subject};
 use platform_drive::apply::Crew;
 use platform_drive::deploy::{Prepared, Request, prepare, prepare_saved};
+use platform_drive::error::DriveError;
 use platform_drive::lease::Lease;
+use platform_drive::releases::History;
+use platform_drive::rollout::Status;
 
 use super::plan::{self, ShownPlan};
 use super::status;
@@ -17,7 +20,7 @@ use crate::certificates;
 use crate::deployment::{self, Asked, Change};
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::under_way::Meanwhile;
+use crate::under_way::{self, Meanwhile, Met};
 use crate::view::Told;
 use crate::world::World;
 
@@ -114,11 +117,18 @@ pub(crate) async fn run(args: &DeployArgs, world: &World) -> Result<Exit, CliErr
     if args.dry_run {
         return dry_run(args, world, &crew).await;
     }
-    let settled = args.meanwhile.settled(world, crew.target.as_ref());
-    let patience = world.until_stopped(settled).await?;
-    let before = Before::anything_is_made(args, world, &crew).await?;
+    let met = args.meanwhile.met(world, crew.target.as_ref());
+    let Met { patience, replaces } = world.until_stopped(met).await?;
+    let before = match &replaces {
+        Some(rollout) => Before::it_is_taken_back(args, world, &crew, rollout).await?,
+        None => Before::anything_is_made(args, world, &crew).await?,
+    };
     if matches!(before, Before::Declined) {
         return Ok(Exit::Failed);
+    }
+    if let Some(rollout) = &replaces {
+        // What a run that is gone left half-way is deployed over, as ever.
+        under_way::take_back(world, crew.target.as_ref(), rollout).await?;
     }
     let work = async |lease: &Lease| locked(args, world, &crew, lease, before).await;
     let exit = deployment::under_lock_within(patience, &crew, work).await?;
@@ -132,9 +142,19 @@ pub(crate) async fn run(args: &DeployArgs, world: &World) -> Result<Exit, CliErr
 enum Before<'a> {
     /// Nothing: there is an environment already, or nobody has to be asked.
     Unasked,
-    /// Yes to this.
-    Agreed(Box<(Asked<'a>, Prepared)>),
+    /// Yes to this, planned in an environment of which nothing is there.
+    Planned(Box<(Asked<'a>, Prepared)>),
+    /// Yes to these changes.
+    Agreed(Vec<platform_decide::plan::Change>),
     Declined,
+}
+
+/// What of [`Before`] still holds once the lock is taken.
+enum Still<'a> {
+    Unasked,
+    Planned(Box<(Asked<'a>, Prepared)>),
+    /// Yes to these changes, if they are the same.
+    Agreed(Vec<platform_decide::plan::Change>),
 }
 
 impl<'a> Before<'a> {
@@ -150,24 +170,58 @@ impl<'a> Before<'a> {
         }
         let planned = fresh(args, world, crew).await?;
         Ok(if agreed(world, &planned.1, &to_deploy(world)?)? {
-            Self::Agreed(Box::new(planned))
+            Self::Planned(Box::new(planned))
         } else {
             Self::Declined
         })
     }
 
-    /// What was agreed to, where it is what a plan under the lock would come to.
-    async fn still(
-        self,
+    /// What was planned and agreed to, where it is what a plan under the lock would come to; and else the changes that were.
+    async fn still(self, world: &World, crew: &Crew) -> Result<Still<'a>, CliError> {
+        Ok(match self {
+            Self::Planned(planned) => {
+                let holds = planned.0.is_current(world)?
+                    && deployment::is_untouched(crew.target.as_ref()).await?;
+                if holds {
+                    Still::Planned(planned)
+                } else {
+                    Still::Agreed(planned.1.plan.changes)
+                }
+            }
+            Self::Agreed(changes) => Still::Agreed(changes),
+            Self::Unasked | Self::Declined => Still::Unasked,
+        })
+    }
+
+    /// Plans, asks and builds while another run's rollout goes on, so that what cannot be deployed takes nothing back.
+    async fn it_is_taken_back(
+        args: &DeployArgs,
         world: &World,
         crew: &Crew,
-    ) -> Result<Option<(Asked<'a>, Prepared)>, CliError> {
-        let Self::Agreed(planned) = self else {
-            return Ok(None);
+        rollout: &Status,
+    ) -> Result<Self, CliError> {
+        if let Some(path) = &args.plan {
+            let mut saved = plan::load(path, world)?;
+            let history = History::read(crew.target.store()).await?;
+            if history.current.map(|current| current.number) != saved.from {
+                return Err(DriveError::Stale.into());
+            }
+            build_saved(world, &mut saved).await?;
+            return Ok(Self::Unasked);
+        }
+        let rollout = under_way::described(rollout);
+        let environment = world.environment()?;
+        let question = format!("Take back {rollout} and deploy this to `{environment}`?");
+        let asking = Asking::UnlessOwn(question.clone());
+        let Some(prepared) = asked(args, world, crew, None, &asking).await? else {
+            return Ok(Self::Declined);
         };
-        let holds =
-            planned.0.is_current(world)? && deployment::is_untouched(crew.target.as_ref()).await?;
-        Ok(holds.then_some(*planned))
+        certificates_fit(world, &prepared)?;
+        // Nothing of the rollout may be there yet, and it is taken back all the same.
+        if prepared.plan.is_empty() && !world.confirm_unless_own(&question)? {
+            return Ok(Self::Declined);
+        }
+        Ok(Self::Agreed(prepared.plan.changes))
     }
 }
 
@@ -190,35 +244,54 @@ async fn locked(
 ) -> Result<Exit, CliError> {
     let prepared = match &args.plan {
         Some(path) => saved(world, crew, plan::load(path, world)?).await?,
-        None => match asked(args, world, crew, before).await? {
+        None => match asked(args, world, crew, Some(before), &to_deploy(world)?).await? {
             Some(prepared) => prepared,
             None => return Ok(Exit::Failed),
         },
     };
-    let unfit = certificates::unfit(world, &prepared)?;
-    if !unfit.is_empty() {
-        return Err(CliError::many(Exit::Failed, unfit));
-    }
+    certificates_fit(world, &prepared)?;
     let within = args.timeout.map(Period::duration);
     deployment::carry_out(world, crew, lease, prepared, within).await
 }
 
+fn certificates_fit(world: &World, prepared: &Prepared) -> Result<(), CliError> {
+    let unfit = certificates::unfit(world, prepared)?;
+    if unfit.is_empty() {
+        Ok(())
+    } else {
+        Err(CliError::many(Exit::Failed, unfit))
+    }
+}
+
 /// What the blueprint asks for now, planned, shown, agreed to and built; `None` where it was not agreed to.
+///
+/// - `before`: what was said before the lock was taken; `None` where this is before it
 async fn asked(
     args: &DeployArgs,
     world: &World,
     crew: &Crew,
-    before: Before<'_>,
+    before: Option<Before<'_>>,
+    asking: &Asking,
 ) -> Result<Option<Prepared>, CliError> {
-    let (mut asked, mut prepared) = if let Some(planned) = before.still(world, crew).await? {
-        planned
-    } else {
-        let (asked, prepared) = fresh(args, world, crew).await?;
-        deployment::tell_left(crew, &prepared);
-        if !agreed(world, &prepared, &to_deploy(world)?)? {
-            return Ok(None);
+    let under_lock = before.is_some();
+    let still = match before {
+        Some(before) => before.still(world, crew).await?,
+        None => Still::Unasked,
+    };
+    let (mut asked, mut prepared) = match still {
+        Still::Planned(planned) => *planned,
+        still => {
+            let (asked, prepared) = fresh(args, world, crew).await?;
+            if under_lock {
+                deployment::tell_left(crew, &prepared);
+            }
+            let is_agreed =
+                matches!(still, Still::Agreed(changes) if changes == prepared.plan.changes);
+            if !is_agreed && !agreed(world, &prepared, asking)? {
+                return Ok(None);
+            }
+            (asked, prepared)
         }
-        (asked, prepared)
     };
     let wanted = prepared
         .plan
@@ -248,7 +321,7 @@ async fn asked(
         prepared = prepare(crew, request(&asked)).await?;
         prepared.findings.retain(|finding| !told.contains(finding));
         if change == Change::Sources {
-            if !agreed(world, &prepared, &to_deploy(world)?)? {
+            if !agreed(world, &prepared, asking)? {
                 return Ok(None);
             }
         } else {
@@ -264,7 +337,7 @@ async fn fresh<'a>(
     crew: &Crew,
 ) -> Result<(Asked<'a>, Prepared), CliError> {
     let mut asked = Asked::of(world)?;
-    let history = platform_drive::releases::History::read(crew.target.store()).await?;
+    let history = History::read(crew.target.store()).await?;
     asked.narrow(&args.service, history.current.as_ref())?;
     args.strategy.apply(&mut asked.desired)?;
     let prepared = prepare(crew, request(&asked)).await?;
@@ -281,7 +354,18 @@ fn request<'a>(asked: &'a Asked<'_>) -> Request<'a> {
 }
 
 /// A saved plan whose artifacts are built from the same inputs as when it was made.
-async fn saved(world: &World, crew: &Crew, saved: Plan) -> Result<Prepared, CliError> {
+async fn saved(world: &World, crew: &Crew, mut saved: Plan) -> Result<Prepared, CliError> {
+    build_saved(world, &mut saved).await?;
+    let prepared = prepare_saved(crew, saved).await?;
+    world
+        .view
+        .accompany(&ShownPlan::new(world, &prepared.plan)?);
+    deployment::judge(world, &prepared.findings)?;
+    Ok(prepared)
+}
+
+/// Builds what a saved plan runs, and names in it what has a name only now.
+async fn build_saved(world: &World, saved: &mut Plan) -> Result<(), CliError> {
     let mut asked = Asked::of(world)?;
     let wanted = asked.unbuilt.clone();
     asked.build(world, &wanted, &BTreeSet::new()).await?;
@@ -300,7 +384,6 @@ async fn saved(world: &World, crew: &Crew, saved: Plan) -> Result<Prepared, CliE
         )
         .help("make a new plan with `platform plan --out FILE`"));
     }
-    let mut saved = saved;
     for (name, placed) in &mut saved.release.services {
         // Images have names once they are built; which they are the plan knew.
         if let Some(service) = asked.desired.services.get(name)
@@ -309,12 +392,7 @@ async fn saved(world: &World, crew: &Crew, saved: Plan) -> Result<Prepared, CliE
             placed.spec.artifact.place = service.spec.artifact.place.clone();
         }
     }
-    let prepared = prepare_saved(crew, saved).await?;
-    world
-        .view
-        .accompany(&ShownPlan::new(world, &prepared.plan)?);
-    deployment::judge(world, &prepared.findings)?;
-    Ok(prepared)
+    Ok(())
 }
 
 /// Whether what a plan changes is asked about before it is changed.

@@ -11,6 +11,7 @@ use platform_drive::deploy::{Prepared, Request, prepare};
 use platform_drive::lease::Lease;
 use platform_drive::record;
 use platform_drive::releases::{self, History};
+use platform_drive::rollout::Status;
 use platform_port::{Finding, Store};
 
 use super::deploy::{Asking, agreed};
@@ -20,7 +21,7 @@ use crate::deployment;
 use crate::diagnostic::Severity;
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::under_way;
+use crate::under_way::{self, TakenBack};
 use crate::view::Told;
 use crate::world::World;
 
@@ -49,10 +50,11 @@ pub(super) async fn abandoned(world: &World) -> Result<Exit, CliError> {
     back(Aim::Abandoned, world).await
 }
 
-async fn back(aim: Aim, world: &World) -> Result<Exit, CliError> {
+async fn back(mut aim: Aim, world: &World) -> Result<Exit, CliError> {
     let crew = deployment::crew(world, world.target()?, "platform rollback");
     let target = crew.target.as_ref();
     let mut patience = world.globals.lock_timeout();
+    let mut asks = !matches!(aim, Aim::Abandoned);
     let mut taken_back = None;
     while let Some(driven) = world
         .until_stopped(under_way::driven_or_next(world, target))
@@ -62,14 +64,25 @@ async fn back(aim: Aim, world: &World) -> Result<Exit, CliError> {
         if taken_back.is_some_and(|before| before != release) {
             break; // Another run's, that began since.
         }
+        // What cannot be gone back to, or is not agreed to, takes nothing back.
+        if asks && !agreed_to_take_back(aim, world, &crew, &driven).await? {
+            return Ok(Exit::Failed);
+        }
+        asks = false;
+        taken_back = Some(release);
         // Whoever rolls back does not mean to wait for what is to be taken back. What was promoted before it heard is followed by the
         // next rollout of its release, or serves.
-        under_way::take_back(world, target, &driven).await?;
-        taken_back = Some(release);
+        let came_to = under_way::take_back(world, target, &driven).await?;
+        if came_to == TakenBack::HalfWay {
+            if matches!(aim, Aim::Release(None)) {
+                aim = Aim::Abandoned;
+            }
+            break;
+        }
     }
     if taken_back.is_some() {
         let serving = History::read(target.store()).await?.head.current;
-        if serving != taken_back && !matches!(aim, Aim::Release(Some(_))) {
+        if serving != taken_back && matches!(aim, Aim::Release(None)) {
             return status::show(world, target).await.map(|()| Exit::Done);
         }
         patience = patience.max(under_way::ENDED_WITHIN);
@@ -80,7 +93,7 @@ async fn back(aim: Aim, world: &World) -> Result<Exit, CliError> {
             "see that the folder (`-C`) and the environment (`-e`) are the ones you mean; `platform deploy` deploys",
         ));
     }
-    let work = async |lease: &Lease| locked(aim, world, &crew, lease).await;
+    let work = async |lease: &Lease| locked(aim, asks, world, &crew, lease).await;
     let exit = deployment::under_lock_within(patience, &crew, work).await?;
     if exit == Exit::Done {
         status::show(world, crew.target.as_ref()).await?;
@@ -88,42 +101,130 @@ async fn back(aim: Aim, world: &World) -> Result<Exit, CliError> {
     Ok(exit)
 }
 
-async fn locked(aim: Aim, world: &World, crew: &Crew, lease: &Lease) -> Result<Exit, CliError> {
-    let store = crew.target.store();
-    let history = History::read(store).await?;
-    let all = releases::all(store).await?;
-    let (named, asking) = match aim {
-        Aim::Release(named) => (named, true),
-        // Somebody else has brought it to its end meanwhile.
-        Aim::Abandoned if history.unfinished.is_none() => return Err(rollout::none()),
-        Aim::Abandoned => (None, false),
+/// Whether a rollout under way is to be taken back, and a release that was named to be gone back to. Touches nothing.
+async fn agreed_to_take_back(
+    aim: Aim,
+    world: &World,
+    crew: &Crew,
+    driven: &Status,
+) -> Result<bool, CliError> {
+    let question = format!("Take back {}", under_way::described(driven));
+    let environment = world.environment()?;
+    let Aim::Release(Some(named)) = aim else {
+        // The run that drives it knows the way.
+        return world.confirm_unless_own(&format!("{question} in `{environment}`?"));
     };
-    let back_to = choose(named, &history, &all)?;
-    let versions = world.secrets()?.versions()?;
-    let desired = Desired::of_release(back_to).with_secrets(&versions);
-    let folder = &world.project()?.folder;
-    let certificates = certificates::digests(folder, &desired.ingress.gateway);
-    let desired = desired.with_certificates(&certificates);
-    let mut prepared = prepare(
-        crew,
-        Request {
+    if named == driven.state.release {
+        let message = format!("{named} is what is being rolled out");
+        return Err(CliError::new("rollback::under-way", message).help(
+            "`platform rollout promote` sends it to its end, `platform rollout abort` takes it back",
+        ));
+    }
+    let mut way = Way::find(Some(named), world, crew).await?;
+    let question = format!("{question} and go back to {named} in `{environment}`");
+    let asking = way.asking(&question, crew.target.store()).await?;
+    if way.prepared.plan.is_empty() {
+        // Nothing of the rollout is there yet, and it is taken back all the same.
+        return match asking {
+            Asking::Never => Ok(true),
+            Asking::UnlessOwn(question) => world.confirm_unless_own(&question),
+            Asking::Always(question) => world.confirm(&question),
+        };
+    }
+    agreed(world, &way.prepared, &asking)
+}
+
+/// A release to go back to, and what that comes to.
+struct Way {
+    back_to: Release,
+    prepared: Prepared,
+    /// Its secrets that have another value now.
+    changed: BTreeSet<SecretName>,
+}
+
+impl Way {
+    /// Plans the way to the release named, else to the one that is meant. Touches nothing.
+    async fn find(
+        named: Option<ReleaseNumber>,
+        world: &World,
+        crew: &Crew,
+    ) -> Result<Self, CliError> {
+        let store = crew.target.store();
+        let history = History::read(store).await?;
+        let all = releases::all(store).await?;
+        let back_to = choose(named, &history, &all)?;
+        let versions = world.secrets()?.versions()?;
+        let desired = Desired::of_release(back_to).with_secrets(&versions);
+        let certificates = certificates::digests(&world.project()?.folder, &desired.ingress.gateway);
+        let desired = desired.with_certificates(&certificates);
+        let request = Request {
             desired: &desired,
             back_to: Some(back_to),
             unbuilt: &BTreeSet::new(),
             pace: Pace::AtOnce,
-        },
-    )
-    .await?;
-    deployment::tell_left(crew, &prepared);
-    tell_secrets(world, back_to, &versions, &prepared)?;
-    let asking = if asking && !prepared.plan.is_empty() {
-        let known = bad_before(store, back_to).await?;
-        let asking = question(world, back_to, known.is_some())?;
-        prepared.findings.extend(known);
-        asking
+        };
+        Ok(Self {
+            prepared: prepare(crew, request).await?,
+            changed: changed_secrets(back_to, &versions),
+            back_to: back_to.clone(),
+        })
+    }
+
+    /// How it is asked about; adds what is known against the release to what was found.
+    ///
+    /// - `question`: without its question mark
+    async fn asking(&mut self, question: &str, store: &dyn Store) -> Result<Asking, CliError> {
+        Ok(match bad_before(store, &self.back_to).await? {
+            None => Asking::UnlessOwn(format!("{question}?")),
+            Some(finding) => {
+                self.prepared.findings.push(finding);
+                Asking::Always(format!("{question}, although it was taken back?"))
+            }
+        })
+    }
+}
+
+async fn locked(
+    aim: Aim,
+    asks: bool,
+    world: &World,
+    crew: &Crew,
+    lease: &Lease,
+) -> Result<Exit, CliError> {
+    let store = crew.target.store();
+    let named = match aim {
+        Aim::Release(named) => named,
+        Aim::Abandoned => {
+            if History::read(store).await?.unfinished.is_none() {
+                // Somebody else has brought it to its end meanwhile.
+                return rollout::went_back(store).await;
+            }
+            None
+        }
+    };
+    let mut way = Way::find(named, world, crew).await?;
+    deployment::tell_left(crew, &way.prepared);
+    let number = way.back_to.number;
+    if !way.changed.is_empty() {
+        let changed: Vec<&str> = way.changed.iter().map(SecretName::as_str).collect();
+        let secrets = format!("`{}`", changed.join("`, `"));
+        if way.prepared.plan.is_empty() {
+            let message = format!("nothing but the secret {secrets} has changed since {number}");
+            return Err(CliError::new("rollback::only-secrets", message).help(
+                "earlier values are not kept: set the one that is right with `platform secrets set`, and deploy",
+            ));
+        }
+        world.view.tell(&Told::important(format!(
+            "{secrets} changed since {number}, and earlier values are not kept: what is set now is handed out"
+        )));
+    }
+    let asking = if asks && !way.prepared.plan.is_empty() {
+        let question = format!("Go back to {number} in `{}`", world.environment()?);
+        way.asking(&question, store).await?
     } else {
         Asking::Never
     };
+    let prepared = way.prepared;
     if !agreed(world, &prepared, &asking)? {
         return Ok(Exit::Failed);
     }
@@ -132,51 +233,6 @@ async fn locked(aim: Aim, world: &World, crew: &Crew, lease: &Lease) -> Result<E
         world.view.diagnose(&unfit.severity(Severity::Warning));
     }
     deployment::carry_out(world, crew, lease, prepared, None).await
-}
-
-/// Tells of secrets that have other values than the release had.
-///
-/// # Errors
-///
-/// `rollback::only-secrets` where nothing else has changed, as earlier values are not kept.
-fn tell_secrets(
-    world: &World,
-    back_to: &Release,
-    versions: &BTreeMap<SecretName, u32>,
-    prepared: &Prepared,
-) -> Result<(), CliError> {
-    let changed = changed_secrets(back_to, versions);
-    if changed.is_empty() {
-        return Ok(());
-    }
-    let number = back_to.number;
-    let secrets = format!("`{}`", changed.into_iter().collect::<Vec<_>>().join("`, `"));
-    if prepared.plan.is_empty() {
-        let message = format!("nothing but the secret {secrets} has changed since {number}");
-        return Err(CliError::new("rollback::only-secrets", message).help(
-            "earlier values are not kept: set the one that is right with `platform secrets set`, and deploy",
-        ));
-    }
-    world.view.tell(&Told::important(format!(
-        "{secrets} changed since {number}, and earlier values are not kept: what is set now is handed out"
-    )));
-    Ok(())
-}
-
-/// What is asked before it is gone back.
-///
-/// - `is_bad`: something is known against the release
-fn question(world: &World, back_to: &Release, is_bad: bool) -> Result<Asking, CliError> {
-    let question = format!(
-        "Go back to {} in `{}`",
-        back_to.number,
-        world.environment()?
-    );
-    Ok(if is_bad {
-        Asking::Always(format!("{question}, although it was taken back?"))
-    } else {
-        Asking::UnlessOwn(format!("{question}?"))
-    })
 }
 
 /// What is known against a release that was taken back or never came up.
@@ -203,17 +259,17 @@ async fn bad_before(store: &dyn Store, back_to: &Release) -> Result<Option<Findi
 }
 
 /// The secrets of a release, its gateway's among them, that have been given another value since.
-fn changed_secrets<'a>(
-    release: &'a Release,
+fn changed_secrets(
+    release: &Release,
     versions: &BTreeMap<SecretName, u32>,
-) -> BTreeSet<&'a str> {
+) -> BTreeSet<SecretName> {
     release
         .services
         .values()
         .flat_map(|placed| &placed.spec.secrets)
         .chain(&release.ingress.secrets)
         .filter(|(name, then)| versions.get(*name).is_some_and(|now| now != *then))
-        .map(|(name, _)| name.as_str())
+        .map(|(name, _)| name.clone())
         .collect()
 }
 

@@ -13,7 +13,7 @@ use platform_drive::deploy::{Request, prepare};
 use platform_drive::lease::Lease;
 use platform_drive::releases::History;
 use platform_drive::rollout::{self, Progress, RolloutRecord};
-use platform_port::Target;
+use platform_port::{Store, Target};
 use serde_json::Value;
 
 use super::{rollback, status as status_page};
@@ -143,6 +143,15 @@ pub(super) fn none() -> CliError {
         .help("`platform rollout report` shows the last one")
 }
 
+/// How it is for who wanted a rollout back that somebody else has brought to its end.
+pub(super) async fn went_back(store: &dyn Store) -> Result<Exit, CliError> {
+    let last = rollout::last(store).await?;
+    match last.map(|state| state.phase) {
+        Some(Phase::RolledBack { .. }) => Ok(Exit::Done),
+        _ => Err(none()),
+    }
+}
+
 async fn status(world: &World, target: &dyn Target, watch: bool) -> Result<Exit, CliError> {
     loop {
         let Some(shown) = look(target).await? else {
@@ -208,23 +217,19 @@ async fn steer(
         return Err(none());
     };
     let release = status.state.release;
-    if status.driver.is_none() && order != Order::Pause {
-        // Nobody hears, so this run goes on with it itself.
-        if order != Order::Resume || status.state.paused.is_some() {
+    if status.driver.is_none() {
+        let is_heard = matches!(order, Order::Next | Order::Promote)
+            || (order == Order::Resume && status.state.paused.is_some());
+        if is_heard {
             rollout::say(target.store(), under_way::said(world, release, order)).await?;
         }
-        return go_on(world, &format!("platform rollout {}", order.as_str())).await;
-    }
-    if status.driver.is_none() {
-        let message =
-            format!("the run that drove the rollout of {release} is gone, and it goes nowhere");
-        return Err(CliError::new("rollout::no-driver", message).help(
-            "`platform rollout resume` goes on with it, `platform rollout abort` takes it back",
-        ));
+        return in_its_place(world, release, order).await;
     }
     let said = under_way::said(world, release, order);
     let said = rollout::say(target.store(), said).await?;
-    let state = under_way::heard(target, &said).await?;
+    let Some(state) = under_way::heard(target, &said).await? else {
+        return left(world, release, order).await;
+    };
     // Who came too late is told how it ended.
     let last = || state.log.last().map(|entry| &entry.note);
     let text = state
@@ -235,10 +240,42 @@ async fn steer(
     world
         .view
         .tell(&Told::note(format!("{}: {text}", said.release)));
-    if say.wait {
-        return under_way::until_over(world, target, &said).await;
+    if !say.wait {
+        return Ok(Exit::Done);
     }
-    Ok(Exit::Done)
+    if let Some(exit) = under_way::until_over(world, target, &said).await? {
+        return Ok(exit);
+    }
+    left(world, release, order).await
+}
+
+/// The same as [`in_its_place`], where the run was there when the word was said.
+async fn left(world: &World, release: ReleaseNumber, order: Order) -> Result<Exit, CliError> {
+    if order != Order::Pause {
+        under_way::tell_gone(world, release);
+    }
+    in_its_place(world, release, order).await
+}
+
+/// Does what was asked for where the run that drove a rollout is gone, so that nobody else does.
+async fn in_its_place(
+    world: &World,
+    release: ReleaseNumber,
+    order: Order,
+) -> Result<Exit, CliError> {
+    match order {
+        Order::Abort => Box::pin(rollback::abandoned(world)).await,
+        Order::Resume | Order::Next | Order::Promote => {
+            go_on(world, &format!("platform rollout {}", order.as_str())).await
+        }
+        Order::Pause => {
+            let message =
+                format!("the run that drove the rollout of {release} is gone, and it goes nowhere");
+            Err(CliError::new("rollout::no-driver", message).help(
+                "`platform rollout resume` goes on with it, `platform rollout abort` takes it back",
+            ))
+        }
+    }
 }
 
 /// Goes on with a rollout whose run is gone: with the release as that run planned it, whatever the blueprint says now. On its way back
