@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::document::{Document, OVERLAYS, Overlay, read_name};
+use crate::document::{Document, OVERLAYS, Overlay, SECTIONS, read_name};
 use crate::node::{Node, Table, Value};
 use crate::reader::{listed, nearest, read};
 use crate::toml_tree;
@@ -68,6 +68,52 @@ impl Blueprint {
             }),
             _ => Err(problems),
         }
+    }
+
+    /// Reads from a blueprint with mistakes where it is deployed, for who has to look at that or to take it back meanwhile.
+    ///
+    /// What does not fit is left out, and so are lines that are no TOML. An environment counts as protected where that may have
+    /// been left out, too. What should run is no part of it.
+    ///
+    /// - returns: `None` where the project or the environment cannot be told for certain
+    pub fn whereabouts(text: &str, environment: Option<&EnvironmentName>) -> Option<Resolved> {
+        let (readable, whole) = match toml_tree::parse(text) {
+            Ok(_) => (text.to_owned(), true),
+            Err(_) => (without_what_is_no_toml(text)?, false),
+        };
+        let Read {
+            project,
+            document,
+            environments,
+        } = read_all(&readable, &mut Vec::new())?;
+        let written = toml_tree::parse(&readable).ok()?;
+        let certain = match written.get("environments").and_then(Node::as_table) {
+            // One that could not be read may be the one that is meant.
+            Some(table) => environment.is_some() || table.iter().count() <= environments.len(),
+            // They may stand under a name that is misspelt.
+            None => written
+                .iter()
+                .all(|(key, _)| SECTIONS.contains(&&*key.text)),
+        };
+        if !certain {
+            return None;
+        }
+        let source = NamedSource::new("", readable).with_language("TOML");
+        let blueprint = Self {
+            source: Arc::new(source),
+            project,
+            document: Document {
+                gateway: document.gateway,
+                ..Document::default()
+            },
+            environments,
+        };
+        let mut resolved = blueprint.resolve(environment).ok()?;
+        resolved.environment.protected |= !whole && text.contains("protected");
+        resolved.services.clear();
+        resolved.resources.clear();
+        resolved.routes.clear();
+        Some(resolved)
     }
 
     /// The project.
@@ -137,6 +183,30 @@ impl Blueprint {
         fill(&mut resolved);
         Ok(resolved)
     }
+}
+
+/// A text without its lines that are no TOML; `None` where that would move what follows to another table, or does not help.
+fn without_what_is_no_toml(text: &str) -> Option<String> {
+    /// A text with more mistakes is no blueprint.
+    const MISTAKES: usize = 20;
+    let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+    for _ in 0..MISTAKES {
+        let text = lines.concat();
+        let Err(errors) = toml_tree::parse(&text) else {
+            return Some(text);
+        };
+        let at = errors.iter().find_map(|error| error.span.clone())?.start;
+        let mut end = 0;
+        let wrong = lines.iter_mut().find(|line| {
+            end += line.len();
+            at < end
+        })?;
+        if wrong.trim().is_empty() || wrong.trim_start().starts_with('[') {
+            return None;
+        }
+        *wrong = "\n";
+    }
+    None
 }
 
 /// All that was read.

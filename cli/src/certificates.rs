@@ -45,7 +45,7 @@ pub(crate) fn unfit(world: &World, prepared: &Prepared) -> Result<Vec<Diagnostic
     let keys = tls.certificates.iter().map(|one| &one.key);
     let keys = keys.filter(|key| set.contains_key(*key));
     let values = file.values(keys, Keyring::load_or_create)?;
-    let folder = &world.project()?.folder;
+    let folder = &world.folder()?;
     let pairs = tls.certificates.iter();
     let told = pairs.filter_map(|one| told(folder, one, values.get(&one.key)?));
     Ok(told.collect())

@@ -233,9 +233,7 @@ pub(crate) fn crew(world: &World, target: Arc<dyn Target>, command: &str) -> Cre
         run: world.run().to_owned(),
         command: command.to_owned(),
         // Without a project there is no target either.
-        root: world
-            .project()
-            .map_or_else(|_| world.here.clone(), |project| project.folder.clone()),
+        root: world.folder().unwrap_or_else(|_| world.here.clone()),
     }
 }
 
@@ -351,7 +349,7 @@ pub(crate) async fn carry_out(
     within: Option<Duration>,
 ) -> Result<Exit, CliError> {
     let secrets = secret_values(world, &prepared)?;
-    let commit = commit(&world.project()?.folder);
+    let commit = commit(&world.folder()?);
     let release = prepared.plan.release.number;
     world.stop.stands(format!(
         "{release} is being deployed; `platform deploy` goes on with it"

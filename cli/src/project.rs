@@ -45,6 +45,12 @@ pub(crate) fn find(here: &Path, named: Option<&Path>) -> Result<PathBuf, CliErro
         })
 }
 
+/// The folder of the blueprint at `path`, absolute.
+pub(crate) fn folder(here: &Path, path: &Path) -> PathBuf {
+    let folder = path.parent().unwrap_or(here);
+    fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned())
+}
+
 /// Reads a blueprint's text.
 pub(crate) fn read(path: &Path, shown: &str) -> Result<String, CliError> {
     let bytes = fs::read(path).map_err(|error| {
@@ -75,8 +81,7 @@ impl Project {
             blueprint,
             warnings,
         } = Blueprint::parse(&text, &shown).map_err(|found| problems(&found))?;
-        let folder = path.parent().unwrap_or(here);
-        let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+        let folder = folder(here, path);
         Ok(Self {
             folder,
             shown,

@@ -1,10 +1,16 @@
 //! The one place that knows which adapters exist.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use platform_blueprint::{DockerSettings, Provider, Resolved};
+use platform_blueprint::{
+    DockerSettings, Environment, EnvironmentName, ProcessSettings, Project, ProjectName, Provider,
+    Resolved, Rollout, Services,
+};
 use platform_docker::{DockerImages, DockerTarget};
+use platform_drive::releases::History;
 use platform_port::{ImageEngine, Target};
 use platform_process::{ProcessTarget, TargetOptions};
 
@@ -32,6 +38,59 @@ pub(crate) fn of(resolved: &Resolved, folder: &Path) -> Result<Arc<dyn Target>, 
             )
             .help("name an environment on another provider with `-e`; `platform version` lists what is carried"))
         }
+    }
+}
+
+/// What was deployed from `folder` last, as local processes: in the environment asked for, else in `local`, else in the only one.
+/// `None` where nothing tells. Whether the environment is protected was not recorded, so it counts as such.
+pub(crate) async fn deployed_last(
+    folder: &Path,
+    asked: Option<&EnvironmentName>,
+) -> Option<Resolved> {
+    let environment = match asked {
+        Some(asked) => asked.clone(),
+        None => environment_of(folder)?,
+    };
+    let target = ProcessTarget::new(TargetOptions {
+        // Where its documents are does not depend on what it is called.
+        project: ProjectName::new("unknown").ok()?,
+        environment: environment.clone(),
+        root: folder.to_owned(),
+        state: None,
+        program: None,
+    });
+    let history = History::read(target.store()).await.ok()?;
+    let release = history.current.or(history.unfinished)?;
+    Some(Resolved {
+        project: Project {
+            name: release.project,
+            description: None,
+        },
+        environment: Environment {
+            name: environment,
+            protected: true,
+            provider: Provider::Process(ProcessSettings::default()),
+        },
+        services: Services::default(),
+        resources: BTreeMap::new(),
+        gateway: release.ingress.gateway,
+        routes: Vec::new(),
+        rollout: Rollout::default(),
+        drills: BTreeMap::new(),
+    })
+}
+
+/// `local` where it has documents, else the only environment that has.
+fn environment_of(folder: &Path) -> Option<EnvironmentName> {
+    let entries = fs::read_dir(folder.join(".platform")).ok()?.flatten();
+    let mut found: Vec<EnvironmentName> = entries
+        .filter(|entry| entry.path().join("store").is_dir())
+        .filter_map(|entry| EnvironmentName::new(entry.file_name().to_str()?).ok())
+        .collect();
+    match found.iter().position(|name| name.as_str() == "local") {
+        Some(local) => Some(found.swap_remove(local)),
+        None if found.len() == 1 => found.pop(),
+        None => None,
     }
 }
 

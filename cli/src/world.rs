@@ -7,12 +7,15 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use platform_blueprint::{EnvironmentName, ProviderKind, Resolved};
+use platform_blueprint::{Blueprint, EnvironmentName, ProviderKind, Resolved};
 use platform_drive::clock::{Clock, SystemClock};
+use platform_drive::releases::History;
 use platform_port::Target;
 use platform_secrets::{Overrides, SecretFile};
 
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::error::CliError;
+use crate::exit::Exit;
 use crate::globals::Globals;
 use crate::project::{self, Project};
 use crate::stop::Stop;
@@ -80,14 +83,63 @@ impl World {
         Ok(self.resolved.get_or_init(|| resolved))
     }
 
+    /// Has a blueprint with mistakes be good enough for this command, which is about what is deployed and needs to know only
+    /// where that is: from what can be read of it, else from what was deployed from this folder last.
+    pub(crate) async fn tolerate(&self) -> Result<(), CliError> {
+        let wrong = match self.resolved() {
+            Err(wrong) if wrong.ends() == Exit::BadBlueprint => wrong,
+            resolved => return resolved.map(|_| ()),
+        };
+        let path = self.blueprint_path()?;
+        let shown = self.shown(&path);
+        let asked = self.globals.env.as_ref();
+        let text = project::read(&path, &shown);
+        let read = text
+            .ok()
+            .and_then(|text| Blueprint::whereabouts(&text, asked));
+        let found = match read {
+            Some(read) => Some(read),
+            None => target::deployed_last(&self.folder()?, asked).await,
+        };
+        let Some(found) = found else {
+            return Err(wrong);
+        };
+        // Where nothing was ever deployed there is nothing to go on by.
+        let deployed = target::of(&found, &self.folder()?)?;
+        let history = History::read(deployed.store()).await;
+        if history.is_ok_and(|history| history.head.last.is_none()) {
+            return Err(wrong);
+        }
+        let first = wrong.diagnostics().first();
+        let at = first.and_then(|first| Some((first, first.place.as_ref()?)));
+        let at = at.map(|(first, place)| format!(", with `{}` in line {}", first.code, place.line));
+        let message = format!(
+            "`{shown}` is not a valid blueprint{}; going on by what is deployed in `{}`",
+            at.unwrap_or_default(),
+            found.environment.name
+        );
+        self.view.diagnose(
+            &Diagnostic::error("blueprint::set-aside", message)
+                .severity(Severity::Warning)
+                .help("`platform validate` shows all that is wrong with it"),
+        );
+        self.resolved.get_or_init(|| found);
+        Ok(())
+    }
+
+    /// The project's folder, whatever its blueprint says.
+    pub(crate) fn folder(&self) -> Result<PathBuf, CliError> {
+        Ok(project::folder(&self.here, &self.blueprint_path()?))
+    }
+
     /// The environment's target.
     pub(crate) fn target(&self) -> Result<Arc<dyn Target>, CliError> {
-        target::of(self.resolved()?, &self.project()?.folder)
+        target::of(self.resolved()?, &self.folder()?)
     }
 
     /// The environment's secrets, with those that CI hands over.
     pub(crate) fn secrets(&self) -> Result<SecretFile, CliError> {
-        let file = SecretFile::new(&self.project()?.folder, &self.environment()?);
+        let file = SecretFile::new(&self.folder()?, &self.environment()?);
         Ok(file.with_overrides(Overrides::from_env()?))
     }
 

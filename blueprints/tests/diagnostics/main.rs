@@ -10,6 +10,7 @@ mod text;
 mod texts;
 mod traffic;
 mod values;
+mod whereabouts;
 mod zones;
 
 use miette::{GraphicalReportHandler, GraphicalTheme};

@@ -51,6 +51,7 @@ pub(super) async fn abandoned(world: &World) -> Result<Exit, CliError> {
 }
 
 async fn back(mut aim: Aim, world: &World) -> Result<Exit, CliError> {
+    world.tolerate().await?;
     let crew = deployment::crew(world, world.target()?, "platform rollback");
     let target = crew.target.as_ref();
     let mut patience = world.globals.lock_timeout();
@@ -155,7 +156,7 @@ impl Way {
         let back_to = choose(named, &history, &all)?;
         let versions = world.secrets()?.versions()?;
         let desired = Desired::of_release(back_to).with_secrets(&versions);
-        let certificates = certificates::digests(&world.project()?.folder, &desired.ingress.gateway);
+        let certificates = certificates::digests(&world.folder()?, &desired.ingress.gateway);
         let desired = desired.with_certificates(&certificates);
         let request = Request {
             desired: &desired,

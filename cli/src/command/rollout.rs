@@ -79,6 +79,7 @@ struct ReportArgs {
 }
 
 pub(crate) async fn run(args: &RolloutArgs, world: &World) -> Result<Exit, CliError> {
+    world.tolerate().await?;
     let target = world.target()?;
     match &args.what {
         What::Status { watch, resume } => {

@@ -33,6 +33,7 @@ pub(crate) async fn show(world: &World, target: &dyn Target) -> Result<(), CliEr
 }
 
 pub(crate) async fn run(args: &StatusArgs, world: &World) -> Result<Exit, CliError> {
+    world.tolerate().await?;
     let resolved = world.resolved()?;
     let target = world.target()?;
     let mut status = status::look(world, resolved, target.as_ref()).await?;

@@ -1,4 +1,4 @@
-//! A rollout whose run is gone, halted, or better left alone while somebody asks for it back.
+//! A rollout whose run is gone, halted, or better left alone while somebody asks for it back; and one whose blueprint is wrong.
 
 use serde_json::Value;
 
@@ -214,5 +214,65 @@ fn a_run_that_is_halted_is_got_round_as_the_help_says() {
     let ended = deploy.wait();
     says(&ended, 75, &["the lock was lost to another run"]);
     serves(&project, "one");
+    project.down();
+}
+
+#[test]
+fn a_blueprint_with_mistakes_keeps_nobody_from_steering_what_is_deployed() {
+    let (project, deploy) = half_way("");
+    let good = project.sandbox.read("platform.toml");
+    let run = |verbs: &[&str]| project.sandbox.run(verbs);
+    let mistakes = [
+        good.replace("port = 9000", "prot = 9000"),
+        good.replace("port = 9000", "port = "),
+        // Nothing of this can be read for certain.
+        good.replace("[project]", "[project"),
+        good.replace("name = \"shop\"", "nmae = \"shop\""),
+    ];
+    for mistake in &mistakes {
+        assert_ne!(*mistake, good);
+        project.sandbox.write("platform.toml", mistake);
+        for (verbs, shows) in [
+            (["rollout", "pause"].as_slice(), ""),
+            (&["rollout", "status"], "api@r2"),
+            (&["rollout", "resume"], ""),
+            (&["status"], "release r1"),
+        ] {
+            let seen = run(verbs);
+            says(
+                &seen,
+                0,
+                &[
+                    "blueprint::set-aside",
+                    "is not a valid blueprint, with `blueprint::",
+                ],
+            );
+            assert!(seen.stdout.contains(shows), "{verbs:?}: {seen:#?}");
+        }
+        let refused = run(&["deploy", "--yes"]);
+        assert_eq!(refused.code, 65, "{refused:#?}");
+    }
+    run(&["rollout", "abort", "--wait"]).ok();
+    assert_eq!(deploy.wait().code, 10);
+    serves(&project, "one");
+
+    project.sandbox.write("platform.toml", &good);
+    let deploy = project.sandbox.start(&["deploy", "--yes"]);
+    eventually("both serve", || phase(&project) == "serving");
+    deploy.end("-KILL");
+    project.sandbox.write("platform.toml", &mistakes[0]);
+    run(&["rollback"]).ok();
+    serves(&project, "one");
+
+    project.sandbox.write("platform.toml", &good);
+    let deploy = project.sandbox.start(&["deploy", "--yes"]);
+    eventually("both serve", || phase(&project) == "serving");
+    deploy.end("-KILL");
+    project.sandbox.write("platform.toml", &mistakes[2]);
+    // Whether it is protected nobody can tell.
+    says(&run(&["rollback"]), 64, &["usage::needs-yes"]);
+    run(&["rollout", "abort"]).ok();
+    serves(&project, "one");
+    project.sandbox.write("platform.toml", &good);
     project.down();
 }
