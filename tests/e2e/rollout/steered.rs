@@ -135,33 +135,6 @@ fn killed_half_way_it_is_gone_on_with_or_taken_back() {
     }
 }
 
-#[test]
-fn a_rollout_whose_saved_state_is_damaged_is_named_and_taken_back() {
-    let shop = Shop::with(SLOWLY);
-    shop.wants("", "second");
-    let deploy = shop.sandbox.start(&["deploy", "--yes"]);
-    eventually("both serve", || shop.status()["phase"] == "serving");
-    deploy.end("-KILL");
-    let saved = ".platform/local/store/rollouts/00000002/orders";
-    for copy in ["document", "copy"] {
-        let path = format!("{saved}.{copy}");
-        assert!(!shop.sandbox.read(&path).is_empty());
-        shop.sandbox.write(&path, "{ half of it");
-    }
-    for verb in ["status", "resume", "pause"] {
-        let seen = shop.sandbox.run(&["rollout", verb]);
-        assert_eq!(seen.code, 1, "{seen:#?}");
-        for said in ["rollout::damaged", "orders.document", "`platform rollback`"] {
-            assert!(seen.stderr.contains(said), "`{said}` in {seen:#?}");
-        }
-    }
-    let doctor = shop.sandbox.run(&["doctor", "--format", "json"]);
-    assert!(doctor.stdout.contains("orders.document"), "{doctor:#?}");
-    let seen = shop.sandbox.run(&["rollout", "abort"]).ok();
-    assert!(seen.stderr.contains("cannot be made out"), "{seen:#?}");
-    shop.stands_on("r1");
-}
-
 /// A canary that stays at its steps until it is sent on.
 const SLOWLY: &str = r#"strategy = "canary"
 steps = ["25%", "50%"]

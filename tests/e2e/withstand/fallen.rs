@@ -16,15 +16,27 @@ fn api(answer: &str) -> Api {
     }
 }
 
-fn serves(project: &Project) -> bool {
+fn status(project: &Project) -> Value {
     let seen = project
         .sandbox
         .run(&["rollout", "status", "--format", "json"]);
-    let status = match seen.code {
+    match seen.code {
         0 => seen.line("rollout_status"),
         _ => Value::Null,
-    };
-    status["phase"] == "serving" && status["stage_number"] == 1 && status["driver"].is_string()
+    }
+}
+
+fn serves(status: &Value) -> bool {
+    status["phase"] == "serving" && status["stage_number"] == 1
+}
+
+/// Whether a run has taken it up and come to its step.
+fn serves_again(status: &Value) -> bool {
+    let log = status["log"].as_array();
+    let mut since = log.into_iter().flatten().rev();
+    serves(status)
+        && since.next().is_some_and(|last| last["note"] == "serving")
+        && since.any(|entry| entry["note"] == "taken-up")
 }
 
 /// A first release that serves, and a second that is at its step when everything ends.
@@ -33,7 +45,7 @@ fn fallen(crashed: bool) -> Project {
     project.deploy().ok();
     project.change(&api("two"));
     let deploy = project.sandbox.start(&["deploy", "--yes"]);
-    eventually("both serve", || serves(&project));
+    eventually("both serve", || serves(&status(&project)));
     if crashed {
         deploy.end("-KILL");
         project.clear_up();
@@ -54,7 +66,7 @@ fn a_canary_that_was_not_judged_is_gone_on_with_at_its_step() {
             let told = "api@r1 → api@r2, go on where a stopped run left off";
             assert!(plan.stdout.contains(told), "{plan:#?}");
             let deploy = project.sandbox.start(&command);
-            eventually("both serve again", || serves(&project));
+            eventually("both serve again", || serves_again(&status(&project)));
             project.sandbox.run(&["rollout", "next"]).ok();
             let ended = deploy.end("-0");
             assert_eq!(ended.code, 10, "{ended:#?}");
@@ -74,4 +86,37 @@ fn a_canary_that_is_gone_back_from_leaves_nothing() {
         project.is_clean("one");
         project.down();
     }
+}
+
+#[test]
+fn a_canary_whose_saved_state_is_damaged_is_named_and_taken_back() {
+    let project = Project::new(&api("one"));
+    project.deploy().ok();
+    project.change(&api("two"));
+    let deploy = project.sandbox.start(&["deploy", "--yes"]);
+    eventually("both serve", || serves(&status(&project)));
+    deploy.end("-KILL");
+    for copy in ["document", "copy"] {
+        let path = project.state(&format!("store/rollouts/00000002/api.{copy}"));
+        assert!(path.is_file(), "{}", path.display());
+        std::fs::write(path, "{ half of it").expect("a file");
+    }
+    for verb in ["status", "resume", "pause"] {
+        let seen = project.sandbox.run(&["rollout", verb]);
+        assert_eq!(seen.code, 1, "{seen:#?}");
+        for said in [
+            "rollout::damaged",
+            "rollouts/00000002/api",
+            "`platform rollback`",
+        ] {
+            assert!(seen.stderr.contains(said), "`{said}` in {seen:#?}");
+        }
+    }
+    let doctor = project.sandbox.run(&["doctor", "--format", "json"]);
+    assert!(doctor.stdout.contains("api.document"), "{doctor:#?}");
+    let seen = project.sandbox.run(&["rollout", "abort"]).ok();
+    assert!(seen.stderr.contains("cannot be made out"), "{seen:#?}");
+    project.change(&api("one"));
+    project.is_clean("one");
+    project.down();
 }

@@ -530,17 +530,17 @@ mod tests {
         let policy = policy(platform_blueprint::Strategy::Canary);
         let members = vec![member("orders", 1, 1)];
         let mut state = State::of(ReleaseNumber(2), members, &policy, "run", 0);
-        let stage = |number: u64| Note::Starting {
+        let entry = |number: u64| Note::Starting {
             stage: number.to_string(),
         };
         for number in 0..1_000 {
-            state.write_down(number, stage(number));
+            state.write_down(number, entry(number));
         }
         state.write_down(1_000, Note::Promoted);
         assert_eq!(state.log.len(), FIRST_KEPT + 1 + LAST_KEPT);
-        assert_eq!(state.log[FIRST_KEPT - 1].note, stage(199));
+        assert_eq!(state.log[FIRST_KEPT - 1].note, entry(199));
         assert_eq!(state.log[FIRST_KEPT].note, Note::LeftOut { entries: 601 });
-        assert_eq!(state.log[FIRST_KEPT + 1].note, stage(801));
+        assert_eq!(state.log[FIRST_KEPT + 1].note, entry(801));
         assert_eq!(
             state.log.last().map(|last| &last.note),
             Some(&Note::Promoted)
