@@ -130,7 +130,7 @@ pub(crate) async fn run(args: &DeployArgs, world: &World) -> Result<Exit, CliErr
         // What a run that is gone left half-way is deployed over, as ever.
         under_way::take_back(world, crew.target.as_ref(), rollout).await?;
     }
-    let work = async |lease: &Lease| locked(args, world, &crew, lease, before).await;
+    let work = async |lease: &Lease| Box::pin(locked(args, world, &crew, lease, before)).await;
     let exit = deployment::under_lock_within(patience, &crew, work).await?;
     if exit == Exit::Done {
         status::show(world, crew.target.as_ref()).await?;

@@ -42,7 +42,11 @@ fn holds(saved: &Path, bytes: &[u8]) -> bool {
         .args(["-xf", &saved.display().to_string(), "-C"])
         .arg(unpacked.path())
         .status();
-    assert!(extracted.is_ok_and(|status| status.success()), "{saved:?}");
+    assert!(
+        extracted.is_ok_and(|status| status.success()),
+        "{}",
+        saved.display()
+    );
     let search = r#"find "$0" -type f -exec gzip -cdf {} +"#;
     let told = Command::new("sh")
         .args(["-c", search])
