@@ -58,8 +58,9 @@ fn agrees(site: &Site, shares: &[u64], when: &str) {
     let forward = matches!(state["phase"].as_str(), Some("starting" | "serving"));
     let number = usize::try_from(state["stage_number"].as_u64().unwrap_or(1)).expect("a stage");
     let allowed = match state["phase"].as_str() {
-        Some("before-start" | "removing" | "after-back") => vec![0],
-        Some("retiring") => vec![1000],
+        // Over as a rollout, and its run was killed before the release was finished with.
+        Some("before-start" | "removing" | "after-back" | "rolled-back") => vec![0],
+        Some("retiring" | "promoted") => vec![1000],
         _ if forward => shares[number - 1..=number].to_vec(),
         // On the way back they stay as they were, or are with the old release.
         Some("going-back") => [&[0][..], &shares[number - 1..=number]].concat(),
