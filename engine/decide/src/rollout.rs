@@ -31,7 +31,7 @@ mod stage;
 mod state;
 mod words;
 
-pub use advance::{advance, watched_for};
+pub use advance::{advance, held_for, watched_for};
 pub use arrangement::{Arrangement, Move, arrangement, moves};
 pub use besides::Besides;
 pub use comparison::{Comparison, Increment, comparison_policy};

@@ -5,9 +5,7 @@ mod back;
 mod hear;
 mod judge;
 
-pub use judge::watched_for;
-
-use platform_blueprint::Strategy;
+pub use judge::{held_for, watched_for};
 
 use super::arrangement::{arrangement, in_place};
 use super::comparison::{Groups, alpha, beta, comparison_policy};
@@ -362,6 +360,13 @@ impl Step<'_> {
         // The preview is a part of the arrangement from now on, so what is in place before is none yet.
         self.state.previewed |= self.state.up && in_place(&self.state, self.seen);
         self.state.up = true;
+        if let (Some(millis), false) = (held_for(&self.state), self.state.forced) {
+            let note = Note::Held {
+                stage: self.stage_name(stage),
+                millis,
+            };
+            self.tell_once("held".to_owned(), note);
+        }
         if self.state.paused.is_none() && self.agreed() && self.shown() {
             let name = self.stage_name(stage);
             self.tell(Note::Serving { stage: name });
@@ -371,11 +376,7 @@ impl Step<'_> {
 
     /// Whether a second colour has been up for as long as it shall be before the switch.
     fn shown(&self) -> bool {
-        let hold = millis(self.state.policy.hold.duration());
-        // One that gets copies first is held while it does.
-        let switches =
-            self.state.policy.strategy == Strategy::BlueGreen && self.state.stages().len() == 1;
-        self.state.forced || !switches || self.state.clock.up >= hold
+        self.state.forced || held_for(&self.state).is_none_or(|hold| self.state.clock.up >= hold)
     }
 
     fn serving(&mut self, stage: usize) {

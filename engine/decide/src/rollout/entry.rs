@@ -11,6 +11,7 @@ use super::plain::plain;
 use super::words::Why;
 use crate::analysis::Tally;
 use crate::group::GroupId;
+use crate::span;
 
 /// Something that happened, and when.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -42,6 +43,13 @@ pub enum Note {
     Starting {
         /// Name of the stage.
         stage: String,
+    },
+    /// A second colour is up, and is asked through the preview until the switch.
+    Held {
+        /// Name of the stage.
+        stage: String,
+        /// For how long at the least, in milliseconds.
+        millis: u64,
     },
     /// A stage's shares come into force.
     Serving {
@@ -194,6 +202,11 @@ impl Note {
             }
             Self::TakenUp { run } => write!(f, "run {run} takes it up"),
             Self::Starting { stage } => write!(f, "{stage}: instances start"),
+            Self::Held { stage, millis } => write!(
+                f,
+                "{stage}: instances are up, and only the preview leads to them for {}; `platform rollout next` switches at once",
+                span::exact(*millis)
+            ),
             Self::Serving { stage } => write!(f, "{stage}: the gateway shares requests out"),
             Self::StageOver { result } => write!(f, "{result}"),
             Self::Quiet {

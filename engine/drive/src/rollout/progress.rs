@@ -8,7 +8,7 @@ use platform_decide::group::GroupId;
 use platform_decide::observed::{InstanceState, Observed};
 use platform_decide::release::ReleaseNumber;
 use platform_decide::rollout::{
-    MemberState, MetricSide, Phase, State, arrangement, due, watched_for,
+    MemberState, MetricSide, Phase, State, arrangement, due, held_for, watched_for,
 };
 use platform_decide::traffic::Share;
 use platform_port::Tallies;
@@ -21,7 +21,7 @@ pub struct Progress {
     pub release: ReleaseNumber,
     /// `rolling`, `canary` or `blue-green`.
     pub strategy: &'static str,
-    /// The phase: `starting`, `serving`, `going-back` …
+    /// The phase: `starting`, `held` (a second colour before its switch), `serving`, `going-back` …
     pub phase: &'static str,
     /// Name of the stage.
     pub stage: String,
@@ -160,6 +160,7 @@ impl Progress {
     pub fn of(state: &State, observed: Option<&Observed>, tallies: Option<&Tallies>) -> Self {
         let stages = state.stages();
         let reached = state.stage();
+        let held = held_for(state);
         let why = match &state.phase {
             Phase::GoingBack { why, .. }
             | Phase::Removing { why }
@@ -171,12 +172,12 @@ impl Progress {
         Self {
             release: state.release,
             strategy: state.policy.strategy.as_str(),
-            phase: phase_name(&state.phase),
+            phase: held.map_or_else(|| phase_name(&state.phase), |_| "held"),
             stage: stages[reached].name.clone(),
             stage_number: reached + 1,
             stages: stages.len(),
-            phase_millis: state.clock.phase,
-            phase_at_least_millis: at_least(state, reached + 1 == stages.len()),
+            phase_millis: held.map_or(state.clock.phase, |_| state.clock.up),
+            phase_at_least_millis: held.or_else(|| at_least(state, reached + 1 == stages.len())),
             total_millis: state.clock.total,
             paused_by: state.paused.as_ref().map(|paused| paused.by.clone()),
             waits_for: due(state).into_iter().map(|call| call.name).collect(),

@@ -7,7 +7,7 @@ use super::super::gates;
 use super::super::seen::GateAnswer;
 use super::super::state::{Paused, Phase};
 use super::super::words::{Order, Why, Word};
-use super::Step;
+use super::{Step, held_for};
 
 impl Step<'_> {
     pub(super) fn hear_gates(&mut self) {
@@ -87,8 +87,16 @@ impl Step<'_> {
                 Phase::Starting { .. } if self.state.paused.take().is_some() => {
                     self.tell(Note::Resumed { by });
                 }
+                Phase::Starting { .. } if !self.shown() => {
+                    // A gate that has not answered is waited for all the same.
+                    self.state.clock.up = held_for(&self.state).unwrap_or(self.state.clock.up);
+                    self.tell(Note::SentOn {
+                        by,
+                        to_the_end: false,
+                    });
+                }
                 Phase::Starting { .. } if self.state.up => {
-                    self.tell(not_now("a gate or the preview's time is waited for"));
+                    self.tell(not_now("a gate is waited for"));
                 }
                 Phase::BeforeStart if !gates::all(&self.state).is_empty() => {
                     self.tell(not_now("a gate is waited for before anything starts"));
@@ -107,7 +115,7 @@ impl Step<'_> {
                 });
                 let last = self.last();
                 match self.state.phase {
-                    Phase::Serving { stage } if stage == last => {}
+                    Phase::Serving { stage } | Phase::Starting { stage } if stage == last => {}
                     _ => self.enter_starting(last),
                 }
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use platform_blueprint::{Rollout, Strategy, WhenQuiet};
 
 use super::super::entry::Note;
-use super::super::state::{IN_ALL, Phase, millis};
+use super::super::state::{IN_ALL, Phase, State, millis};
 use super::super::words::Why;
 use super::Step;
 use crate::analysis::{Advice, Finding, PairedVerdict, Verdict};
@@ -40,6 +40,18 @@ pub fn watched_for(policy: &Rollout, last: bool) -> u64 {
         (Strategy::Canary | Strategy::BlueGreen, true) => millis(policy.bake.duration()),
         (Strategy::Canary | Strategy::BlueGreen, false) => millis(policy.hold.duration()),
     }
+}
+
+/// For how long a second colour that is up is held before the switch, in milliseconds, while it is; [`Clock::up`] tells how long
+/// it has been.
+///
+/// [`Clock::up`]: super::super::Clock::up
+pub fn held_for(state: &State) -> Option<u64> {
+    // One that gets copies first is held while it does.
+    let switches = state.policy.strategy == Strategy::BlueGreen && state.stages().len() == 1;
+    let hold = millis(state.policy.hold.duration());
+    let held = state.up && matches!(state.phase, Phase::Starting { .. });
+    (held && switches && hold > 0).then_some(hold)
 }
 
 impl Step<'_> {

@@ -397,3 +397,58 @@ fn a_service_that_is_back_stays_back_when_another_is_not() {
     world.serves("orders", "orders@r1");
     world.serves("web", "web@r2");
 }
+
+#[test]
+fn a_second_colour_is_held_before_its_switch_and_an_operator_ends_that() {
+    let mut world = orders(Strategy::BlueGreen);
+    while held_for(&world.state).is_none() {
+        world.turn(None, false);
+    }
+    assert_eq!(held_for(&world.state), Some(5_000));
+    world.turn(None, false);
+    let told = |note: &&Note| matches!(note, Note::Held { millis: 5_000, .. });
+    assert_eq!(world.notes.iter().filter(told).count(), 1);
+    assert!(world.state.clock.up < 5_000);
+    world.say(Order::Next);
+    world.turn(None, false);
+    assert_eq!(world.state.phase, Phase::Serving { stage: 0 });
+    assert_eq!(held_for(&world.state), None);
+    promoted(&mut world);
+}
+
+#[test]
+fn next_while_a_second_colour_is_held_passes_no_gate() {
+    let mut world = orders(Strategy::BlueGreen);
+    world.state.policy.gates = vec![Gate {
+        when: GateWhen::BeforePromote,
+        name: Some("nod".to_owned()),
+        command: Some(vec!["true".to_owned()]),
+        webhook: None,
+        headers: BTreeMap::new(),
+        timeout: Period::from_secs(60),
+    }];
+    while held_for(&world.state).is_none() {
+        world.turn(None, false);
+    }
+    world.say(Order::Next);
+    for _ in 0..10 {
+        world.turn(None, false);
+        assert_eq!(world.state.phase, Phase::Starting { stage: 0 });
+    }
+    world
+        .answers
+        .insert(GateWhen::BeforePromote, GateAnswer::Agrees);
+    promoted(&mut world);
+}
+
+#[test]
+fn who_sends_a_last_stage_that_comes_up_to_the_end_begins_it_no_second_time() {
+    let mut world = orders(Strategy::BlueGreen);
+    while held_for(&world.state).is_none() {
+        world.turn(None, false);
+    }
+    world.say(Order::Promote);
+    promoted(&mut world);
+    let began = |note: &&Note| matches!(note, Note::Starting { .. });
+    assert_eq!(world.notes.iter().filter(began).count(), 1);
+}
