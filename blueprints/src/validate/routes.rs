@@ -1,6 +1,6 @@
 //! Routes and the gateway.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::{Check, Scene, steps};
 use crate::node::{Step, place};
@@ -11,6 +11,7 @@ use crate::{
 
 impl Check<'_, '_> {
     pub(super) fn routes(&mut self, scene: &Scene<'_>) {
+        self.only_previews(scene);
         for (number, route) in scene.routes.iter().enumerate() {
             self.target(scene, number, route);
             self.captures(number, route);
@@ -302,6 +303,32 @@ impl Check<'_, '_> {
                 self.at(place),
             )
             .help("write one such as `10.0.0.7`, `10.0.0.0/8` or `2001:db8::/32`");
+            self.report(problem);
+        }
+    }
+
+    /// A service that nobody reaches but by previews: all who want it meet what is on trial, and nobody judges that by them.
+    fn only_previews(&mut self, scene: &Scene<'_>) {
+        let mut told = BTreeSet::new();
+        for (number, route) in scene.routes.iter().enumerate() {
+            let Some(name) = route.service.as_ref().filter(|_| route.preview) else {
+                continue;
+            };
+            let mut routes = scene.routes.iter();
+            let reached =
+                routes.any(|other| other.service.as_ref() == Some(name) && !other.preview);
+            let mut needs = scene.services.values().flat_map(|service| &service.needs);
+            if reached || needs.any(|need| need.as_str() == name.as_str()) || !told.insert(name) {
+                continue;
+            }
+            let problem = Problem::new(
+                Code::Contradiction,
+                format!("nothing but previews leads to `{name}`"),
+                self.at(steps!["routes", number, "preview"]),
+            )
+            .label("a release on trial gets all of these requests")
+            .warning()
+            .help("take it out, and write a second route for who tries a release out, such as one with another `host`");
             self.report(problem);
         }
     }

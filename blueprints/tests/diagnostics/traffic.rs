@@ -522,3 +522,17 @@ fn a_certificate_that_could_not_be_read_is_not_missing() {
     let shown = check("[gateway.tls]\ncertificates = []\n");
     assert!(shown.contains("missing-setting"), "{shown}");
 }
+
+#[test]
+fn a_service_behind_nothing_but_previews_is_told() {
+    let service = "[services.web]\ncommand = ['web']\nport = 8081\n";
+    let preview = "\n[[routes]]\npath = '/'\nservice = 'web'\npreview = true\n";
+    let with = |more: &str| check(&format!("{service}{preview}{more}"));
+    assert_snapshot!(with(""), @"");
+    assert_eq!(
+        with("\n[[routes]]\npath = '/a'\nservice = 'web'\n"),
+        "valid"
+    );
+    let caller = "\n[services.job]\ncommand = ['job']\nneeds = ['web']\n";
+    assert_eq!(with(caller), "valid");
+}
