@@ -2,6 +2,7 @@
 
 mod address;
 mod build;
+mod command;
 mod document;
 mod environment;
 mod health;
