@@ -24,6 +24,7 @@ mod entry;
 mod gates;
 mod guardrail;
 mod metric_side;
+mod phase;
 mod plain;
 mod record;
 mod seen;
@@ -38,10 +39,11 @@ pub use comparison::{Comparison, Increment, comparison_policy};
 pub use entry::{Entry, Note, StageResult, StageSide};
 pub use gates::{Ask, GateCall, GateKey, due};
 pub use metric_side::MetricSide;
+pub use phase::Phase;
 pub use plain::plain;
 pub use seen::{Counts, GateAnswer, Reading, Seen, Unread};
 pub use stage::{Side, Stage, ahead, stages};
-pub use state::{Clock, MemberState, Paused, Phase, State};
+pub use state::{Clock, MemberState, Paused, State};
 pub use words::{Order, Why, Word};
 
 #[cfg(test)]

@@ -12,8 +12,9 @@ use super::comparison::{Groups, alpha, beta, comparison_policy};
 use super::entry::{Note, StageResult, StageSide};
 use super::gates;
 use super::guardrail;
+use super::phase::Phase;
 use super::seen::Seen;
-use super::state::{MemberState, Phase, State, millis};
+use super::state::{MemberState, State, millis};
 use super::words::Why;
 use crate::analysis::{Policy, Verdict};
 

@@ -6,9 +6,10 @@ use platform_blueprint::ServiceName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::phase::Phase;
 use super::seen::Seen;
 use super::stage::{Side, Stage};
-use super::state::{MemberState, Phase, State};
+use super::state::{MemberState, State};
 use crate::group::GroupId;
 use crate::observed::Observed;
 use crate::traffic::{Copies, Share, Split};

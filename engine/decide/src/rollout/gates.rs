@@ -6,7 +6,8 @@ use platform_blueprint::{Gate, GateWhen, Strategy};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::state::{Phase, State};
+use super::phase::Phase;
+use super::state::State;
 
 /// Names one asking of one gate, such as `before-promote/3/0`.
 #[derive(

@@ -1,7 +1,8 @@
 //! Guardrails: what goes wrong with instances needs no statistics.
 
+use super::phase::Phase;
 use super::seen::Seen;
-use super::state::{MemberState, Phase, State};
+use super::state::{MemberState, State};
 use super::words::Why;
 use crate::group::GroupId;
 use crate::observed::{InstanceSeen, InstanceState};

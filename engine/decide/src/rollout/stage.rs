@@ -8,7 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::gates;
-use super::state::{MemberState, Phase, State};
+use super::phase::Phase;
+use super::state::{MemberState, State};
 use crate::group::GroupId;
 use crate::traffic::Share;
 

@@ -1,7 +1,7 @@
 //! Whether requests go where they should.
 
 use super::super::entry::Note;
-use super::super::state::Phase;
+use super::super::phase::Phase;
 use super::Step;
 use crate::traffic::Share;
 

@@ -2,7 +2,7 @@
 
 use super::super::arrangement::{arrangement, in_place};
 use super::super::entry::Note;
-use super::super::state::Phase;
+use super::super::phase::Phase;
 use super::super::words::Why;
 use super::{START_SLACK, Step};
 use crate::group::GroupId;

@@ -4,8 +4,9 @@ use platform_blueprint::GateWhen;
 
 use super::super::entry::Note;
 use super::super::gates;
+use super::super::phase::Phase;
 use super::super::seen::GateAnswer;
-use super::super::state::{Paused, Phase};
+use super::super::state::Paused;
 use super::super::words::{Order, Why, Word};
 use super::{Step, held_for};
 

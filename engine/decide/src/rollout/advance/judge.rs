@@ -5,7 +5,8 @@ use std::time::Duration;
 use platform_blueprint::{Rollout, Strategy, WhenQuiet};
 
 use super::super::entry::Note;
-use super::super::state::{IN_ALL, Phase, State, millis};
+use super::super::phase::Phase;
+use super::super::state::{IN_ALL, State, millis};
 use super::super::words::Why;
 use super::Step;
 use crate::analysis::{Advice, Finding, PairedVerdict, Verdict};
