@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use platform_decide::digest::Digest;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
@@ -13,13 +14,14 @@ use super::super::error::BuildError;
 use super::super::files::write_whole;
 
 /// Variables that change what cargo builds.
-const VARIABLES: [&str; 9] = [
+const VARIABLES: [&str; 10] = [
     "CARGO_BUILD_TARGET",
     "CARGO_BUILD_RUSTFLAGS",
     "CARGO_ENCODED_RUSTFLAGS",
     "CARGO_INCREMENTAL",
     "RUSTC",
     "RUSTC_BOOTSTRAP",
+    "RUSTC_WORKSPACE_WRAPPER",
     "RUSTC_WRAPPER",
     "RUSTFLAGS",
     "RUSTUP_TOOLCHAIN",
@@ -30,6 +32,9 @@ const TABLES: [&str; 6] = ["build", "env", "patch", "profile", "target", "unstab
 
 /// Keys of `[build]` that do not change what is built.
 const TASTE: [&str; 4] = ["jobs", "target-dir", "build-dir", "incremental"];
+
+/// Keys of `[build]` that name what is called as, or in place of, the compiler.
+const PROGRAMS: [&str; 3] = ["rustc", "rustc-wrapper", "rustc-workspace-wrapper"];
 
 /// Everything around the sources that a cargo build in a folder depends on, name by name.
 pub(super) fn settings(folder: &Path) -> Result<BTreeMap<String, String>, BuildError> {
@@ -53,6 +58,8 @@ pub(super) fn settings(folder: &Path) -> Result<BTreeMap<String, String>, BuildE
                     path,
                     source: Box::new(source),
                 })?;
+                settings.extend(programs(&part, &place));
+                let part = part.to_string();
                 if !part.is_empty() && !configs.contains(&part) {
                     configs.push(part);
                 }
@@ -69,13 +76,29 @@ pub(super) fn settings(folder: &Path) -> Result<BTreeMap<String, String>, BuildE
     Ok(settings)
 }
 
-fn relevant(text: &str) -> Result<String, toml::de::Error> {
+fn relevant(text: &str) -> Result<Table, toml::de::Error> {
     let mut config: Table = text.parse()?;
     config.retain(|table, _| TABLES.contains(&table));
     if let Some(build) = config.get_mut("build").and_then(toml::Value::as_table_mut) {
         build.retain(|key, _| !TASTE.contains(&key));
     }
-    Ok(config.to_string())
+    Ok(config)
+}
+
+/// What the programs hold that settings name as, or in place of, the compiler, each under its key and name.
+///
+/// Those that a project brings itself: what the machine has is found in `PATH`, or where it is installed, and can be large.
+///
+/// - `place`: the `.cargo` folder of the settings; cargo reads such a name from the folder that this lies in
+fn programs(config: &Table, place: &Path) -> Vec<(String, String)> {
+    let named = |key: &&str| {
+        let name = config.get("build")?.get(*key)?.as_str()?;
+        let is_brought = name.contains('/') && !name.starts_with('/');
+        let bytes = fs::read(place.parent()?.join(name)).ok();
+        let digest = bytes.filter(|_| is_brought).map(|b| Digest::of(&b))?;
+        Some((format!("{key} {name}"), digest.to_string()))
+    };
+    PROGRAMS.iter().filter_map(named).collect()
 }
 
 fn cargo_home() -> Option<PathBuf> {
@@ -201,9 +224,25 @@ mod tests {
     fn only_settings_that_change_what_is_built_count() {
         let text =
             "[net]\noffline = true\n[build]\njobs = 2\nrustflags = [\"-Ctarget-cpu=native\"]\n";
-        let part = relevant(text).unwrap();
+        let part = relevant(text).unwrap().to_string();
         assert!(part.contains("rustflags"));
         assert!(!part.contains("jobs") && !part.contains("offline"));
+    }
+
+    #[test]
+    fn a_wrapper_that_the_project_brings_counts_by_what_it_holds() {
+        let temp = tempfile::tempdir().unwrap();
+        let cargo = temp.path().join(".cargo");
+        fs::create_dir(&cargo).unwrap();
+        let config = "[build]\nrustc-workspace-wrapper = \".cargo/wrapper\"\n";
+        fs::write(cargo.join("config.toml"), config).unwrap();
+        let holding = |text: &str| {
+            fs::write(cargo.join("wrapper"), text).unwrap();
+            settings(&temp.path().join("member")).unwrap()
+        };
+        let first = holding("exec \"$@\"");
+        assert_ne!(holding("exec \"$@\" -O"), first);
+        assert_eq!(holding("exec \"$@\""), first);
     }
 
     #[test]
