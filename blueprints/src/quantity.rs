@@ -192,6 +192,13 @@ impl Period {
     }
 }
 
+impl From<Duration> for Period {
+    /// What is less than a millisecond is left out.
+    fn from(time: Duration) -> Self {
+        Self::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
 impl From<Period> for Duration {
     fn from(period: Period) -> Self {
         period.0

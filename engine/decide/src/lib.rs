@@ -12,6 +12,5 @@ pub mod observed;
 pub mod plan;
 pub mod release;
 pub mod rollout;
-pub mod span;
 pub mod traffic;
 pub mod zones;

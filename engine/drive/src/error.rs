@@ -3,11 +3,10 @@
 use std::error::Error;
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::time::Duration;
 
+use platform_blueprint::Period;
 use platform_decide::plan::StepId;
 use platform_decide::release::ReleaseNumber;
-use platform_decide::span;
 use platform_port::{LogLine, Retry, StoreError, TargetError};
 
 use crate::lease::LeaseError;
@@ -242,14 +241,14 @@ pub enum Cause {
         reason: String,
     },
     /// Something did not become ready in time.
-    #[error("{subject} was not ready within {}{}", allowed(*seconds, *more), reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default())]
+    #[error("{subject} was not ready within {}{}", allowed(*within, *more), reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default())]
     NotReady {
         /// What.
         subject: String,
         /// How long it had.
-        seconds: u64,
-        /// How much longer the target had to say itself why, where `seconds` is a service's `start_within`.
-        more: Option<u64>,
+        within: Period,
+        /// How much longer the target had to say itself why, where `within` is a service's `start_within`.
+        more: Option<Period>,
         /// What it last said.
         reason: Option<String>,
     },
@@ -277,18 +276,13 @@ pub enum Cause {
     Stopped,
 }
 
-/// A time that somebody stated, as exactly as they did.
-pub(crate) fn stated(time: Duration) -> String {
-    span::exact(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
-}
-
 /// The time that something had, in words.
-fn allowed(seconds: u64, more: Option<u64>) -> String {
+fn allowed(within: Period, more: Option<Period>) -> String {
     match more {
         Some(more) => format!(
-            "the {seconds} s of `start_within`, nor in the {more} s more that the target had to say why"
+            "the {within} of `start_within`, nor in the {more} more that the target had to say why"
         ),
-        None => format!("{seconds} s"),
+        None => within.to_string(),
     }
 }
 

@@ -137,7 +137,7 @@ fn a_webhook_that_refuses_sends_it_back_and_another_is_told() {
 fn a_webhook_that_hangs_or_is_not_there_does_not_agree() {
     let listener = Listener::answering(|_| (204, String::new(), Duration::from_secs(20)));
     let project = with(&gates(&format!("http://127.0.0.1:{}", listener.port())));
-    goes_back(&project, &["does not agree", "no answer within 2 s"]);
+    goes_back(&project, &["does not agree", "no answer within 2s"]);
     let nobody = crate::sandbox::free_port();
     wants(
         &project,

@@ -200,7 +200,7 @@ fn a_rollout_that_nobody_decides_ends_with_the_time_of_its_run() {
     for said in [
         "no request in 10 s",
         "rollout::out-of-time",
-        "it had not ended within the 15 s of `--timeout`",
+        "it had not ended within the 15s of `--timeout`",
     ] {
         assert!(seen.stderr.contains(said), "`{said}` in {seen:#?}");
     }

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
+use platform_blueprint::Period;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::plain::plain;
 use crate::group::GroupId;
 use crate::release::ReleaseNumber;
-use crate::span;
 
 /// What an operator asks of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -178,11 +178,11 @@ impl Why {
                 write!(
                     f,
                     "{ready} of {of} instances of {group} were ready within {}",
-                    span::exact(within)
+                    Period::from_millis(within)
                 )?;
-                match waited.saturating_sub(within) / 1000 {
-                    0 => {}
-                    more => write!(f, " and {more} s more that the target had to notice")?,
+                let more = Period::from_secs(waited.saturating_sub(within) / 1000);
+                if !more.is_zero() {
+                    write!(f, " and {more} more that the target had to notice")?;
                 }
                 reason
                     .as_ref()
@@ -190,13 +190,14 @@ impl Why {
             }
             Self::Gate { gate, answer } => write!(f, "gate `{gate}` does not agree: {answer}"),
             Self::TookTooLong { at_most, unseen } => {
-                write!(f, "it took longer than {}", span::exact(*at_most))?;
+                let at_most = Period::from_millis(*at_most);
+                write!(f, "it took longer than {at_most}")?;
                 unseen
                     .as_ref()
                     .map_or(Ok(()), |unseen| write!(f, ": {unseen}"))
             }
             Self::OutOfTime { within, unseen } => {
-                let within = span::exact(*within);
+                let within = Period::from_millis(*within);
                 write!(f, "it had not ended within the {within} of `--timeout`")?;
                 unseen
                     .as_ref()
@@ -219,15 +220,15 @@ mod tests {
             at_most,
             unseen: None,
         };
-        assert_eq!(took(1_500).to_string(), "it took longer than 1.5 s");
-        assert_eq!(took(600_000).to_string(), "it took longer than 600 s");
+        assert_eq!(took(1_500).to_string(), "it took longer than 1500ms");
+        assert_eq!(took(600_000).to_string(), "it took longer than 10m");
         let out = Why::OutOfTime {
             within: 500,
             unseen: None,
         };
         assert_eq!(
             out.to_string(),
-            "it had not ended within the 500 ms of `--timeout`"
+            "it had not ended within the 500ms of `--timeout`"
         );
     }
 }

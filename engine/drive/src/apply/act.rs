@@ -155,7 +155,7 @@ impl Actor<'_> {
         answered.unwrap_or_else(|| {
             Err(Cause::NotReady {
                 subject: format!("resource `{name}`"),
-                seconds: within.as_secs(),
+                within: within.into(),
                 more: None,
                 reason,
             })
@@ -171,7 +171,7 @@ impl Actor<'_> {
         let answered = self.within(BACKING_WITHIN, up).await?;
         answered.ok_or_else(|| Cause::NotReady {
             subject: "the gateway".to_owned(),
-            seconds: BACKING_WITHIN.as_secs(),
+            within: BACKING_WITHIN.into(),
             more: None,
             reason: None,
         })
@@ -216,8 +216,8 @@ impl Actor<'_> {
             Some(result) => result,
             None => Err(Cause::NotReady {
                 subject: group.id.to_string(),
-                seconds: stated.as_secs(),
-                more: Some(GRACE.as_secs()),
+                within: stated.into(),
+                more: Some(GRACE.into()),
                 reason,
             }),
         }

@@ -8,7 +8,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use platform_blueprint::ServiceName;
+use platform_blueprint::{Period, ServiceName};
 use platform_decide::analysis::Tally;
 use platform_decide::group::GroupId;
 use platform_decide::observed::Observed;
@@ -361,7 +361,7 @@ impl<'a> Driver<'a> {
             }),
             Phase::Stuck { why, .. } => Err(Cause::NotReady {
                 subject: "the old release".to_owned(),
-                seconds: state.clock.total / 1000,
+                within: Period::from_secs(state.clock.total / 1000),
                 more: None,
                 reason: Some(format!(
                     "it has to serve again, because {why}; traffic stays where it is"

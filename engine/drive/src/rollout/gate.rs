@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use platform_blueprint::Gate;
+use platform_blueprint::{Gate, Period};
 use platform_decide::observed::{GatewaySeen, Observed};
 use platform_decide::plan::Plan;
 use platform_decide::rollout::{Ask, GateAnswer, GateCall, State};
@@ -183,7 +183,7 @@ async fn post(
 ) -> Result<(), String> {
     let failed = |error: reqwest::Error| {
         if error.is_timeout() {
-            format!("no answer within {}", crate::error::stated(at_most))
+            format!("no answer within {}", Period::from(at_most))
         } else {
             crate::error::in_words(&error.without_url())
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures::future::{Either, select, try_join};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use platform_blueprint::Period;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
@@ -72,7 +73,7 @@ pub(super) async fn run(
         Ok(None) => {
             return Err(format!(
                 "`{program}` did not end within {}",
-                crate::error::stated(at_most)
+                Period::from(at_most)
             ));
         }
         Err(error) => return Err(format!("cannot read from `{program}`: {error}")),
@@ -256,7 +257,7 @@ mod tests {
         let file = folder.path().join("pid");
         let script = format!("sleep 60 & echo $! > {}; wait", file.display());
         let said = check(&script, Duration::from_millis(300)).await;
-        assert_eq!(said, Err("`sh` did not end within 300 ms".to_owned()));
+        assert_eq!(said, Err("`sh` did not end within 300ms".to_owned()));
         let pid: i32 = std::fs::read_to_string(&file)
             .unwrap()
             .trim()

@@ -257,7 +257,7 @@ async fn what_was_not_ready_in_time_is_told_the_time_that_was_stated() {
     let scene = Scene::new();
     let group: GroupId = "web@r1".parse().expect("a group");
     scene.target.behave(&group, Behaviour::NeverReady);
-    let stated = "port = 8081\nhealth = { start_within = \"5s\" }";
+    let stated = "port = 8081\nhealth = { start_within = \"1500ms\" }";
     let wanted = desired(&SHOP.replace("port = 8081", stated));
     let failed = scene.deploy("one", &wanted).await;
     let Err(DriveError::Failed { failure, .. }) = &failed else {
@@ -266,7 +266,7 @@ async fn what_was_not_ready_in_time_is_told_the_time_that_was_stated() {
     let words = failure.in_words();
     assert!(
         words.contains(
-            "web@r1 was not ready within the 5 s of `start_within`, nor in the 15 s more"
+            "web@r1 was not ready within the 1500ms of `start_within`, nor in the 15s more"
         ),
         "{words}"
     );

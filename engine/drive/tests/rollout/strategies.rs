@@ -136,7 +136,7 @@ async fn a_gate_that_hangs_is_cut_off_and_going_back_does_not_wait_for_it() {
     };
     assert_eq!(
         why,
-        "gate `sleep` does not agree: `sleep` did not end within 1 s"
+        "gate `sleep` does not agree: `sleep` did not end within 1s"
     );
 
     let hangs = BLUE_GREEN.replace("\"true\"]", "\"sleep\", \"600\"], timeout = \"10m\"");

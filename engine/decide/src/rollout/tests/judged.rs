@@ -42,7 +42,7 @@ fn counts_that_cannot_be_read_hold_what_is_to_be_judged_and_not_for_ever() {
         let why = rolled_back(&mut world);
         assert_eq!(
             why.to_string(),
-            "it took longer than 600 s: the gateway's counts could not be read"
+            "it took longer than 10m: the gateway's counts could not be read"
         );
     }
 }
@@ -309,6 +309,6 @@ fn what_does_not_become_ready_goes_back_after_its_time() {
     let why = rolled_back(&mut world);
     assert_eq!(
         why.to_string(),
-        "0 of 1 instances of orders@r2 were ready within 20 s and 6 s more that the target had to notice: 503 from /health/ready"
+        "0 of 1 instances of orders@r2 were ready within 20s and 6s more that the target had to notice: 503 from /health/ready"
     );
 }

@@ -98,7 +98,7 @@ fn why_a_metric_cannot_be_read_is_told() {
     let why = rolled_back(&mut world);
     assert_eq!(
         why.to_string(),
-        "it took longer than 30 s: metric `heap` of orders@r2 could not be read: parse error"
+        "it took longer than 30s: metric `heap` of orders@r2 could not be read: parse error"
     );
 }
 
