@@ -1,6 +1,7 @@
 //! Plans: the steps from what was observed to what is desired, as data.
 
 mod changes;
+mod early;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -242,7 +243,7 @@ impl Plan {
     /// Routes stay as they are until what they lead to is up, except on a gateway that has none. What is rolled out has no requests
     /// before its rollout says so.
     pub fn early_traffic(&self, observed: &Observed, current: Option<&Release>) -> Traffic {
-        steps::early_traffic(observed, current, self)
+        early::early_traffic(observed, current, self)
     }
 }
 

@@ -399,6 +399,34 @@ fn the_gateway_is_routed_once_what_it_counts_through_is_there() {
     }
 }
 
+/// With the first change of shares the gateway has what was given to it early, which is nothing that a release has.
+#[test]
+fn routes_stay_while_a_release_comes_up_that_changes_what_the_gateway_knows_of_a_service() {
+    let mut scene = deployed(TWO);
+    let changed = TWO
+        .replace("[\"web\"]", "[\"web\", \"--new\"]")
+        .replace("port = 8081", "port = 8081\ntraffic = { concurrency = 9 }")
+        .replace("path = \"/\"", "path = \"/shop\"");
+    let plan = scene.plan(&desired(&changed));
+    let given = |scene: &mut Scene, plan: &Plan| {
+        let early = plan.early_traffic(&scene.observed, scene.current.as_ref());
+        let seen = scene.observed.gateway.as_mut().expect("a gateway");
+        seen.ingress = Digest::of_value(&early.ingress);
+        seen.splits = early.splits;
+        let paths = early.ingress.routes.iter().map(|r| r.path.as_str());
+        paths.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(given(&mut scene, &plan), ["/"]);
+    assert_eq!(given(&mut scene, &plan), ["/"]);
+    // Nor does another release, after a run that was stopped, have its own before it is up.
+    let another = scene.plan(&desired(&changed.replace("= 9", "= 8")));
+    assert_eq!(given(&mut scene, &another), ["/"]);
+    // Once it has the last ones they stay.
+    let seen = scene.observed.gateway.as_mut().expect("a gateway");
+    seen.ingress = Digest::of_value(&plan.release.ingress);
+    assert_eq!(given(&mut scene, &plan), ["/shop"]);
+}
+
 #[test]
 fn every_step_comes_after_steps_that_come_before_it() {
     let changed = TWO.replace("command = [\"orders\"]", "command = [\"orders\", \"-v\"]");

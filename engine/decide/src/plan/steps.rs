@@ -4,11 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use platform_blueprint::{Rollout, ServiceName};
 
-use super::{Action, Change, Inputs, Member, Pace, Plan, Standing, Step, StepId, Subject};
-use super::{is_job, is_lost, is_worth_judging, takes_traffic};
-use crate::digest::Digest;
+use super::{Action, Change, Inputs, Member, Pace, Standing, Step, StepId, Subject};
+use super::{is_job, is_worth_judging, takes_traffic};
 use crate::group::{GroupId, Need};
-use crate::observed::Observed;
 use crate::release::Release;
 use crate::traffic::{Split, Traffic};
 
@@ -417,38 +415,4 @@ fn along_needs(release: &Release) -> Vec<&ServiceName> {
         visit(name, release, &mut seen, &mut order);
     }
     order
-}
-
-/// Traffic while instances start: what the gateway does now, and shares for services that nothing serves yet, or no more.
-///
-/// Routes stay as they are until what they lead to is up, except on a gateway that has none.
-pub(super) fn early_traffic(
-    observed: &Observed,
-    current: Option<&Release>,
-    plan: &Plan,
-) -> Traffic {
-    let release = &plan.release;
-    let mut last = final_traffic(release);
-    for member in plan.members() {
-        if let Some(split) = last.splits.get_mut(&member.to.service) {
-            *split = Split::all(member.from.clone());
-        }
-    }
-    let Some(seen) = &observed.gateway else {
-        return last;
-    };
-    let ingress = current
-        .filter(|c| Digest::of_value(&c.ingress) == seen.ingress)
-        .map_or(last.ingress, |c| {
-            let mut ingress = c.ingress.clone();
-            let services = release.ingress.services.clone();
-            ingress.services.extend(services);
-            ingress
-        });
-    let mut splits = last.splits;
-    let serves = |split: &Split| split.shares.keys().any(|group| !is_lost(observed, group));
-    for (service, split) in seen.splits.iter().filter(|(_, split)| serves(split)) {
-        splits.insert(service.clone(), split.clone());
-    }
-    Traffic { ingress, splits }
 }
