@@ -3,12 +3,15 @@
 
 The shop is the reference one: gateway, web and two of orders, PostgreSQL with the orders, and a Redis that orders are handed.
 Its programs are built once; what is timed begins with them and ends when the gateway answers with what orders read from the database.
+Beside each change of a service stands what the engine alone takes to start and to take away as many containers of the same kind.
 
 Needs a Docker engine with `platform/postgres:15` and `platform/redis:7` (`.ci/docker` makes them), docker-compose, cargo, and
 `platform` in `PLATFORM` or `target/release`. `RUNS` says how many rounds (5), `PROFILE` how the shop's programs are built (release).
 Everything it starts has a project name of its own and is taken away at the end.
 """
 
+import concurrent.futures
+import http.client
 import json
 import os
 import pathlib
@@ -54,6 +57,7 @@ port = 8082
 needs = ["orders"]
 health = {{ ready = "/health/ready", interval = "200ms" }}
 limits = {{ memory = "128MiB" }}
+env = {{ EDITION = "{page}" }}
 
 [resources.orders-db]
 kind = "postgres"
@@ -128,9 +132,76 @@ def shown(samples):
     return f"{statistics.median(samples):.2f} ({min(samples):.2f}–{max(samples):.2f})"
 
 
-def row(what, ours, theirs):
+def row(what, ours, theirs, bare=None):
     times = statistics.median(theirs) / statistics.median(ours)
-    print(f"| {what} | {shown(ours)} | {shown(theirs)} | {times:.1f}× |", flush=True)
+    engine = shown(bare) if bare else ""
+    print(f"| {what} | {shown(ours)} | {shown(theirs)} | {times:.1f}× | {engine} |", flush=True)
+
+
+class Engine(http.client.HTTPConnection):
+    """The engine itself, with no program of anybody's between."""
+
+    def __init__(self):
+        super().__init__("docker", timeout=60)
+
+    def connect(self):
+        place = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(place)
+
+    @classmethod
+    def ask(cls, method, path, body=None):
+        engine = cls()
+        text = None if body is None else json.dumps(body)
+        engine.request(method, path, text, {"content-type": "application/json"})
+        answer = engine.getresponse()
+        said = answer.read()
+        engine.close()
+        if answer.status >= 400:
+            raise SystemExit(f"{method} {path}: {answer.status} {said.decode()}")
+        return json.loads(said) if said else None
+
+
+def like(container):
+    """Asks for a container of the same kind, of the bench's own."""
+    seen = Engine.ask("GET", f"/containers/{container}/json")
+    network = next(iter(seen["NetworkSettings"]["Networks"]))
+    own = {**seen["Config"], "Labels": {"platform.bench": NAME}, "Hostname": ""}
+    return {**own, "HostConfig": seen["HostConfig"], "NetworkingConfig": {"EndpointsConfig": {network: {}}}}
+
+
+def come(kind):
+    made = Engine.ask("POST", "/containers/create", kind)["Id"]
+    Engine.ask("POST", f"/containers/{made}/start")
+    return made
+
+
+def go(made):
+    Engine.ask("POST", f"/containers/{made}/stop?t=10")
+    Engine.ask("DELETE", f"/containers/{made}?force=1")
+
+
+def replaced(kind, count, at_once):
+    """Seconds that the engine takes for as many new containers and the end of as many old ones, start-first as a deploy does it."""
+    with concurrent.futures.ThreadPoolExecutor() as beside:
+        old = list(beside.map(come, [kind] * count))
+        new = []
+
+        def by_turns():
+            going = []
+            for one in old:
+                new.append(come(kind))
+                # While the next one comes.
+                going.append(beside.submit(go, one))
+            concurrent.futures.wait(going)
+
+        def together():
+            new.extend(beside.map(come, [kind] * count))
+            list(beside.map(go, old))
+
+        took = timed(together if at_once else by_turns)
+        list(beside.map(go, new))
+    return took
 
 
 def programs(folder):
@@ -144,21 +215,22 @@ def programs(folder):
         shutil.copy(built / ("debug" if PROFILE == "dev" else PROFILE) / name, folder / name)
 
 
-def runs_edition(edition, filters):
-    """Fails unless both instances of orders are of an edition."""
+def runs_edition(edition, filters, page="one"):
+    """Fails unless both instances of orders, and the one of web, are of an edition."""
     found = call("docker", "ps", "-q", *filters, cwd=ROOT).split()
     seen = call("docker", "inspect", "-f", "{{.Config.Env}}", *found, cwd=ROOT)
-    count = seen.count(f"EDITION={edition}")
-    if count != 2 or seen.count("EDITION=") != 2:
-        raise SystemExit(f"{count} instances of orders are of edition {edition}: {seen}")
+    of_orders, of_web = (len([line for line in seen.splitlines() if f"EDITION={one}" in line and f"PORT={port}" in line])
+                         for one, port in [(edition, 8081), (page, 8082)])
+    if (of_orders, of_web) != (2, 1) or seen.count("EDITION=") != 3:
+        raise SystemExit(f"{of_orders} instances of orders are of edition {edition}, {of_web} of web of {page}: {seen}")
 
 
 def main():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="platform-bench-"))
     programs(folder)
 
-    def write(edition, surge=1):
-        text = BLUEPRINT.format(name=NAME, port=PORT, edition=edition, surge=surge)
+    def write(edition, surge=1, page="one"):
+        text = BLUEPRINT.format(name=NAME, port=PORT, edition=edition, surge=surge, page=page)
         (folder / "platform.toml").write_text(text)
 
     def platform(*words):
@@ -175,6 +247,7 @@ def main():
 
     deploy = lambda: platform("deploy", "--yes")
     composed = lambda: compose("up", "-d")
+    kind_of = lambda service: like(call("docker", "ps", "-q", *own, "--filter", f"label=platform.service={service}", cwd=folder).split()[0])
     own = ["--filter", f"label=platform.project={NAME}"]
     theirs_own = ["--filter", f"label=com.docker.compose.project={NAME}c"]
 
@@ -188,9 +261,10 @@ def main():
     try:
         write("one")
         keep_program()
-        print("| what | platform, s | docker-compose or docker build, s | times faster |")
-        print("| --- | ---: | ---: | ---: |")
-        first, again, at_once, their_first, their_again = [], [], [], [], []
+        print("| what | platform, s | docker-compose or docker build, s | times faster | the engine alone, s |")
+        print("| --- | ---: | ---: | ---: | ---: |")
+        first, again, at_once, one, their_first, their_again, their_one = [], [], [], [], [], [], []
+        bare_again, bare_at_once, bare_one = [], [], []
         for _ in range(RUNS):
             write("one")
             shutil.rmtree(folder / ".platform", ignore_errors=True)
@@ -202,6 +276,13 @@ def main():
             write("three", surge=2)
             at_once.append(up(deploy, "ada"))
             runs_edition("three", own)
+            write("three", page="two")
+            one.append(up(deploy, "ada"))
+            runs_edition("three", own, page="two")
+            orders, web = kind_of("orders"), kind_of("web")
+            bare_again.append(replaced(orders, 2, at_once=False))
+            bare_at_once.append(replaced(orders, 2, at_once=True))
+            bare_one.append(replaced(web, 1, at_once=True))
             platform("destroy", "--yes", "--data")
             write("one")
             platform("export", "compose", "--force")
@@ -211,10 +292,15 @@ def main():
             platform("export", "compose", "--force")
             their_again.append(up(composed, "ada"))
             runs_edition("two", theirs_own)
+            write("two", page="two")
+            platform("export", "compose", "--force")
+            their_one.append(up(composed, "ada"))
+            runs_edition("two", theirs_own, page="two")
             compose("down", "-v", "-t", "1")
         row("from built programs to a healthy shop", first, their_first)
-        row("orders changed, its two instances by turns", again, their_again)
-        row("the same, both at once (`surge = 2`)", at_once, their_again)
+        row("orders changed, its two instances by turns", again, their_again, bare_again)
+        row("the same, both at once (`surge = 2`)", at_once, their_again, bare_at_once)
+        row("web changed, its one instance", one, their_one, bare_one)
 
         dockerfile = "FROM debian:bookworm-slim\nCOPY orders /app/orders\nUSER 65532\nENTRYPOINT [\"/app/orders\"]\n"
         (folder / "Dockerfile").write_text(dockerfile)
@@ -231,6 +317,8 @@ def main():
     finally:
         subprocess.run(["docker-compose", "-p", f"{NAME}c", "down", "-v", "-t", "1"], cwd=folder, capture_output=True)
         subprocess.run([PLATFORM, "-e", "docker", "destroy", "--yes", "--data"], cwd=folder, capture_output=True)
+        left = f"docker ps -aq --filter label={LABEL} | xargs -r docker rm -f"
+        subprocess.run(["sh", "-c", left], capture_output=True)
         # Each build but the last has lost its name to the next.
         images = f"docker images -q --filter label={LABEL} | sort -u | xargs -r docker rmi -f"
         subprocess.run(["sh", "-c", images], capture_output=True)
