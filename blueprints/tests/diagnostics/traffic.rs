@@ -528,7 +528,23 @@ fn a_service_behind_nothing_but_previews_is_told() {
     let service = "[services.web]\ncommand = ['web']\nport = 8081\n";
     let preview = "\n[[routes]]\npath = '/'\nservice = 'web'\npreview = true\n";
     let with = |more: &str| check(&format!("{service}{preview}{more}"));
-    assert_snapshot!(with(""), @"");
+    assert_snapshot!(with(""), @"
+    blueprint::contradiction
+
+      ⚠ `platform.toml` has something to look at
+
+    Warning: blueprint::contradiction
+
+      ⚠ nothing but previews leads to `web`
+        ╭─[platform.toml:10:11]
+      9 │ service = 'web'
+     10 │ preview = true
+        ·           ──┬─
+        ·             ╰── a release on trial gets all of these requests
+        ╰────
+      help: take it out, and write a second route for who tries a release out, such as one with
+            another `host`
+    ");
     assert_eq!(
         with("\n[[routes]]\npath = '/a'\nservice = 'web'\n"),
         "valid"

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use platform_blueprint::WhenQuiet;
+use platform_blueprint::{Period, WhenQuiet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,6 @@ use super::plain::plain;
 use super::words::Why;
 use crate::analysis::Tally;
 use crate::group::GroupId;
-use crate::span;
 
 /// Something that happened, and when.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -205,7 +204,7 @@ impl Note {
             Self::Held { stage, millis } => write!(
                 f,
                 "{stage}: instances are up, and only the preview leads to them for {}; `platform rollout next` switches at once",
-                span::exact(*millis)
+                Period::from_millis(*millis)
             ),
             Self::Serving { stage } => write!(f, "{stage}: the gateway shares requests out"),
             Self::StageOver { result } => write!(f, "{result}"),
