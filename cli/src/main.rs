@@ -16,6 +16,7 @@ mod images;
 mod misuse;
 mod moment;
 mod paint;
+mod parties;
 mod project;
 mod report;
 mod rollout_view;

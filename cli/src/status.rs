@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use platform_blueprint::{Resolved, ServiceKind};
+use platform_blueprint::{Resolved, ResourceName, ServiceKind, ServiceName};
 use platform_decide::group::{GroupId, GroupSpec};
 use platform_decide::observed::{GroupSeen, InstanceSeen, InstanceState, Observed, ResourceSeen};
 use platform_decide::release::{Release, ReleaseNumber};
 use platform_drive::lease::{self, Holder};
 use platform_drive::releases::History;
-use platform_port::{Target, TargetInfo};
+use platform_port::{Party, Target, TargetInfo};
 use serde::Serialize;
 
 use crate::error::CliError;
@@ -242,17 +242,25 @@ impl Status {
         groups.chain(resources).chain(gateway).collect()
     }
 
-    /// What is not ready and writes a log: services, resources, the gateway.
-    pub(crate) fn names_not_ready(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self
-            .by_part()
-            .into_iter()
-            .filter_map(|(name, ready)| (!ready).then_some(name))
+    /// What is not ready and writes a log.
+    pub(crate) fn parties_not_ready(&self) -> Vec<Party> {
+        let parts = self.by_part().into_iter();
+        let mut parties: Vec<Party> = parts
+            .filter(|(_, ready)| !ready)
+            .filter_map(|(name, _)| {
+                let is_resource = self.resources.contains_key(name)
+                    || self.gone.iter().any(|gone| gone.as_str() == name);
+                if is_resource {
+                    ResourceName::new(name).ok().map(Party::Resource)
+                } else {
+                    ServiceName::new(name).ok().map(Party::Service)
+                }
+            })
             .collect();
         if self.gateway.as_ref().is_some_and(|gateway| !gateway.ready) {
-            names.push("gateway");
+            parties.push(Party::Gateway);
         }
-        names
+        parties
     }
 
     /// Instances that ended and will not be started again.
@@ -300,7 +308,7 @@ impl Status {
         self.deployed()
             && !self.services.is_empty()
             && self.not_ready().is_empty()
-            && self.names_not_ready().is_empty()
+            && self.parties_not_ready().is_empty()
     }
 }
 

@@ -3,16 +3,16 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use platform_blueprint::ProviderKind;
-use platform_port::{Attachment, ExecRequest, Signal, TargetError};
+use platform_port::{Attachment, ExecRequest, Party, Signal, TargetError};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::command::logs::known_server;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::globals::Format;
+use crate::parties::known_server;
 use crate::terminal::{self, Raw};
 use crate::view::{Line, SharedView, Told};
 use crate::world::World;
@@ -41,9 +41,9 @@ pub(crate) struct ExecArgs {
 
 pub(crate) async fn run(args: &ExecArgs, world: &World) -> Result<Exit, CliError> {
     let resolved = world.resolved()?;
-    let service = known_server(resolved, &args.service)?;
+    let party = known_server(resolved, &args.service)?;
     let is_process = resolved.environment.provider.kind() == ProviderKind::Process;
-    if is_process && resolved.resources.contains_key(args.service.as_str()) {
+    if is_process && matches!(party, Party::Resource(_)) {
         let name = &args.service;
         let message =
             format!("`{name}` is a process of this machine, without surroundings of its own");
@@ -55,7 +55,7 @@ pub(crate) async fn run(args: &ExecArgs, world: &World) -> Result<Exit, CliError
     let json = world.globals.format == Format::Json;
     let tty = !args.no_tty && !json && io::stdin().is_terminal() && io::stdout().is_terminal();
     let request = ExecRequest {
-        service,
+        party,
         instance: args.instance.clone(),
         command: args.command.clone(),
         tty,

@@ -3,7 +3,6 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use futures::StreamExt as _;
-use platform_blueprint::{Engine, Resolved, ResourceName, ServiceName};
 use platform_port::{LogLine, LogQuery, Stream};
 use serde_json::{Value, json};
 
@@ -11,6 +10,7 @@ use crate::error::CliError;
 use crate::exit::Exit;
 use crate::moment::{self, Moment};
 use crate::paint::Paint;
+use crate::parties::known_party;
 use crate::view::Shown;
 use crate::world::World;
 
@@ -68,77 +68,6 @@ impl FromStr for Tail {
     }
 }
 
-/// The services of these names, which the blueprint must have.
-pub(crate) fn known_services(
-    resolved: &Resolved,
-    names: &[String],
-) -> Result<Vec<ServiceName>, CliError> {
-    names
-        .iter()
-        .map(|name| known_service(resolved, name))
-        .collect()
-}
-
-/// The service of this name, which the blueprint must have.
-pub(crate) fn known_service(resolved: &Resolved, name: &str) -> Result<ServiceName, CliError> {
-    let parsed = ServiceName::new(name).ok();
-    if let Some(parsed) = parsed.filter(|name| resolved.services.contains_key(name)) {
-        return Ok(parsed);
-    }
-    let services = resolved.services.keys().map(ServiceName::as_str);
-    Err(unknown(resolved, name, services))
-}
-
-/// The service of this name, or the resource with a server of ours; the blueprint must have it.
-pub(crate) fn known_server(resolved: &Resolved, name: &str) -> Result<ServiceName, CliError> {
-    let Some(resource) = resolved.resources.get(name) else {
-        let services = resolved.services.keys().map(ServiceName::as_str);
-        let resources = resolved.resources.keys().map(ResourceName::as_str);
-        return known_service(resolved, name)
-            .map_err(|_| unknown(resolved, name, services.chain(resources)));
-    };
-    let code = "resource::no-server";
-    if let Some(external) = &resource.external {
-        let message = format!("the server of `{name}` runs elsewhere");
-        return Err(CliError::new(code, message).help(format!(
-            "look at it there: its address is secret `{}`",
-            external.secret
-        )));
-    }
-    if resource.engine == Engine::Embedded {
-        let message = format!("`{name}` has no server: it is embedded in what needs it");
-        return Err(CliError::new(code, message)
-            .help("look at the service that needs it; `platform status` says where the data are"));
-    }
-    ServiceName::new(name).map_err(|_| {
-        let services = resolved.services.keys().map(ServiceName::as_str);
-        unknown(resolved, name, services)
-    })
-}
-
-fn unknown<'a>(
-    resolved: &Resolved,
-    name: &str,
-    known: impl Iterator<Item = &'a str> + Clone,
-) -> CliError {
-    let near = known
-        .clone()
-        .map(|known| (strsim::jaro_winkler(known, name), known))
-        .filter(|(likeness, _)| 0.7 < *likeness)
-        .max_by(|one, other| one.0.total_cmp(&other.0));
-    let help = if let Some((_, near)) = near {
-        format!("did you mean `{near}`?")
-    } else {
-        let names = known.map(|name| format!("`{name}`"));
-        format!("it has {}", names.collect::<Vec<_>>().join(", "))
-    };
-    let message = format!(
-        "environment `{}` has no service `{name}`",
-        resolved.environment.name
-    );
-    CliError::new("usage::unknown-service", message).help(help)
-}
-
 struct Written<'a> {
     line: &'a LogLine,
     nth: usize,
@@ -193,20 +122,16 @@ fn service_of(instance: &str) -> &str {
 
 pub(crate) async fn run(args: &LogsArgs, world: &World) -> Result<Exit, CliError> {
     let resolved = world.resolved()?;
-    let mut services = Vec::new();
-    for name in args.services.iter().chain(&args.also) {
-        match ServiceName::new(name.as_str()) {
-            Ok(gateway) if name == "gateway" => services.push(gateway),
-            _ => services.push(known_server(resolved, name)?),
-        }
-    }
+    let named = args.services.iter().chain(&args.also);
+    let parties = named.map(|name| known_party(resolved, name));
+    let parties = parties.collect::<Result<_, _>>()?;
     let tail = match (args.tail, args.since) {
         (Some(Tail::All), _) | (None, Some(_)) => None,
         (Some(Tail::Lines(lines)), _) => Some(lines),
         (None, None) => Some(100),
     };
     let query = LogQuery {
-        services,
+        parties,
         instance: args.instance.clone(),
         version: None,
         since: args.since.map(|since| since.millis(world.clock.millis())),

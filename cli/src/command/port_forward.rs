@@ -10,10 +10,10 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::command::logs::known_service;
 use crate::diagnostic::Severity;
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::parties::known_service;
 use crate::view::{Line, SharedView, Told};
 use crate::world::World;
 

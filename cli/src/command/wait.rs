@@ -6,11 +6,11 @@ use platform_port::{LogLine, LogQuery, Target};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::command::logs::known_services;
 use crate::diagnostic::Diagnostic;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::moment;
+use crate::parties::known_services;
 use crate::status::{self, Status};
 use crate::view::{Case, Line, Told, Verdict};
 use crate::world::World;
@@ -183,14 +183,13 @@ fn ended(
 
 /// What last was written by whatever is not ready.
 async fn last_lines(target: &dyn Target, status: &Status) -> Vec<LogLine> {
-    let names = status.names_not_ready();
-    let services: Vec<_> = names.iter().filter_map(|name| name.parse().ok()).collect();
-    if services.is_empty() {
+    let parties = status.parties_not_ready();
+    if parties.is_empty() {
         // A query that names none asks for the lines of all.
         return Vec::new();
     }
     let query = LogQuery {
-        services,
+        parties,
         tail: Some(LINES),
         ..LogQuery::default()
     };

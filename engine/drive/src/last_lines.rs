@@ -1,9 +1,9 @@
 //! What instances last wrote, for whoever has to find out why they failed.
 
 use futures::TryStreamExt;
-use platform_blueprint::{ResourceName, ServiceName};
+use platform_blueprint::ResourceName;
 use platform_decide::group::GroupId;
-use platform_port::{LogLine, LogQuery, Target};
+use platform_port::{LogLine, LogQuery, Party, Target};
 
 /// Lines shown of what failed.
 const LAST_LINES: usize = 20;
@@ -19,7 +19,7 @@ pub(crate) async fn last_lines(
     let mut lines = Vec::new();
     for group in groups {
         let query = LogQuery {
-            services: vec![group.service.clone()],
+            parties: vec![Party::Service(group.service.clone())],
             instance: instance.map(str::to_owned),
             version: Some(group.version),
             since: None,
@@ -37,14 +37,10 @@ pub(crate) async fn last_lines_of_server(
     resource: &ResourceName,
 ) -> Vec<LogLine> {
     let query = LogQuery {
-        // No service has a resource's name.
-        services: ServiceName::new(resource.as_str()).into_iter().collect(),
+        parties: vec![Party::Resource(resource.clone())],
         tail: Some(LAST_LINES),
         ..LogQuery::default()
     };
-    if query.services.is_empty() {
-        return Vec::new();
-    }
     read(target, &query).await
 }
 

@@ -77,11 +77,11 @@ impl Site {
         self: &Arc<Self>,
         request: &ExecRequest,
     ) -> Result<Attachment, TargetError> {
-        let service = request.service.as_str();
-        let (container, name, seen) = if let Some(seen) = self.server(service).await? {
-            (self.names.resource(service), service.to_owned(), seen)
+        let party = request.party.as_str();
+        let (container, name, seen) = if let Some(seen) = self.server(party).await? {
+            (self.names.resource(party), party.to_owned(), seen)
         } else {
-            let found = self.instance(service, request.instance.as_deref()).await?;
+            let found = self.instance(party, request.instance.as_deref()).await?;
             let container = self.names.instance(&found.group, found.number);
             (container, found.name(), found.container)
         };

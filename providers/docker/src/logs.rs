@@ -52,8 +52,8 @@ impl Site {
                 _ => continue,
             };
             let version = group.map(|group| group.version);
-            let wanted = (query.services.is_empty() && text(ROLE) == "service"
-                || query.services.iter().any(|asked| asked.as_str() == service))
+            let wanted = query.is_of(&service)
+                && (text(ROLE) == "service" || !query.parties.is_empty())
                 && query.instance.as_ref().is_none_or(|asked| *asked == name)
                 && query.version.is_none_or(|asked| version == Some(asked));
             if let Some(id) = one.id.filter(|_| wanted) {

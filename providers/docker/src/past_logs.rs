@@ -63,7 +63,7 @@ impl Site {
     ) -> Result<Vec<(String, LogLine)>, TargetError> {
         let mut lines = Vec::new();
         for (key, group) in self.past_groups(Reach::IfKept).await? {
-            let is_asked = query.services.is_empty() || query.services.contains(&group.service);
+            let is_asked = query.is_of(group.service.as_str());
             if !is_asked || query.version.is_some_and(|asked| asked != group.version) {
                 continue;
             }

@@ -7,6 +7,7 @@
 pub mod error;
 pub mod images;
 pub mod logs;
+pub mod party;
 pub mod secrets;
 pub mod store;
 pub mod target;
@@ -14,6 +15,7 @@ pub mod target;
 pub use error::{Retry, TargetError};
 pub use images::{DockerfileRequest, ImageEngine, Line};
 pub use logs::{LogLine, LogQuery, Stream};
+pub use party::Party;
 pub use secrets::{SecretValue, SecretValues};
 pub use store::{Document, Store, StoreError, Version};
 pub use target::{

@@ -1,8 +1,9 @@
 //! Log lines of instances, living and dead.
 
-use platform_blueprint::ServiceName;
 use platform_decide::release::ReleaseNumber;
 use serde::{Deserialize, Serialize};
+
+use crate::party::Party;
 
 /// Where a line was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,10 +29,10 @@ pub struct LogLine {
 }
 
 /// Which log lines are asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LogQuery {
-    /// Of these services; all where empty. `gateway` names the gateway, a resource's name its server.
-    pub services: Vec<ServiceName>,
+    /// Of these; of all where empty.
+    pub parties: Vec<Party>,
     /// Of this instance alone.
     pub instance: Option<String>,
     /// Of this version alone.
@@ -42,4 +43,11 @@ pub struct LogQuery {
     pub tail: Option<usize>,
     /// Go on with new lines as they come.
     pub follow: bool,
+}
+
+impl LogQuery {
+    /// Whether lines of this party are asked for, as far as its name tells.
+    pub fn is_of(&self, party: &str) -> bool {
+        self.parties.is_empty() || self.parties.iter().any(|asked| asked.as_str() == party)
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use platform_blueprint::{ResourceName, ServiceName};
+use platform_blueprint::ResourceName;
 use platform_decide::desired::{Desired, DesiredResource};
 use platform_decide::group::{GroupId, GroupSpec};
 use platform_decide::observed::{GatewaySeen, Observed};
@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::TargetError;
 use crate::logs::{LogLine, LogQuery};
+use crate::party::Party;
 use crate::secrets::SecretValues;
 use crate::store::Store;
 
@@ -109,8 +110,8 @@ pub struct Tallies {
 /// A command to run inside an instance's surroundings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecRequest {
-    /// The service; or a resource, where its server runs apart from this machine.
-    pub service: ServiceName,
+    /// A service; or a resource, where its server runs apart from this machine.
+    pub party: Party,
     /// One of its instances; the first ready one where none is named.
     pub instance: Option<String>,
     /// Program and arguments.

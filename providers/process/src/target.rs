@@ -368,9 +368,9 @@ impl Target for ProcessTarget {
     }
 
     async fn exec(&self, request: &ExecRequest) -> Result<Attachment, TargetError> {
-        let action = format!("run a command beside `{}`", request.service);
+        let action = format!("run a command beside `{}`", request.party);
         let agent = AgentClient::running(&self.layout).map_err(|error| fault(&action, error))?;
-        let mut path = format!("/surroundings?service={}", request.service);
+        let mut path = format!("/surroundings?service={}", request.party);
         if let Some(instance) = &request.instance {
             let _ = write!(path, "&instance={}", instance.replace('@', "%40"));
         }

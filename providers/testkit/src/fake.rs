@@ -18,8 +18,8 @@ use platform_decide::observed::{GatewaySeen, Observed, ResourceSeen};
 use platform_decide::release::Release;
 use platform_decide::traffic::{Split, Traffic};
 use platform_port::{
-    Attachment, ExecRequest, Finding, LogLine, LogQuery, SecretValues, Store, Stream, Tallies,
-    Target, TargetError, TargetInfo,
+    Attachment, ExecRequest, Finding, LogLine, LogQuery, Party, SecretValues, Store, Stream,
+    Tallies, Target, TargetError, TargetInfo,
 };
 use tokio::sync::{Notify, watch};
 
@@ -430,12 +430,12 @@ impl Target for FakeTarget {
         let instances = world
             .groups
             .keys()
-            .filter(|id| query.services.is_empty() || query.services.contains(&id.service))
+            .filter(|id| query.is_of(id.service.as_str()))
             .filter(|id| query.version.is_none_or(|version| version == id.version))
             .map(|id| says(format!("{id}.1"), &id.to_string()));
         let asked = |name: &&ResourceName| {
-            let mut services = query.services.iter();
-            services.any(|asked| asked.as_str() == name.as_str())
+            let server = Party::Resource((*name).clone());
+            query.parties.contains(&server)
         };
         let servers = world.resources.keys().filter(asked);
         let servers = servers.map(|name| says(name.to_string(), name.as_str()));

@@ -2,7 +2,7 @@
 
 use platform_blueprint::{ByteSize, Check, Limits, Period, ServiceKind};
 use platform_decide::observed::{GroupSeen, InstanceSeen, InstanceState};
-use platform_port::{LogQuery, SecretValue, SecretValues, Target};
+use platform_port::{LogQuery, Party, SecretValue, SecretValues, Target};
 
 use futures::StreamExt;
 use futures::future::join_all;
@@ -83,7 +83,7 @@ async fn an_instance_is_hardened_and_its_secrets_are_its_own() {
     assert_eq!(before, after);
     assert_eq!(world.ask("/env/TOKEN").await, (200, "hunter2".to_owned()));
     let query = LogQuery {
-        services: vec!["orders".parse().expect("a name")],
+        parties: vec![Party::Service("orders".parse().expect("a name"))],
         ..LogQuery::default()
     };
     let lines = world.target.logs(&query).await.expect("logs");

@@ -34,7 +34,7 @@ fn parts(instance: &str) -> (&str, Option<u32>) {
 
 fn wanted(query: &LogQuery, instance: &str) -> bool {
     let (service, version) = parts(instance);
-    (query.services.is_empty() || query.services.iter().any(|name| name.as_str() == service))
+    query.is_of(service)
         && query.instance.as_ref().is_none_or(|only| only == instance)
         && query.version.is_none_or(|only| version == Some(only.0))
 }
@@ -352,7 +352,7 @@ mod tests {
         let tail = read(
             folder.path(),
             LogQuery {
-                services: vec!["orders".parse().unwrap()],
+                parties: vec![platform_port::Party::Service("orders".parse().unwrap())],
                 tail: Some(300),
                 ..LogQuery::default()
             },

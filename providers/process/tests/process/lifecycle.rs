@@ -7,7 +7,7 @@ use futures::StreamExt;
 use platform_blueprint::{EnvValue, SecretForm, SecretReference, ServiceKind};
 use platform_decide::group::Need;
 use platform_decide::observed::InstanceState;
-use platform_port::{ExecRequest, LogQuery, SecretValue, SecretValues, Target};
+use platform_port::{ExecRequest, LogQuery, Party, SecretValue, SecretValues, Target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::world::{World, alive, ask, group, pid_of, service};
@@ -178,7 +178,7 @@ async fn commands_run_beside_an_instance() {
     world.ensure(&orders).await;
     world.until_ready(&orders).await;
     let request = |command: &str, tty| ExecRequest {
-        service: orders.id.service.clone(),
+        party: Party::Service(orders.id.service.clone()),
         instance: None,
         command: vec!["sh".to_owned(), "-c".to_owned(), command.to_owned()],
         tty,
@@ -237,7 +237,7 @@ async fn commands_run_beside_an_instance() {
 async fn logs_are_followed_over_instances() {
     let world = World::new();
     let query = LogQuery {
-        services: vec!["orders".parse().expect("a name")],
+        parties: vec![Party::Service("orders".parse().expect("a name"))],
         follow: true,
         ..LogQuery::default()
     };

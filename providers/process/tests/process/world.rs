@@ -12,7 +12,7 @@ use platform_blueprint::Service;
 use platform_decide::digest::Digest;
 use platform_decide::group::{Artifact, GroupSpec, Place};
 use platform_decide::observed::{GroupSeen, InstanceSeen, InstanceState, Observed};
-use platform_port::{LogQuery, SecretValues, Target};
+use platform_port::{LogQuery, Party, SecretValues, Target};
 use platform_process::{ProcessTarget, TargetOptions};
 use platform_testkit::scene;
 
@@ -120,7 +120,7 @@ impl World {
 
     pub(crate) async fn log(&self, service: &str) -> Vec<String> {
         let query = LogQuery {
-            services: vec![service.parse().expect("a name")],
+            parties: vec![Party::Service(service.parse().expect("a name"))],
             ..LogQuery::default()
         };
         let lines = self.target.logs(&query).await.expect("logs");
