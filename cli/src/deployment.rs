@@ -24,6 +24,7 @@ use platform_secrets::Keyring;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::parties::known_services;
 use crate::run_events::RunEvents;
 use crate::view::{Case, Verdict};
 use crate::world::World;
@@ -132,16 +133,7 @@ impl<'a> Asked<'a> {
         if named.is_empty() {
             return Ok(());
         }
-        let services = &self.resolved.services;
-        if let Some(unknown) = named.iter().find(|name| !services.contains_key(*name)) {
-            let known: Vec<&str> = services.keys().map(ServiceName::as_str).collect();
-            return Err(CliError::new(
-                "usage::unknown-service",
-                format!("the blueprint has no service `{unknown}`"),
-            )
-            .help(format!("it has {}", known.join(", "))));
-        }
-        let named = named.iter().cloned().collect();
+        let named = known_services(self.resolved, named)?.into_iter().collect();
         self.desired = self.desired.clone().only(&named, current);
         self.unbuilt.retain(|name| named.contains(name));
         Ok(())

@@ -112,6 +112,27 @@ fn what_has_no_server_has_nothing_to_be_looked_into() {
 }
 
 #[test]
+fn a_service_that_is_not_there_is_told_with_the_one_that_was_meant() {
+    let sandbox =
+        Sandbox::with("[project]\nname = \"shop\"\n[services.api]\ncommand = [\"api\"]\n");
+    for words in [
+        &["build", "--service", "apo"][..],
+        &["deploy", "--service", "apo"],
+        &["plan", "--service", "apo"],
+        &["rollout", "report", "apo"],
+        &["wait", "apo"],
+    ] {
+        let seen = sandbox.run(words);
+        assert_eq!(seen.code, 64, "{seen:#?}");
+        let said = &seen.stderr;
+        assert!(said.contains("usage::unknown-service"), "{seen:#?}");
+        assert!(said.contains("did you mean `api`?"), "{seen:#?}");
+    }
+    let seen = sandbox.run(&["rollout", "report", "api"]);
+    assert!(seen.stderr.contains("rollout::no-report"), "{seen:#?}");
+}
+
+#[test]
 fn a_code_is_explained_and_a_wrong_one_corrected() {
     let sandbox = Sandbox::empty();
     assert_snapshot!("explain", sandbox.platform(&["explain", "lock::held"]));

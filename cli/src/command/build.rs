@@ -15,6 +15,7 @@ use crate::error::CliError;
 use crate::exit::Exit;
 use crate::images;
 use crate::paint::Paint;
+use crate::parties::known_services;
 use crate::run_events::RunEvents;
 use crate::table::{Cell, Table, Tone};
 use crate::view::{Shown, Told};
@@ -110,23 +111,12 @@ impl Shown for Artifacts {
 pub(crate) async fn run(args: &BuildArgs, world: &World) -> Result<Exit, CliError> {
     let resolved = world.resolved()?;
     let services = &resolved.services;
-    if let Some(unknown) = args
-        .service
-        .iter()
-        .find(|name| !services.contains_key(*name))
-    {
-        let known: Vec<&str> = services.keys().map(ServiceName::as_str).collect();
-        return Err(CliError::new(
-            "usage::unknown-service",
-            format!("the blueprint has no service `{unknown}`"),
-        )
-        .help(format!("it has {}", known.join(", "))));
-    }
+    let named = known_services(resolved, &args.service)?;
     let builder = builder(args, world, resolved)?;
-    let wanted: BTreeSet<ServiceName> = if args.service.is_empty() {
+    let wanted: BTreeSet<ServiceName> = if named.is_empty() {
         services.keys().cloned().collect()
     } else {
-        args.service.iter().cloned().collect()
+        named.into_iter().collect()
     };
     let chosen: Services = services
         .iter()

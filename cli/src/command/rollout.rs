@@ -21,6 +21,7 @@ use crate::deployment;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::paint::Paint;
+use crate::parties::known_service;
 use crate::rollout_view::{self, RolloutShown};
 use crate::under_way;
 use crate::view::{Shown, Told};
@@ -339,6 +340,11 @@ async fn report(world: &World, target: &dyn Target, which: &ReportArgs) -> Resul
     let service = which.service.as_ref();
     let records = rollout::records(target.store(), which.release, service).await?;
     if records.is_empty() {
+        let resolved = world.resolved()?;
+        // Of a blueprint with mistakes nobody knows the services.
+        if let Some(name) = service.filter(|_| !resolved.services.is_empty()) {
+            known_service(resolved, name.as_str())?;
+        }
         let of = |what: Option<String>| what.map(|what| format!(" of {what}")).unwrap_or_default();
         return Err(CliError::new(
             "rollout::no-report",
