@@ -18,4 +18,5 @@ mod scaffold;
 mod secrets;
 mod secured;
 mod shared_limits;
+mod terminal;
 mod withstand;

@@ -1,5 +1,7 @@
 //! `platform deploy`: from the blueprint to a release that serves.
 
+mod before;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,11 +11,10 @@ use platform_decide::desired::Desired;
 use platform_decide::plan::{Pace, Plan, Subject};
 use platform_drive::apply::Crew;
 use platform_drive::deploy::{Prepared, Request, prepare, prepare_saved};
-use platform_drive::error::DriveError;
 use platform_drive::lease::Lease;
 use platform_drive::releases::History;
-use platform_drive::rollout::Status;
 
+use self::before::Before;
 use super::plan::{self, ShownPlan};
 use super::status;
 use crate::certificates;
@@ -123,9 +124,9 @@ pub(crate) async fn run(args: &DeployArgs, world: &World) -> Result<Exit, CliErr
         Some(rollout) => Before::it_is_taken_back(args, world, &crew, rollout).await?,
         None => Before::anything_is_made(args, world, &crew).await?,
     };
-    if matches!(before, Before::Declined) {
+    let Some(before) = before else {
         return Ok(Exit::Failed);
-    }
+    };
     if let Some(rollout) = &replaces {
         // What a run that is gone left half-way is deployed over, as ever.
         under_way::take_back(world, crew.target.as_ref(), rollout).await?;
@@ -136,93 +137,6 @@ pub(crate) async fn run(args: &DeployArgs, world: &World) -> Result<Exit, CliErr
         status::show(world, crew.target.as_ref()).await?;
     }
     Ok(exit)
-}
-
-/// What was said to a plan before the lock is taken, which is the first thing that is made in an environment.
-enum Before<'a> {
-    /// Nothing: there is an environment already, or nobody has to be asked.
-    Unasked,
-    /// Yes to this, planned in an environment of which nothing is there.
-    Planned(Box<(Asked<'a>, Prepared)>),
-    /// Yes to these changes.
-    Agreed(Vec<platform_decide::plan::Change>),
-    Declined,
-}
-
-/// What of [`Before`] still holds once the lock is taken.
-enum Still<'a> {
-    Unasked,
-    Planned(Box<(Asked<'a>, Prepared)>),
-    /// Yes to these changes, if they are the same.
-    Agreed(Vec<platform_decide::plan::Change>),
-}
-
-impl<'a> Before<'a> {
-    /// Asks in an environment of which nothing is there, so that who declines, or cannot be asked, leaves nothing behind.
-    async fn anything_is_made(
-        args: &DeployArgs,
-        world: &'a World,
-        crew: &Crew,
-    ) -> Result<Self, CliError> {
-        let asks = args.plan.is_none() && world.would_ask_unless_own()?;
-        if !asks || !deployment::is_untouched(crew.target.as_ref()).await? {
-            return Ok(Self::Unasked);
-        }
-        let planned = fresh(args, world, crew).await?;
-        Ok(if agreed(world, &planned.1, &to_deploy(world)?)? {
-            Self::Planned(Box::new(planned))
-        } else {
-            Self::Declined
-        })
-    }
-
-    /// What was planned and agreed to, where it is what a plan under the lock would come to; and else the changes that were.
-    async fn still(self, world: &World, crew: &Crew) -> Result<Still<'a>, CliError> {
-        Ok(match self {
-            Self::Planned(planned) => {
-                let holds = planned.0.is_current(world)?
-                    && deployment::is_untouched(crew.target.as_ref()).await?;
-                if holds {
-                    Still::Planned(planned)
-                } else {
-                    Still::Agreed(planned.1.plan.changes)
-                }
-            }
-            Self::Agreed(changes) => Still::Agreed(changes),
-            Self::Unasked | Self::Declined => Still::Unasked,
-        })
-    }
-
-    /// Plans, asks and builds while another run's rollout goes on, so that what cannot be deployed takes nothing back.
-    async fn it_is_taken_back(
-        args: &DeployArgs,
-        world: &World,
-        crew: &Crew,
-        rollout: &Status,
-    ) -> Result<Self, CliError> {
-        if let Some(path) = &args.plan {
-            let mut saved = plan::load(path, world)?;
-            let history = History::read(crew.target.store()).await?;
-            if history.current.map(|current| current.number) != saved.from {
-                return Err(DriveError::Stale.into());
-            }
-            build_saved(world, &mut saved).await?;
-            return Ok(Self::Unasked);
-        }
-        let rollout = under_way::described(rollout);
-        let environment = world.environment()?;
-        let question = format!("Take back {rollout} and deploy this to `{environment}`?");
-        let asking = Asking::UnlessOwn(question.clone());
-        let Some(prepared) = asked(args, world, crew, None, &asking).await? else {
-            return Ok(Self::Declined);
-        };
-        certificates_fit(world, &prepared)?;
-        // Nothing of the rollout may be there yet, and it is taken back all the same.
-        if prepared.plan.is_empty() && !world.confirm_unless_own(&question)? {
-            return Ok(Self::Declined);
-        }
-        Ok(Self::Agreed(prepared.plan.changes))
-    }
 }
 
 async fn dry_run(args: &DeployArgs, world: &World, crew: &Crew) -> Result<Exit, CliError> {
@@ -273,25 +187,15 @@ async fn asked(
     before: Option<Before<'_>>,
     asking: &Asking,
 ) -> Result<Option<Prepared>, CliError> {
-    let under_lock = before.is_some();
-    let still = match before {
-        Some(before) => before.still(world, crew).await?,
-        None => Still::Unasked,
-    };
-    let (mut asked, mut prepared) = match still {
-        Still::Planned(planned) => *planned,
-        still => {
-            let (asked, prepared) = fresh(args, world, crew).await?;
-            if under_lock {
-                deployment::tell_left(crew, &prepared);
-            }
-            let is_agreed =
-                matches!(still, Still::Agreed(changes) if changes == prepared.plan.changes);
-            if !is_agreed && !agreed(world, &prepared, asking)? {
-                return Ok(None);
-            }
-            (asked, prepared)
+    let planned = match before {
+        Some(before) => under_lock(args, world, crew, before, asking).await?,
+        None => {
+            let planned = fresh(args, world, crew).await?;
+            agreed(world, &planned.1, asking)?.then_some(planned)
         }
+    };
+    let Some((mut asked, mut prepared)) = planned else {
+        return Ok(None);
     };
     let wanted = prepared
         .plan
@@ -329,6 +233,30 @@ async fn asked(
         }
     }
     Ok(Some(prepared))
+}
+
+/// The plan under the lock, agreed to then or before; `None` where it was not.
+async fn under_lock<'a>(
+    args: &DeployArgs,
+    world: &'a World,
+    crew: &Crew,
+    before: Before<'a>,
+    asking: &Asking,
+) -> Result<Option<(Asked<'a>, Prepared)>, CliError> {
+    let before = before.still(world, crew).await?;
+    if let Before::Planned(planned) = before {
+        return Ok(Some(*planned));
+    }
+    let (asked, prepared) = fresh(args, world, crew).await?;
+    deployment::tell_left(crew, &prepared);
+    let is_agreed = match before {
+        Before::Agreed(agreement) if agreement.is_to(&prepared) => {
+            agreement.tell_rest(world, &prepared)?;
+            true
+        }
+        _ => agreed(world, &prepared, asking)?,
+    };
+    Ok(is_agreed.then_some((asked, prepared)))
 }
 
 async fn fresh<'a>(

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::sandbox::{Running, Seen, eventually};
+use crate::terminal::Asking;
 use crate::withstand::project::{Api, Project};
 
 /// A canary that stays at its only step until somebody sends it on.
@@ -188,6 +189,24 @@ fn what_cannot_be_done_or_is_not_agreed_to_takes_no_rollout_back() {
     run(&["rollout", "abort", "--wait"]).ok();
     assert_eq!(deploy.wait().code, 10);
     serves(&project, "one");
+    project.down();
+}
+
+#[test]
+fn who_agrees_to_replace_a_rollout_is_asked_once() {
+    let (project, deploy) = half_way("");
+    wants(&project, "three", "");
+    let good = project.sandbox.read("platform.toml");
+    let moves = good.replace("hold = \"10m\"", "hold = \"0s\"");
+    project
+        .sandbox
+        .write("platform.toml", &format!("{moves}{PROTECTED}"));
+    let asking = Asking::until(&project.sandbox, &["deploy", "--replace"]);
+    assert!(asking.shown.contains("Take back the canary"));
+    let (replaced, _) = asking.agree();
+    replaced.ok();
+    assert_eq!(deploy.wait().code, 10);
+    serves(&project, "three");
     project.down();
 }
 
