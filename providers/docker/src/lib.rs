@@ -9,6 +9,7 @@ mod ahead;
 mod builds;
 mod certificates;
 mod container;
+mod dockerfile;
 mod documents;
 mod engine;
 mod export;
