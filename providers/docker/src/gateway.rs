@@ -18,12 +18,13 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::PROVIDER;
+use crate::handed_files::HandedFile;
 use crate::inside::{Answer, Ask, GatewayAsk};
 use crate::keeper::{Reach, unexpected};
 use crate::network::Network;
 use crate::observe::Found;
 use crate::program::USER;
-use crate::site::{HandedFile, Site, is_running, lock};
+use crate::site::{Site, is_running, lock};
 
 pub(crate) use container::{Published, amiss};
 

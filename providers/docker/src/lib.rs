@@ -16,6 +16,7 @@ mod export;
 mod facets;
 mod gateway;
 mod group;
+mod handed_files;
 mod image;
 pub mod inside;
 mod keeper;
@@ -43,6 +44,7 @@ mod store;
 mod surroundings;
 mod target;
 mod tidy;
+mod volume;
 
 pub use builds::DockerImages;
 pub use export::{ExportAsked, Exported, ExportedFile};

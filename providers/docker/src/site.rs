@@ -7,12 +7,11 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, ContainerSummary, SystemInfo, Volume,
-    VolumeCreateRequest,
+    ContainerCreateBody, ContainerInspectResponse, ContainerSummary, SystemInfo,
 };
 use bollard::query_parameters::{
-    CreateContainerOptions, InspectContainerOptions, ListContainersOptions, ListVolumesOptions,
-    RemoveContainerOptions, StopContainerOptions, UploadToContainerOptions,
+    CreateContainerOptions, InspectContainerOptions, ListContainersOptions, RemoveContainerOptions,
+    StopContainerOptions,
 };
 use platform_blueprint::{DockerSettings, Gateway};
 use platform_decide::group::GroupId;
@@ -20,9 +19,7 @@ use platform_port::{SecretValues, TargetError};
 use tokio::time::Instant;
 
 use crate::PROVIDER;
-use crate::container::for_reader;
 use crate::engine::{Engine, fault, is_ambiguous, is_conflict, is_missing, unless};
-use crate::inside::{HANDED, Handed};
 use crate::keeper::Line;
 use crate::names::{Names, ROLE, Role};
 use crate::program::Program;
@@ -35,9 +32,6 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(100);
 /// Where it is kept what our own program is, below the project's folder.
 const PROGRAM: &str = ".platform/cache/program";
-
-/// A file for a container: name, mode, owner, content.
-pub(crate) type HandedFile = (String, u32, u32, Vec<u8>);
 
 /// One environment on one engine.
 pub(crate) struct Site {
@@ -79,15 +73,6 @@ pub(crate) struct Site {
     pub(crate) credentials: Mutex<BTreeMap<String, String>>,
     /// The secrets that the gateway was last handed.
     pub(crate) gateway_secrets: Mutex<SecretValues>,
-}
-
-/// A file as it is put into a container.
-struct Packed<'a> {
-    name: &'a str,
-    mode: u32,
-    owner: u32,
-    group: u32,
-    content: &'a [u8],
 }
 
 impl Site {
@@ -372,125 +357,6 @@ impl Site {
         let removed = docker.remove_container(id, Some(options)).await;
         // Somebody else may be removing it just now.
         unless(|error| is_missing(error) || is_conflict(error), removed)
-            .map_err(|error| fault(action(), error))
-    }
-
-    /// Creates a volume where there is none.
-    ///
-    /// # Errors
-    ///
-    /// `docker::name-taken` where somebody else's has the name.
-    pub(crate) async fn volume(
-        &self,
-        name: &str,
-        labels: HashMap<String, String>,
-    ) -> Result<(), TargetError> {
-        let request = VolumeCreateRequest {
-            name: Some(name.to_owned()),
-            labels: Some(labels),
-            ..VolumeCreateRequest::default()
-        };
-        let made = self.engine.docker.create_volume(request).await;
-        let made = made.map_err(|error| fault(format!("create volume `{name}`"), error))?;
-        if self.names.own(&made.labels) {
-            Ok(())
-        } else {
-            Err(taken("volume", name))
-        }
-    }
-
-    /// Volumes of the environment.
-    pub(crate) async fn volumes(&self) -> Result<Vec<Volume>, TargetError> {
-        let options = ListVolumesOptions {
-            filters: Some(self.names.filter()),
-        };
-        let listed = self.engine.docker.list_volumes(Some(options)).await;
-        let listed = listed.map_err(|error| fault("look at the volumes", error))?;
-        Ok(listed.volumes.unwrap_or_default())
-    }
-
-    /// A volume that holds nothing of the user's.
-    pub(crate) async fn plumbing(&self, name: &str) -> Result<(), TargetError> {
-        self.volume(name, self.names.labels(Role::Plumbing)).await
-    }
-
-    /// Whether there is such a volume.
-    pub(crate) async fn has_volume(&self, name: &str) -> Result<bool, TargetError> {
-        match self.engine.docker.inspect_volume(name).await {
-            Ok(_) => Ok(true),
-            Err(error) if is_missing(&error) => Ok(false),
-            Err(error) => Err(fault(format!("look at volume `{name}`"), error)),
-        }
-    }
-
-    /// Puts what is secret where an instance or a server finds it when it starts.
-    ///
-    /// - `name`: the file that it looks for
-    /// - `user`: who runs in the container
-    pub(crate) async fn hand_over(
-        &self,
-        container: &str,
-        name: &str,
-        user: &str,
-        handed: &Handed,
-    ) -> Result<(), TargetError> {
-        let (mode, group) = for_reader(user);
-        let text = serde_json::to_vec(handed).unwrap_or_default();
-        let file = Packed {
-            name,
-            mode,
-            owner: 0,
-            group,
-            content: &text,
-        };
-        self.unpack(container, HANDED, [file]).await
-    }
-
-    /// Puts files into a folder of a container.
-    pub(crate) async fn upload(
-        &self,
-        container: &str,
-        folder: &str,
-        files: &[HandedFile],
-    ) -> Result<(), TargetError> {
-        let packed = files.iter().map(|(name, mode, owner, content)| Packed {
-            name,
-            mode: *mode,
-            owner: *owner,
-            group: *owner,
-            content,
-        });
-        self.unpack(container, folder, packed).await
-    }
-
-    async fn unpack<'a>(
-        &self,
-        container: &str,
-        folder: &str,
-        files: impl IntoIterator<Item = Packed<'a>>,
-    ) -> Result<(), TargetError> {
-        let mut tar = tar::Builder::new(Vec::new());
-        let packed = files.into_iter().try_for_each(|file| {
-            let mut header = tar::Header::new_gnu();
-            header.set_mode(file.mode);
-            header.set_uid(file.owner.into());
-            header.set_gid(file.group.into());
-            header.set_size(file.content.len() as u64);
-            tar.append_data(&mut header, file.name, file.content)
-        });
-        let action = || format!("hand files to container `{container}`");
-        let archive = packed
-            .and_then(|()| tar.into_inner())
-            .map_err(|error| TargetError::refused(PROVIDER, action(), error))?;
-        let options = UploadToContainerOptions {
-            path: folder.to_owned(),
-            ..UploadToContainerOptions::default()
-        };
-        let body = bollard::body_full(archive.into());
-        self.engine
-            .docker
-            .upload_to_container(container, Some(options), body)
-            .await
             .map_err(|error| fault(action(), error))
     }
 
