@@ -79,22 +79,38 @@ fn both(back: &str, front: &str) -> [Option<String>; 2] {
     [Some(back.to_owned()), Some(front.to_owned())]
 }
 
+/// A project whose blueprint is deployed.
+fn deployed(text: &str) -> Sandbox {
+    let sandbox = Sandbox::with(text);
+    sandbox.run(&["deploy", "--yes"]).ok();
+    sandbox
+}
+
+/// What a deploy of this blueprint tells of its rollouts, and how it ends.
+fn deploys(sandbox: &Sandbox, text: &str, code: i32) -> Vec<String> {
+    sandbox.write("platform.toml", text);
+    let seen = sandbox.run(&["deploy", "--yes", "--events", "events.jsonl"]);
+    assert_eq!(seen.code, code, "{seen:#?}");
+    told(sandbox)
+}
+
+/// Checks that one release serves, whole.
+fn is_over(sandbox: &Sandbox) -> Value {
+    let status = sandbox.run(&["status", "--format", "json"]).ok();
+    let status = status.line("status");
+    assert!(status["unfinished"].is_null(), "{status:#}");
+    status
+}
+
 #[test]
 fn services_move_and_go_back_together() {
     let port = free_port();
-    let sandbox = Sandbox::with(&blueprint(port, "", "one", "one"));
-    sandbox.run(&["deploy", "--yes"]).ok();
-    sandbox.write("platform.toml", &blueprint(port, "", "two", "two"));
-    sandbox
-        .run(&["deploy", "--yes", "--events", "events.jsonl"])
-        .ok();
-    let steps = told(&sandbox);
+    let sandbox = deployed(&blueprint(port, "", "one", "one"));
+    let steps = deploys(&sandbox, &blueprint(port, "", "two", "two"), 0);
     assert!(steps[0].contains("back@r2, front@r2"), "{steps:#?}");
     assert_eq!(served(port), both("two", "two"));
     // One that fails takes the other along.
-    sandbox.write("platform.toml", &blueprint(port, "", "three", "crash"));
-    let seen = sandbox.run(&["deploy", "--yes"]);
-    assert_eq!(seen.code, 10, "{seen:#?}");
+    deploys(&sandbox, &blueprint(port, "", "three", "crash"), 10);
     assert_eq!(served(port), both("two", "two"));
 }
 
@@ -102,13 +118,8 @@ fn services_move_and_go_back_together() {
 fn services_move_in_the_order_that_is_stated_and_go_back_all_the_same() {
     let order = "order = [\"front\", \"back\"]";
     let port = free_port();
-    let sandbox = Sandbox::with(&blueprint(port, order, "one", "one"));
-    sandbox.run(&["deploy", "--yes"]).ok();
-    sandbox.write("platform.toml", &blueprint(port, order, "two", "two"));
-    sandbox
-        .run(&["deploy", "--yes", "--events", "events.jsonl"])
-        .ok();
-    let steps = told(&sandbox);
+    let sandbox = deployed(&blueprint(port, order, "one", "one"));
+    let steps = deploys(&sandbox, &blueprint(port, order, "two", "two"), 0);
     let (front, back) = (
         position(&steps, "front@r2 takes"),
         position(&steps, "back@r2 takes"),
@@ -117,9 +128,7 @@ fn services_move_in_the_order_that_is_stated_and_go_back_all_the_same() {
     assert!(front < promoted && promoted < back, "{steps:#?}");
     assert_eq!(served(port), both("two", "two"));
     // The second fails, and the first that was promoted already is taken back with it.
-    sandbox.write("platform.toml", &blueprint(port, order, "crash", "three"));
-    let seen = sandbox.run(&["deploy", "--yes"]);
-    assert_eq!(seen.code, 10, "{seen:#?}");
+    deploys(&sandbox, &blueprint(port, order, "crash", "three"), 10);
     assert_eq!(served(port), both("two", "two"));
 }
 
@@ -131,13 +140,9 @@ fn services_with_rollouts_of_their_own_go_back_all_the_same() {
         text.replace("[services.front]", &format!("[services.front]\n{policy}"))
     };
     let port = free_port();
-    let sandbox = Sandbox::with(&own("one", "one", port));
-    sandbox.run(&["deploy", "--yes"]).ok();
+    let sandbox = deployed(&own("one", "one", port));
     // The second of the two fails, and the first that was promoted already is taken back with it.
-    sandbox.write("platform.toml", &own("two", "crash", port));
-    let seen = sandbox.run(&["deploy", "--yes", "--events", "events.jsonl"]);
-    assert_eq!(seen.code, 10, "{seen:#?}");
-    let steps = told(&sandbox);
+    let steps = deploys(&sandbox, &own("two", "crash", port), 10);
     let (promoted, second) = (
         position(&steps, "promoted"),
         position(&steps, "front@r2 takes"),
@@ -146,10 +151,7 @@ fn services_with_rollouts_of_their_own_go_back_all_the_same() {
     assert!(promoted < second, "{steps:#?}");
     assert_eq!(served(port), both("one", "one"));
     // Where the first fails the second has not begun.
-    sandbox.write("platform.toml", &own("crash", "two", port));
-    let seen = sandbox.run(&["deploy", "--yes", "--events", "events.jsonl"]);
-    assert_eq!(seen.code, 10, "{seen:#?}");
-    let steps = told(&sandbox);
+    let steps = deploys(&sandbox, &own("crash", "two", port), 10);
     assert!(
         !steps.iter().any(|step| step.contains("front@r3")),
         "{steps:#?}"
@@ -198,8 +200,7 @@ fn a_rollback_between_two_rollouts_takes_both_back() {
     let order = "order = [\"front\", \"back\"]";
     for _ in 0..20 {
         let port = free_port();
-        let sandbox = Sandbox::with(&blueprint(port, order, "one", "one"));
-        sandbox.run(&["deploy", "--yes"]).ok();
+        let sandbox = deployed(&blueprint(port, order, "one", "one"));
         sandbox.write("platform.toml", &blueprint(port, order, "two", "two"));
         let deploy = sandbox.start(&["deploy", "--yes"]);
         let Some(halted) = Halted::between_rollouts(&sandbox) else {
@@ -216,10 +217,8 @@ fn a_rollback_between_two_rollouts_takes_both_back() {
         let deployed = deploy.wait();
         assert_eq!(deployed.code, 10, "{deployed:#?}");
         assert_eq!(served(port), both("one", "one"));
-        let status = sandbox.run(&["status", "--format", "json"]).ok();
-        let status = status.line("status");
+        let status = is_over(&sandbox);
         assert_eq!(status["release"]["number"], "r1", "{status:#}");
-        assert!(status["unfinished"].is_null(), "{status:#}");
         return;
     }
     panic!("no run was met between its rollouts");
@@ -232,16 +231,13 @@ fn a_rollback_ends_when_what_was_promoted_before_is_back_too() {
         blueprint(port, order, back, front).replace("bake = \"0s\"", "bake = \"5s\"")
     };
     let port = free_port();
-    let sandbox = Sandbox::with(&text(port, "one", "one"));
-    sandbox.run(&["deploy", "--yes"]).ok();
+    let sandbox = deployed(&text(port, "one", "one"));
     sandbox.write("platform.toml", &text(port, "two", "two"));
     let deploy = sandbox.start(&["deploy", "--yes"]);
     eventually("both serve", || served(port) == both("two", "two"));
     sandbox.run(&["rollback", "--yes"]).ok();
     assert_eq!(served(port), both("one", "one"));
-    let status = sandbox.run(&["status", "--format", "json"]).ok();
-    let status = status.line("status");
-    assert!(status["unfinished"].is_null(), "{status:#}");
+    is_over(&sandbox);
     assert_eq!(deploy.wait().code, 10);
 }
 
@@ -251,8 +247,7 @@ fn a_run_killed_between_two_rollouts_is_gone_on_with_or_taken_back() {
     for (verb, end) in [("abort", "one"), ("resume", "two")] {
         let met = (0..20).any(|_| {
             let port = free_port();
-            let sandbox = Sandbox::with(&blueprint(port, order, "one", "one"));
-            sandbox.run(&["deploy", "--yes"]).ok();
+            let sandbox = deployed(&blueprint(port, order, "one", "one"));
             sandbox.write("platform.toml", &blueprint(port, order, "two", "two"));
             let deploy = sandbox.start(&["deploy", "--yes"]);
             let Some(halted) = Halted::between_rollouts(&sandbox) else {

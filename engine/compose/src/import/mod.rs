@@ -282,6 +282,19 @@ fn size(bytes: u64) -> String {
 mod tests {
     use super::*;
 
+    /// What becomes of a file that has nothing beside it.
+    fn alone(text: &str) -> Imported {
+        import(&Inputs {
+            name: "compose.yml",
+            folder: "shop",
+            text,
+            variables: &BTreeMap::new(),
+            profiles: &BTreeSet::new(),
+            files: &|_| None,
+        })
+        .unwrap()
+    }
+
     #[test]
     fn names_become_those_of_a_blueprint() {
         for (text, name) in [
@@ -324,15 +337,7 @@ services:
   cache: { image: "redis:7" }
   files: { image: "minio/minio:1" }
 "#;
-        let imported = import(&Inputs {
-            name: "compose.yml",
-            folder: "shop",
-            text,
-            variables: &BTreeMap::new(),
-            profiles: &BTreeSet::new(),
-            files: &|_| None,
-        })
-        .unwrap();
+        let imported = alone(text);
         let own = imported.left.iter().filter_map(|left| {
             let variable = left.place.strip_prefix("services.web.environment.")?;
             Some((variable, (left.why.as_str(), left.help.as_deref()?)))
@@ -376,15 +381,7 @@ services:
     image: postgres:15
     environment: { POSTGRES_PASSWORD: hunter2 }
 "#;
-        let imported = import(&Inputs {
-            name: "compose.yml",
-            folder: "shop",
-            text,
-            variables: &BTreeMap::new(),
-            profiles: &BTreeSet::new(),
-            files: &|_| None,
-        })
-        .unwrap();
+        let imported = alone(text);
         let blueprint = &imported.blueprint;
         assert!(!blueprint.contains("hunter2"), "{blueprint}");
         // What is left of the command is whole: no option waits for the address that was left out.

@@ -11,15 +11,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::scene::{BAD, BLUE_GREEN, CANARY, COPIED, GOOD, ROLLING, Scene};
 
+/// What a rollout that is promoted has the target do.
+async fn acts_to_the_end(scene: &Scene) -> Vec<String> {
+    let before = scene.target.acts().len();
+    assert_eq!(scene.goes().await, Outcome::Promoted);
+    scene.stands_on("orders@r2").await;
+    scene.target.acts().split_off(before)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_healthy_canary_moves_step_by_step() {
     let scene = Scene::of(CANARY).await;
     scene.behave("orders@r2", GOOD);
-    let before = scene.target.acts().len();
-    assert_eq!(scene.goes().await, Outcome::Promoted);
-    scene.stands_on("orders@r2").await;
     assert_eq!(
-        scene.target.acts()[before..],
+        acts_to_the_end(&scene).await,
         [
             "ensure orders@r1-baseline x1",
             "ensure orders@r2 x1",
@@ -37,11 +42,8 @@ async fn a_healthy_canary_moves_step_by_step() {
 async fn copies_come_first_and_what_answers_them_badly_gets_no_request() {
     let scene = Scene::of(COPIED).await;
     scene.behave("orders@r2", GOOD);
-    let before = scene.target.acts().len();
-    assert_eq!(scene.goes().await, Outcome::Promoted);
-    scene.stands_on("orders@r2").await;
     assert_eq!(
-        scene.target.acts()[before..],
+        acts_to_the_end(&scene).await,
         [
             "ensure orders@r1-baseline x1",
             "ensure orders@r2 x1",

@@ -2,31 +2,46 @@
 
 use super::*;
 
+fn groups<const N: usize>(names: [&str; N]) -> [GroupId; N] {
+    names.map(|name| name.parse().unwrap())
+}
+
+fn orders() -> ServiceName {
+    "orders".parse().unwrap()
+}
+
+/// Traffic of `orders`, split so.
+fn traffic(split: Split) -> Traffic {
+    Traffic {
+        ingress: ingress(),
+        splits: BTreeMap::from([(orders(), split)]),
+    }
+}
+
+/// The first instance of a group, ready.
+fn first_of(group: &GroupId) -> ReadyInstance {
+    ReadyInstance {
+        group: group.clone(),
+        name: format!("{group}.1"),
+        address: "127.0.0.1:21000".to_owned(),
+        zone: None,
+    }
+}
+
 #[test]
 fn shares_and_ready_instances_make_weighted_versions() {
-    let (old, new): (GroupId, GroupId) =
-        ("orders@r1".parse().unwrap(), "orders@r2".parse().unwrap());
-    let orders: ServiceName = "orders".parse().unwrap();
-    let split = Split {
+    let [old, new] = groups(["orders@r1", "orders@r2"]);
+    let traffic = traffic(Split {
         shares: BTreeMap::from([
             (old.clone(), Share::thousandths(950)),
             (new.clone(), Share::thousandths(50)),
         ]),
         preview: Some(new.clone()),
         copies: None,
-    };
-    let traffic = Traffic {
-        ingress: ingress(),
-        splits: BTreeMap::from([(orders.clone(), split)]),
-    };
-    let ready = [ReadyInstance {
-        group: new.clone(),
-        name: "orders@r2.1".to_owned(),
-        address: "127.0.0.1:21000".to_owned(),
-        zone: None,
-    }];
+    });
+    let ready = [first_of(&new)];
     let shop = Shop {
-        internal: BTreeMap::from([(orders, Internal::loopback(22_000))]),
+        internal: BTreeMap::from([(orders(), Internal::loopback(22_000))]),
         ..Shop::of([old, new])
     };
     let config = join(&shop.parts(Some(&traffic), &ready));
@@ -69,36 +84,23 @@ fn shares_and_ready_instances_make_weighted_versions() {
 
 #[test]
 fn copies_for_a_group_are_a_version_of_their_own() {
-    let (old, fresh, new): (GroupId, GroupId, GroupId) = (
-        "orders@r1".parse().unwrap(),
-        "orders@r1-baseline".parse().unwrap(),
-        "orders@r2".parse().unwrap(),
-    );
-    let orders: ServiceName = "orders".parse().unwrap();
+    let [old, fresh, new] = groups(["orders@r1", "orders@r1-baseline", "orders@r2"]);
+    let orders = orders();
     let check = |of: Option<&GroupId>| {
         let copies = Copies {
             to: new.clone(),
             of: of.cloned(),
             share: Share::thousandths(200),
         };
-        let split = Split {
+        let traffic = traffic(Split {
             shares: BTreeMap::from([
                 (old.clone(), Share::thousandths(800)),
                 (fresh.clone(), Share::thousandths(200)),
             ]),
             preview: Some(new.clone()),
             copies: Some(copies.clone()),
-        };
-        let traffic = Traffic {
-            ingress: ingress(),
-            splits: BTreeMap::from([(orders.clone(), split)]),
-        };
-        let ready = [ReadyInstance {
-            group: new.clone(),
-            name: "orders@r2.1".to_owned(),
-            address: "127.0.0.1:21000".to_owned(),
-            zone: None,
-        }];
+        });
+        let ready = [first_of(&new)];
         let health = api::HealthCheck {
             paths: BTreeMap::from([("r2".to_owned(), "/well".to_owned())]),
             ..api::HealthCheck::default()
@@ -125,20 +127,14 @@ fn copies_for_a_group_are_a_version_of_their_own() {
 
 #[test]
 fn a_preview_route_leads_to_what_is_on_trial() {
-    let (old, new): (GroupId, GroupId) =
-        ("orders@r1".parse().unwrap(), "orders@r2".parse().unwrap());
+    let [old, new] = groups(["orders@r1", "orders@r2"]);
     let check = |preview: bool, trial: Option<&GroupId>, expected: Option<&str>| {
-        let mut ingress = ingress();
-        ingress.routes[0].preview = preview;
-        let split = Split {
+        let mut traffic = traffic(Split {
             shares: BTreeMap::from([(old.clone(), Share::FULL)]),
             preview: trial.cloned(),
             copies: None,
-        };
-        let traffic = Traffic {
-            ingress,
-            splits: BTreeMap::from([("orders".parse().unwrap(), split)]),
-        };
+        });
+        traffic.ingress.routes[0].preview = preview;
         let shop = Shop::of([old.clone(), new.clone()]);
         let config = join(&shop.parts(Some(&traffic), &[]));
         assert_eq!(config.validate(), Ok(()));
