@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bollard::models::{ContainerStateStatusEnum, ContainerSummary};
-use futures::future::{join_all, try_join, try_join_all};
+use futures::future::{join, join_all, try_join, try_join_all, try_join3};
 use platform_blueprint::ServiceKind;
 use platform_decide::group::{GroupId, GroupSpec, Need};
 use platform_decide::observed::{InstanceSeen, InstanceState};
@@ -29,6 +29,12 @@ use crate::surroundings::{Address, Inputs, Surroundings, surroundings};
 const TRIES: u32 = 8;
 /// How often a replacement is looked at.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// Whether somebody else has the address that was chosen for a container.
+pub(crate) fn is_address_taken(error: &TargetError) -> bool {
+    let said = error.source.to_string();
+    said.contains("Address already in use")
+}
 
 /// Whether an instance does what it is there for, or has done it.
 fn is_well(one: &InstanceSeen) -> bool {
@@ -102,11 +108,13 @@ impl Site {
         secrets: &SecretValues,
     ) -> Result<(), TargetError> {
         drop(self.making_ahead.write().await);
-        let network = self.ensure_network().await?;
-        self.hand_authority(group).await?;
-        let before: BTreeMap<u32, Found> = self
-            .instances(&group.id)
-            .await?
+        let (network, (), instances) = try_join3(
+            self.ensure_network(),
+            self.hand_authority(group),
+            self.instances(&group.id),
+        )
+        .await?;
+        let before: BTreeMap<u32, Found> = instances
             .into_iter()
             .filter_map(|(number, seen)| Some((number, Found::read(seen, &network.name)?)))
             .collect();
@@ -140,15 +148,14 @@ impl Site {
         let mut fresh: Vec<u32> = used.iter().map(|one| one.number).collect();
         fresh.extend(places.fill(|number| before.contains_key(&number)));
         let replaced: Vec<&Found> = surplus.into_iter().chain(wrong).collect();
-        if !fresh.is_empty() {
-            let ready = self.prepare(group, secrets, network).await?;
-            // Each comes to its end, as what is left half made stays.
-            let brought = fresh.iter().map(|number| self.bring_up(&ready, *number));
-            join_all(brought)
-                .await
-                .into_iter()
-                .collect::<Result<(), _>>()?;
-        }
+        let (made, rest) = fresh.split_at(used.len());
+        // Each comes to its end, as what is left half made stays.
+        let brought = join(
+            self.start_made(group, made, (secrets, &network)),
+            self.bring_all(group, rest, (secrets, &network)),
+        );
+        let (made, rest) = brought.await;
+        made.and(rest)?;
         self.refresh().await?;
         if !replaced.is_empty() && !fresh.is_empty() {
             let successors: Vec<String> = fresh
@@ -211,8 +218,11 @@ impl Site {
         secrets: &'a SecretValues,
         network: Network,
     ) -> Result<Ready<'a>, TargetError> {
-        self.ensure_keeper(true).await?;
-        let image = self.image_of(&group.id.service, &group.spec).await?;
+        let image = self.image_of(&group.id.service, &group.spec);
+        // What is begun with the keeper comes to its end, whatever is found of the image.
+        let (kept, image) = join(self.ensure_keeper(true), image).await;
+        kept?;
+        let image = image?;
         let mut needs = BTreeMap::new();
         for need in &group.spec.needs {
             let address = match need {
@@ -267,6 +277,23 @@ impl Site {
         .map_err(|why| TargetError::refused(PROVIDER, format!("start {id}"), why).about(id.clone()))
     }
 
+    /// Makes and starts instances of a group, all at once.
+    ///
+    /// - `with`: secrets of its service, and the network
+    pub(crate) async fn bring_all(
+        &self,
+        group: &GroupSpec,
+        numbers: &[u32],
+        (secrets, network): (&SecretValues, &Network),
+    ) -> Result<(), TargetError> {
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let ready = self.prepare(group, secrets, network.clone()).await?;
+        let brought = numbers.iter().map(|number| self.bring_up(&ready, *number));
+        join_all(brought).await.into_iter().collect()
+    }
+
     async fn bring_up(&self, ready: &Ready<'_>, number: u32) -> Result<(), TargetError> {
         let id = &ready.group.id;
         let name = self.names.instance(id, number);
@@ -276,9 +303,7 @@ impl Site {
             let address = self.make(ready, number, &own, &refused).await?;
             match (self.start(&name).await, address) {
                 (Ok(()), _) => return Ok(()),
-                (Err(error), Some(address))
-                    if error.source.to_string().contains("Address already in use") =>
-                {
+                (Err(error), Some(address)) if is_address_taken(&error) => {
                     refused.push(address);
                     self.remove(&name, None).await?;
                 }
@@ -381,13 +406,9 @@ impl Site {
     /// Drains a group's instances and removes them with everything of theirs.
     pub(crate) async fn remove_group(&self, group: &GroupId) -> Result<(), TargetError> {
         drop(self.making_ahead.write().await);
-        let network = self
-            .network()
-            .await?
-            .map_or_else(String::new, |found| found.name);
-        let found: Vec<Found> = self
-            .instances(group)
-            .await?
+        let (network, instances) = try_join(self.network(), self.instances(group)).await?;
+        let network = network.map_or_else(String::new, |found| found.name);
+        let found: Vec<Found> = instances
             .into_values()
             .filter_map(|seen| Found::read(seen, &network))
             .collect();
