@@ -265,8 +265,10 @@ async fn fresh<'a>(
     crew: &Crew,
 ) -> Result<(Asked<'a>, Prepared), CliError> {
     let mut asked = Asked::of(world)?;
-    let history = History::read(crew.target.store()).await?;
-    asked.narrow(&args.service, history.current.as_ref())?;
+    if !args.service.is_empty() {
+        let history = History::read(crew.target.store()).await?;
+        asked.narrow(&args.service, history.current.as_ref())?;
+    }
     args.strategy.apply(&mut asked.desired)?;
     let prepared = prepare(crew, request(&asked)).await?;
     Ok((asked, prepared))

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures::future::{join, join3};
 use platform_blueprint::{SecretName, ServiceName};
 use platform_decide::desired::Desired;
 use platform_decide::plan::{Action, Inputs, Member, Pace, Plan, StepId, plan};
@@ -112,10 +113,15 @@ pub enum Outcome {
 /// If the target or its store cannot be read.
 pub async fn prepare(crew: &Crew, request: Request<'_>) -> Result<Prepared, DriveError> {
     let store = crew.target.store();
-    let history = History::read(store).await?;
-    let left = journal::left_behind(store).await?;
+    // The history first: where that brings back who keeps it, the others wait for them.
+    let (history, left, observed) = join3(
+        History::read(store),
+        journal::left_behind(store),
+        crew.target.observe(),
+    )
+    .await;
+    let (history, left, observed) = (history?, left?, observed?);
     let half_way = half_way(store, &history, left.as_ref()).await?;
-    let observed = crew.target.observe().await?;
     let plan = plan(Inputs {
         desired: request.desired,
         observed: &observed,
@@ -130,8 +136,13 @@ pub async fn prepare(crew: &Crew, request: Request<'_>) -> Result<Prepared, Driv
     tracing::debug!(release = %plan.release.number, "planned");
     let mut findings = address::left(&plan, history.current.as_ref());
     if !plan.is_empty() {
-        findings.extend(preflight(crew, request.desired, &plan).await?);
-        findings.extend(rollout::settings_kept(store, &plan).await?);
+        let (seen, kept) = join(
+            preflight(crew, request.desired, &plan),
+            rollout::settings_kept(store, &plan),
+        )
+        .await;
+        findings.extend(seen?);
+        findings.extend(kept?);
     }
     Ok(Prepared {
         plan,
@@ -322,15 +333,22 @@ pub async fn carry_out(
         Ok(_) => true,
         Err(error) => error.ends_the_run(),
     };
-    if !matches!(
+    let ours = !matches!(
         result,
         Err(DriveError::LeaseLost | DriveError::LeaseExpired { .. })
-    ) {
-        put_down(crew, "the run's record", async || record.save(store).await).await;
-    }
-    if ended {
-        tidy(crew).await;
-    }
+    );
+    // Neither asks for what the other does.
+    let recorded = async {
+        if ours {
+            put_down(crew, "the run's record", async || record.save(store).await).await;
+        }
+    };
+    let tidied = async {
+        if ended {
+            tidy(crew).await;
+        }
+    };
+    join(recorded, tidied).await;
     result
 }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures::future::try_join;
 use platform_blueprint::{ServiceName, Tls};
 use platform_decide::desired::Ingress;
 use platform_decide::group::GroupId;
@@ -159,7 +160,9 @@ impl Site {
         traffic: &Traffic,
         secrets: &SecretValues,
     ) -> Result<(), TargetError> {
-        if self.inspect(&self.names.gateway()).await?.is_none() {
+        let name = self.names.gateway();
+        let (gateway, network) = try_join(self.inspect(&name), self.network()).await?;
+        if gateway.is_none() {
             return Err(TargetError::refused(
                 PROVIDER,
                 "route traffic",
@@ -167,7 +170,10 @@ impl Site {
             )
             .with_code("gateway::not-running"));
         }
-        let network = self.ensure_network().await?;
+        let network = match network {
+            Some(network) => network,
+            None => self.ensure_network().await?,
+        };
         lock(&self.gateway_secrets).clone_from(secrets);
         let shared = self.shared(&traffic.ingress, secrets).await?;
         // What cannot be listened at is not noted, or everybody after would try it again.
@@ -248,7 +254,7 @@ impl Site {
     /// Tells the gateway of instances that came or went. Nothing is to be told while it does not run.
     pub(crate) async fn refresh(&self) -> Result<(), TargetError> {
         let name = self.names.gateway();
-        let looks = futures::future::try_join(self.inspect(&name), self.network());
+        let looks = try_join(self.inspect(&name), self.network());
         let (gateway, network) = looks.await?;
         if !gateway.as_ref().is_some_and(is_running) {
             return Ok(());

@@ -1,6 +1,7 @@
 //! What would make a deploy fail, looked for ahead; and how the engine itself is doing.
 
 use bollard::models::{SystemInfo, SystemVersion};
+use futures::future::{try_join, try_join_all};
 use platform_decide::desired::Desired;
 use platform_decide::group::Place;
 use platform_port::{Finding, Severity, TargetError};
@@ -64,7 +65,8 @@ pub fn refused(desired: &Desired) -> Vec<Finding> {
 impl Site {
     /// Looks for what would make a deploy of `desired` fail.
     pub(crate) async fn preflight(&self, desired: &Desired) -> Result<Vec<Finding>, TargetError> {
-        let (version, info) = self.engine_seen().await?;
+        let ((version, info), foreign) =
+            try_join(self.engine_seen(), self.foreign(desired)).await?;
         let mut findings = judge(&version, &info);
         let gateway = &desired.ingress.gateway;
         findings.extend(self.ports_taken(gateway, &info).await?);
@@ -130,7 +132,7 @@ impl Site {
                 ));
             }
         }
-        findings.extend(self.foreign(desired).await?);
+        findings.extend(foreign);
         Ok(findings)
     }
 
@@ -140,11 +142,13 @@ impl Site {
         let names = resources
             .map(|name| self.names.resource(name.as_str()))
             .chain([self.names.gateway(), self.names.keeper()]);
+        let looks = names.map(|name| async move {
+            let seen = self.inspect(&name).await?;
+            Ok::<_, TargetError>((name, seen))
+        });
         let mut findings = Vec::new();
-        for name in names {
-            if let Some(seen) = self.inspect(&name).await?
-                && !self.is_own(&seen)
-            {
+        for (name, seen) in try_join_all(looks).await? {
+            if seen.is_some_and(|seen| !self.is_own(&seen)) {
                 findings.push(helped(
                     finding(
                         "docker::name-taken",

@@ -8,6 +8,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join;
 use platform_blueprint::{Period, ServiceName};
 use platform_decide::analysis::Tally;
 use platform_decide::group::GroupId;
@@ -15,7 +16,7 @@ use platform_decide::observed::Observed;
 use platform_decide::plan::Plan;
 use platform_decide::rollout::{
     Besides, Counts, GateAnswer, GateKey, Move, Note, Phase, Reading, Seen, State, Unread, Why,
-    advance, ahead,
+    Word, advance, ahead,
 };
 use platform_port::{LaneTally, LogLine, Part, Retry, StoreError, Tallies, TargetError};
 use tokio::sync::mpsc;
@@ -162,8 +163,9 @@ impl<'a> Driver<'a> {
             if std::mem::take(&mut first) {
                 self.document.state.begin_anew_if_all_ended(&observed);
             }
-            let tallies = self.tallies().await;
-            match self.decide(&observed, tallies.as_ref()).await {
+            let store = self.crew.target.store();
+            let (tallies, words) = join(self.tallies(), document::words(store)).await;
+            match self.decide(&observed, tallies.as_ref(), words).await {
                 Ok(()) => failed = 0,
                 // What cannot be saved is not acted upon; traffic stays as it is meanwhile.
                 Err(error @ StoreError::Unavailable { .. }) if failed < PATIENCE => {
@@ -224,10 +226,11 @@ impl<'a> Driver<'a> {
         &mut self,
         observed: &Observed,
         tallies: Option<&Tallies>,
+        words: Result<Vec<Word>, StoreError>,
     ) -> Result<(), StoreError> {
         let store = self.crew.target.store();
         let counts = tallies.map(counts);
-        let words = document::words(store).await?;
+        let words = words?;
         let seen = Seen {
             observed,
             counts: counts.as_ref(),

@@ -8,6 +8,7 @@ use bollard::models::{
     HostConfig, PortBinding, PortMap,
 };
 use bollard::query_parameters::RenameContainerOptions;
+use futures::future::{join, try_join};
 use platform_blueprint::Gateway;
 use platform_port::{Retry, TargetError};
 use serde::{Deserialize, Serialize};
@@ -120,9 +121,12 @@ impl Site {
     ///
     /// One that runs stays where it is published until it is given routes that say otherwise.
     pub(crate) async fn ensure_gateway(&self) -> Result<(), TargetError> {
-        self.ensure_keeper(true).await?;
-        let network = self.ensure_network().await?;
-        let seen = self.inspect(&self.names.gateway()).await?;
+        let name = self.names.gateway();
+        // What is begun with the keeper comes to its end, whatever is found of the gateway.
+        let looks = try_join(self.ensure_network(), self.inspect(&name));
+        let (kept, looked) = join(self.ensure_keeper(true), looks).await;
+        kept?;
+        let (network, seen) = looked?;
         let here = seen.filter(is_running).as_ref().and_then(Published::by);
         if let Some(here) = here {
             return self.gateway_container(&network, &here).await;
@@ -157,10 +161,13 @@ impl Site {
         network: &Network,
         published: &Published,
     ) -> Result<(), TargetError> {
-        Box::pin(self.finish_replacing()).await?;
-        let name = self.names.gateway();
+        let (name, next) = (self.names.gateway(), self.names.next_gateway());
         let program = self.program()?;
-        let before = self.inspect(&name).await?;
+        let (left, mut before) = try_join(self.inspect(&next), self.inspect(&name)).await?;
+        if left.is_some_and(|left| self.is_own(&left)) {
+            Box::pin(self.finish_replacing(before.is_some())).await?;
+            before = self.inspect(&name).await?;
+        }
         if let Some(seen) = &before {
             if !self.is_own(seen) {
                 return Err(crate::site::taken("container", &name));
@@ -183,7 +190,6 @@ impl Site {
             return self.answers().await;
         };
         // Both may want the same ports, so the one before stops; it is there until the other has started.
-        let next = self.names.next_gateway();
         self.create_own(&next, body).await?;
         self.halt(&name, self.drain_seconds()).await?;
         let begun = async {
@@ -237,19 +243,32 @@ impl Site {
             }
         }
         let id = seen.id.as_deref().unwrap_or_default();
-        let renewed = self.renewed(id).await?;
+        let running = is_running(seen);
+        let answers = async {
+            if running {
+                Some(self.answers().await)
+            } else {
+                None
+            }
+        };
+        let (renewed, answered) = join(self.renewed(id), answers).await;
+        let renewed = renewed?;
         let build = renewed.as_deref().or_else(|| label(seen, BUILD));
         let other = build != Some(self.program()?.build.as_str());
         let paused = seen.state.as_ref().and_then(|state| state.paused) == Some(true);
         if paused {
             self.wake_container(&name).await?;
-        } else if !is_running(seen) {
+        } else if !running {
             if other {
                 return Ok(false);
             }
             self.start(&name).await.map_err(unbindable)?;
         }
-        match self.answers().await {
+        let answered = match answered {
+            Some(answered) => answered,
+            None => self.answers().await,
+        };
+        match answered {
             // Where a newer program does not take over, the container is made anew.
             Ok(()) => Ok(!other || self.renew(id).await.is_ok()),
             Err(_) if other => Ok(false),
@@ -275,14 +294,14 @@ impl Site {
     }
 
     /// Ends what a run that was killed had begun: the gateway has its own name again, and there is one.
-    async fn finish_replacing(&self) -> Result<(), TargetError> {
+    ///
+    /// - `is_there`: one that has the gateway's name
+    async fn finish_replacing(&self, is_there: bool) -> Result<(), TargetError> {
         let (name, next) = (self.names.gateway(), self.names.next_gateway());
-        match self.inspect(&next).await? {
-            Some(left) if self.is_own(&left) => match self.inspect(&name).await? {
-                Some(_) => self.remove(&next, None).await,
-                None => self.rename(&next, &name).await,
-            },
-            _ => Ok(()),
+        if is_there {
+            self.remove(&next, None).await
+        } else {
+            self.rename(&next, &name).await
         }
     }
 
