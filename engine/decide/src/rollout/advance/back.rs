@@ -46,12 +46,14 @@ impl Step<'_> {
     /// Notes which old groups can take all requests.
     ///
     /// Where instances had been taken down, those that are left would have to carry the load of all, so the others are waited
-    /// for: but not longer than one may take to start, and not while nothing else serves.
+    /// for: but not longer than one may take to start, and not while nothing else serves. Those that are being taken down may
+    /// still look ready, and are about to answer nobody.
     pub(super) fn see_old(&mut self) {
         for member in &mut self.state.members {
             let ready = self.seen.ready(&member.from);
+            let leaves = self.seen.leaving.contains(&member.from);
             let waits = member.old_is_short
-                && ready < member.from_replicas
+                && (leaves || ready < member.from_replicas)
                 && self.seen.ready(&member.to) > 0
                 && self.state.clock.phase <= member.start_within + START_SLACK;
             member.old_serves |= ready > 0 && !waits;

@@ -253,6 +253,27 @@ fn the_time_that_old_instances_take_to_end_does_not_count_on_the_way_back() {
     rolled_back(&mut world);
 }
 
+/// Their end has begun, and whoever looked has not seen it yet.
+#[test]
+fn requests_do_not_go_back_to_old_instances_that_are_being_taken_down() {
+    for strategy in [Strategy::Canary, Strategy::BlueGreen, Strategy::Rolling] {
+        let mut world = orders(strategy);
+        world.until(serving(world.state.stages().len() - 1));
+        while world.state.phase != Phase::Retiring {
+            world.decide(None, false);
+        }
+        let old: GroupId = "orders@r1".parse().unwrap();
+        assert!(world.observed.groups.contains_key(&old));
+        world.leaving.insert(old.clone());
+        world.decide(Some(Order::Abort), false);
+        let split = &arrangement(&world.state).splits[&old.service];
+        assert_eq!(split.share(&old), Share::NONE, "{strategy:?}");
+        world.observed.groups.remove(&old);
+        world.leaving.clear();
+        rolled_back(&mut world);
+    }
+}
+
 #[test]
 fn a_stop_puts_traffic_back_and_the_next_run_goes_on() {
     let mut world = orders(Strategy::Canary);
