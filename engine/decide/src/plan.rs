@@ -7,7 +7,7 @@ mod steps;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use platform_blueprint::{ResourceName, Rollout, ServiceName};
+use platform_blueprint::{ResourceName, Rollout, Route, ServiceName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -240,10 +240,17 @@ impl Plan {
 
     /// Traffic while instances start: what the gateway does now, and shares for services that nothing serves yet, or no more.
     ///
-    /// Routes stay as they are until what they lead to is up, except on a gateway that has none. What is rolled out has no requests
-    /// before its rollout says so.
+    /// Routes stay as they are until what they lead to is up, except on a gateway that has none; new ones are there before for
+    /// who asks for the new release by its header. What is rolled out has no requests before its rollout says so.
     pub fn early_traffic(&self, observed: &Observed, current: Option<&Release>) -> Traffic {
         early::early_traffic(observed, current, self)
+    }
+
+    /// Whether a route of the release can be asked while that is on trial, by its header.
+    ///
+    /// - `early`: what the gateway has meanwhile
+    pub fn leads(&self, route: &Route, early: &Traffic) -> bool {
+        early::leads(route, early, self)
     }
 }
 

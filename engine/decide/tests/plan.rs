@@ -413,8 +413,9 @@ fn routes_stay_while_a_release_comes_up_that_changes_what_the_gateway_knows_of_a
         let seen = scene.observed.gateway.as_mut().expect("a gateway");
         seen.ingress = Digest::of_value(&early.ingress);
         seen.splits = early.splits;
-        let paths = early.ingress.routes.iter().map(|r| r.path.as_str());
-        paths.map(str::to_owned).collect::<Vec<_>>()
+        let anybody = early.ingress.routes.iter().filter(|r| r.headers.is_empty());
+        let paths = anybody.map(|route| route.path.as_str().to_owned());
+        paths.collect::<Vec<_>>()
     };
     assert_eq!(given(&mut scene, &plan), ["/"]);
     assert_eq!(given(&mut scene, &plan), ["/"]);
@@ -425,6 +426,39 @@ fn routes_stay_while_a_release_comes_up_that_changes_what_the_gateway_knows_of_a
     let seen = scene.observed.gateway.as_mut().expect("a gateway");
     seen.ingress = Digest::of_value(&plan.release.ingress);
     assert_eq!(given(&mut scene, &plan), ["/shop"]);
+}
+
+#[test]
+fn new_routes_are_there_before_for_who_asks_for_the_release_on_trial() {
+    let scene = deployed(TWO);
+    let led = |more: &str| {
+        let changed = TWO.replace("[\"web\"]", "[\"web\", \"--new\"]");
+        let plan = scene.plan(&desired(&format!("{changed}\n{more}")));
+        let early = plan.early_traffic(&scene.observed, scene.current.as_ref());
+        let route = plan.release.ingress.routes.last().expect("a route");
+        let shown = early.ingress.routes.iter().map(|route| {
+            let by: Vec<&str> = route.headers.keys().map(String::as_str).collect();
+            [&[route.path.as_str()], by.as_slice()].concat().join(" ")
+        });
+        (shown.collect::<Vec<_>>(), plan.leads(route, &early))
+    };
+    let new = "[[routes]]\npath = \"/new\"\nservice = ";
+    assert_eq!(
+        led(&format!("{new}\"web\"")),
+        (vec!["/".into(), "/new x-platform-release".into()], true)
+    );
+    // A route to the release on trial is for whoever knows its path.
+    assert_eq!(
+        led(&format!("{new}\"web\"\npreview = true")),
+        (vec!["/".into(), "/new".into()], true)
+    );
+    // What is not on trial has nothing to show, and a route may name what only the new gateway has.
+    assert_eq!(led(&format!("{new}\"orders\"")), (vec!["/".into()], false));
+    let counted = "rate_limit = { requests = 1 }\n[gateway]\ntrust = [\"10.0.0.1\"]";
+    assert_eq!(
+        led(&format!("{new}\"web\"\n{counted}")),
+        (vec!["/".into()], false)
+    );
 }
 
 #[test]

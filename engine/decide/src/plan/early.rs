@@ -1,5 +1,7 @@
 //! What the gateway does while a release comes up.
 
+use platform_blueprint::{Route, ValueMatch};
+
 use super::{Plan, is_lost, steps};
 use crate::desired::Ingress;
 use crate::digest::Digest;
@@ -31,6 +33,7 @@ pub(super) fn early_traffic(
             let mut ingress = c.ingress.clone();
             let services = release.ingress.services.clone();
             ingress.services.extend(services);
+            ingress.routes.extend(on_trial(&c.ingress, plan));
             ingress
         });
     let mut splits = last.splits;
@@ -47,4 +50,51 @@ pub(super) fn early_traffic(
 /// another release whose run was stopped.
 fn has_last(seen: &GatewaySeen, last: &Ingress) -> bool {
     seen.splits.is_empty() || seen.ingress == Digest::of_value(last)
+}
+
+/// New routes of services that a rollout moves, for who asks for the new release by its header, so that they can be checked
+/// before anybody else meets them. A route to the release on trial is there as it is, unless it takes a present one's path.
+///
+/// Routes may name what only the new release's gateway has, so there are none where its settings change.
+fn on_trial(present: &Ingress, plan: &Plan) -> Vec<Route> {
+    let wanted = &plan.release.ingress;
+    if present.gateway != wanted.gateway {
+        return Vec::new();
+    }
+    let is_new = |route: &&Route| {
+        let mut members = plan.members();
+        !present.routes.contains(route)
+            && members.any(|member| Some(&member.to.service) == route.service.as_ref())
+    };
+    let taken = |route: &Route| present.routes.iter().any(|other| other.path == route.path);
+    let shown = |route: &Route| {
+        if route.preview && !taken(route) {
+            Some(route.clone())
+        } else {
+            by_header(route, wanted)
+        }
+    };
+    let routes = wanted.routes.iter();
+    routes.filter(is_new).filter_map(shown).collect()
+}
+
+/// The route for requests that ask for the new release by its header; `None` where the route itself looks at that.
+fn by_header(route: &Route, ingress: &Ingress) -> Option<Route> {
+    let service = ingress.services.get(route.service.as_ref()?)?;
+    let header = &service.opt_in.header;
+    let mut names = route.headers.keys();
+    if header.is_empty() || names.any(|name| name.eq_ignore_ascii_case(header)) {
+        return None;
+    }
+    let mut route = route.clone();
+    let new = ValueMatch::Exact("new".to_owned());
+    route.headers.insert(header.clone(), new);
+    Some(route)
+}
+
+/// Whether a request that asks for the new release by its header finds this route of the plan's release on the gateway.
+pub(super) fn leads(route: &Route, early: &Traffic, plan: &Plan) -> bool {
+    let copy = by_header(route, &plan.release.ingress);
+    let mut routes = early.ingress.routes.iter();
+    routes.any(|other| other == route || Some(other) == copy.as_ref())
 }

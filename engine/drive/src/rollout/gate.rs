@@ -8,6 +8,7 @@ use std::time::Duration;
 use platform_blueprint::{Gate, Period};
 use platform_decide::observed::{GatewaySeen, Observed};
 use platform_decide::plan::Plan;
+use platform_decide::release::Release;
 use platform_decide::rollout::{Ask, GateAnswer, GateCall, State};
 use platform_port::{SecretValues, Target};
 use reqwest::header::HeaderMap;
@@ -45,8 +46,15 @@ pub(super) struct Surroundings {
 }
 
 impl Surroundings {
-    pub(super) fn of(crew: &Crew, plan: &Plan, state: &State, observed: &Observed) -> Self {
+    /// - `current`: the release that serves
+    pub(super) fn of(
+        crew: &Crew,
+        (plan, current): (&Plan, Option<&Release>),
+        state: &State,
+        observed: &Observed,
+    ) -> Self {
         let front = observed.gateway.clone();
+        let early = plan.early_traffic(observed, current);
         Self {
             project: plan.release.project.to_string(),
             environment: plan.release.environment.to_string(),
@@ -60,7 +68,7 @@ impl Surroundings {
             stage: super::progress::stage_name(state),
             header: state.policy.opt_in.header.clone(),
             folder: crew.root.clone(),
-            smoke: Smoke::of(plan, state),
+            smoke: Smoke::of(plan, state, &early),
             gateway: front.as_ref().map(|gateway| gateway.url.clone()),
             front,
         }

@@ -6,6 +6,9 @@ use std::time::Duration;
 use platform_blueprint::{Method, PathMatch, Tls};
 use platform_decide::plan::Plan;
 use platform_decide::rollout::State;
+use platform_decide::traffic::Traffic;
+use reqwest::StatusCode;
+use reqwest::header::HeaderValue;
 
 use super::way::Way;
 
@@ -33,21 +36,24 @@ struct Probe {
     host: Option<String>,
     /// The version that has to answer it.
     version: String,
+    /// The gateway has a route for it, so that "no route leads here" is no answer.
+    led: bool,
 }
 
 impl Smoke {
-    pub(super) fn of(plan: &Plan, state: &State) -> Self {
+    /// - `early`: what the gateway has while the release is on trial
+    pub(super) fn of(plan: &Plan, state: &State, early: &Traffic) -> Self {
         let tls = plan.release.ingress.gateway.tls.as_ref();
         let client_ca = |tls: &Tls| tls.client_ca.is_some();
         Self {
             wants_certificates: tls.is_some_and(client_ca),
-            probes: probes(plan, state),
+            probes: probes(plan, state, early),
         }
     }
 }
 
 /// A request for each route of the rollout's services that may be asked without changing anything.
-fn probes(plan: &Plan, state: &State) -> Vec<Probe> {
+fn probes(plan: &Plan, state: &State, early: &Traffic) -> Vec<Probe> {
     let moves = |service| {
         let mut members = state.members.iter();
         members.find(|member| member.service() == service)
@@ -64,10 +70,14 @@ fn probes(plan: &Plan, state: &State) -> Vec<Probe> {
                 // A template has no path of its own.
                 PathMatch::Template(_) => return None,
             };
+            let host = route.host.iter().find(|host| !host.contains('*')).cloned();
+            let asked = route.headers.is_empty() && route.query.is_empty();
+            let met = asked && host.is_some() != route.host.is_empty();
             Some(Probe {
                 path,
-                host: route.host.iter().find(|host| !host.contains('*')).cloned(),
+                host,
                 version: member.to.lane(),
+                led: met && plan.leads(route, early),
             })
         })
         .collect()
@@ -113,8 +123,8 @@ async fn asked(way: &Way, header: &str, probe: &Probe) -> Result<(), String> {
             request = request.header("host", host);
         }
         let said = match request.send().await {
-            Ok(answer) if other(&answer, &probe.version) => {
-                // The gateway gives a request that the new release cannot take to the old one.
+            Ok(answer) if other(&answer, probe) => {
+                // The gateway gives a request that the new release cannot take to the old one, and may not have the route yet.
                 others = Some(format!(
                     "{} was not answered by {}",
                     probe.path, probe.version
@@ -138,8 +148,39 @@ async fn asked(way: &Way, header: &str, probe: &Probe) -> Result<(), String> {
     }
 }
 
-/// Whether another version than this one answered.
-fn other(answer: &reqwest::Response, version: &str) -> bool {
+/// Whether another version than the probe's answered, or the gateway itself, which knows nobody who would.
+fn other(answer: &reqwest::Response, probe: &Probe) -> bool {
     let by = answer.headers().get("x-platform-version");
-    by.is_some_and(|by| by.as_bytes() != version.as_bytes())
+    is_other(by.map(HeaderValue::as_bytes), answer.status(), probe)
+}
+
+fn is_other(by: Option<&[u8]>, status: StatusCode, probe: &Probe) -> bool {
+    match by {
+        Some(by) => by != probe.version.as_bytes(),
+        None => probe.led && status == StatusCode::NOT_FOUND,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gateway_alone_answers_for_nobody() {
+        let check = |by: Option<&str>, status, led, expected| {
+            let probe = Probe {
+                path: "/new".to_owned(),
+                host: None,
+                version: "r2".to_owned(),
+                led,
+            };
+            assert_eq!(is_other(by.map(str::as_bytes), status, &probe), expected);
+        };
+        check(Some("r2"), StatusCode::NOT_FOUND, true, false);
+        check(Some("r1"), StatusCode::OK, true, true);
+        // Whom it refuses is the gateway's business, and a route that it does not have yet says nothing.
+        check(None, StatusCode::UNAUTHORIZED, true, false);
+        check(None, StatusCode::NOT_FOUND, true, true);
+        check(None, StatusCode::NOT_FOUND, false, false);
+    }
 }

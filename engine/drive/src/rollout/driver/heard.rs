@@ -38,8 +38,8 @@ impl Driver<'_> {
             if self.asked.contains_key(&call.key) || self.gates.contains_key(&call.key) {
                 continue;
             }
-            let surroundings =
-                Surroundings::of(self.crew, self.plan, &self.document.state, observed);
+            let of = (self.plan, self.means.current);
+            let surroundings = Surroundings::of(self.crew, of, &self.document.state, observed);
             let telling = self.telling.clone();
             let target = Arc::clone(&self.crew.target);
             let key = call.key.clone();
