@@ -140,7 +140,7 @@ impl Builder {
             let lock = self.image_lock();
             for (name, service) in services {
                 if let Some(inputs) = inputs.get_mut(name) {
-                    images.add_to(service, inputs, &lock);
+                    images.add_to((name, service), inputs, &lock);
                 }
             }
         }

@@ -99,7 +99,12 @@ impl Images {
     }
 
     /// What an image depends on beside what its program is built from.
-    pub(super) fn add_to(&self, service: &Service, inputs: &mut Inputs, lock: &ImageLock) {
+    pub(super) fn add_to(
+        &self,
+        (name, service): (&ServiceName, &Service),
+        inputs: &mut Inputs,
+        lock: &ImageLock,
+    ) {
         let text = match &service.build {
             None => return,
             Some(Build::Image(build)) => {
@@ -107,11 +112,10 @@ impl Images {
                 let digest = build.image.digest().or_else(|| lock.digest(image));
                 digest.unwrap_or("not pinned").to_owned()
             }
+            // Each service has its own image, by its name and labels; what they share the engine builds once.
             Some(Build::Dockerfile(_)) => {
-                format!(
-                    "{FORMAT} {}",
-                    self.target.platform.as_deref().unwrap_or("host")
-                )
+                let platform = self.target.platform.as_deref().unwrap_or("host");
+                format!("{FORMAT} {name} {platform}")
             }
             Some(build) => format!("{FORMAT} {:?}", contents(build)),
         };
@@ -281,7 +285,26 @@ pub(super) fn static_variable(triple: &str) -> Option<(String, std::ffi::OsStrin
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+
+    #[test]
+    fn services_of_one_dockerfile_have_an_image_each() {
+        let images = Images::new(ImageTarget::default(), Path::new("none"));
+        let service: Service = serde_json::from_str(r#"{"build": {"dockerfile": "."}}"#).unwrap();
+        let key = |name: &str| {
+            let mut inputs = Inputs {
+                parts: BTreeMap::new(),
+                files: Vec::new(),
+            };
+            let name = name.parse().unwrap();
+            images.add_to((&name, &service), &mut inputs, &ImageLock::default());
+            inputs.key()
+        };
+        assert_eq!(key("api"), key("api"));
+        assert_ne!(key("api"), key("worker"));
+    }
 
     #[test]
     fn programs_for_the_usual_target_are_told_to_be_static() {
