@@ -36,6 +36,7 @@ pub(crate) fn line(event: &RolloutEvent) -> Line {
             | Note::Quiet { .. }
             | Note::Holding { .. }
             | Note::OldIsDown { .. }
+            | Note::WayBackIsDown { .. }
             | Note::Starved { .. }
             | Note::Stuck { .. }
             | Note::Paused { .. } => Line::Important(format!("{release} {text}")),

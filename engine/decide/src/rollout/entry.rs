@@ -87,6 +87,13 @@ pub enum Note {
         /// What an instance last said.
         reason: Option<String>,
     },
+    /// No instance of the old release is ready that stays for the way back.
+    WayBackIsDown {
+        /// The old group.
+        group: GroupId,
+        /// What an instance last said.
+        reason: Option<String>,
+    },
     /// A side gets hardly any of the requests that it should.
     Starved {
         /// The group it is about.
@@ -192,9 +199,10 @@ impl Note {
         match self {
             Self::Began { groups, stages } => {
                 let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
+                let takes = if groups.len() > 1 { "take" } else { "takes" };
                 write!(
                     f,
-                    "{} takes over by {}",
+                    "{} {takes} over by {}",
                     groups.join(", "),
                     stages.join(", ")
                 )
@@ -242,6 +250,13 @@ impl Note {
                     "; {to} gets its requests, and with nothing to compare with there may be no verdict: `platform rollout promote` goes \
                      to the end without one"
                 )
+            }
+            Self::WayBackIsDown { group, reason } => {
+                write!(f, "{group}: no instance is ready")?;
+                if let Some(reason) = reason {
+                    write!(f, " ({reason})")?;
+                }
+                f.write_str("; going back would have to wait until one is")
             }
             Self::Starved { .. } => self.say_starved(f),
             Self::WouldGoBack { why } => write!(f, "would go back, but only reports: {why}"),

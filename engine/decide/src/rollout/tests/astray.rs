@@ -28,6 +28,31 @@ fn an_old_release_that_goes_down_is_told_once_with_the_way_out() {
 }
 
 #[test]
+fn an_old_colour_that_goes_down_in_the_bake_time_is_told_once() {
+    let mut world = orders(Strategy::BlueGreen);
+    world.until(serving(0));
+    world.turn(None, false);
+    world.set("orders@r1", Health::Is(InstanceState::CrashLooping));
+    for _ in 0..3 {
+        world.turn(None, false);
+    }
+    let told = told_astray(&world);
+    assert_eq!(told.len(), 1, "{told:?}");
+    for said in [
+        "orders@r1: no instance is ready",
+        "going back would have to wait",
+    ] {
+        assert!(told[0].contains(said), "`{said}` in {told:?}");
+    }
+    // Old instances that go are none that are down.
+    for strategy in [Strategy::BlueGreen, Strategy::Rolling] {
+        let mut world = orders(strategy);
+        promoted(&mut world);
+        assert_eq!(told_astray(&world), [""; 0]);
+    }
+}
+
+#[test]
 fn a_canary_that_the_gateway_sets_aside_is_told_once_with_the_reason() {
     for (bad, reason) in [
         (0, "few clients stay"),
@@ -66,6 +91,11 @@ fn a_canary_that_the_gateway_sets_aside_is_told_once_with_the_reason() {
 
 fn told_astray(world: &World) -> Vec<String> {
     let told = world.notes.iter();
-    let told = told.filter(|note| matches!(note, Note::OldIsDown { .. } | Note::Starved { .. }));
+    let told = told.filter(|note| {
+        matches!(
+            note,
+            Note::OldIsDown { .. } | Note::WayBackIsDown { .. } | Note::Starved { .. }
+        )
+    });
     told.map(ToString::to_string).collect()
 }
