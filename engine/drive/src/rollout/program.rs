@@ -38,7 +38,7 @@ pub(super) struct Said {
 ///
 /// # Errors
 ///
-/// In words: that it cannot be started, or did not end in time.
+/// In words: that it cannot be started, or did not end in time, with the last that it said.
 pub(super) async fn run(
     command: &[String],
     variables: &BTreeMap<String, String>,
@@ -67,65 +67,65 @@ pub(super) async fn run(
     .spawn()
     .map_err(|error| format!("cannot run `{program}`: {error}"))?;
     let mut group = Group(child.id());
-    let ended = listen(&mut child, at_most).await;
-    let (status, out, errors) = match ended {
-        Ok(Some(ended)) => ended,
-        Ok(None) => {
-            return Err(format!(
-                "`{program}` did not end within {}",
-                Period::from(at_most)
-            ));
-        }
-        Err(error) => return Err(format!("cannot read from `{program}`: {error}")),
+    let (mut out, mut errors) = (Tail::default(), Tail::default());
+    let status = listen(&mut child, (&mut out, &mut errors), at_most)
+        .await
+        .map_err(|error| format!("cannot read from `{program}`: {error}"))?;
+    let (output, errors) = (out.text(), errors.text());
+    let last = if errors.is_empty() { &output } else { &errors };
+    let Some(status) = status else {
+        let within = Period::from(at_most);
+        let how = format!("`{program}` did not end within {within}");
+        return Err(with_last(how, last));
     };
     group.0 = None;
-    let (out, errors) = (out.text(), errors.text());
-    let last = if errors.is_empty() { &out } else { &errors };
-    let last: String = last.chars().rev().take(SAID_AT_MOST).collect();
-    let last: String = last.chars().rev().collect();
-    let how = status.to_string();
+    let words = with_last(status.to_string(), last);
     Ok(Said {
         agreed: status.success(),
-        output: out,
-        words: if last.is_empty() {
-            how
-        } else {
-            format!("{how}: {last}")
-        },
+        output,
+        words,
     })
+}
+
+/// How a program ended, with the last of what it said.
+fn with_last(how: String, said: &str) -> String {
+    let beyond = said.chars().count().saturating_sub(SAID_AT_MOST);
+    let last: String = said.chars().skip(beyond).collect();
+    if last.is_empty() {
+        how
+    } else {
+        format!("{how}: {last}")
+    }
 }
 
 /// Waits for a program's end and reads what it says meanwhile; `None` if it does not end in time.
 async fn listen(
     child: &mut Child,
+    (out, errors): (&mut Tail, &mut Tail),
     at_most: Duration,
-) -> io::Result<Option<(ExitStatus, Tail, Tail)>> {
+) -> io::Result<Option<ExitStatus>> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let (mut out, mut errors) = (Tail::default(), Tail::default());
-    let status = {
-        let heard = pin!(try_join(out.hear(stdout), errors.hear(stderr)));
-        let ended = async {
-            match select(heard, pin!(child.wait())).await {
-                Either::Left((heard, ended)) => {
-                    heard?;
-                    Ok::<_, io::Error>((ended.await?, None))
-                }
-                Either::Right((ended, heard)) => Ok((ended?, Some(heard))),
+    let heard = pin!(try_join(out.hear(stdout), errors.hear(stderr)));
+    let ended = async {
+        match select(heard, pin!(child.wait())).await {
+            Either::Left((heard, ended)) => {
+                heard?;
+                Ok::<_, io::Error>((ended.await?, None))
             }
-        };
-        let ended = tokio::time::timeout(at_most, ended).await;
-        let (status, unheard) = match ended {
-            Ok(ended) => ended?,
-            Err(_) => return Ok(None),
-        };
-        if let Some(heard) = unheard
-            && let Ok(heard) = tokio::time::timeout(READ_ON, heard).await
-        {
-            heard?;
+            Either::Right((ended, heard)) => Ok((ended?, Some(heard))),
         }
-        status
     };
-    Ok(Some((status, out, errors)))
+    let ended = tokio::time::timeout(at_most, ended).await;
+    let (status, unheard) = match ended {
+        Ok(ended) => ended?,
+        Err(_) => return Ok(None),
+    };
+    if let Some(heard) = unheard
+        && let Ok(heard) = tokio::time::timeout(READ_ON, heard).await
+    {
+        heard?;
+    }
+    Ok(Some(status))
 }
 
 /// The last that a stream said.
@@ -255,9 +255,10 @@ mod tests {
     async fn a_program_that_hangs_is_taken_away_with_its_children() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pid");
-        let script = format!("sleep 60 & echo $! > {}; wait", file.display());
+        let script = format!("echo so far; sleep 60 & echo $! > {}; wait", file.display());
         let said = check(&script, Duration::from_millis(300)).await;
-        assert_eq!(said, Err("`sh` did not end within 300ms".to_owned()));
+        let words = "`sh` did not end within 300ms: so far".to_owned();
+        assert_eq!(said, Err(words));
         let pid: i32 = std::fs::read_to_string(&file)
             .unwrap()
             .trim()

@@ -182,7 +182,7 @@ async fn what_stays_for_somebody_to_decide_is_taken_back_once_the_time_of_its_ru
     let said = matches!(
         &outcome,
         Outcome::RolledBack { why, out_of_time: true, .. }
-            if why.contains("the 60 s of `--timeout`: orders@r2: too quiet")
+            if why.contains("the 1m of `--timeout`: orders@r2: too quiet")
     );
     assert!(said, "{outcome:?}");
     scene.stands_on("orders@r1").await;
