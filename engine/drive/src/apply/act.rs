@@ -252,6 +252,10 @@ impl Actor<'_> {
                 error.group.as_deref().into_iter().collect()
             }
             (Action::Start { group, .. }, _) => vec![group],
+            // It is the old release that does not come up again.
+            (Action::Rollout { members, .. }, Cause::NotReady { .. }) => {
+                members.iter().map(|m| &m.from).collect()
+            }
             (Action::Rollout { members, .. }, _) => members.iter().map(|m| &m.to).collect(),
             _ => Vec::new(),
         };
