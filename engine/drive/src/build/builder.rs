@@ -2,6 +2,8 @@
 
 mod attempts;
 
+pub(super) use attempts::ATTEMPTS;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -191,7 +193,8 @@ impl Builder {
     /// Builds what is not built yet, and returns what every service's build yields.
     ///
     /// Those are the artifacts of [`Builder::keys`], but for services whose sources changed meanwhile: a build may write
-    /// a lock file, a person may save. Such a build is run again until it has seen one state of its sources.
+    /// a lock file, a person may save. Such a build is run again until it has seen one state of its sources; what changes
+    /// later is for the next build.
     ///
     /// - `all`: every service of the blueprint, as resolved
     /// - `only`: the services to build; all if none
@@ -213,7 +216,7 @@ impl Builder {
             .filter(|(name, _)| only.is_none_or(|only| only.contains(*name)))
             .map(|(name, service)| (name.clone(), service.clone()))
             .collect();
-        let (missing, inputs) = self.missing(&services, options.again).await?;
+        let (missing, mut inputs) = self.missing(&services, options.again).await?;
         if !missing.is_empty()
             || self.lacks_images(&services, &inputs, options.again)
             || self.lost_images(&services, &inputs).await
@@ -221,12 +224,14 @@ impl Builder {
             let _lock = self.lock(options, sink).await?;
             self.store.sweep();
             // Another run may have built them while we waited.
-            let (missing, inputs) = self.missing(&services, options.again).await?;
+            let (missing, now) = self.missing(&services, options.again).await?;
+            inputs = now;
             let jobs = jobs(&self.project, &missing, all);
-            self.run(jobs, all, inputs, options, sink).await?;
-            self.make_images(&services, options, sink).await?;
+            let built = self.run(jobs, all, &inputs, options, sink).await?;
+            inputs.extend(built);
+            self.make_images(&services, &mut inputs, options, sink)
+                .await?;
         }
-        let (_, inputs) = self.missing(&services, false).await?;
         Ok(self.artifacts(&services, inputs))
     }
 
@@ -269,19 +274,21 @@ impl Builder {
     }
 
     /// Makes the images of artifacts that are built, and builds the others.
+    ///
+    /// - `inputs`: what artifacts were built of; of a Dockerfile build, what its context held becomes so
     async fn make_images(
         &self,
         services: &Services,
+        inputs: &mut BTreeMap<ServiceName, Inputs>,
         options: &BuildOptions,
         sink: &dyn BuildSink,
     ) -> Result<(), BuildErrors> {
         let Some(images) = &self.images else {
             return Ok(());
         };
-        let inputs = self.inputs_apart(services.clone()).await?;
         let cache = self.cache();
         let work = self.image_work(images, &cache, options, sink);
-        let errors = work.all(services, &inputs).await;
+        let errors = work.all(self, services, inputs).await;
         if errors.is_empty() {
             Ok(())
         } else {
@@ -364,7 +371,7 @@ impl Builder {
     }
 
     /// Finds inputs without keeping the runtime's threads from other work.
-    async fn inputs_apart(
+    pub(super) async fn inputs_apart(
         &self,
         services: Services,
     ) -> Result<BTreeMap<ServiceName, Inputs>, BuildErrors> {

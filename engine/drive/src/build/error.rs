@@ -219,8 +219,8 @@ impl BuildError {
                 "name a package of the workspace, or set the build's `folder`".to_owned()
             }
             Self::SourcesChanged { changed, .. } => format!(
-                "changed: {}; if the build itself writes them, ignore them in `.gitignore` or name \
-                 what it reads in `inputs`",
+                "changed: {}; if the build itself writes them, ignore them in `.gitignore` (of a Dockerfile build: \
+                 `.dockerignore`) or name what it reads in `inputs`",
                 changed.join(", ")
             ),
             Self::NotForThisProvider { .. } => {

@@ -1,28 +1,30 @@
 //! The work that makes images: assembling, Dockerfiles, pushing, pinning.
 
+mod context;
 mod parts;
 mod pinning;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use platform_blueprint::{Build, DockerfileBuild, Service, ServiceName, Services};
 use platform_decide::digest::Digest;
 use platform_image::{
     Attachment, Built, CYCLONEDX, Compression, IN_TOTO, Image, ImageLock, Provenance, Registry,
-    pack, reference,
+    reference,
 };
 use platform_port::DockerfileRequest;
 
-use super::builder::BuildOptions;
-use super::cargo::normal;
+use super::builder::{BuildOptions, Builder};
 use super::error::BuildError;
 use super::events::{BuildEvent, BuildSink};
 use super::images::Images;
 use super::inputs::Inputs;
 use super::store::ArtifactStore;
+use context::command_of;
 use parts::{bill_of, spec_of, version_of};
 
 /// What the labels of every image begin with.
@@ -45,10 +47,13 @@ pub(super) struct ImageWork<'a> {
 
 impl ImageWork<'_> {
     /// Makes what is missing, one service after the other; returns what went wrong.
+    ///
+    /// - `inputs`: of a Dockerfile build, what was in its context becomes so
     pub(super) async fn all(
         &self,
+        builder: &Builder,
         services: &Services,
-        inputs: &BTreeMap<ServiceName, Inputs>,
+        inputs: &mut BTreeMap<ServiceName, Inputs>,
     ) -> Vec<BuildError> {
         let mut errors = Vec::new();
         let mut lock = match ImageLock::read(self.project) {
@@ -60,7 +65,7 @@ impl ImageWork<'_> {
             if self.options.stop.is_cancelled() {
                 return vec![BuildError::Interrupted];
             }
-            let Some(inputs) = inputs.get(name) else {
+            let Some(inputs) = inputs.get_mut(name) else {
                 continue;
             };
             let key = &inputs.key();
@@ -80,7 +85,7 @@ impl ImageWork<'_> {
                         }
                     })
                 }
-                Some(build) => self.make(name, build, inputs).await,
+                Some(build) => self.make(builder, (name, service), build, inputs).await,
             };
             if let Err(error) = done {
                 self.sink.event(BuildEvent::Failed {
@@ -103,11 +108,12 @@ impl ImageWork<'_> {
 
     async fn make(
         &self,
-        name: &ServiceName,
+        builder: &Builder,
+        (name, service): (&ServiceName, &Arc<Service>),
         build: &Build,
-        inputs: &Inputs,
+        inputs: &mut Inputs,
     ) -> Result<(), BuildError> {
-        let key = &inputs.key();
+        let key = inputs.key();
         let known = self
             .images
             .store
@@ -122,11 +128,15 @@ impl ImageWork<'_> {
                 made
             }
             (Some(made), _) if self.images.store.holds(&made.id) && self.is_packed(&made) => made,
-            (_, Build::Dockerfile(build)) => self.dockerfile(name, build, inputs).await?,
-            (_, build) => self.assemble(name, build, key).await?,
+            (_, Build::Dockerfile(build)) => {
+                let services = (name.clone(), Arc::clone(service));
+                let packed = self.pack_still(builder, services, build, inputs).await?;
+                self.dockerfile(name, build, inputs, packed).await?
+            }
+            (_, build) => self.assemble(name, build, &key).await?,
         };
         let made = match &self.images.target.registry {
-            Some(registry) => self.push(name, registry, key, made).await?,
+            Some(registry) => self.push(name, registry, &inputs.key(), made).await?,
             None => made,
         };
         self.sink.event(BuildEvent::Image {
@@ -235,22 +245,13 @@ impl ImageWork<'_> {
         name: &ServiceName,
         build: &DockerfileBuild,
         inputs: &Inputs,
+        (context, dockerfile): (PathBuf, String),
     ) -> Result<Built, BuildError> {
         let key = &inputs.key();
         let whole = Build::Dockerfile(build.clone());
-        let Some(engine) = &self.images.target.engine else {
-            return Err(BuildError::NoEngine {
-                service: name.clone(),
-            });
-        };
+        let engine = self.engine(name)?;
         let failed = BuildError::image(name);
-        let command = format!("docker build {}", build.dockerfile);
-        self.sink.event(BuildEvent::Started {
-            service: name.clone(),
-            command: command.clone(),
-        });
-        let context = self.cache.join("contexts").join(format!("{name}.tar"));
-        let packed = self.context(build, &context).map_err(&failed)?;
+        let command = command_of(build);
         let secrets = build
             .secrets
             .iter()
@@ -265,7 +266,7 @@ impl ImageWork<'_> {
         labels.insert(format!("{LABELS}.title"), name.to_string());
         let request = DockerfileRequest {
             context: context.clone(),
-            dockerfile: packed,
+            dockerfile,
             args: build.args.clone(),
             target: build.target.clone(),
             secrets,
@@ -327,28 +328,6 @@ impl ImageWork<'_> {
             .record(key.as_str(), &made)
             .map_err(&failed)?;
         Ok(made)
-    }
-
-    fn context(
-        &self,
-        build: &DockerfileBuild,
-        to: &Path,
-    ) -> Result<String, platform_image::ImageError> {
-        let file_error = |action| {
-            let path = to.to_owned();
-            move |source| platform_image::ImageError::File {
-                action,
-                path,
-                source,
-            }
-        };
-        if let Some(folder) = to.parent() {
-            fs::create_dir_all(folder).map_err(file_error("make"))?;
-        }
-        let file = fs::File::create(to).map_err(file_error("write"))?;
-        let out = std::io::BufWriter::with_capacity(1 << 20, file);
-        let folder = normal(&self.project.join(&build.dockerfile));
-        Ok(pack(&folder, &build.file, out)?.dockerfile)
     }
 
     async fn push(

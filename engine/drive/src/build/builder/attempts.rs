@@ -17,34 +17,43 @@ use crate::build::store::{Manifest, ManifestFile};
 use crate::build::work::{Outcome, Workplace, Yield};
 
 /// How often a build is run while its sources keep changing.
-const ATTEMPTS: u32 = 3;
+pub(in crate::build) const ATTEMPTS: u32 = 3;
 
 impl Builder {
-    /// Runs jobs, so many at once as the options say, and keeps what they yield.
+    /// Runs jobs, so many at once as the options say, and keeps what they yield; returns the inputs that it was made of.
     pub(super) async fn run(
         &self,
         jobs: Vec<Job>,
         all: &Services,
-        inputs: BTreeMap<ServiceName, Inputs>,
+        inputs: &BTreeMap<ServiceName, Inputs>,
         options: &BuildOptions,
         sink: &dyn BuildSink,
-    ) -> Result<(), BuildErrors> {
+    ) -> Result<BTreeMap<ServiceName, Inputs>, BuildErrors> {
         let slots = Semaphore::new(options.parallelism.max(1));
         let results = futures::future::join_all(jobs.iter().map(|job| async {
             let Ok(_slot) = slots.acquire().await else {
-                return Vec::new();
+                return Ok(BTreeMap::new());
             };
             if options.stop.is_cancelled() {
-                return vec![BuildError::Interrupted];
+                return Err(vec![BuildError::Interrupted]);
             }
-            let errors = self.job(job, all, &inputs, options, sink).await;
-            tell_failures(job, &errors, sink);
-            errors
+            let done = self.job(job, all, inputs, options, sink).await;
+            if let Err(errors) = &done {
+                tell_failures(job, errors, sink);
+            }
+            done
         }))
         .await;
-        let mut errors: Vec<_> = results.into_iter().flatten().collect();
+        let mut built = BTreeMap::new();
+        let mut errors = Vec::new();
+        for result in results {
+            match result {
+                Ok(inputs) => built.extend(inputs),
+                Err(own) => errors.extend(own),
+            }
+        }
         if errors.is_empty() {
-            return Ok(());
+            return Ok(built);
         }
         if options.stop.is_cancelled() {
             errors = vec![BuildError::Interrupted];
@@ -52,7 +61,7 @@ impl Builder {
         Err(BuildErrors(errors))
     }
 
-    /// Runs one job until its sources hold still; returns what went wrong.
+    /// Runs one job until its sources hold still; returns the inputs that it saw then, or what went wrong.
     async fn job(
         &self,
         job: &Job,
@@ -60,7 +69,7 @@ impl Builder {
         inputs: &BTreeMap<ServiceName, Inputs>,
         options: &BuildOptions,
         sink: &dyn BuildSink,
-    ) -> Vec<BuildError> {
+    ) -> Result<BTreeMap<ServiceName, Inputs>, Vec<BuildError>> {
         let services: BTreeMap<_, _> = job
             .services
             .iter()
@@ -84,10 +93,15 @@ impl Builder {
             let outcome = place.work(job).await;
             let after = match self.inputs_apart(services.clone()).await {
                 Ok(after) => after,
-                Err(errors) => return errors.0,
+                Err(errors) => return Err(errors.0),
             };
             if before == after {
-                return self.keep(outcome, &after, started.elapsed(), sink).await;
+                let errors = self.keep(outcome, &after, started.elapsed(), sink).await;
+                return if errors.is_empty() {
+                    Ok(after)
+                } else {
+                    Err(errors)
+                };
             }
             // What failed on sources that have changed since may well build now; so may what did not.
             let changed: BTreeMap<_, _> = before
@@ -96,14 +110,14 @@ impl Builder {
                 .filter(|(_, changed)| !changed.is_empty())
                 .collect();
             if attempt == ATTEMPTS {
-                return changed
+                return Err(changed
                     .into_iter()
                     .map(|(name, changed)| BuildError::SourcesChanged {
                         service: name.clone(),
                         attempts: ATTEMPTS,
                         changed,
                     })
-                    .collect();
+                    .collect());
             }
             sink.event(BuildEvent::Again {
                 services: job.services.clone(),
