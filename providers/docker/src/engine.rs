@@ -10,6 +10,7 @@ use futures::{Stream, StreamExt};
 use platform_blueprint::DockerSettings;
 use platform_port::TargetError;
 
+use crate::context::{self, UnknownContext};
 use crate::{PROVIDER, ssh};
 
 /// What is said in place of an engine that does not.
@@ -41,14 +42,22 @@ pub(crate) struct Engine {
     answered: Arc<tokio::sync::OnceCell<()>>,
 }
 
-/// Where the engine of some settings is: `host`, else `DOCKER_HOST`, else the usual socket.
+/// Where the engine of some settings is: `host`, else `DOCKER_HOST`, else where Docker's context is, else the usual socket.
 pub(crate) fn place(settings: &DockerSettings) -> String {
+    found(settings).map_or_else(|error| error.to_string(), |(place, _)| place)
+}
+
+/// The address of the engine of some settings, with the folder of certificates of the context that it is from.
+fn found(settings: &DockerSettings) -> Result<(String, Option<PathBuf>), UnknownContext> {
     let named = settings.host.clone();
     let asked = || std::env::var("DOCKER_HOST").ok();
-    named
-        .or_else(asked)
-        .filter(|host| !host.is_empty())
-        .unwrap_or_else(|| USUAL_SOCKET.to_owned())
+    if let Some(place) = named.or_else(asked).filter(|host| !host.is_empty()) {
+        return Ok((place, None));
+    }
+    Ok(match context::chosen(|name| std::env::var_os(name))? {
+        Some(chosen) => (chosen.host, chosen.certificates),
+        None => (USUAL_SOCKET.to_owned(), None),
+    })
 }
 
 impl Engine {
@@ -65,7 +74,11 @@ impl Engine {
     ///
     /// If the address or its certificates cannot be used.
     pub(crate) fn connect(settings: &DockerSettings) -> Result<Self, TargetError> {
-        let place = place(settings);
+        let (place, of_context) = found(settings).map_err(|error| {
+            TargetError::unreachable(PROVIDER, "find the engine", error)
+                .with_code("target::bad-address")
+                .with_help("`docker context ls` lists those that there are; `DOCKER_HOST` or the environment's `host` go before one")
+        })?;
         let bad = |source: Box<dyn std::error::Error + Send + Sync>| {
             TargetError::unreachable(PROVIDER, format!("reach the engine at `{place}`"), source)
         };
@@ -79,7 +92,7 @@ impl Engine {
             }
             Some(("ssh", _)) => ssh::connect(&place, PATIENCE_SECONDS).map_err(bad)?,
             Some(("tcp" | "http" | "https", address)) => {
-                match certificates(settings) {
+                match certificates(settings, of_context) {
                     Some(folder) => secured(address, &folder).map_err(|error| {
                         bad(error.into()).with_help(format!(
                             "`{}` must hold ca.pem, cert.pem and key.pem",
@@ -133,10 +146,12 @@ impl Engine {
 }
 
 /// The folder of client certificates, where the engine is reached over TLS.
-fn certificates(settings: &DockerSettings) -> Option<PathBuf> {
+///
+/// - `of_context`: those of the context that the engine's address is from; what the environment says goes before the shell's
+fn certificates(settings: &DockerSettings, of_context: Option<PathBuf>) -> Option<PathBuf> {
     let verify = std::env::var_os("DOCKER_TLS_VERIFY").is_some_and(|value| !value.is_empty());
     let named = settings.certificates.as_ref().map(PathBuf::from);
-    named.or_else(|| {
+    named.or(of_context).or_else(|| {
         let usual = || {
             let home = std::env::var_os("HOME")?;
             Some(Path::new(&home).join(".docker"))

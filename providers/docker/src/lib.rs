@@ -9,6 +9,7 @@ mod ahead;
 mod builds;
 mod certificates;
 mod container;
+mod context;
 mod dockerfile;
 mod documents;
 mod engine;
