@@ -126,6 +126,18 @@ fn staying(all: &mut Vec<Named>) -> Option<Named> {
     (!all.is_empty()).then(|| all.remove(0))
 }
 
+/// What is said where containers that are not ours are on the environment's network; `None` where nobody is known to be.
+fn in_use(action: String, network: &str, names: &BTreeSet<String>) -> Option<TargetError> {
+    let first = names.first()?;
+    let all: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    let told = format!("{} is on it, and none of ours", all.join(", "));
+    let help = format!(
+        "the rest is gone; `docker network disconnect {network} {first}`, then the same command again"
+    );
+    let error = TargetError::refused(PROVIDER, action, told);
+    Some(error.with_code("docker::network-in-use").with_help(help))
+}
+
 impl Site {
     /// The network, if it is there.
     pub(crate) async fn network(&self) -> Result<Option<Network>, TargetError> {
@@ -238,6 +250,24 @@ impl Site {
         let stays = |error: &Error| is_missing(error) || words(error).contains("active endpoints");
         unless(stays, removed)
             .map_err(|error| fault(format!("create network `{}`", self.names.network()), error))
+    }
+
+    /// Removes a network for good; who else is on it is named.
+    pub(crate) async fn end_network(&self, id: &str) -> Result<(), TargetError> {
+        let docker = &self.engine.docker;
+        let Err(error) = unless(is_missing, docker.remove_network(id).await) else {
+            return Ok(());
+        };
+        let name = self.names.network();
+        let action = format!("remove network `{name}`");
+        if !words(&error).contains("active endpoints") {
+            return Err(fault(action, error));
+        }
+        let seen = docker.inspect_network(id, None::<InspectNetworkOptions>);
+        let seen = seen.await.ok().and_then(|seen| seen.containers);
+        let on_it = seen.unwrap_or_default();
+        let names: BTreeSet<String> = on_it.into_values().filter_map(|one| one.name).collect();
+        Err(in_use(action, &name, &names).unwrap_or_else(|| fault("remove the network", error)))
     }
 
     async fn create_network(&self, subnet: Option<Subnet>) -> Result<(), TargetError> {

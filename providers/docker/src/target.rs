@@ -22,7 +22,7 @@ use platform_port::{
 
 use crate::PROVIDER;
 use crate::access::server_port;
-use crate::engine::{self, Engine, fault, is_conflict, is_missing, unless};
+use crate::engine::{self, Engine, fault};
 use crate::gateway::Hearing;
 use crate::inside::{Answer, Ask, GatewayAsk};
 use crate::keeper::{Reach, unexpected};
@@ -245,10 +245,7 @@ impl Site {
         };
         let networks = docker.list_networks(Some(options)).await;
         for network in networks.map_err(|error| fault("look at the networks", error))? {
-            let id = network.id.unwrap_or_default();
-            let removed = docker.remove_network(&id).await;
-            unless(|error| is_missing(error) || is_conflict(error), removed)
-                .map_err(|error| fault("remove the network", error))?;
+            self.end_network(&network.id.unwrap_or_default()).await?;
         }
         crate::site::lock(&self.credentials).clear();
         // After the volumes: of two environments that are taken away at once, the later finds nobody.

@@ -42,6 +42,40 @@ async fn a_foreign_container_keeps_its_name_and_its_life() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_else_is_on_the_network_is_named_and_left_alone() {
+    let Some(world) = World::new("foreign-guest") else {
+        return;
+    };
+    world.target.ensure_gateway().await.expect("a gateway");
+    let container = world.container("gateway");
+    let network = container.trim_end_matches("_gateway");
+    let guest = format!("{network}-guest");
+    let image = "debian:bookworm-slim";
+    docker(&[
+        "run",
+        "-d",
+        "--name",
+        &guest,
+        "--network",
+        network,
+        image,
+        "sleep",
+        "600",
+    ]);
+    let error = world.target.destroy(true).await.expect_err("a guest");
+    assert_eq!(error.code, "docker::network-in-use");
+    assert!(error.source.to_string().contains(&guest), "{error:?}");
+    let help = error.help.expect("what to do");
+    assert!(
+        help.contains(&format!("docker network disconnect {network} {guest}")),
+        "{help}"
+    );
+    docker(&["rm", "-f", &guest]);
+    world.target.destroy(true).await.expect("a destroy");
+    world.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_resource_takes_nothing_foreign_away_with_it() {
     let Some(world) = World::new("foreign-db") else {
         return;
