@@ -1,6 +1,7 @@
 //! Keys that a blueprint has no word for, each with the reason.
 
 use super::Draft;
+use crate::form::Text;
 use crate::left::Code;
 use crate::model::Volume;
 
@@ -34,9 +35,8 @@ fn reason(key: &str) -> Option<&'static str> {
         }
         "sysctls" | "ulimits" | "shm_size" | "oom_kill_disable" | "oom_score_adj"
         | "mem_reservation" | "mem_swappiness" | "cpu_shares" | "cpu_quota" | "cpu_period"
-        | "cpuset" | "cpu_count" | "cpu_percent" | "blkio_config" | "storage_opt" => {
-            "limits are those of memory and processors"
-        }
+        | "cpuset" | "cpu_count" | "cpu_percent" | "pids_limit" | "memswap_limit"
+        | "blkio_config" | "storage_opt" => "limits are those of memory and processors",
         "tty" | "stdin_open" => {
             "nobody types into a service; `platform exec` gives a terminal beside it"
         }
@@ -66,12 +66,18 @@ impl Draft<'_> {
             .security_opt
             .iter()
             .any(|option| !option.starts_with("no-new-privileges"));
+        let limit = |text: &Option<Text>| text.as_ref().map(|text| text.0.clone());
+        // The same for both is no swap, which is so anyhow.
+        let swaps = service.memswap_limit.is_some()
+            && limit(&service.memswap_limit) != limit(&service.mem_limit);
         let typed = [
             ("hostname", service.hostname.is_some()),
             ("network_mode", service.network_mode.is_some()),
             ("cap_add", !service.cap_add.is_empty()),
             ("security_opt", security),
             ("configs", !service.configs.is_empty()),
+            ("pids_limit", service.pids_limit.is_some()),
+            ("memswap_limit", swaps),
         ];
         keys.extend(
             typed
@@ -84,6 +90,7 @@ impl Draft<'_> {
                 self.leave(Code::NotCarried, &["services", name, key], why, None);
             }
         }
+        self.other_names(name);
         let deploy = service.deploy.as_ref();
         let resources = deploy.and_then(|deploy| deploy.resources.as_ref());
         let limits = resources.and_then(|resources| resources.limits.as_ref());
@@ -112,6 +119,19 @@ impl Draft<'_> {
             };
             let place = [&["services", name, "deploy"][..], &keys].concat();
             self.leave(Code::NotCarried, &place, why, None);
+        }
+    }
+
+    /// Notes the names that a service has on networks beside its own.
+    fn other_names(&mut self, name: &str) {
+        for (network, place) in &self.written(name).networks {
+            let mut others = place.aliases.iter().filter(|alias| *alias != name);
+            if let Some(first) = others.next() {
+                let why = format!("it is found under its own name alone, not as `{first}`");
+                let place = ["services", name, "networks", network, "aliases"];
+                let help = "write the service's name where this one is used";
+                self.leave(Code::NotCarried, &place, why, Some(help));
+            }
         }
     }
 
@@ -160,5 +180,61 @@ impl Draft<'_> {
             let help = "give a `volumes` entry to each folder that a program writes to";
             self.leave(Code::Otherwise, &["services"], why, Some(help));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use crate::import::{Inputs, import};
+
+    #[test]
+    fn what_is_lost_is_told_also_where_the_key_is_known() {
+        let text = "
+services:
+  db:
+    image: postgres:16
+    shm_size: 256mb
+    networks: {back: {aliases: [database, db]}, front: {}}
+  api:
+    image: api:1
+    pids_limit: 50
+    mem_limit: 64m
+    memswap_limit: 128m
+";
+        let imported = import(&Inputs {
+            name: "compose.yml",
+            folder: "shop",
+            text,
+            variables: &BTreeMap::new(),
+            profiles: &BTreeSet::new(),
+            files: &|_| None,
+        })
+        .unwrap();
+        let told: Vec<&str> = imported
+            .left
+            .iter()
+            .map(|left| left.place.as_str())
+            .collect();
+        for place in [
+            "services.db.networks.back.aliases",
+            "services.db.shm_size",
+            "services.api.pids_limit",
+            "services.api.memswap_limit",
+        ] {
+            assert!(told.contains(&place), "{place} in {told:?}");
+        }
+        assert!(!told.contains(&"services.db.networks.front.aliases"));
+        let why = |place| {
+            &imported
+                .left
+                .iter()
+                .find(|left| left.place == place)
+                .unwrap()
+                .why
+        };
+        let alias = why("services.db.networks.back.aliases");
+        assert!(alias.contains("not as `database`"), "{alias}");
     }
 }

@@ -193,7 +193,6 @@ impl Draft<'_> {
                 "stop_signal",
                 "logging",
                 "mem_limit",
-                "shm_size",
             ],
         );
     }
