@@ -82,8 +82,7 @@ impl Site {
             (self.names.resource(party), party.to_owned(), seen)
         } else {
             let found = self.instance(party, request.instance.as_deref()).await?;
-            let container = self.names.instance(&found.group, found.number);
-            (container, found.name(), found.container)
+            (found.called(), found.name(), found.container)
         };
         let config = seen.config.as_ref();
         let entrypoint = config.and_then(|config| config.entrypoint.as_deref());

@@ -182,7 +182,7 @@ impl Site {
 
     /// Starts what was stopped and wakes what was paused.
     async fn wake(&self, one: &Found) -> Result<(), TargetError> {
-        let name = self.names.instance(&one.group, one.number);
+        let name = one.called();
         match one.status() {
             ContainerStateStatusEnum::PAUSED => self.wake_container(&name).await,
             ContainerStateStatusEnum::EXITED if one.is_down() => self.start(&name).await,
@@ -393,7 +393,7 @@ impl Site {
         // After their last words.
         self.keep_logs(group, instances).await;
         let removals = instances.iter().zip(stopped).map(|(one, stopped)| {
-            let name = self.names.instance(group, one.number);
+            let name = one.called();
             let grace = stopped.is_err().then(|| grace_of(one));
             async move { self.remove(&name, grace).await }
         });

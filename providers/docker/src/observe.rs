@@ -139,6 +139,12 @@ impl Found {
         instance_name(&self.group, self.number)
     }
 
+    /// What the engine calls its container, whoever renamed that.
+    pub(crate) fn called(&self) -> String {
+        let name = self.container.name.as_deref().unwrap_or_default();
+        name.trim_start_matches('/').to_owned()
+    }
+
     pub(crate) fn status(&self) -> ContainerStateStatusEnum {
         let state = self.container.state.as_ref();
         state

@@ -1,6 +1,6 @@
 //! Resources: their servers as containers, their data as volumes, their credentials with the keeper.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bollard::models::{ContainerCreateBody, ContainerStateStatusEnum, HostConfig};
 use bollard::query_parameters::{RemoveVolumeOptions, WaitContainerOptions};
@@ -19,7 +19,7 @@ use crate::engine::{fault, is_missing, unless};
 use crate::image::Image;
 use crate::inside::{Answer, Ask, HANDED, HANDED_FILE, Handed};
 use crate::keeper::{Reach, unexpected};
-use crate::names::{KEEP, Names, RESOURCE, Role, SPEC};
+use crate::names::{KEEP, Names, RESOURCE, ROLE, Role, SPEC};
 use crate::observe::is_crash_looping;
 use crate::program::FOLDER;
 use crate::server::{Asked, Server};
@@ -124,6 +124,8 @@ impl Site {
             Box::pin(self.serve(name, wanted)).await
         } else {
             // It may have had a server before.
+            self.call_back(&self.names.resource(name.as_str()), name)
+                .await?;
             self.remove(&self.names.resource(name.as_str()), Some(60))
                 .await?;
             if resource.external.is_none() && resource.kind != ResourceKind::Redis {
@@ -190,6 +192,7 @@ impl Site {
                 &self.program_volume(&program.build),
             ),
         });
+        self.call_back(&container, name).await?;
         if let Some(seen) = self.inspect(&container).await? {
             if !self.is_own(&seen) {
                 return Err(crate::site::taken("container", &container));
@@ -237,6 +240,28 @@ impl Site {
         self.start(&container).await
     }
 
+    /// Gives a server that somebody renamed its name back: beside it, another one would be started on the same data.
+    async fn call_back(&self, container: &str, name: &ResourceName) -> Result<(), TargetError> {
+        let is_it = |labels: &HashMap<String, String>| {
+            let text = |key: &str| labels.get(key).map(String::as_str);
+            text(ROLE) == Some(Role::Resource.as_str()) && text(RESOURCE) == Some(name.as_str())
+        };
+        for one in self.containers().await? {
+            let named = one.names.unwrap_or_default();
+            let is_named = named
+                .iter()
+                .any(|own| own.trim_start_matches('/') == container);
+            let Some(id) = one
+                .id
+                .filter(|_| !is_named && one.labels.as_ref().is_some_and(is_it))
+            else {
+                continue;
+            };
+            self.rename(&id, container).await?;
+        }
+        Ok(())
+    }
+
     /// Gives a fresh volume to a user, by a container that does nothing else.
     async fn own(&self, volume_name: &str, user: &str) -> Result<(), TargetError> {
         let action = || format!("prepare volume `{volume_name}`");
@@ -265,6 +290,8 @@ impl Site {
         name: &ResourceName,
         remove_data: bool,
     ) -> Result<(), TargetError> {
+        self.call_back(&self.names.resource(name.as_str()), name)
+            .await?;
         self.remove(&self.names.resource(name.as_str()), Some(60))
             .await?;
         self.remove_volume(&self.names.secrets(name.as_str()))

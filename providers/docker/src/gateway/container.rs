@@ -305,7 +305,7 @@ impl Site {
         }
     }
 
-    async fn rename(&self, from: &str, to: &str) -> Result<(), TargetError> {
+    pub(crate) async fn rename(&self, from: &str, to: &str) -> Result<(), TargetError> {
         let options = RenameContainerOptions {
             name: to.to_owned(),
         };

@@ -124,3 +124,50 @@ async fn a_resource_takes_nothing_foreign_away_with_it() {
     }
     world.down().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_was_renamed_is_the_only_one_on_its_data() {
+    let Some(world) = World::new("renamed-db") else {
+        return;
+    };
+    let name = "cache".parse().expect("a name");
+    let wanted = |memory: &str| {
+        let resource: Resource = serde_json::from_value(serde_json::json!({
+            "kind": ResourceKind::Redis,
+            "engine": Engine::Redis,
+            "image": "platform/redis:7",
+            "memory": memory,
+        }))
+        .expect("a resource");
+        DesiredResource {
+            digest: Digest::of_value(&resource),
+            resource,
+        }
+    };
+    let container = world.container("cache");
+    let other = format!("{container}-other");
+    let volume = world.container("data_cache");
+    let on_it = || {
+        docker(&[
+            "ps",
+            "-a",
+            "--format",
+            "{{.Names}}",
+            "--filter",
+            &format!("volume={volume}"),
+        ])
+    };
+    let made = world.target.ensure_resource(&name, &wanted("64MiB")).await;
+    made.expect("a server");
+    for memory in ["64MiB", "96MiB"] {
+        docker(&["rename", &container, &other]);
+        let again = world.target.ensure_resource(&name, &wanted(memory)).await;
+        again.expect("a server");
+        assert_eq!(on_it(), container);
+    }
+    docker(&["rename", &container, &other]);
+    let removed = world.target.remove_resource(&name, true).await;
+    removed.expect("it is gone");
+    assert_eq!(on_it(), "");
+    world.down().await;
+}
