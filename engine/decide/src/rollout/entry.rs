@@ -216,24 +216,7 @@ impl Note {
             ),
             Self::Serving { stage } => write!(f, "{stage}: the gateway shares requests out"),
             Self::StageOver { result } => write!(f, "{result}"),
-            Self::Quiet {
-                group,
-                seconds,
-                at_most,
-                then,
-            } => {
-                let next = match then {
-                    WhenQuiet::Hold => "it stays, however long that takes, until there are some",
-                    WhenQuiet::Advance => "it goes on without a verdict",
-                    WhenQuiet::RollBack => "it goes back",
-                };
-                write!(
-                    f,
-                    "{group}: no request in {seconds} s, and without any there is no verdict: after {at_most} s of this step {next} \
-                     (`when_quiet = \"{}\"`); `platform rollout next`, `promote` or `abort` decides now",
-                    then.as_str()
-                )
-            }
+            Self::Quiet { .. } => self.say_quiet(f),
             Self::Holding { group, verdict } => {
                 write!(
                     f,
@@ -299,6 +282,29 @@ impl Note {
                 "wanted to go back ({why}) and the old release does not come up"
             ),
         }
+    }
+
+    fn say_quiet(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Quiet {
+            group,
+            seconds,
+            at_most,
+            then,
+        } = self
+        else {
+            return Ok(());
+        };
+        let next = match then {
+            WhenQuiet::Hold => "it stays, however long that takes, until there are some",
+            WhenQuiet::Advance => "it goes on without a verdict",
+            WhenQuiet::RollBack => "it goes back",
+        };
+        write!(
+            f,
+            "{group}: no request in {seconds} s, and without any there is no verdict: after {at_most} s of this step {next} \
+             (`when_quiet = \"{}\"`); `platform rollout next`, `promote` or `abort` decides now",
+            then.as_str()
+        )
     }
 
     fn say_starved(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -51,8 +51,8 @@ pub fn held_for(state: &State) -> Option<u64> {
     // One that gets copies first is held while it does.
     let switches = state.policy.strategy == Strategy::BlueGreen && state.stages().len() == 1;
     let hold = millis(state.policy.hold.duration());
-    let held = state.up && matches!(state.phase, Phase::Starting { .. });
-    (held && switches && hold > 0).then_some(hold)
+    let waits = state.up && matches!(state.phase, Phase::Starting { .. });
+    (waits && switches && hold > 0).then_some(hold)
 }
 
 impl Step<'_> {
