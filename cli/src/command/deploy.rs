@@ -121,7 +121,7 @@ pub(crate) async fn run(args: &DeployArgs, world: &World) -> Result<Exit, CliErr
     let met = args.meanwhile.met(world, crew.target.as_ref());
     let Met { patience, replaces } = world.until_stopped(met).await?;
     let before = match &replaces {
-        Some(rollout) => Before::it_is_taken_back(args, world, &crew, rollout).await?,
+        Some(rollout) => Box::pin(Before::it_is_taken_back(args, world, &crew, rollout)).await?,
         None => Before::anything_is_made(args, world, &crew).await?,
     };
     let Some(before) = before else {
@@ -187,12 +187,11 @@ async fn asked(
     before: Option<Before<'_>>,
     asking: &Asking,
 ) -> Result<Option<Prepared>, CliError> {
-    let planned = match before {
-        Some(before) => under_lock(args, world, crew, before, asking).await?,
-        None => {
-            let planned = fresh(args, world, crew).await?;
-            agreed(world, &planned.1, asking)?.then_some(planned)
-        }
+    let planned = if let Some(before) = before {
+        under_lock(args, world, crew, before, asking).await?
+    } else {
+        let planned = fresh(args, world, crew).await?;
+        agreed(world, &planned.1, asking)?.then_some(planned)
     };
     let Some((mut asked, mut prepared)) = planned else {
         return Ok(None);

@@ -122,9 +122,10 @@ fn service_of(instance: &str) -> &str {
 
 pub(crate) async fn run(args: &LogsArgs, world: &World) -> Result<Exit, CliError> {
     let resolved = world.resolved()?;
-    let named = args.services.iter().chain(&args.also);
-    let parties = named.map(|name| known_party(resolved, name));
-    let parties = parties.collect::<Result<_, _>>()?;
+    let asked = args.services.iter().chain(&args.also);
+    let parties = asked
+        .map(|name| known_party(resolved, name))
+        .collect::<Result<_, _>>()?;
     let tail = match (args.tail, args.since) {
         (Some(Tail::All), _) | (None, Some(_)) => None,
         (Some(Tail::Lines(lines)), _) => Some(lines),

@@ -329,18 +329,25 @@ pub async fn carry_out(
         from: plan.from,
         steps: entries.map(|e| e.steps).unwrap_or_default(),
     };
-    let ended = match &result {
-        Ok(_) => true,
-        Err(error) => error.ends_the_run(),
-    };
-    let ours = !matches!(
+    leave(crew, &record, &result).await;
+    result
+}
+
+/// Writes down what a run came to and tidies after it, as far as that is for it to do.
+async fn leave(crew: &Crew, record: &RunRecord, result: &Result<Outcome, DriveError>) {
+    let lost = matches!(
         result,
         Err(DriveError::LeaseLost | DriveError::LeaseExpired { .. })
     );
+    let ended = match result {
+        Ok(_) => true,
+        Err(error) => error.ends_the_run(),
+    };
     // Neither asks for what the other does.
     let recorded = async {
-        if ours {
-            put_down(crew, "the run's record", async || record.save(store).await).await;
+        if !lost {
+            let save = async || record.save(crew.target.store()).await;
+            put_down(crew, "the run's record", save).await;
         }
     };
     let tidied = async {
@@ -349,7 +356,6 @@ pub async fn carry_out(
         }
     };
     join(recorded, tidied).await;
-    result
 }
 
 /// Has the store take in how a run ended. It has ended so, whatever comes of this; `None` where the store did not take it.
