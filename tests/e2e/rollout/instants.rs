@@ -55,7 +55,10 @@ fn agrees(site: &Site, shares: &[u64], when: &str) {
         .iter()
         .find(|group| group["group"] == *new)
         .map_or(0, share);
-    let forward = matches!(state["phase"].as_str(), Some("starting" | "held" | "serving"));
+    let forward = matches!(
+        state["phase"].as_str(),
+        Some("starting" | "held" | "serving")
+    );
     let number = usize::try_from(state["stage_number"].as_u64().unwrap_or(1)).expect("a stage");
     let allowed = match state["phase"].as_str() {
         // Over as a rollout, and its run was killed before the release was finished with.
