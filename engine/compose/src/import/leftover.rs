@@ -185,9 +185,7 @@ impl Draft<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
-    use crate::import::{Inputs, import};
+    use crate::import::tests::alone;
 
     #[test]
     fn what_is_lost_is_told_also_where_the_key_is_known() {
@@ -203,15 +201,7 @@ services:
     mem_limit: 64m
     memswap_limit: 128m
 ";
-        let imported = import(&Inputs {
-            name: "compose.yml",
-            folder: "shop",
-            text,
-            variables: &BTreeMap::new(),
-            profiles: &BTreeSet::new(),
-            files: &|_| None,
-        })
-        .unwrap();
+        let imported = alone(text);
         let told: Vec<&str> = imported
             .left
             .iter()

@@ -283,7 +283,7 @@ mod tests {
     use super::*;
 
     /// What becomes of a file that has nothing beside it.
-    fn alone(text: &str) -> Imported {
+    pub(super) fn alone(text: &str) -> Imported {
         import(&Inputs {
             name: "compose.yml",
             folder: "shop",

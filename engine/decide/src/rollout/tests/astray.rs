@@ -9,18 +9,12 @@ fn an_old_release_that_goes_down_is_told_once_with_the_way_out() {
     for group in ["orders@r1", "orders@r1-baseline"] {
         world.set(group, Health::Is(InstanceState::Unready));
     }
-    for _ in 0..3 {
-        world.turn(None, false);
-    }
-    let told = told_astray(&world);
-    assert_eq!(told.len(), 1, "{told:?}");
-    for said in [
+    let said = [
         "orders@r1: no instance is ready",
         "orders@r2 gets its requests",
         "`platform rollout promote`",
-    ] {
-        assert!(told[0].contains(said), "`{said}` in {told:?}");
-    }
+    ];
+    tells_once(&mut world, &said);
     // One that stays up is not told of.
     let mut world = orders(Strategy::Canary);
     promoted(&mut world);
@@ -33,17 +27,11 @@ fn an_old_colour_that_goes_down_in_the_bake_time_is_told_once() {
     world.until(serving(0));
     world.turn(None, false);
     world.set("orders@r1", Health::Is(InstanceState::CrashLooping));
-    for _ in 0..3 {
-        world.turn(None, false);
-    }
-    let told = told_astray(&world);
-    assert_eq!(told.len(), 1, "{told:?}");
-    for said in [
+    let said = [
         "orders@r1: no instance is ready",
         "going back would have to wait",
-    ] {
-        assert!(told[0].contains(said), "`{said}` in {told:?}");
-    }
+    ];
+    tells_once(&mut world, &said);
     // Old instances that go are none that are down.
     for strategy in [Strategy::BlueGreen, Strategy::Rolling] {
         let mut world = orders(strategy);
@@ -86,6 +74,19 @@ fn a_canary_that_the_gateway_sets_aside_is_told_once_with_the_reason() {
         ] {
             assert!(told[0].contains(said), "`{said}` in {told:?}");
         }
+    }
+}
+
+/// Of all that is told in the next looks one line has these words.
+#[track_caller]
+fn tells_once(world: &mut World, said: &[&str]) {
+    for _ in 0..3 {
+        world.turn(None, false);
+    }
+    let told = told_astray(world);
+    assert_eq!(told.len(), 1, "{told:?}");
+    for said in said {
+        assert!(told[0].contains(said), "`{said}` in {told:?}");
     }
 }
 
