@@ -150,6 +150,9 @@ pub(super) async fn went_back(store: &dyn Store) -> Result<Exit, CliError> {
     let last = rollout::last(store).await?;
     match last.map(|state| state.phase) {
         Some(Phase::RolledBack { .. }) => Ok(Exit::Done),
+        Some(Phase::Promoted) => Err(none().help(
+            "it was promoted meanwhile; `platform rollback` goes back to the release before",
+        )),
         _ => Err(none()),
     }
 }

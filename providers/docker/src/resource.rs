@@ -124,10 +124,7 @@ impl Site {
             Box::pin(self.serve(name, wanted)).await
         } else {
             // It may have had a server before.
-            self.call_back(&self.names.resource(name.as_str()), name)
-                .await?;
-            self.remove(&self.names.resource(name.as_str()), Some(60))
-                .await?;
+            self.remove_server(name).await?;
             if resource.external.is_none() && resource.kind != ResourceKind::Redis {
                 let data = self.names.data(name.as_str());
                 self.volume(&data, self.names.labels(Role::Data)).await?;
@@ -192,8 +189,11 @@ impl Site {
                 &self.program_volume(&program.build),
             ),
         });
-        self.call_back(&container, name).await?;
-        if let Some(seen) = self.inspect(&container).await? {
+        let seen = match self.inspect(&container).await? {
+            None if self.call_back(&container, name).await? => self.inspect(&container).await?,
+            seen => seen,
+        };
+        if let Some(seen) = seen {
             if !self.is_own(&seen) {
                 return Err(crate::site::taken("container", &container));
             }
@@ -241,25 +241,30 @@ impl Site {
     }
 
     /// Gives a server that somebody renamed its name back: beside it, another one would be started on the same data.
-    async fn call_back(&self, container: &str, name: &ResourceName) -> Result<(), TargetError> {
+    ///
+    /// - returns: whether there was one
+    async fn call_back(&self, container: &str, name: &ResourceName) -> Result<bool, TargetError> {
         let is_it = |labels: &HashMap<String, String>| {
             let text = |key: &str| labels.get(key).map(String::as_str);
             text(ROLE) == Some(Role::Resource.as_str()) && text(RESOURCE) == Some(name.as_str())
         };
-        for one in self.containers().await? {
-            let named = one.names.unwrap_or_default();
-            let is_named = named
-                .iter()
-                .any(|own| own.trim_start_matches('/') == container);
-            let Some(id) = one
-                .id
-                .filter(|_| !is_named && one.labels.as_ref().is_some_and(is_it))
-            else {
-                continue;
-            };
-            self.rename(&id, container).await?;
+        let all = self.containers().await?;
+        let mut servers = all
+            .into_iter()
+            .filter(|one| one.labels.as_ref().is_some_and(is_it));
+        match servers.next().and_then(|one| one.id) {
+            Some(id) => self.rename(&id, container).await.map(|()| true),
+            None => Ok(false),
         }
-        Ok(())
+    }
+
+    /// Removes a resource's server, whatever it is called by now.
+    async fn remove_server(&self, name: &ResourceName) -> Result<(), TargetError> {
+        let container = self.names.resource(name.as_str());
+        if self.inspect(&container).await?.is_none() {
+            self.call_back(&container, name).await?;
+        }
+        self.remove(&container, Some(60)).await
     }
 
     /// Gives a fresh volume to a user, by a container that does nothing else.
@@ -290,10 +295,7 @@ impl Site {
         name: &ResourceName,
         remove_data: bool,
     ) -> Result<(), TargetError> {
-        self.call_back(&self.names.resource(name.as_str()), name)
-            .await?;
-        self.remove(&self.names.resource(name.as_str()), Some(60))
-            .await?;
+        self.remove_server(name).await?;
         self.remove_volume(&self.names.secrets(name.as_str()))
             .await?;
         self.change(WANTED, |all: &mut Wanted| {
