@@ -273,6 +273,8 @@ fn tone_of(side: &SideProgress) -> Tone {
 
 fn side(side: &SideProgress) -> Vec<Cell> {
     let millis = |micros: u64| moment::span(Duration::from_micros(micros));
+    // Of requests that are in no comparison there is a latency, too.
+    let latency = side.latency.filter(|_| side.answered.requests > 0);
     let share = if side.copied > 0 {
         format!("copies of {}", percent(side.copied))
     } else {
@@ -286,12 +288,12 @@ fn side(side: &SideProgress) -> Vec<Cell> {
         Cell::new(side.answered.bad.to_string(), tone_of(side)),
         Cell::from(side.answered.slow.to_string()),
         Cell::from(
-            side.latency
+            latency
                 .map(|latency| millis(latency.mean_micros))
                 .unwrap_or_default(),
         ),
         Cell::from(
-            side.latency
+            latency
                 .and_then(|latency| latency.p99_micros)
                 .map(millis)
                 .unwrap_or_default(),

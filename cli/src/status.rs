@@ -139,11 +139,16 @@ impl Status {
                 seen.for_each(|seen| seen.ask_for(group.replicas));
             }
         }
-        services.extend(
-            release
-                .into_iter()
-                .flat_map(|release| missing(release, observed)),
-        );
+        // Of a service whose new instances a run brings, those before are not missed.
+        let brought = |gone: &GroupStatus| {
+            run.is_some() && services.iter().any(|seen| seen.service == gone.service)
+        };
+        let gone: Vec<GroupStatus> = release
+            .into_iter()
+            .flat_map(|release| missing(release, observed))
+            .filter(|gone| !brought(gone))
+            .collect();
+        services.extend(gone);
         services.sort_by(|one, other| one.group.cmp(&other.group));
         let whole = services
             .iter()

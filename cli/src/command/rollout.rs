@@ -158,6 +158,9 @@ pub(super) async fn went_back(store: &dyn Store) -> Result<Exit, CliError> {
 }
 
 async fn status(world: &World, target: &dyn Target, watch: bool) -> Result<Exit, CliError> {
+    if watch {
+        begun(world, target).await?;
+    }
     loop {
         let Some(shown) = look(target).await? else {
             return Err(none());
@@ -176,6 +179,22 @@ async fn status(world: &World, target: &dyn Target, watch: bool) -> Result<Exit,
             () = world.stop.token().cancelled() => return Ok(Exit::Done),
         }
     }
+}
+
+/// Waits until the run that deploys begins a rollout or ends: jobs and resources come first.
+async fn begun(world: &World, target: &dyn Target) -> Result<(), CliError> {
+    let mut told = false;
+    while let Some(release) = rollout::awaited(target).await? {
+        if !std::mem::replace(&mut told, true) {
+            let text = format!("{release} is being deployed; no rollout of it has begun yet");
+            world.view.tell(&Told::note(text));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = world.stop.token().cancelled() => break,
+        }
+    }
+    Ok(())
 }
 
 /// The rollout under way, or the last one that was.

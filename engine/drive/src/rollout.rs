@@ -29,7 +29,7 @@ pub use progress::{Evidence, Latency, MemberProgress, Progress, SideProgress};
 pub use report::{
     Compared, Latencies, Report, ReportMember, RolloutRecord, last_record, record_key, records,
 };
-pub use status::{Status, between, driver_of, status, unfinished};
+pub use status::{Status, awaited, between, driver_of, status, unfinished};
 
 use platform_blueprint::Rollout;
 use platform_decide::plan::{Member, Plan};

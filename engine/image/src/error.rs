@@ -64,6 +64,16 @@ pub enum ImageError {
         /// The registry's words.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The registry sent something else, or a manifest of a kind that is not read here.
+    #[error("what registry `{registry}` sent for `{reference}` is not the manifest of an image")]
+    NoManifest {
+        /// The registry's host.
+        registry: String,
+        /// What was asked for.
+        reference: String,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The registry cannot be reached, or failed.
     #[error("cannot {action} `{reference}`: registry `{registry}` cannot be asked")]
     Registry {
@@ -122,6 +132,7 @@ impl ImageError {
             Self::BadArchive { .. } => "image::bad-archive",
             Self::NotFound { .. } => "image::not-found",
             Self::Unauthorized { .. } => "image::unauthorized",
+            Self::NoManifest { .. } => "image::no-manifest",
             Self::Registry { .. } => "image::registry",
             Self::Credentials { .. } => "image::credentials",
             Self::BadLock { .. } => "image::bad-lock",
@@ -142,6 +153,9 @@ impl ImageError {
             Self::NotFound { .. } => {
                 "check the name and the tag; a private image needs `docker login`".to_owned()
             }
+            Self::NoManifest { registry, .. } => format!(
+                "see whether `https://{registry}/v2/` is a registry, not a proxy or a login page before one"
+            ),
             Self::BadLock { .. } => {
                 "mend it, or remove it and run `platform build` to write it anew".to_owned()
             }

@@ -88,18 +88,21 @@ impl Registry {
 
     /// The digest of the manifest that a reference stands for now.
     ///
+    /// The manifest itself is read: a login page has a digest, too.
+    ///
     /// # Errors
     ///
-    /// [`ImageError::NotFound`], [`ImageError::Unauthorized`] or [`ImageError::Registry`].
+    /// [`ImageError::NotFound`], [`ImageError::Unauthorized`], [`ImageError::NoManifest`] or [`ImageError::Registry`].
     pub async fn digest(&self, reference: &str) -> Result<String, ImageError> {
         let parsed = reference::parse(reference)?;
         let failed = |error| self.told("look up", reference, error);
         self.log_in(&parsed, RegistryOperation::Pull)
             .await
             .map_err(failed)?;
-        retried(|| self.client.fetch_manifest_digest(&parsed, &self.auth))
+        let (_, digest) = retried(|| self.client.pull_manifest(&parsed, &self.auth))
             .await
-            .map_err(failed)
+            .map_err(failed)?;
+        Ok(digest)
     }
 
     /// Asks the registry for something that need not be there.
@@ -169,7 +172,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`ImageError::NotFound`], [`ImageError::Unauthorized`] or [`ImageError::Registry`].
+    /// [`ImageError::NotFound`], [`ImageError::Unauthorized`], [`ImageError::NoManifest`] or [`ImageError::Registry`].
     pub async fn pull(&self, reference: &str) -> Result<Image, ImageError> {
         let parsed = reference::parse(reference)?;
         let failed = |error| self.told("pull", reference, error);
@@ -334,6 +337,11 @@ impl Registry {
                 reference,
                 source: Box::new(error),
             },
+            Kind::NoManifest => ImageError::NoManifest {
+                registry,
+                reference,
+                source: Box::new(error),
+            },
             Kind::Passing | Kind::Other => ImageError::Registry {
                 registry,
                 action,
@@ -351,6 +359,8 @@ type Answer<T> = Result<T, OciDistributionError>;
 enum Kind {
     Refused,
     Missing,
+    /// What came is none, or of a kind that nobody here reads.
+    NoManifest,
     /// It may be gone the next time.
     Passing,
     Other,
@@ -361,6 +371,11 @@ fn kind(error: &OciDistributionError) -> Kind {
     match error {
         Error::UnauthorizedError { .. } | Error::AuthenticationFailure(_) => Kind::Refused,
         Error::ImageManifestNotFoundError(_) => Kind::Missing,
+        Error::VersionedParsingError(_)
+        | Error::ManifestParsingError(_)
+        | Error::ManifestEncodingError(_)
+        | Error::UnsupportedSchemaVersionError(_)
+        | Error::UnsupportedMediaTypeError(_) => Kind::NoManifest,
         Error::ServerError { code, .. } => of_status(*code),
         Error::RequestError(error) => match error.status() {
             Some(status) => of_status(status.as_u16()),

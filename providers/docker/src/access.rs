@@ -79,7 +79,7 @@ impl Site {
     ) -> Result<Attachment, TargetError> {
         let party = request.party.as_str();
         let (container, name, seen) = if let Some(seen) = self.server(party).await? {
-            (self.names.resource(party), party.to_owned(), seen)
+            (crate::site::name(&seen).to_owned(), party.to_owned(), seen)
         } else {
             let found = self.instance(party, request.instance.as_deref()).await?;
             (found.called(), found.name(), found.container)
@@ -215,9 +215,16 @@ impl Site {
         Ok(said)
     }
 
-    /// The container of a resource's server, where there is one of this name.
+    /// The container of a resource's server, whatever it is called by now; `None` where there is no such resource.
     async fn server(&self, name: &str) -> Result<Option<ContainerInspectResponse>, TargetError> {
-        let seen = self.inspect(&self.names.resource(name)).await?;
+        let own = self.names.resource(name);
+        let seen = match self.inspect(&own).await? {
+            None => match self.renamed(&own).await? {
+                Some(id) => self.inspect(&id).await?,
+                None => None,
+            },
+            seen => seen,
+        };
         Ok(seen.filter(|seen| self.is_own(seen) && crate::site::label(seen, RESOURCE).is_some()))
     }
 

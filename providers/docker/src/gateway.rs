@@ -287,7 +287,7 @@ impl Site {
             let listed = self.containers().await?;
             let found = listed.iter();
             let found: Vec<Found> = found
-                .filter_map(|one| Found::listed(one, &network.name))
+                .filter_map(|one| Found::listed(one, &network.name, &self.names))
                 .collect();
             if crate::certificates::mutual(&found).is_some() {
                 self.certify_gateway(routed).await?;

@@ -97,7 +97,7 @@ impl Site {
         Ok(seen
             .into_iter()
             .flatten()
-            .filter_map(|seen| Found::read(seen, network))
+            .filter_map(|seen| Found::read(seen, network, &self.names))
             .collect())
     }
 
@@ -114,10 +114,19 @@ impl Site {
             self.instances(&group.id),
         )
         .await?;
-        let before: BTreeMap<u32, Found> = instances
+        let mut before: BTreeMap<u32, Found> = instances
             .into_iter()
-            .filter_map(|(number, seen)| Some((number, Found::read(seen, &network.name)?)))
+            .filter_map(|(number, seen)| {
+                Some((number, Found::read(seen, &network.name, &self.names)?))
+            })
             .collect();
+        for one in before.values_mut() {
+            if one.renamed.take().is_some() {
+                let name = self.names.instance(&group.id, one.number);
+                self.rename(&one.called(), &name).await?;
+                one.container.name = Some(name);
+            }
+        }
         let (made, others): (Vec<&Found>, Vec<&Found>) = before
             .values()
             .partition(|one| self.is_made_ahead(group, one));
@@ -410,7 +419,7 @@ impl Site {
         let network = network.map_or_else(String::new, |found| found.name);
         let found: Vec<Found> = instances
             .into_values()
-            .filter_map(|seen| Found::read(seen, &network))
+            .filter_map(|seen| Found::read(seen, &network, &self.names))
             .collect();
         let was_there = !found.is_empty();
         if was_there {

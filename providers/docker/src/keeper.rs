@@ -243,7 +243,7 @@ impl Site {
         let _one_at_a_time = self.laying.lock().await;
         let keeper = self.names.keeper();
         let program = self.program()?;
-        let seen = self.inspect(&keeper).await?;
+        let seen = self.recalled(&keeper).await?;
         let away = self.away(seen.as_ref()).await?;
         if let Some(seen) = seen {
             if !self.is_own(&seen) {

@@ -5,14 +5,14 @@ use bollard::models::{
     HealthStatusEnum, NetworkSettings,
 };
 
-use crate::names::MADE;
+use crate::names::{MADE, Names};
 use crate::observe::Found;
 
 impl Found {
     /// Reads one as a list has it: who takes requests, and where, but nothing of its past nor of what was changed by hand.
     ///
     /// To look at a container itself is to wait while the engine starts or stops it.
-    pub(crate) fn listed(one: &ContainerSummary, network: &str) -> Option<Self> {
+    pub(crate) fn listed(one: &ContainerSummary, network: &str, names: &Names) -> Option<Self> {
         let mut labels = one.labels.clone()?;
         labels.remove(MADE);
         let status = one.state.map(|state| state.to_string());
@@ -39,7 +39,7 @@ impl Found {
             }),
             ..ContainerInspectResponse::default()
         };
-        Self::read(container, network)
+        Self::read(container, network, names)
     }
 }
 
@@ -73,7 +73,7 @@ mod tests {
                 "NetworkSettings": { "Networks": { "net": { "IPAMConfig": { "IPv4Address": "10.0.0.9" } } } },
             }))
             .unwrap();
-            let found = Found::listed(&one, "net").unwrap();
+            let found = Found::listed(&one, "net", &Names::of_shop()).unwrap();
             assert_eq!(found.name(), "orders@r1.2");
             assert_eq!(found.changed, None);
             assert_eq!(found.was_started(), state != "created");

@@ -119,6 +119,25 @@ impl Names {
         self.of(name)
     }
 
+    /// What the container with these labels is called while nobody renamed it; `None` for one of a passing errand.
+    pub(crate) fn of_labels(&self, labels: &HashMap<String, String>) -> Option<String> {
+        let text = |key: &str| labels.get(key).map(String::as_str);
+        let role = text(ROLE)?;
+        let is = |one: Role| role == one.as_str();
+        if is(Role::Service) {
+            let group = text(GROUP)?.parse().ok()?;
+            Some(self.instance(&group, text(NUMBER)?.parse().ok()?))
+        } else if is(Role::Resource) {
+            Some(self.resource(text(RESOURCE)?))
+        } else if is(Role::Gateway) {
+            Some(self.gateway())
+        } else if is(Role::Keeper) {
+            Some(self.keeper())
+        } else {
+            None
+        }
+    }
+
     /// A volume of the user's.
     pub(crate) fn data(&self, name: &str) -> String {
         self.of(&format!("data_{name}"))
@@ -178,8 +197,47 @@ pub(crate) fn instance_labels(
 }
 
 #[cfg(test)]
+impl Names {
+    /// Those of a shop.
+    pub(crate) fn of_shop() -> Self {
+        Self {
+            project: "shop".parse().unwrap(),
+            environment: "docker".parse().unwrap(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_say_what_a_container_is_called() {
+        let names = Names::of_shop();
+        let check = |role: Role, more: &[(&str, &str)], expected: Option<&str>| {
+            let mut labels = names.labels(role);
+            labels.extend(
+                more.iter()
+                    .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
+            );
+            assert_eq!(names.of_labels(&labels).as_deref(), expected, "{role:?}");
+        };
+        let instance = [(GROUP, "orders@r5-baseline"), (NUMBER, "2")];
+        check(
+            Role::Service,
+            &instance,
+            Some("shop_docker_orders-r5-baseline-2"),
+        );
+        check(Role::Service, &[], None);
+        check(
+            Role::Resource,
+            &[(RESOURCE, "orders-db")],
+            Some("shop_docker_orders-db"),
+        );
+        check(Role::Gateway, &[], Some("shop_docker_gateway"));
+        check(Role::Keeper, &[], Some("shop_docker_keeper"));
+        check(Role::Plumbing, &[], None);
+    }
 
     #[test]
     fn no_two_environments_share_a_name() {

@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 use crate::container::whole_seconds;
 use crate::facets::Facets;
 use crate::gateway::CERTIFICATES;
-use crate::names::{GROUP, KEEP, MADE, NUMBER, ROLE, Role, SPEC, ZONE, alias, instance_name};
+use crate::names::{
+    GROUP, KEEP, MADE, NUMBER, Names, ROLE, Role, SPEC, ZONE, alias, instance_name,
+};
 use crate::site::label;
 
 /// How much longer than its interval the gateway takes to notice.
@@ -105,12 +107,20 @@ pub(crate) struct Found {
     pub(crate) address: Option<String>,
     /// What somebody changed by hand.
     pub(crate) changed: Option<String>,
+    /// The name that somebody gave it, in words.
+    pub(crate) renamed: Option<String>,
     pub(crate) container: ContainerInspectResponse,
 }
 
 impl Found {
     /// Reads an instance's container; `None` for any other.
-    pub(crate) fn read(container: ContainerInspectResponse, network: &str) -> Option<Self> {
+    ///
+    /// - `network`: where it is reached
+    pub(crate) fn read(
+        container: ContainerInspectResponse,
+        network: &str,
+        names: &Names,
+    ) -> Option<Self> {
         if label(&container, ROLE) != Some(Role::Service.as_str()) {
             return None;
         }
@@ -131,12 +141,18 @@ impl Found {
             digest,
             keep,
             changed,
+            renamed: renamed(&container, names),
             container,
         })
     }
 
     pub(crate) fn name(&self) -> String {
         instance_name(&self.group, self.number)
+    }
+
+    /// What of it is not as we left it, in words.
+    fn by_hand(&self) -> Option<&String> {
+        self.changed.as_ref().or(self.renamed.as_ref())
     }
 
     /// What the engine calls its container, whoever renamed that.
@@ -269,7 +285,7 @@ impl Found {
             started_at,
             last_exit: (exit_code != 0 || out_of_memory).then(end),
             out_of_memory,
-            reason: self.changed.clone().or(reason),
+            reason: self.by_hand().cloned().or(reason),
             memory: None,
             zone: self.zone.clone(),
         }
@@ -352,6 +368,13 @@ pub(crate) fn ended(seen: &ContainerInspectResponse) -> String {
     )
 }
 
+/// That somebody renamed a container of ours, in words. A list does not tell.
+pub(crate) fn renamed(seen: &ContainerInspectResponse, names: &Names) -> Option<String> {
+    let called = crate::site::name(seen);
+    let own = names.of_labels(crate::site::labels(seen)?)?;
+    (!called.is_empty() && called != own).then(|| format!("renamed by hand to `{called}`"))
+}
+
 /// The address that was chosen for a container on a network.
 fn chosen_address(seen: &ContainerInspectResponse, network: &str) -> Option<Ipv4Addr> {
     let networks = seen.network_settings.as_ref()?.networks.as_ref()?;
@@ -385,10 +408,10 @@ pub(crate) fn groups(
         let mut seen = one.seen(tally, tallies.is_some(), now);
         if leaving.contains(&name) {
             seen.state = InstanceState::Stopping;
-        } else if one.changed.is_some() || one.digest != group.digest {
+        } else if one.by_hand().is_some() || one.digest != group.digest {
             // Not what was asked for, so the group is not either: a plan puts it right.
-            group.digest = Digest::of(format!("{} {:?}", one.digest, one.changed).as_bytes());
-            group.changed = group.changed.take().or_else(|| one.changed.clone());
+            group.digest = Digest::of(format!("{} {:?}", one.digest, one.by_hand()).as_bytes());
+            group.changed = group.changed.take().or_else(|| one.by_hand().cloned());
             group.replicas += 1;
         } else if !one.is_down() {
             // What is down counts as missing, and a plan brings it up again.
@@ -404,6 +427,7 @@ pub(crate) fn groups(
 /// - `now`: milliseconds since the Unix epoch
 pub(crate) fn resource(
     seen: &ContainerInspectResponse,
+    names: &Names,
     engine: &str,
     address: String,
     now: u64,
@@ -411,7 +435,8 @@ pub(crate) fn resource(
     let digest = Digest::parse(label(seen, SPEC)?)?;
     let changed = label(seen, MADE)
         .and_then(Facets::noted)
-        .and_then(|made| made.differing(&Facets::seen(seen)));
+        .and_then(|made| made.differing(&Facets::seen(seen)))
+        .or_else(|| renamed(seen, names));
     let state = seen.state.as_ref();
     let status = state.and_then(|state| state.status);
     let health = state.and_then(|state| state.health.as_ref());

@@ -2,11 +2,13 @@
 
 use bollard::models::{SystemInfo, SystemVersion};
 use futures::future::{try_join, try_join_all};
+use platform_blueprint::ResourceName;
 use platform_decide::desired::Desired;
 use platform_decide::group::Place;
 use platform_port::{Finding, Severity, TargetError};
 
 use crate::engine::{OLDEST, fault};
+use crate::names::KEEP;
 use crate::server::Server;
 use crate::site::Site;
 
@@ -42,6 +44,33 @@ fn helped(mut finding: Finding, help: &str) -> Finding {
     finding
 }
 
+/// That a PostgreSQL is asked for which does not open what the one before wrote: its data are of one major version.
+///
+/// - `before`, `wanted`: `PostgreSQL 15`
+///
+/// Source: PostgreSQL documentation, *Upgrading a PostgreSQL Cluster*. A major version is one number since 10.
+fn other_major(name: &ResourceName, before: &str, wanted: &str) -> Option<Finding> {
+    let major = |title: &str| -> Option<u32> {
+        let version = title.strip_prefix("PostgreSQL ")?;
+        version.split('.').next()?.parse().ok()
+    };
+    let (before, wanted) = (major(before)?, major(wanted)?);
+    (before != wanted).then(|| {
+        let told = format!(
+            "the data of resource `{name}` are of PostgreSQL {before}, and PostgreSQL {wanted} does not open them"
+        );
+        helped(
+            about(
+                finding("resource::other-major", Severity::Error, told),
+                name.as_str(),
+            ),
+            &format!(
+                "keep `version = \"{before}\"`, or add a resource of the other version beside it and carry the data over: `platform explain resource::other-major`"
+            ),
+        )
+    })
+}
+
 /// What an exported environment cannot do.
 pub fn refused(desired: &Desired) -> Vec<Finding> {
     let services = desired.services.iter();
@@ -65,8 +94,8 @@ pub fn refused(desired: &Desired) -> Vec<Finding> {
 impl Site {
     /// Looks for what would make a deploy of `desired` fail.
     pub(crate) async fn preflight(&self, desired: &Desired) -> Result<Vec<Finding>, TargetError> {
-        let ((version, info), foreign) =
-            try_join(self.engine_seen(), self.foreign(desired)).await?;
+        let ((version, info), in_the_way) =
+            try_join(self.engine_seen(), self.in_the_way(desired)).await?;
         let mut findings = judge(&version, &info);
         let gateway = &desired.ingress.gateway;
         findings.extend(self.ports_taken(gateway, &info).await?);
@@ -132,23 +161,26 @@ impl Site {
                 ));
             }
         }
-        findings.extend(foreign);
+        findings.extend(in_the_way);
         Ok(findings)
     }
 
-    /// Names that we need and somebody else's containers have.
-    async fn foreign(&self, desired: &Desired) -> Result<Vec<Finding>, TargetError> {
-        let resources = desired.resources.keys();
+    /// Names that we need and somebody else's containers have, and servers whose data the wanted ones cannot open.
+    async fn in_the_way(&self, desired: &Desired) -> Result<Vec<Finding>, TargetError> {
+        let resources = desired.resources.iter();
         let names = resources
-            .map(|name| self.names.resource(name.as_str()))
-            .chain([self.names.gateway(), self.names.keeper()]);
-        let looks = names.map(|name| async move {
+            .map(|(name, wanted)| (self.names.resource(name.as_str()), Some((name, wanted))))
+            .chain([self.names.gateway(), self.names.keeper()].map(|name| (name, None)));
+        let looks = names.map(|(name, resource)| async move {
             let seen = self.inspect(&name).await?;
-            Ok::<_, TargetError>((name, seen))
+            Ok::<_, TargetError>((name, resource, seen))
         });
         let mut findings = Vec::new();
-        for (name, seen) in try_join_all(looks).await? {
-            if seen.is_some_and(|seen| !self.is_own(&seen)) {
+        for (name, resource, seen) in try_join_all(looks).await? {
+            let Some(seen) = seen else {
+                continue;
+            };
+            if !self.is_own(&seen) {
                 findings.push(helped(
                     finding(
                         "docker::name-taken",
@@ -157,6 +189,10 @@ impl Site {
                     ),
                     &format!("rename or remove it, `docker container rm {name}`, or give the project another name"),
                 ));
+            } else if let Some((name, wanted)) = resource {
+                let before = crate::site::label(&seen, KEEP).unwrap_or_default();
+                let server = Server::of(name.as_str(), &wanted.resource, "");
+                findings.extend(server.and_then(|server| other_major(name, before, &server.title)));
             }
         }
         Ok(findings)
@@ -370,6 +406,20 @@ fn judge(version: &SystemVersion, info: &SystemInfo) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_another_major_version_of_postgresql_is_in_the_way() {
+        let check = |before: &str, wanted: &str, expected: bool| {
+            let found = other_major(&"orders-db".parse().unwrap(), before, wanted);
+            assert_eq!(found.is_some(), expected, "{before} to {wanted}");
+        };
+        check("PostgreSQL 15", "PostgreSQL 16", true);
+        check("PostgreSQL 16.2", "PostgreSQL 15", true);
+        check("PostgreSQL 16.2", "PostgreSQL 16.4", false);
+        check("PostgreSQL", "PostgreSQL 16", false);
+        check("", "PostgreSQL 16", false);
+        check("Redis 7", "Redis 8", false);
+    }
 
     #[test]
     fn a_service_that_speaks_mtls_is_not_exported() {

@@ -1,6 +1,6 @@
 //! Resources: their servers as containers, their data as volumes, their credentials with the keeper.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use bollard::models::{ContainerCreateBody, ContainerStateStatusEnum, HostConfig};
 use bollard::query_parameters::{RemoveVolumeOptions, WaitContainerOptions};
@@ -19,7 +19,7 @@ use crate::engine::{fault, is_missing, unless};
 use crate::image::Image;
 use crate::inside::{Answer, Ask, HANDED, HANDED_FILE, Handed};
 use crate::keeper::{Reach, unexpected};
-use crate::names::{KEEP, Names, RESOURCE, ROLE, Role, SPEC};
+use crate::names::{KEEP, Names, RESOURCE, Role, SPEC};
 use crate::observe::is_crash_looping;
 use crate::program::FOLDER;
 use crate::server::{Asked, Server};
@@ -189,11 +189,7 @@ impl Site {
                 &self.program_volume(&program.build),
             ),
         });
-        let seen = match self.inspect(&container).await? {
-            None if self.call_back(&container, name).await? => self.inspect(&container).await?,
-            seen => seen,
-        };
-        if let Some(seen) = seen {
+        if let Some(seen) = self.recalled(&container).await? {
             if !self.is_own(&seen) {
                 return Err(crate::site::taken("container", &container));
             }
@@ -240,30 +236,10 @@ impl Site {
         self.start(&container).await
     }
 
-    /// Gives a server that somebody renamed its name back: beside it, another one would be started on the same data.
-    ///
-    /// - returns: whether there was one
-    async fn call_back(&self, container: &str, name: &ResourceName) -> Result<bool, TargetError> {
-        let is_it = |labels: &HashMap<String, String>| {
-            let text = |key: &str| labels.get(key).map(String::as_str);
-            text(ROLE) == Some(Role::Resource.as_str()) && text(RESOURCE) == Some(name.as_str())
-        };
-        let all = self.containers().await?;
-        let mut servers = all
-            .into_iter()
-            .filter(|one| one.labels.as_ref().is_some_and(is_it));
-        match servers.next().and_then(|one| one.id) {
-            Some(id) => self.rename(&id, container).await.map(|()| true),
-            None => Ok(false),
-        }
-    }
-
     /// Removes a resource's server, whatever it is called by now.
     async fn remove_server(&self, name: &ResourceName) -> Result<(), TargetError> {
         let container = self.names.resource(name.as_str());
-        if self.inspect(&container).await?.is_none() {
-            self.call_back(&container, name).await?;
-        }
+        self.recalled(&container).await?;
         self.remove(&container, Some(60)).await
     }
 

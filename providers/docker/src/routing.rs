@@ -151,7 +151,7 @@ pub(crate) fn seen(
         revision: heard.map_or(0, |heard| heard.status.revision),
         ingress,
         splits,
-        amiss: crate::gateway::amiss(container)
+        amiss: crate::gateway::amiss(container, names)
             .or_else(|| hangs.then(|| "it runs and does not answer".to_owned())),
     }
 }

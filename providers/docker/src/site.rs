@@ -11,7 +11,7 @@ use bollard::models::{
 };
 use bollard::query_parameters::{
     CreateContainerOptions, InspectContainerOptions, ListContainersOptions, RemoveContainerOptions,
-    StopContainerOptions,
+    RenameContainerOptions, StopContainerOptions,
 };
 use platform_blueprint::{DockerSettings, Gateway};
 use platform_decide::group::GroupId;
@@ -218,6 +218,46 @@ impl Site {
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(fault(format!("look at container `{name}`"), error)),
         }
+    }
+
+    /// Looks at a container of ours by its name; one that somebody renamed gets that back first.
+    ///
+    /// Beside it another one would be made that wants the same data and ports.
+    pub(crate) async fn recalled(
+        &self,
+        name: &str,
+    ) -> Result<Option<ContainerInspectResponse>, TargetError> {
+        if let Some(seen) = self.inspect(name).await? {
+            return Ok(Some(seen));
+        }
+        match self.renamed(name).await? {
+            Some(id) => {
+                self.rename(&id, name).await?;
+                self.inspect(name).await
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The container that has this name by its labels and none by it.
+    pub(crate) async fn renamed(&self, name: &str) -> Result<Option<String>, TargetError> {
+        let is_it = |one: &ContainerSummary| {
+            let labels = one.labels.as_ref();
+            labels
+                .and_then(|labels| self.names.of_labels(labels))
+                .as_deref()
+                == Some(name)
+        };
+        let mut all = self.containers().await?.into_iter();
+        Ok(all.find(is_it).and_then(|one| one.id))
+    }
+
+    pub(crate) async fn rename(&self, from: &str, to: &str) -> Result<(), TargetError> {
+        let options = RenameContainerOptions {
+            name: to.to_owned(),
+        };
+        let renamed = self.engine.docker.rename_container(from, options).await;
+        renamed.map_err(|error| fault(format!("rename container `{from}` to `{to}`"), error))
     }
 
     /// Whether a container carries our labels.

@@ -104,7 +104,7 @@ mod tests {
     use platform_decide::digest::Digest;
 
     use super::*;
-    use crate::names::{GROUP, KEEP, NUMBER, ROLE, SPEC};
+    use crate::names::{GROUP, KEEP, NUMBER, Names, ROLE, SPEC};
 
     fn found(id: &str, created: &str, finished: &str, started: &str, said: bool) -> Found {
         let keep = serde_json::json!({
@@ -120,7 +120,7 @@ mod tests {
                 (KEEP): keep.to_string(),
             } },
         }));
-        Found::read(container.unwrap(), "net").unwrap()
+        Found::read(container.unwrap(), "net", &Names::of_shop()).unwrap()
     }
 
     #[test]

@@ -114,14 +114,12 @@ impl Site {
             subnet: None,
         });
         let of = |wanted: Role| listed.iter().filter(move |one| is_of(one, wanted));
-        let gateway = self.names.gateway();
-        let is_gateway = |one: &&ContainerSummary| {
-            let names = one.names.iter().flatten();
-            names
-                .map(|name| name.trim_start_matches('/'))
-                .any(|name| name == gateway)
+        let next = self.names.next_gateway();
+        let is_next = |one: &&ContainerSummary| {
+            let mut names = one.names.iter().flatten();
+            names.any(|name| name.trim_start_matches('/') == next)
         };
-        let gateway = of(Role::Gateway).find(is_gateway);
+        let gateway = of(Role::Gateway).find(|one| !is_next(one));
         // One that is paused would keep whoever asks waiting.
         let answers =
             |one: &ContainerSummary| one.state == Some(ContainerSummaryStateEnum::RUNNING);
@@ -156,7 +154,8 @@ impl Site {
                     None => host.to_owned(),
                 };
                 resources.extend(
-                    observe::resource(&seen, &engine, address, now()).map(|seen| (own, seen)),
+                    observe::resource(&seen, &self.names, &engine, address, now())
+                        .map(|seen| (own, seen)),
                 );
             }
         }

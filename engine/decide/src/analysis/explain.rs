@@ -44,10 +44,11 @@ impl Verdict {
                 "cannot tell yet: the new release has answered no requests so far".to_owned()
             }
             Self::CannotTellYet(_) => format!(
-                "cannot tell yet: {}; evidence {:.0} % towards worse, {:.0} % towards better or equal",
+                "cannot tell yet: {}; evidence {:.0} % towards worse, {:.0} % towards better or equal{}",
                 each(finding),
                 finding.towards_worse * 100.0,
-                finding.towards_better * 100.0
+                finding.towards_better * 100.0,
+                lacks(finding)
             ),
             Self::TooQuiet(_) => format!(
                 "too quiet: {} canary and {} baseline requests in {} are no evidence",
@@ -56,6 +57,24 @@ impl Verdict {
                 seconds(finding.elapsed)
             ),
         }
+    }
+}
+
+/// What keeps evidence that suffices from being called better or equal.
+fn lacks(finding: &Finding) -> String {
+    if finding.towards_better < 1.0 {
+        return String::new();
+    }
+    let fewest = finding.canary_requests.min(finding.baseline_requests);
+    if fewest < finding.samples_at_least {
+        format!(
+            ", which takes at least {} requests of each side",
+            finding.samples_at_least
+        )
+    } else if finding.elapsed < finding.at_least {
+        format!(", which takes at least {}", seconds(finding.at_least))
+    } else {
+        String::new()
     }
 }
 
@@ -162,6 +181,8 @@ fn seconds(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::{Evidence, Look, Policy, Tally};
 
     fn said(requests: u64, left_out: u64) -> String {
@@ -177,6 +198,41 @@ mod tests {
             canary: tally,
         });
         evidence.verdict(&policy, policy.at_most).explain()
+    }
+
+    #[test]
+    fn what_good_evidence_still_lacks_is_said() {
+        let said = |policy: &Policy, requests: u64, elapsed: u64| {
+            let tally = Tally {
+                requests,
+                ..Tally::default()
+            };
+            let mut evidence = Evidence::new(policy);
+            for _ in 0..20 {
+                evidence.observe(Look {
+                    baseline: tally,
+                    canary: tally,
+                });
+            }
+            let elapsed = Duration::from_secs(elapsed);
+            evidence.verdict(policy, elapsed).explain()
+        };
+        let policy = Policy {
+            min_samples: 5_000,
+            at_least: Duration::from_mins(1),
+            ..Policy::default()
+        };
+        let few = said(&policy, 200, 30);
+        assert!(
+            few.ends_with(
+                "100 % towards better or equal, which takes at least 5000 requests of each side"
+            ),
+            "{few}"
+        );
+        let early = said(&policy, 250, 30);
+        assert!(early.ends_with(", which takes at least 1 min"), "{early}");
+        let open = said(&policy, 1, 30);
+        assert!(!open.contains("which takes"), "{open}");
     }
 
     #[test]

@@ -110,10 +110,16 @@ pub struct Finding {
     /// Those that the canary answered.
     #[serde(default)]
     pub canary_left_out: u64,
+    /// Requests of each side before which nothing is called better or equal.
+    #[serde(default)]
+    pub samples_at_least: u64,
     /// Canary requests after which a decision is made.
     pub samples_at_most: u64,
     /// Time since the comparison began.
     pub elapsed: Duration,
+    /// Time before which nothing is called better or equal.
+    #[serde(default)]
+    pub at_least: Duration,
     /// Time after which waiting ends.
     pub at_most: Duration,
     /// Evidence that the canary is worse in any way, `0.0..=1.0`; at 1 the verdict is `Worse`.
@@ -164,14 +170,17 @@ pub(crate) fn judge(evidence: &Evidence, policy: &Policy, elapsed: Duration) -> 
     let total = evidence.total();
     let end = End::of(evidence, policy);
     let levels = Levels::of(evidence, policy);
+    let enough = policy.min_samples.max(1);
     let mut finding = Finding {
         basis: Basis::Waiting,
         baseline_requests: total.baseline.requests,
         canary_requests: total.canary.requests,
         baseline_left_out: total.baseline.left_out,
         canary_left_out: total.canary.left_out,
+        samples_at_least: enough,
         samples_at_most: end.samples_at_most,
         elapsed,
+        at_least: policy.at_least,
         at_most: policy.at_most,
         towards_worse: levels.towards_worse(),
         towards_better: levels.towards_better(),
@@ -179,7 +188,6 @@ pub(crate) fn judge(evidence: &Evidence, policy: &Policy, elapsed: Duration) -> 
         advice: Advice::Hold,
         measures: levels.findings(evidence),
     };
-    let enough = policy.min_samples.max(1);
     let quiet = total.canary.requests < enough || total.baseline.requests < enough;
     let decided = |finding: Finding, basis: Basis, worse: bool| {
         if worse {

@@ -58,6 +58,19 @@ pub async fn between(target: &dyn Target) -> Result<bool, DriveError> {
     Ok(!all.is_empty() && all.iter().all(document::has_ended))
 }
 
+/// The release that a living run is deploying and none of whose rollouts has begun; `None` where there is none.
+///
+/// # Errors
+///
+/// If the store cannot be read.
+pub async fn awaited(target: &dyn Target) -> Result<Option<ReleaseNumber>, DriveError> {
+    let (Some(release), Some(_)) = (unfinished(target).await?, driver_of(target).await?) else {
+        return Ok(None);
+    };
+    let all = document::all(target.store(), release).await?;
+    Ok(all.is_empty().then_some(release))
+}
+
 /// The release that a run is deploying or taking back, or was stopped while it did; `None` where there is none.
 ///
 /// # Errors

@@ -104,3 +104,41 @@ async fn a_registry_that_is_not_there_is_named() {
     assert_eq!(error.code(), "image::registry");
     assert!(error.to_string().contains(&host), "{error}");
 }
+
+/// Answers each request with a page, as a proxy does that wants a login first.
+fn portal() -> String {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let host = listener.local_addr().expect("an address").to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a client");
+            let lines = BufReader::new(stream.try_clone().expect("a stream")).lines();
+            let head: Vec<String> = lines
+                .map_while(Result::ok)
+                .take_while(|line| !line.is_empty())
+                .collect();
+            let page = if head[0].starts_with("HEAD") {
+                ""
+            } else {
+                "<html>Log in</html>"
+            };
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 19\r\nconnection: close\r\n\r\n{page}"
+            );
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    host
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_in_place_of_a_manifest_has_no_digest() {
+    let host = portal();
+    let registry = Registry::with(&host, None);
+    let name = format!("{host}/me/shop:1");
+    let error = registry.digest(&name).await.unwrap_err();
+    assert_eq!(error.code(), "image::no-manifest", "{error:?}");
+    let error = registry.pull(&name).await.unwrap_err();
+    assert_eq!(error.code(), "image::no-manifest", "{error:?}");
+}

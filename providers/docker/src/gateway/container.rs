@@ -7,7 +7,6 @@ use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, ContainerUpdateBody,
     HostConfig, PortBinding, PortMap,
 };
-use bollard::query_parameters::RenameContainerOptions;
 use futures::future::{join, try_join};
 use platform_blueprint::Gateway;
 use platform_port::{Retry, TargetError};
@@ -20,9 +19,9 @@ use crate::engine::fault;
 use crate::facets::Facets;
 use crate::inside::{Answer, GatewayAsk, SOCKETS};
 use crate::keeper::{Reach, unexpected};
-use crate::names::{BUILD, KEEP, MADE, Role};
+use crate::names::{BUILD, KEEP, MADE, Names, Role};
 use crate::network::Network;
-use crate::observe::ended;
+use crate::observe::{ended, renamed};
 use crate::program::{FOLDER, Program, USER};
 use crate::site::{Site, is_running, label};
 
@@ -86,7 +85,7 @@ fn changed(seen: &ContainerInspectResponse) -> Option<String> {
 }
 
 /// Why the gateway's container is to be put right, in words. What the engine is about to start again is not.
-pub(crate) fn amiss(seen: &ContainerInspectResponse) -> Option<String> {
+pub(crate) fn amiss(seen: &ContainerInspectResponse, names: &Names) -> Option<String> {
     let status = seen.state.as_ref().and_then(|state| state.status);
     match status {
         Some(ContainerStateStatusEnum::PAUSED) => Some("it is paused".to_owned()),
@@ -95,7 +94,9 @@ pub(crate) fn amiss(seen: &ContainerInspectResponse) -> Option<String> {
             | ContainerStateStatusEnum::DEAD
             | ContainerStateStatusEnum::CREATED),
         ) => Some(format!("its container is {status}; {}", ended(seen))),
-        _ => changed(seen).map(|changed| format!("it was {changed}")),
+        _ => changed(seen)
+            .or_else(|| renamed(seen, names))
+            .map(|changed| format!("it was {changed}")),
     }
 }
 
@@ -123,7 +124,7 @@ impl Site {
     pub(crate) async fn ensure_gateway(&self) -> Result<(), TargetError> {
         let name = self.names.gateway();
         // What is begun with the keeper comes to its end, whatever is found of the gateway.
-        let looks = try_join(self.ensure_network(), self.inspect(&name));
+        let looks = try_join(self.ensure_network(), self.recalled(&name));
         let (kept, looked) = join(self.ensure_keeper(true), looks).await;
         kept?;
         let (network, seen) = looked?;
@@ -303,14 +304,6 @@ impl Site {
         } else {
             self.rename(&next, &name).await
         }
-    }
-
-    pub(crate) async fn rename(&self, from: &str, to: &str) -> Result<(), TargetError> {
-        let options = RenameContainerOptions {
-            name: to.to_owned(),
-        };
-        let renamed = self.engine.docker.rename_container(from, options).await;
-        renamed.map_err(|error| fault(format!("rename container `{from}` to `{to}`"), error))
     }
 
     fn gateway_body(

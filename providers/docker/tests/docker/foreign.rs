@@ -161,6 +161,9 @@ async fn a_server_that_was_renamed_is_the_only_one_on_its_data() {
     made.expect("a server");
     for memory in ["64MiB", "96MiB"] {
         docker(&["rename", &container, &other]);
+        let seen = world.target.observe().await.expect("a look");
+        let told = seen.resources[&name].reason.clone();
+        assert_eq!(told, Some(format!("renamed by hand to `{other}`")));
         let again = world.target.ensure_resource(&name, &wanted(memory)).await;
         again.expect("a server");
         assert_eq!(on_it(), container);

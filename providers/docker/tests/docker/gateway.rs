@@ -62,6 +62,12 @@ async fn what_happens_to_the_gateway_by_hand_is_seen_and_mended() {
         world.is_mended().await;
         assert_eq!(id(), first, "mended where it is");
     }
+    let other = format!("{name}-other");
+    docker(&["rename", &name, &other]);
+    let told = world.gateway().await.amiss.unwrap_or_default();
+    assert_eq!(told, format!("it was renamed by hand to `{other}`"));
+    world.is_mended().await;
+    assert_eq!(id(), first, "it has its name back");
     let limits = ["update", "--memory", "256m", "--memory-swap", "512m", &name];
     docker(&limits);
     let told = world.gateway().await.amiss.unwrap_or_default();

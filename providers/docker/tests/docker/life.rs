@@ -129,29 +129,32 @@ async fn what_happens_to_an_instance_is_seen_and_mended() {
     world.ensure(&orders).await;
     world.until_ready(&orders).await;
 
-    // Renamed and paused: it is found all the same, woken, and taken away below.
+    // Renamed and paused: it is told, has its name back where it is, and is woken.
+    let id = || docker(&["inspect", "-f", "{{.Id}} {{.State.Paused}}", &first]);
+    let before = id();
     let other = format!("{first}-other");
     docker(&["rename", &first, &other]);
     docker(&["pause", &other]);
+    let seen = world.target.observe().await.expect("a look");
+    let group = &seen.groups[&orders.id];
+    assert_ne!(group.digest, orders.digest);
+    let told = format!("renamed by hand to `{other}`");
+    assert_eq!(group.changed.as_deref(), Some(told.as_str()));
     world.ensure(&orders).await;
     world.until_ready(&orders).await;
-    assert_eq!(
-        docker(&["inspect", "-f", "{{.State.Paused}}", &other]),
-        "false"
-    );
+    assert_eq!(id(), before);
 
     // Changed by hand: the group is not what was asked for, until it is replaced.
-    docker(&["update", "--memory", "32m", "--memory-swap", "64m", &other]);
+    docker(&["update", "--memory", "32m", "--memory-swap", "64m", &first]);
     let seen = world.target.observe().await.expect("a look");
     let group = &seen.groups[&orders.id];
     assert_ne!(group.digest, orders.digest);
     let reason = group.instances[0].reason.clone().unwrap_or_default();
     assert!(reason.contains("memory limit"), "{reason}");
-    let left = || docker(&["ps", "-aq", "--filter", &format!("name={other}")]);
-    assert_ne!(left(), "");
     world.ensure(&orders).await;
     world.until_ready(&orders).await;
-    assert_eq!(left(), "");
+    let left = docker(&["ps", "-aq", "--filter", &format!("name={first}")]);
+    assert_eq!(left, "");
 
     // Its network taken away by hand.
     let network = format!("{}_docker", world.project);
