@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use miette::LabeledSpan;
 use platform_blueprint::Blueprint;
-use platform_compose::{Code, Imported, Inputs, Left, dotenv};
+use platform_compose::{Code, Document, Imported, Inputs, Left, dotenv};
 use serde_json::{Value, json};
 
 use crate::diagnostic::{Diagnostic, Place, Severity};
@@ -20,7 +20,7 @@ use crate::exit::Exit;
 use crate::file;
 use crate::paint::Paint;
 use crate::project;
-use crate::view::Shown;
+use crate::view::{Shown, Told};
 use crate::world::World;
 
 /// Write a blueprint from what another tool runs
@@ -35,16 +35,16 @@ enum Form {
     Compose(ComposeArgs),
 }
 
-/// Write a blueprint from a Compose file, and list all that it could not carry
+/// Write a blueprint from Compose files, and list all that it could not carry
 ///
-/// Variables are taken from the environment and from `.env` beside the file, as Compose does.
+/// Files that they include, or whose services they extend, are read along. Variables are taken from the environment and from `.env` beside the file, as Compose does.
 ///
 /// Values that look secret are not written: the blueprint names secrets, for `platform secrets set`.
 #[derive(Debug, clap::Args)]
 struct ComposeArgs {
-    /// The Compose file; `-` reads standard input
-    #[arg(value_name = "FILE")]
-    compose: PathBuf,
+    /// The Compose file; of several, each is laid over those before; `-` reads standard input
+    #[arg(value_name = "FILE", required = true)]
+    compose: Vec<PathBuf>,
 
     /// The blueprint to write; `-` writes it to standard output
     #[arg(short, long, value_name = "FILE", default_value = project::BLUEPRINT)]
@@ -79,13 +79,14 @@ fn compose(args: &ComposeArgs, world: &World) -> Result<Exit, CliError> {
         )
         .help("name another file with `--out`, or write over it with `--force`"));
     }
-    let (path, text) = read(&args.compose, world)?;
-    let folder = path.parent().unwrap_or(&world.here).to_owned();
-    let name = if args.compose == Path::new("-") {
-        "standard input".to_owned()
-    } else {
-        world.shown(&path)
-    };
+    let read: Vec<Source> = args
+        .compose
+        .iter()
+        .map(|path| Source::read(path, world))
+        .collect::<Result<_, _>>()?;
+    let folder = read[0].path.parent().unwrap_or(&world.here).to_owned();
+    tell_override(&read, &folder, world);
+    let documents: Vec<Document<'_>> = read.iter().map(Source::document).collect();
     let folder_name = fs::canonicalize(&folder).unwrap_or_else(|_| folder.clone());
     let folder_name = folder_name
         .file_name()
@@ -93,34 +94,37 @@ fn compose(args: &ComposeArgs, world: &World) -> Result<Exit, CliError> {
         .to_string_lossy()
         .into_owned();
     let imported = platform_compose::import(&Inputs {
-        name: &name,
+        documents: &documents,
         folder: &folder_name,
-        text: &text,
         variables: &variables(args, &folder)?,
         profiles: &args.profile.iter().cloned().collect::<BTreeSet<_>>(),
         files: &|path| fs::read_to_string(folder.join(path)).ok(),
     });
     let imported = imported.map_err(|left| {
-        CliError::many(
-            Exit::Failed,
-            vec![diagnostic(&left, &name, &text, Severity::Error)],
-        )
+        let document = documents[left.file.min(documents.len() - 1)];
+        let told = diagnostic(&left, document.name, Some(document.text), Severity::Error);
+        CliError::many(Exit::Failed, vec![told])
     })?;
     for left in &imported.left {
         let severity = match left.code {
             Code::SecretToSet | Code::Otherwise => Severity::Note,
             _ => Severity::Warning,
         };
-        world
-            .view
-            .diagnose(&diagnostic(left, &name, &text, severity));
+        let told = if let Some(document) = documents.get(left.file) {
+            diagnostic(left, document.name, Some(document.text), severity)
+        } else {
+            let name = world.shown(&folder.join(&imported.files[left.file]));
+            diagnostic(left, &name, None, severity)
+        };
+        world.view.diagnose(&told);
     }
     if !is_stream {
         file::put(&out, imported.blueprint.as_bytes(), Some(0o644))?;
     }
+    let names: Vec<&str> = documents.iter().map(|document| document.name).collect();
     let shown = Written {
         file: (!is_stream).then(|| world.shown(&out)),
-        from: name,
+        from: names.join(", "),
         imported: &imported,
     };
     match shown.file {
@@ -133,18 +137,57 @@ fn compose(args: &ComposeArgs, world: &World) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-/// The Compose file and its text.
-fn read(path: &Path, world: &World) -> Result<(PathBuf, String), CliError> {
-    if path == Path::new("-") {
-        let mut text = String::new();
-        io::stdin()
-            .read_to_string(&mut text)
-            .map_err(|error| CliError::file("read", path, &error))?;
-        return Ok((world.here.join("compose.yaml"), text));
+/// A Compose file that was named.
+struct Source {
+    path: PathBuf,
+    /// As people know it.
+    name: String,
+    text: String,
+}
+
+impl Source {
+    fn read(path: &Path, world: &World) -> Result<Self, CliError> {
+        if path == Path::new("-") {
+            let mut text = String::new();
+            io::stdin()
+                .read_to_string(&mut text)
+                .map_err(|error| CliError::file("read", path, &error))?;
+            return Ok(Self {
+                path: world.here.join("compose.yaml"),
+                name: "standard input".to_owned(),
+                text,
+            });
+        }
+        let path = world.here.join(path);
+        let text =
+            fs::read_to_string(&path).map_err(|error| CliError::file("read", &path, &error))?;
+        let name = world.shown(&path);
+        Ok(Self { path, name, text })
     }
-    let path = world.here.join(path);
-    let text = fs::read_to_string(&path).map_err(|error| CliError::file("read", &path, &error))?;
-    Ok((path, text))
+
+    fn document(&self) -> Document<'_> {
+        Document {
+            name: &self.name,
+            text: &self.text,
+        }
+    }
+}
+
+/// Tells of the file that Compose lays over the one that was named where nobody names any.
+fn tell_override(read: &[Source], folder: &Path, world: &World) {
+    let [only] = read else {
+        return;
+    };
+    let stem = only.path.file_stem().unwrap_or_default().to_string_lossy();
+    for kind in ["yml", "yaml"] {
+        let beside = folder.join(format!("{stem}.override.{kind}"));
+        if beside.is_file() {
+            let name = world.shown(&beside);
+            world.view.tell(&Told::note(format!(
+                "`{name}` lies beside it and is not read; name it after it to have it laid over it"
+            )));
+        }
+    }
 }
 
 /// Variables as Compose has them: those of the environment, and those of the file.
@@ -168,7 +211,7 @@ fn variables(args: &ComposeArgs, folder: &Path) -> Result<BTreeMap<String, Strin
     Ok(all)
 }
 
-fn diagnostic(left: &Left, name: &str, text: &str, severity: Severity) -> Diagnostic {
+fn diagnostic(left: &Left, name: &str, text: Option<&str>, severity: Severity) -> Diagnostic {
     let mut diagnostic = Diagnostic::error(left.code.as_str(), left.to_string())
         .severity(severity)
         .maybe_help(left.help.clone());
@@ -181,7 +224,7 @@ fn diagnostic(left: &Left, name: &str, text: &str, severity: Severity) -> Diagno
         column: left.column,
     });
     // The value itself may be a secret, so only mistakes show the text around them.
-    if matches!(left.code, Code::Syntax) {
+    if let (Code::Syntax, Some(text)) = (left.code, text) {
         let lines = text.split_inclusive('\n').take(left.line.saturating_sub(1));
         let begin = lines.map(str::len).sum::<usize>() + left.column.saturating_sub(1);
         let label = LabeledSpan::new_primary_with_span(
@@ -210,6 +253,7 @@ impl Shown for Written<'_> {
             json!({
                 "code": left.code.as_str(),
                 "place": left.place,
+                "file": self.imported.files.get(left.file),
                 "line": left.line,
                 "why": left.why,
                 "help": left.help,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::node::Node;
+
 /// Which kind of thing it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Code {
@@ -49,6 +51,8 @@ pub struct Left {
     pub code: Code,
     /// The place, such as `services.web.networks`.
     pub place: String,
+    /// Which of [`Imported::files`](crate::Imported) it is in.
+    pub file: usize,
     /// Its line, from 1.
     pub line: usize,
     /// Its column, from 1.
@@ -57,6 +61,34 @@ pub struct Left {
     pub why: String,
     /// What to do.
     pub help: Option<String>,
+}
+
+impl Left {
+    /// Something at a node.
+    pub(crate) fn at(
+        node: &Node,
+        code: Code,
+        place: impl Into<String>,
+        why: impl Into<String>,
+    ) -> Self {
+        Self {
+            code,
+            place: place.into(),
+            file: node.file,
+            line: node.line,
+            column: node.column,
+            why: why.into(),
+            help: None,
+        }
+    }
+
+    /// The same with what to do.
+    pub(crate) fn helped(self, help: &str) -> Self {
+        Self {
+            help: Some(help.to_owned()),
+            ..self
+        }
+    }
 }
 
 impl fmt::Display for Left {

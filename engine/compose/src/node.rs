@@ -8,6 +8,8 @@ use serde_saphyr::Spanned;
 /// A value and where it stands. Anchors and merge keys are resolved.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Node {
+    /// Which of the files that were read it stands in, from 0.
+    pub(crate) file: usize,
     /// The line, from 1.
     pub(crate) line: usize,
     /// The character in the line, from 1.
@@ -73,6 +75,61 @@ impl Node {
         }
     }
 
+    /// Says of all of it which file it stands in.
+    pub(crate) fn stand_in(&mut self, file: usize) {
+        self.file = file;
+        match &mut self.value {
+            Value::List(list) => list.iter_mut().for_each(|node| node.stand_in(file)),
+            Value::Table(table) => table.iter_mut().for_each(|(_, node)| node.stand_in(file)),
+            _ => {}
+        }
+    }
+
+    /// A value of a table, to be changed.
+    pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
+        self.entries_mut()
+            .find(|(name, _)| *name == key)
+            .map(|(_, node)| node)
+    }
+
+    /// The entries of a table, to be changed.
+    pub(crate) fn entries_mut(&mut self) -> impl Iterator<Item = (&str, &mut Self)> {
+        let table = match &mut self.value {
+            Value::Table(table) => table.as_mut_slice(),
+            _ => &mut [],
+        };
+        table.iter_mut().map(|(name, node)| (name.as_str(), node))
+    }
+
+    /// Takes a value out of a table.
+    pub(crate) fn take(&mut self, key: &str) -> Option<Self> {
+        let Value::Table(table) = &mut self.value else {
+            return None;
+        };
+        let place = table.iter().position(|(name, _)| name == key)?;
+        Some(table.remove(place).1)
+    }
+
+    /// The text that it is.
+    pub(crate) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The nodes of a list; of anything else itself.
+    pub(crate) fn each_mut(&mut self) -> &mut [Self] {
+        if matches!(self.value, Value::List(_)) {
+            match &mut self.value {
+                Value::List(list) => list,
+                _ => &mut [],
+            }
+        } else {
+            std::slice::from_mut(self)
+        }
+    }
+
     /// Changes every text.
     pub(crate) fn texts(&mut self, change: &mut impl FnMut(&str, usize, usize) -> Option<String>) {
         match &mut self.value {
@@ -93,6 +150,7 @@ impl<'de> Deserialize<'de> for Node {
         let read = Spanned::<Value>::deserialize(deserializer)?;
         let count = |number: u64| usize::try_from(number).unwrap_or_default();
         Ok(Self {
+            file: 0,
             line: count(read.referenced.line()),
             column: count(read.referenced.column()),
             value: read.value,

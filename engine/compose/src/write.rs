@@ -76,9 +76,11 @@ mod tests {
             .unwrap();
         assert_eq!(words, odd);
         let taken = crate::import(&crate::Inputs {
-            name: "compose.yaml",
+            documents: &[crate::Document {
+                name: "compose.yaml",
+                text: &text,
+            }],
             folder: "x",
-            text: &text,
             variables: &BTreeMap::new(),
             profiles: &std::collections::BTreeSet::new(),
             files: &|_| None,

@@ -16,6 +16,7 @@ impl Draft<'_> {
             self.left.push(Left {
                 code: Code::SecretToSet,
                 place: String::new(),
+                file: 0,
                 line: 1,
                 column: 1,
                 why: format!("secret `{secret}` has no value yet"),
@@ -60,10 +61,11 @@ impl Draft<'_> {
         environments.set_implicit(true);
         environments.insert("docker", docker.into());
         document.insert("environments", environments.into());
-        let text = format!("{}\n{document}", comment(self.inputs.name, &self.left));
+        let text = format!("{}\n{document}", comment(&self.files, &self.left));
         let blueprint = platform_blueprint::format(&text).unwrap_or(text);
         Imported {
             blueprint,
+            files: self.files,
             left: self.left,
             secrets: self.secrets.into_keys().collect(),
             counts,
@@ -72,8 +74,9 @@ impl Draft<'_> {
 }
 
 /// What stands at the top of the blueprint: where it comes from, and what it does not hold.
-fn comment(name: &str, left: &[Left]) -> String {
-    let mut lines = vec![format!("# Made of `{name}` by `platform import compose`.")];
+fn comment(files: &[String], left: &[Left]) -> String {
+    let names = files.join("`, `");
+    let mut lines = vec![format!("# Made of `{names}` by `platform import compose`.")];
     if !left.is_empty() {
         lines.push("#".to_owned());
         lines.push("# Not carried, or carried otherwise:".to_owned());
@@ -82,7 +85,8 @@ fn comment(name: &str, left: &[Left]) -> String {
             let why = one.to_string().replace(['\n', '\r'], " ");
             let place = match one.code {
                 Code::SecretToSet => String::new(),
-                _ => format!("line {}: ", one.line),
+                _ if one.file == 0 => format!("line {}: ", one.line),
+                _ => format!("{}, line {}: ", files[one.file], one.line),
             };
             lines.push(format!("# - {place}{why}"));
         }
@@ -111,14 +115,10 @@ pub(super) fn exported(read: &Read) -> Option<Imported> {
         let is = read.file.services.get(name).map(crate::export::mark);
         if was != is.as_deref() {
             let node = read.root.nearest(&["services", name]);
-            left.push(Left {
-                code: Code::Edited,
-                place: format!("services.{name}"),
-                line: node.line,
-                column: node.column,
-                why: "it was changed after `platform export compose` wrote it, and that is not carried".to_owned(),
-                help: Some("change the blueprint instead, and export again".to_owned()),
-            });
+            let why =
+                "it was changed after `platform export compose` wrote it, and that is not carried";
+            let edited = Left::at(node, Code::Edited, format!("services.{name}"), why);
+            left.push(edited.helped("change the blueprint instead, and export again"));
         }
     }
     let document: Option<DocumentMut> = blueprint.parse().ok();
@@ -132,6 +132,7 @@ pub(super) fn exported(read: &Read) -> Option<Imported> {
     Some(Imported {
         counts: [count("services"), count("resources"), count("routes")],
         blueprint,
+        files: read.files.clone(),
         left,
         secrets: BTreeSet::new(),
     })

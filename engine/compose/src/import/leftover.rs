@@ -140,12 +140,7 @@ impl Draft<'_> {
         let file = self.file;
         for key in file.rest.keys() {
             if !key.starts_with("x-") && key != "version" {
-                let why = match key.as_str() {
-                    "include" => {
-                        "other files are not read; import what `docker-compose config` writes"
-                    }
-                    _ => "a blueprint has no word for it",
-                };
+                let why = "a blueprint has no word for it";
                 self.leave(Code::NotCarried, &[key], why, None);
             }
         }

@@ -16,24 +16,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml_edit::{InlineTable, Table};
 
+use crate::files::Document;
 use crate::left::{Code, Left};
 use crate::model::{File, Service};
 use crate::node::Node;
-use crate::read::read;
+use crate::read::{Read, read};
 
 /// What a Compose file is read with.
 pub struct Inputs<'a> {
-    /// The file's name, as people know it.
-    pub name: &'a str,
-    /// The name of the folder that it lies in, which Compose calls the project after.
+    /// The files, later ones over earlier ones.
+    pub documents: &'a [Document<'a>],
+    /// The name of the folder that the first lies in, which Compose calls the project after.
     pub folder: &'a str,
-    /// The file.
-    pub text: &'a str,
     /// Variables, of the environment and of `.env`.
     pub variables: &'a BTreeMap<String, String>,
     /// Profiles whose services are meant, too.
     pub profiles: &'a BTreeSet<String>,
-    /// Reads a file that the Compose file names.
+    /// Reads a file that the Compose files name, by its path from the folder of the first.
     pub files: &'a dyn Fn(&str) -> Option<String>,
 }
 
@@ -42,6 +41,8 @@ pub struct Inputs<'a> {
 pub struct Imported {
     /// The blueprint's text.
     pub blueprint: String,
+    /// Names of the files that were read.
+    pub files: Vec<String>,
     /// All that was not carried, or not as it was.
     pub left: Vec<Left>,
     /// Secrets whose values are to be set.
@@ -56,12 +57,12 @@ pub struct Imported {
 ///
 /// If the text is no YAML, or no Compose file at all.
 pub fn import(inputs: &Inputs<'_>) -> Result<Imported, Left> {
-    let read = read(inputs.text, inputs.variables)?;
+    let read = read(inputs.documents, inputs.variables, inputs.files)?;
     if let Some(imported) = document::exported(&read) {
         return Ok(imported);
     }
-    let mut draft = Draft::new(inputs, &read.file, &read.root);
-    draft.left.splice(..0, read.left);
+    let mut draft = Draft::new(inputs, &read);
+    draft.left.splice(..0, read.left.iter().cloned());
     draft.top();
     draft.kinds();
     draft.needs();
@@ -81,6 +82,8 @@ struct Draft<'a> {
     inputs: &'a Inputs<'a>,
     file: &'a File,
     root: &'a Node,
+    /// Names of the files that were read.
+    files: Vec<String>,
     left: Vec<Left>,
     /// Services of the Compose file that are taken over, by their names there.
     chosen: Vec<String>,
@@ -110,11 +113,12 @@ struct Tables {
 }
 
 impl<'a> Draft<'a> {
-    fn new(inputs: &'a Inputs<'a>, file: &'a File, root: &'a Node) -> Self {
+    fn new(inputs: &'a Inputs<'a>, read: &'a Read) -> Self {
         let mut draft = Self {
             inputs,
-            file,
-            root,
+            file: &read.file,
+            root: &read.root,
+            files: read.files.clone(),
             left: Vec::new(),
             chosen: Vec::new(),
             names: BTreeMap::new(),
@@ -177,13 +181,10 @@ impl<'a> Draft<'a> {
     /// Notes that something was not carried, or not as it was.
     fn leave(&mut self, code: Code, place: &[&str], why: impl Into<String>, help: Option<&str>) {
         let node = self.root.nearest(place);
+        let left = Left::at(node, code, place.join("."), why);
         self.left.push(Left {
-            code,
-            place: place.join("."),
-            line: node.line,
-            column: node.column,
-            why: why.into(),
             help: help.map(str::to_owned),
+            ..left
         });
     }
 
@@ -285,9 +286,11 @@ mod tests {
     /// What becomes of a file that has nothing beside it.
     pub(super) fn alone(text: &str) -> Imported {
         import(&Inputs {
-            name: "compose.yml",
+            documents: &[Document {
+                name: "compose.yml",
+                text,
+            }],
             folder: "shop",
-            text,
             variables: &BTreeMap::new(),
             profiles: &BTreeSet::new(),
             files: &|_| None,

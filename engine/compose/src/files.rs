@@ -1,0 +1,627 @@
+//! The files that one system is written in, put together as Compose does it: what a file includes, what services extend, and later files
+//! over earlier ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
+
+use crate::left::{Code, Left};
+use crate::merge::{merged, overlaid};
+use crate::node::{Node, Value};
+use crate::variable::{Trouble, dotenv, interpolate};
+
+/// A Compose file.
+#[derive(Debug, Clone, Copy)]
+pub struct Document<'a> {
+    /// Its name, as people know it.
+    pub name: &'a str,
+    /// What is in it.
+    pub text: &'a str,
+}
+
+/// Files deeper than this are of a circle.
+const DEEPEST: usize = 16;
+
+/// Reads files and puts them together.
+pub(crate) struct Files<'a> {
+    /// Reads a file that another one names, by its path from the folder of the first.
+    open: &'a dyn Fn(&str) -> Option<String>,
+    /// Names of all that were read.
+    pub(crate) names: Vec<String>,
+    /// What could not be made out.
+    pub(crate) left: Vec<Left>,
+    /// Variables without a value, which are told once.
+    told: BTreeSet<String>,
+}
+
+/// A file with its variables filled in and its paths from the folder of the first file.
+#[derive(Clone)]
+struct Part {
+    root: Node,
+    /// Its folder, from that of the first file.
+    folder: PathBuf,
+}
+
+type Variables = BTreeMap<String, String>;
+
+impl<'a> Files<'a> {
+    pub(crate) fn new(open: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Self {
+            open,
+            names: Vec::new(),
+            left: Vec::new(),
+            told: BTreeSet::new(),
+        }
+    }
+
+    /// Reads files whose paths are all from the folder of the first, later ones over earlier ones.
+    ///
+    /// # Errors
+    ///
+    /// If one of them is no YAML.
+    pub(crate) fn read(
+        &mut self,
+        documents: &[Document<'_>],
+        variables: &Variables,
+    ) -> Result<Node, Left> {
+        let mut whole: Option<Node> = None;
+        for document in documents {
+            let part = self.part(document, PathBuf::new(), variables)?;
+            let root = self.complete(&part, variables, 0);
+            whole = Some(match whole {
+                Some(before) => overlaid(&before, &root),
+                None => root,
+            });
+        }
+        whole.ok_or_else(|| {
+            let nothing = Node {
+                file: 0,
+                line: 1,
+                column: 1,
+                value: Value::Null,
+            };
+            Left::at(&nothing, Code::Syntax, "", "no file is named")
+        })
+    }
+
+    fn part(
+        &mut self,
+        document: &Document<'_>,
+        folder: PathBuf,
+        variables: &Variables,
+    ) -> Result<Part, Left> {
+        let file = self.names.len();
+        self.names.push(document.name.to_owned());
+        let mut root = parsed(document.text).map_err(|left| Left { file, ..left })?;
+        root.stand_in(file);
+        self.look_for_tags(document.text, file);
+        self.fill(&mut root, variables);
+        rebase(&mut root, &folder);
+        Ok(Part { root, folder })
+    }
+
+    /// A file that another one names at a node; `None`, which is told, where there is none that can be read.
+    ///
+    /// - `folder`: where its own paths are from
+    fn named(
+        &mut self,
+        at: &Node,
+        place: &str,
+        path: &Path,
+        folder: &Path,
+        variables: &Variables,
+    ) -> Option<Part> {
+        let name = path.display().to_string();
+        let Some(text) = (self.open)(&name) else {
+            let why = format!("`{name}` cannot be read, so what it holds is not carried");
+            self.left.push(Left::at(at, Code::FileMissing, place, why));
+            return None;
+        };
+        let document = Document {
+            name: &name,
+            text: &text,
+        };
+        let part = self.part(&document, folder.to_owned(), variables);
+        part.map_err(|left| self.left.push(left)).ok()
+    }
+
+    /// A file with what it includes and what its services extend.
+    fn complete(&mut self, part: &Part, variables: &Variables, depth: usize) -> Node {
+        let Part { mut root, folder } = part.clone();
+        let included = root.take("include");
+        let names: Vec<String> = root
+            .get("services")
+            .into_iter()
+            .flat_map(Node::entries)
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        for name in names {
+            let extended = self.service(part, &name, variables, &mut Vec::new());
+            let own = root.get_mut("services").and_then(|all| all.get_mut(&name));
+            if let (Some(own), Some(extended)) = (own, extended) {
+                *own = extended;
+            }
+        }
+        if let Some(mut included) = included {
+            for one in included.each_mut() {
+                if let Some(other) = self.included(one, &folder, variables, depth) {
+                    self.look_for_both(&other, &root);
+                    root = overlaid(&other, &root);
+                }
+            }
+        }
+        root
+    }
+
+    /// A service with all that it extends.
+    ///
+    /// - `way`: the services that led here
+    fn service(
+        &mut self,
+        part: &Part,
+        name: &str,
+        variables: &Variables,
+        way: &mut Vec<(String, String)>,
+    ) -> Option<Node> {
+        let mut node = part.root.get("services")?.get(name)?.clone();
+        let Some(extends) = node.take("extends") else {
+            return Some(node);
+        };
+        let place = format!("services.{name}.extends");
+        let base = extends.text().or_else(|| extends.get("service")?.text());
+        let other = extends.get("file").and_then(Node::text);
+        let found = match (base, other) {
+            (None, _) => None,
+            (Some(base), None) => Some((base, part.clone())),
+            (Some(base), Some(other)) => {
+                let path = joined(&part.folder, other);
+                let folder = path.parent().unwrap_or(Path::new(""));
+                let Some(other) = self.named(&extends, &place, &path, folder, variables) else {
+                    return Some(node);
+                };
+                Some((base, other))
+            }
+        };
+        let here = (self.names[part.root.file].clone(), name.to_owned());
+        let is_circle = way.contains(&here);
+        way.push(here);
+        let base = match found {
+            Some((base, other)) if !is_circle && way.len() <= DEEPEST => {
+                self.service(&other, base, variables, way)
+            }
+            _ => None,
+        };
+        let Some(base) = base else {
+            let why = if is_circle {
+                "it extends itself"
+            } else {
+                "there is no such service"
+            };
+            self.left
+                .push(Left::at(&extends, Code::BadValue, place, why));
+            return Some(node);
+        };
+        Some(merged(&base, &node))
+    }
+
+    /// What an entry of `include` stands for.
+    fn included(
+        &mut self,
+        entry: &Node,
+        folder: &Path,
+        variables: &Variables,
+        depth: usize,
+    ) -> Option<Node> {
+        if depth >= DEEPEST {
+            let why = "a file includes itself";
+            self.left
+                .push(Left::at(entry, Code::BadValue, "include", why));
+            return None;
+        }
+        let mut paths = entry.get("path").unwrap_or(entry).clone();
+        let paths: Vec<PathBuf> = paths
+            .each_mut()
+            .iter()
+            .filter_map(|path| Some(joined(folder, path.text()?)))
+            .collect();
+        let first = paths.first()?;
+        let own = match entry.get("project_directory").and_then(Node::text) {
+            Some(own) => joined(folder, own),
+            None => first.parent().unwrap_or(Path::new("")).to_owned(),
+        };
+        let mut files = match entry.get("env_file") {
+            Some(files) => {
+                let mut files = files.clone();
+                for file in files.each_mut() {
+                    if let Value::Text(path) = &mut file.value {
+                        *path = joined(folder, path).display().to_string();
+                    }
+                }
+                files
+            }
+            None => Node {
+                value: Value::Text(own.join(".env").display().to_string()),
+                ..entry.clone()
+            },
+        };
+        let mut known = Variables::new();
+        for file in files.each_mut() {
+            if let Some(text) = file.text().and_then(|path| (self.open)(path)) {
+                known.extend(dotenv(&text, variables));
+            }
+        }
+        known.extend(variables.clone());
+        let mut whole: Option<Node> = None;
+        for path in &paths {
+            let part = self.named(entry, "include", path, &own, &known)?;
+            let root = self.complete(&part, &known, depth + 1);
+            whole = Some(match whole {
+                Some(before) => overlaid(&before, &root),
+                None => root,
+            });
+        }
+        whole
+    }
+
+    /// Tells of what a file and one that it includes both have. Compose refuses that.
+    fn look_for_both(&mut self, included: &Node, root: &Node) {
+        for (name, node) in root.get("services").into_iter().flat_map(Node::entries) {
+            if included.nearest(&["services"]).get(name).is_some() {
+                let why = "the file that is included has it, too, which Compose refuses";
+                let place = format!("services.{name}");
+                self.left.push(Left::at(node, Code::BadValue, place, why));
+            }
+        }
+    }
+
+    /// Tells of tags that say how a file is laid over another one, which are not followed.
+    fn look_for_tags(&mut self, text: &str, file: usize) {
+        for (number, line) in text.lines().enumerate() {
+            let tag = ["!reset", "!override"]
+                .into_iter()
+                .find_map(|tag| Some((tag, line.find(&format!(": {tag}"))?)));
+            let Some((tag, column)) = tag.filter(|_| !line.trim_start().starts_with('#')) else {
+                continue;
+            };
+            self.left.push(Left {
+                code: Code::NotCarried,
+                place: String::new(),
+                file,
+                line: number + 1,
+                column: column + 3,
+                why: format!("`{tag}` is not followed: what earlier files say here stays, too"),
+                help: Some("import what `docker compose config` writes".to_owned()),
+            });
+        }
+    }
+
+    /// Puts values in the place of variables.
+    fn fill(&mut self, root: &mut Node, variables: &Variables) {
+        let file = root.file;
+        let Self { told, left, .. } = self;
+        root.texts(&mut |text, line, column| {
+            if !text.contains('$') {
+                return None;
+            }
+            let mut troubles = Vec::new();
+            let filled = interpolate(text, variables, &mut troubles);
+            for trouble in troubles {
+                let (code, name, why) = match trouble {
+                    Trouble::Unset(name) => {
+                        let why = format!("`{name}` is not set, and counts as empty");
+                        (Code::UnsetVariable, name, why)
+                    }
+                    Trouble::Required(name, words) => {
+                        let why = format!("`{name}` must be set: {words}");
+                        (Code::UnsetVariable, name, why)
+                    }
+                    Trouble::Malformed(text) => {
+                        // The value may be a secret, so it is not shown.
+                        let why = "a `$` here is no reference to a variable; write `$$` for a `$`";
+                        (Code::BadValue, text, why.to_owned())
+                    }
+                };
+                if told.insert(name) {
+                    left.push(Left {
+                        code,
+                        place: String::new(),
+                        file,
+                        line,
+                        column,
+                        why,
+                        help: Some("set it in `.env`, in a file named with `--env-file`, or in the environment".to_owned()),
+                    });
+                }
+            }
+            Some(filled)
+        });
+    }
+}
+
+/// Reads a text as YAML.
+fn parsed(text: &str) -> Result<Node, Left> {
+    serde_saphyr::from_str(text).map_err(|error| {
+        let place = error.location();
+        let count = |number: Option<u64>| {
+            number
+                .and_then(|number| usize::try_from(number).ok())
+                .unwrap_or(1)
+        };
+        let said = error.to_string();
+        let first = said.lines().next().unwrap_or_default();
+        Left {
+            code: Code::Syntax,
+            place: String::new(),
+            file: 0,
+            line: count(place.map(|place| place.line())),
+            column: count(place.map(|place| place.column())),
+            why: format!(
+                "it cannot be read as YAML: {}",
+                first.trim_start_matches("error: ")
+            ),
+            help: None,
+        }
+    })
+}
+
+/// Has the paths of a file begin in the folder of the first one.
+fn rebase(root: &mut Node, folder: &Path) {
+    if folder.as_os_str().is_empty() {
+        return;
+    }
+    let moved = |node: &mut Node| {
+        if let Value::Text(path) = &mut node.value {
+            *path = shown(&joined(folder, path));
+        }
+    };
+    let services = root.get_mut("services").into_iter();
+    for (_, service) in services.flat_map(Node::entries_mut) {
+        if let Some(build) = service.get_mut("build") {
+            match build.value {
+                Value::Text(_) => moved(build),
+                _ => build.get_mut("context").into_iter().for_each(moved),
+            }
+        }
+        if let Some(files) = service.get_mut("env_file") {
+            for file in files.each_mut() {
+                match file.value {
+                    Value::Text(_) => moved(file),
+                    _ => file.get_mut("path").into_iter().for_each(moved),
+                }
+            }
+        }
+        if let Some(volumes) = service.get_mut("volumes") {
+            for volume in volumes.each_mut() {
+                match &mut volume.value {
+                    Value::Text(text) if text.starts_with('.') => {
+                        if let Some((source, rest)) = text.split_once(':') {
+                            *text = format!("{}:{rest}", shown(&joined(folder, source)));
+                        }
+                    }
+                    Value::Text(_) => {}
+                    _ => {
+                        let is_bind = volume.get("type").and_then(Node::text) == Some("bind");
+                        let source = volume.get_mut("source").filter(|_| is_bind);
+                        source.into_iter().for_each(moved);
+                    }
+                }
+            }
+        }
+    }
+    for kind in ["configs", "secrets"] {
+        let all = root.get_mut(kind).into_iter().flat_map(Node::entries_mut);
+        for (_, one) in all {
+            one.get_mut("file").into_iter().for_each(moved);
+        }
+    }
+}
+
+/// A path from a folder. What is absolute, of a home or no path at all stays as it is.
+fn joined(folder: &Path, path: &str) -> PathBuf {
+    if path.starts_with(['/', '~']) || path.contains("://") || path.starts_with("git@") {
+        return path.into();
+    }
+    let mut whole = PathBuf::new();
+    for part in folder.join(path).components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir
+                if matches!(whole.components().next_back(), Some(Component::Normal(_))) =>
+            {
+                whole.pop();
+            }
+            part => whole.push(part),
+        }
+    }
+    whole
+}
+
+/// A path as Compose tells it from a name: it begins with `.` or `/`.
+fn shown(path: &Path) -> String {
+    let text = path.display().to_string();
+    match text.chars().next() {
+        Some('.' | '/' | '~') => text,
+        _ if text.contains("://") || text.starts_with("git@") => text,
+        _ => format!("./{text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read::{Read, read};
+
+    /// What is read of files, the first of which are named.
+    fn of(named: usize, files: &[(&str, &str)]) -> Read {
+        let documents: Vec<Document<'_>> = files[..named]
+            .iter()
+            .map(|(name, text)| Document { name, text })
+            .collect();
+        let open = |path: &str| {
+            let mut found = files.iter().filter(|(name, _)| *name == path);
+            found.next().map(|(_, text)| (*text).to_owned())
+        };
+        let read = read(&documents, &BTreeMap::new(), &open);
+        read.map_err(|left| left.to_string()).unwrap()
+    }
+
+    /// What was told, with its files and lines.
+    fn told(read: &Read) -> Vec<String> {
+        let one = |left: &Left| format!("{}:{} {left}", read.files[left.file], left.line);
+        read.left.iter().map(one).collect()
+    }
+
+    #[test]
+    fn a_file_is_laid_over_those_before() {
+        let read = of(
+            2,
+            &[
+                (
+                    "compose.yml",
+                    "
+services:
+  web:
+    image: web:1
+    command: [serve]
+    ports: ['80:80', '81:81']
+    volumes: ['data:/data', 'cache:/cache']
+    environment: [LOG=info, MODE=slow]
+volumes: { data: , cache: }
+",
+                ),
+                (
+                    "compose.override.yml",
+                    "
+services:
+  web:
+    command: [serve, --debug]
+    ports: ['80:80', '9000:9000']
+    volumes: ['./data:/data']
+    environment: { LOG: debug }
+  mail: { image: 'mail:1', ports: [{ target: x, published: [] }] }
+",
+                ),
+            ],
+        );
+        let told = told(&read);
+        assert_eq!(told.len(), 1, "{told:?}");
+        let place = "compose.override.yml:8 services.mail.ports: it cannot be read";
+        assert!(told[0].starts_with(place), "{told:?}");
+        let web = read.root.nearest(&["services", "web"]).json();
+        assert_eq!(web["command"], serde_json::json!(["serve", "--debug"]));
+        assert_eq!(
+            web["ports"],
+            serde_json::json!(["81:81", "80:80", "9000:9000"])
+        );
+        assert_eq!(
+            web["volumes"],
+            serde_json::json!(["cache:/cache", "./data:/data"])
+        );
+        let web = &read.file.services["web"];
+        assert_eq!(web.environment.0["LOG"].as_deref(), Some("debug"));
+        assert_eq!(web.environment.0["MODE"].as_deref(), Some("slow"));
+        assert!(read.file.services.contains_key("mail"));
+    }
+
+    #[test]
+    fn what_is_included_or_extended_keeps_its_own_folder() {
+        let read = of(
+            1,
+            &[
+                (
+                    "compose.yml",
+                    "
+include:
+  - infra/compose.yml
+  - path: [extra/one.yml, extra/two.yml]
+    project_directory: .
+services:
+  web:
+    extends: { file: common/base.yml, service: app }
+    environment: { LOG: debug }
+",
+                ),
+                (
+                    "common/base.yml",
+                    "
+services:
+  root: { build: ../app, env_file: [base.env, { path: more.env, required: false }] }
+  app:
+    extends: root
+    volumes: ['./conf:/conf', 'data:/data', { type: bind, source: x, target: /x }]
+    environment: { LOG: info, MODE: slow }
+",
+                ),
+                (
+                    "infra/compose.yml",
+                    "
+services: { db: { image: 'postgres:${PG}', secrets: [key] } }
+secrets: { key: { file: key.txt } }
+",
+                ),
+                ("infra/.env", "PG=15"),
+                ("extra/one.yml", "services: { one: { build: one } }"),
+                ("extra/two.yml", "services: { one: { command: two } }"),
+            ],
+        );
+        assert_eq!(told(&read), <[String; 0]>::default());
+        let seen = read.root.json();
+        let web = &seen["services"]["web"];
+        assert_eq!(web["build"], "./app");
+        assert_eq!(
+            web["env_file"],
+            serde_json::json!(["./common/base.env", { "path": "./common/more.env", "required": false }])
+        );
+        assert_eq!(
+            web["volumes"],
+            serde_json::json!(["./common/conf:/conf", "data:/data", { "type": "bind", "source": "./common/x", "target": "/x" }])
+        );
+        assert_eq!(
+            web["environment"],
+            serde_json::json!({ "LOG": "debug", "MODE": "slow" })
+        );
+        assert_eq!(seen["services"]["db"]["image"], "postgres:15");
+        assert_eq!(seen["secrets"]["key"]["file"], "./infra/key.txt");
+        assert_eq!(seen["services"]["one"]["build"], "one");
+        assert_eq!(seen["services"]["one"]["command"], "two");
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_told_where_it_stands() {
+        let read = of(
+            1,
+            &[
+                (
+                    "compose.yml",
+                    "
+include: [gone.yml, both.yml, broken.yml, compose.yml]
+services:
+  web: { extends: { file: gone.yml, service: web } }
+  api: { extends: api }
+  job: { extends: { file: both.yml, service: none } }
+  both: { image: a }
+  tagged:
+    ports: !reset []
+",
+                ),
+                ("both.yml", "services: { both: { image: b } }"),
+                ("broken.yml", "services: {"),
+            ],
+        );
+        let told = told(&read);
+        let has = |line: &str| {
+            assert!(
+                told.iter().any(|one| one.starts_with(line)),
+                "{line}: {told:#?}"
+            );
+        };
+        has("compose.yml:4 services.web.extends: `gone.yml` cannot be read");
+        has("compose.yml:5 services.api.extends: it extends itself");
+        has("compose.yml:6 services.job.extends: there is no such service");
+        has("compose.yml:2 include: `gone.yml` cannot be read");
+        has("compose.yml:7 services.both: the file that is included has it, too");
+        has("broken.yml:1 it cannot be read as YAML");
+        has("compose.yml:2 include: a file includes itself");
+        has("compose.yml:9 `!reset` is not followed");
+        assert_eq!(read.file.services["both"].image.as_deref(), Some("a"));
+    }
+}
