@@ -115,6 +115,17 @@ pub(crate) async fn look(
     ))
 }
 
+/// Looks at an environment and shows what was seen, as at the end of a run.
+pub(crate) async fn show(world: &World, target: &dyn Target) -> Result<(), CliError> {
+    let status = look(world, world.resolved()?, target).await?;
+    world.view.accompany(&status);
+    if let Some(url) = status.url() {
+        world.view.output("url", url);
+    }
+    world.view.summary(&status.markdown());
+    Ok(())
+}
+
 impl Status {
     fn of(
         resolved: &Resolved,

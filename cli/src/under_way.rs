@@ -7,7 +7,7 @@ use platform_decide::rollout::{Order, Phase, State, Word};
 use platform_drive::lease::{Holder, Pulse, Vigil};
 use platform_drive::owner::Owner;
 use platform_drive::rollout::{self, Status};
-use platform_port::Target;
+use platform_port::{Store, Target};
 
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -296,5 +296,23 @@ pub(crate) async fn until_over(
             () = tokio::time::sleep(LOOK_EVERY) => {}
             () = world.stop.token().cancelled() => return Ok(Some(Exit::Interrupted)),
         }
+    }
+}
+
+/// There is nothing to steer.
+pub(crate) fn none() -> CliError {
+    CliError::new("rollout::none", "no rollout is under way")
+        .help("`platform rollout report` shows the last one")
+}
+
+/// How it is for who wanted a rollout back that somebody else has brought to its end.
+pub(crate) async fn went_back(store: &dyn Store) -> Result<Exit, CliError> {
+    let last = rollout::last(store).await?;
+    match last.map(|state| state.phase) {
+        Some(Phase::RolledBack { .. }) => Ok(Exit::Done),
+        Some(Phase::Promoted) => Err(none().help(
+            "it was promoted meanwhile; `platform rollback` goes back to the release before",
+        )),
+        _ => Err(none()),
     }
 }

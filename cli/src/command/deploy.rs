@@ -4,9 +4,8 @@ mod before;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use platform_blueprint::{Percent, Period, ServiceName};
+use platform_blueprint::{Period, ServiceName};
 use platform_decide::desired::Desired;
 use platform_decide::plan::{Pace, Plan, Subject};
 use platform_drive::apply::Crew;
@@ -15,12 +14,14 @@ use platform_drive::lease::Lease;
 use platform_drive::releases::History;
 
 use self::before::Before;
-use super::plan::{self, ShownPlan};
-use super::status;
 use crate::certificates;
 use crate::deployment::{self, Asked, Change};
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::saved_plan;
+use crate::shown_plan::{Asking, ShownPlan, agreed};
+use crate::status;
+use crate::strategy::Strategy;
 use crate::under_way::{self, Meanwhile, Met};
 use crate::view::Told;
 use crate::world::World;
@@ -49,57 +50,6 @@ pub(crate) struct DeployArgs {
 
     #[command(flatten)]
     meanwhile: Meanwhile,
-}
-
-/// How changed services are rolled out, in place of what the blueprint says
-#[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "Rollout")]
-pub(crate) struct Strategy {
-    /// Replace instances batch by batch
-    #[arg(long, group = "rollout_strategy")]
-    rolling: bool,
-
-    /// Shift traffic step by step, judged at each; steps such as `1%,10%,50%`
-    #[arg(long, group = "rollout_strategy", value_name = "STEPS", num_args = 0..=1, require_equals = true, value_delimiter = ',')]
-    canary: Option<Vec<Percent>>,
-
-    /// Bring everything up beside what serves, check it, switch at once
-    #[arg(long, group = "rollout_strategy")]
-    blue_green: bool,
-}
-
-impl Strategy {
-    /// Puts what was asked for in place of the blueprint's strategies.
-    pub(crate) fn apply(&self, desired: &mut Desired) -> Result<(), CliError> {
-        let strategy = match (&self.canary, self.rolling, self.blue_green) {
-            (Some(_), _, _) => platform_blueprint::Strategy::Canary,
-            (None, true, _) => platform_blueprint::Strategy::Rolling,
-            (None, _, true) => platform_blueprint::Strategy::BlueGreen,
-            (None, false, false) => return Ok(()),
-        };
-        let steps = self.canary.as_deref().unwrap_or_default();
-        let bad = |message| {
-            Err(CliError::new("usage::bad-steps", message)
-                .help("write them as `--canary=1%,10%,50%`"))
-        };
-        if !steps.is_sorted_by(|a, b| a < b) {
-            return bad("the steps of a canary must grow");
-        }
-        if steps.contains(&Percent::NONE) || steps.contains(&Percent::FULL) {
-            return bad(
-                "a step of a canary is more than 0 % and less than 100 %, which comes last by itself",
-            );
-        }
-        for service in desired.services.values_mut() {
-            service.rollout.strategy = strategy;
-            if !steps.is_empty() {
-                service.rollout.steps = steps.to_vec();
-            }
-            let spec = Arc::make_mut(&mut service.spec.service);
-            spec.rollout = service.rollout.clone();
-        }
-        Ok(())
-    }
 }
 
 /// A length of time in which something can happen.
@@ -141,7 +91,7 @@ pub(crate) async fn run(args: &DeployArgs, world: &World) -> Result<Exit, CliErr
 
 async fn dry_run(args: &DeployArgs, world: &World, crew: &Crew) -> Result<Exit, CliError> {
     let prepared = match &args.plan {
-        Some(path) => prepare_saved(crew, plan::load(path, world)?).await?,
+        Some(path) => prepare_saved(crew, saved_plan::load(path, world)?).await?,
         None => fresh(args, world, crew).await?.1,
     };
     world.view.show(&ShownPlan::new(world, &prepared.plan)?);
@@ -157,7 +107,7 @@ async fn locked(
     before: Before<'_>,
 ) -> Result<Exit, CliError> {
     let prepared = match &args.plan {
-        Some(path) => saved(world, crew, plan::load(path, world)?).await?,
+        Some(path) => saved(world, crew, saved_plan::load(path, world)?).await?,
         None => match asked(args, world, crew, Some(before), &to_deploy(world)?).await? {
             Some(prepared) => prepared,
             None => return Ok(Exit::Failed),
@@ -324,49 +274,9 @@ async fn build_saved(world: &World, saved: &mut Plan) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Whether what a plan changes is asked about before it is changed.
-#[derive(Debug)]
-pub(super) enum Asking {
-    /// It was said in so many words already.
-    Never,
-    /// With this question, but on one's own machine.
-    UnlessOwn(String),
-    /// With this question, wherever that is.
-    Always(String),
-}
-
 fn to_deploy(world: &World) -> Result<Asking, CliError> {
     let environment = world.environment()?;
     Ok(Asking::UnlessOwn(format!(
         "Deploy this to `{environment}`?"
     )))
-}
-
-/// Shows a plan, with what preflight found, and asks.
-pub(super) fn agreed(
-    world: &World,
-    prepared: &Prepared,
-    asking: &Asking,
-) -> Result<bool, CliError> {
-    let shown = ShownPlan::new(world, &prepared.plan)?;
-    let asks = match asking {
-        Asking::Never => false,
-        Asking::UnlessOwn(_) => world.would_ask_unless_own()?,
-        Asking::Always(_) => !world.globals.yes,
-    };
-    // Who is asked has to see what for.
-    if asks {
-        world.view.show(&shown);
-    } else {
-        world.view.accompany(&shown);
-    }
-    deployment::judge(world, &prepared.findings)?;
-    if prepared.plan.is_empty() {
-        return Ok(true);
-    }
-    match asking {
-        Asking::Never => Ok(true),
-        Asking::UnlessOwn(question) => world.confirm_unless_own(question),
-        Asking::Always(question) => world.confirm(question),
-    }
 }

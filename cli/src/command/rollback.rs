@@ -14,13 +14,13 @@ use platform_drive::releases::{self, History};
 use platform_drive::rollout::Status;
 use platform_port::{Finding, Store};
 
-use super::deploy::{Asking, agreed};
-use super::{rollout, status};
 use crate::certificates;
 use crate::deployment;
 use crate::diagnostic::Severity;
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::shown_plan::{Asking, agreed};
+use crate::status;
 use crate::under_way::{self, TakenBack};
 use crate::view::Told;
 use crate::world::World;
@@ -198,7 +198,7 @@ async fn locked(
         Aim::Abandoned => {
             if History::read(store).await?.unfinished.is_none() {
                 // Somebody else has brought it to its end meanwhile.
-                return rollout::went_back(store).await;
+                return under_way::went_back(store).await;
             }
             None
         }

@@ -13,16 +13,17 @@ use platform_drive::deploy::{Request, prepare};
 use platform_drive::lease::Lease;
 use platform_drive::releases::History;
 use platform_drive::rollout::{self, Progress, RolloutRecord};
-use platform_port::{Store, Target};
+use platform_port::Target;
 use serde_json::Value;
 
-use super::{rollback, status as status_page};
+use super::rollback;
 use crate::deployment;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::paint::Paint;
 use crate::parties::known_service;
 use crate::rollout_view::{self, RolloutShown};
+use crate::status as status_page;
 use crate::under_way;
 use crate::view::{Shown, Told};
 use crate::world::World;
@@ -140,30 +141,13 @@ async fn is_left(target: &dyn Target) -> Result<bool, CliError> {
     Ok(gone && rollout::unfinished(target).await?.is_some())
 }
 
-pub(super) fn none() -> CliError {
-    CliError::new("rollout::none", "no rollout is under way")
-        .help("`platform rollout report` shows the last one")
-}
-
-/// How it is for who wanted a rollout back that somebody else has brought to its end.
-pub(super) async fn went_back(store: &dyn Store) -> Result<Exit, CliError> {
-    let last = rollout::last(store).await?;
-    match last.map(|state| state.phase) {
-        Some(Phase::RolledBack { .. }) => Ok(Exit::Done),
-        Some(Phase::Promoted) => Err(none().help(
-            "it was promoted meanwhile; `platform rollback` goes back to the release before",
-        )),
-        _ => Err(none()),
-    }
-}
-
 async fn status(world: &World, target: &dyn Target, watch: bool) -> Result<Exit, CliError> {
     if watch {
         begun(world, target).await?;
     }
     loop {
         let Some(shown) = look(target).await? else {
-            return Err(none());
+            return Err(under_way::none());
         };
         let over = shown.over;
         if watch {
@@ -238,7 +222,7 @@ async fn steer(
         if order != Order::Pause && is_left(target).await? {
             return go_on(world, &format!("platform rollout {}", order.as_str())).await;
         }
-        return Err(none());
+        return Err(under_way::none());
     };
     let release = status.state.release;
     if status.driver.is_none() {
@@ -317,7 +301,7 @@ async fn go_on(world: &World, command: &str) -> Result<Exit, CliError> {
     let work = async |lease: &Lease| {
         let history = History::read(crew.target.store()).await?;
         let Some(unfinished) = &history.unfinished else {
-            return Err(none());
+            return Err(under_way::none());
         };
         let request = Request {
             desired: &Desired::of_release(unfinished),

@@ -1,7 +1,5 @@
 use std::time::Duration;
 
-use platform_port::Target;
-
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::status::{self, Status};
@@ -19,17 +17,6 @@ pub(crate) struct StatusArgs {
     /// Exit with 2 where something is not ready
     #[arg(long, env = "PLATFORM_DETAILED_EXITCODE", value_parser = clap::builder::FalseyValueParser::new())]
     detailed_exitcode: bool,
-}
-
-/// Looks at an environment and shows what was seen, as at the end of a run.
-pub(crate) async fn show(world: &World, target: &dyn Target) -> Result<(), CliError> {
-    let status = status::look(world, world.resolved()?, target).await?;
-    world.view.accompany(&status);
-    if let Some(url) = status.url() {
-        world.view.output("url", url);
-    }
-    world.view.summary(&status.markdown());
-    Ok(())
 }
 
 pub(crate) async fn run(args: &StatusArgs, world: &World) -> Result<Exit, CliError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::shop::{CANARY, Shop, harm};
+use super::shop::{CANARY, ROLLING, Shop, harm};
 use super::users::{Answers, Users};
 use crate::sandbox::{Running, eventually};
 
@@ -322,4 +322,27 @@ fn who_watches_sees_it_line_by_line_and_as_json() {
     deploy.end("-0");
     watch.end("-0").ok();
     drop(users);
+}
+
+#[test]
+fn who_watches_from_before_the_rollout_sees_all_of_it() {
+    let shop = Shop::with(ROLLING);
+    shop.wants("", "second");
+    let job = "[services.first]\nkind = \"job\"\ncommand = [\"sh\", \"-c\", \"touch began; until [ -e go ]; do sleep 0.1; done\"]\n\n[services.orders]";
+    let text = shop.sandbox.read("platform.toml");
+    let text = text.replace("[services.orders]", job);
+    let text = text.replace("needs = [", "needs = [\"first\", ");
+    shop.sandbox.write("platform.toml", &text);
+    let deploy = shop.sandbox.start(&["deploy", "--yes"]);
+    let began = shop.sandbox.project().join("began");
+    eventually("the job runs", || began.exists());
+    let mut watch = shop.sandbox.start(&["rollout", "status", "--watch"]);
+    watch.until_told("no rollout of it has begun yet");
+    shop.sandbox.write("go", "");
+    watch.until("batch 2 of 2");
+    // What a new instance has taken the place of is not missed.
+    let page = shop.sandbox.run(&["status"]).ok();
+    assert!(!page.stdout.contains("missing"), "{page:#?}");
+    deploy.end("-0").ok();
+    watch.end("-0").ok();
 }

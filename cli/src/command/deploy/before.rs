@@ -10,10 +10,11 @@ use platform_drive::releases::History;
 use platform_drive::rollout::Status;
 use platform_port::Finding;
 
-use super::{Asking, DeployArgs, agreed, asked, build_saved, certificates_fit, fresh, to_deploy};
-use crate::command::plan::{self, ShownPlan};
+use super::{DeployArgs, asked, build_saved, certificates_fit, fresh, to_deploy};
 use crate::deployment::{self, Asked};
 use crate::error::CliError;
+use crate::saved_plan;
+use crate::shown_plan::{Asking, ShownPlan, agreed};
 use crate::under_way;
 use crate::world::World;
 
@@ -55,7 +56,7 @@ impl<'a> Before<'a> {
         rollout: &Status,
     ) -> Result<Option<Self>, CliError> {
         if let Some(path) = &args.plan {
-            let mut saved = plan::load(path, world)?;
+            let mut saved = saved_plan::load(path, world)?;
             let history = History::read(crew.target.store()).await?;
             if history.current.map(|current| current.number) != saved.from {
                 return Err(DriveError::Stale.into());

@@ -33,7 +33,7 @@ pub struct Progress {
     pub phase_millis: u64,
     /// The least time of this phase where it has one, in milliseconds.
     pub phase_at_least_millis: Option<u64>,
-    /// Time of the whole rollout, in milliseconds.
+    /// Time since it began, in milliseconds, also such in which nobody drove it.
     pub total_millis: u64,
     /// Who paused it, while it is.
     pub paused_by: Option<String>,
@@ -178,7 +178,10 @@ impl Progress {
             stages: stages.len(),
             phase_millis: held.map_or(state.clock.phase, |_| state.clock.up),
             phase_at_least_millis: held.or_else(|| at_least(state, reached + 1 == stages.len())),
-            total_millis: state.clock.total,
+            total_millis: state
+                .clock
+                .looked
+                .map_or(0, |looked| looked.saturating_sub(state.began)),
             paused_by: state.paused.as_ref().map(|paused| paused.by.clone()),
             waits_for: due(state).into_iter().map(|call| call.name).collect(),
             why,
