@@ -10,6 +10,7 @@ mod left;
 mod merge;
 pub mod model;
 mod node;
+mod paths;
 mod read;
 mod variable;
 mod write;

@@ -2,11 +2,6 @@
 
 use crate::node::{Node, Value};
 
-/// A file over another one.
-pub(crate) fn overlaid(base: &Node, own: &Node) -> Node {
-    merged(base, own)
-}
-
 /// A table with what another has besides; tables in it likewise, lists one after the other.
 pub(crate) fn merged(base: &Node, own: &Node) -> Node {
     // What may be written as a list or as a table is a table where the other one is.
