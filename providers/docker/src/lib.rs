@@ -20,6 +20,7 @@ mod group;
 mod handed_files;
 mod image;
 pub mod inside;
+mod keep;
 mod keeper;
 mod listed;
 mod local_authority;

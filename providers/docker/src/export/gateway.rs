@@ -18,8 +18,8 @@ use super::{Draft, ExportedFile, body, endpoint, group, mount};
 use crate::PROVIDER;
 use crate::container::{attached, hardened, log_config, volume, whole_seconds};
 use crate::gateway::{CERTIFICATES, Published};
+use crate::keep::Keep;
 use crate::names::Role;
-use crate::observe::Keep;
 use crate::program::{FOLDER, USER};
 use crate::surroundings::Address;
 
