@@ -19,9 +19,6 @@ pub struct Document<'a> {
     pub text: &'a str,
 }
 
-/// Files deeper than this are of a circle.
-const DEEPEST: usize = 16;
-
 /// Reads files and puts them together.
 pub(crate) struct Files<'a> {
     /// Reads a file that another one names, by its path from the folder of the first.
@@ -32,6 +29,8 @@ pub(crate) struct Files<'a> {
     pub(crate) left: Vec<Left>,
     /// Variables without a value, which are told once.
     told: BTreeSet<String>,
+    /// Files whose services others extend, by name and what they are read with. Many services extend one.
+    extended: BTreeMap<(String, Variables), Part>,
 }
 
 /// A file with its variables filled in and its paths from the folder of the first file.
@@ -51,6 +50,7 @@ impl<'a> Files<'a> {
             names: Vec::new(),
             left: Vec::new(),
             told: BTreeSet::new(),
+            extended: BTreeMap::new(),
         }
     }
 
@@ -67,7 +67,7 @@ impl<'a> Files<'a> {
         let mut whole: Option<Node> = None;
         for document in documents {
             let part = self.part(document, PathBuf::new(), variables)?;
-            let root = self.complete(&part, variables, 0);
+            let root = self.complete(&part, variables, &mut Vec::new());
             whole = Some(match whole {
                 Some(before) => merged(&before, &root),
                 None => root,
@@ -126,8 +126,10 @@ impl<'a> Files<'a> {
     }
 
     /// A file with what it includes and what its services extend.
-    fn complete(&mut self, part: &Part, variables: &Variables, depth: usize) -> Node {
-        let Part { mut root, folder } = part.clone();
+    ///
+    /// - `way`: the files that led here by including each other
+    fn complete(&mut self, part: &Part, variables: &Variables, way: &mut Vec<PathBuf>) -> Node {
+        let mut root = part.root.clone();
         let included = root.take("include");
         let names: Vec<String> = root
             .get("services")
@@ -142,9 +144,9 @@ impl<'a> Files<'a> {
                 *own = extended;
             }
         }
-        if let Some(mut included) = included {
-            for one in included.each_mut() {
-                if let Some(other) = self.included(one, &folder, variables, depth) {
+        if let Some(included) = included {
+            for one in included.each() {
+                if let Some(other) = self.included(one, &part.folder, variables, way) {
                     self.look_for_both(&other, &root);
                     root = merged(&other, &root);
                 }
@@ -175,8 +177,7 @@ impl<'a> Files<'a> {
             (Some(base), None) => Some((base, part.clone())),
             (Some(base), Some(other)) => {
                 let path = joined(&part.folder, other);
-                let folder = path.parent().unwrap_or(Path::new(""));
-                let Some(other) = self.named(&extends, &place, &path, folder, variables) else {
+                let Some(other) = self.extended(&extends, &place, &path, variables) else {
                     return Some(node);
                 };
                 Some((base, other))
@@ -186,9 +187,7 @@ impl<'a> Files<'a> {
         let is_circle = way.contains(&here);
         way.push(here);
         let base = match found {
-            Some((base, other)) if !is_circle && way.len() <= DEEPEST => {
-                self.service(&other, base, variables, way)
-            }
+            Some((base, other)) if !is_circle => self.service(&other, base, variables, way),
             _ => None,
         };
         let Some(base) = base else {
@@ -204,23 +203,36 @@ impl<'a> Files<'a> {
         Some(merged(&base, &node))
     }
 
+    /// A file whose service another one extends, read once.
+    fn extended(
+        &mut self,
+        at: &Node,
+        place: &str,
+        path: &Path,
+        variables: &Variables,
+    ) -> Option<Part> {
+        let key = (path.display().to_string(), variables.clone());
+        if let Some(part) = self.extended.get(&key) {
+            return Some(part.clone());
+        }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let part = self.named(at, place, path, folder, variables)?;
+        self.extended.insert(key, part.clone());
+        Some(part)
+    }
+
     /// What an entry of `include` stands for.
     fn included(
         &mut self,
         entry: &Node,
         folder: &Path,
         variables: &Variables,
-        depth: usize,
+        way: &mut Vec<PathBuf>,
     ) -> Option<Node> {
-        if depth >= DEEPEST {
-            let why = "a file includes itself";
-            self.left
-                .push(Left::at(entry, Code::BadValue, "include", why));
-            return None;
-        }
-        let mut paths = entry.get("path").unwrap_or(entry).clone();
-        let paths: Vec<PathBuf> = paths
-            .each_mut()
+        let paths: Vec<PathBuf> = entry
+            .get("path")
+            .unwrap_or(entry)
+            .each()
             .iter()
             .filter_map(|path| Some(joined(folder, path.text()?)))
             .collect();
@@ -229,32 +241,32 @@ impl<'a> Files<'a> {
             Some(own) => joined(folder, own),
             None => first.parent().unwrap_or(Path::new("")).to_owned(),
         };
-        let mut files = match entry.get("env_file") {
+        let files: Vec<PathBuf> = match entry.get("env_file") {
             Some(files) => {
-                let mut files = files.clone();
-                for file in files.each_mut() {
-                    if let Value::Text(path) = &mut file.value {
-                        *path = joined(folder, path).display().to_string();
-                    }
-                }
-                files
+                let named = files.each().iter().filter_map(Node::text);
+                named.map(|path| joined(folder, path)).collect()
             }
-            None => Node {
-                value: Value::Text(own.join(".env").display().to_string()),
-                ..entry.clone()
-            },
+            None => vec![own.join(".env")],
         };
         let mut known = Variables::new();
-        for file in files.each_mut() {
-            if let Some(text) = file.text().and_then(|path| (self.open)(path)) {
+        for file in files {
+            if let Some(text) = (self.open)(&file.display().to_string()) {
                 known.extend(dotenv(&text, variables));
             }
         }
         known.extend(variables.clone());
         let mut whole: Option<Node> = None;
         for path in &paths {
+            if way.contains(path) {
+                let why = "a file includes itself";
+                let told = Left::at(entry, Code::BadValue, "include", why);
+                self.left.push(told);
+                return None;
+            }
             let part = self.named(entry, "include", path, &own, &known)?;
-            let root = self.complete(&part, &known, depth + 1);
+            way.push(path.clone());
+            let root = self.complete(&part, &known, way);
+            way.pop();
             whole = Some(match whole {
                 Some(before) => merged(&before, &root),
                 None => root,

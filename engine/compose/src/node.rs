@@ -119,14 +119,21 @@ impl Node {
     }
 
     /// The nodes of a list; of anything else itself.
+    pub(crate) fn each(&self) -> &[Self] {
+        match &self.value {
+            Value::List(list) => list,
+            _ => std::slice::from_ref(self),
+        }
+    }
+
+    /// The same, to be changed.
     pub(crate) fn each_mut(&mut self) -> &mut [Self] {
-        if matches!(self.value, Value::List(_)) {
-            match &mut self.value {
-                Value::List(list) => list,
-                _ => &mut [],
-            }
-        } else {
-            std::slice::from_mut(self)
+        match self {
+            Self {
+                value: Value::List(list),
+                ..
+            } => list,
+            one => std::slice::from_mut(one),
         }
     }
 

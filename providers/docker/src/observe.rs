@@ -299,8 +299,11 @@ pub(crate) fn ended(seen: &ContainerInspectResponse) -> String {
 /// That somebody renamed a container of ours, in words. A list does not tell.
 pub(crate) fn renamed(seen: &ContainerInspectResponse, names: &Names) -> Option<String> {
     let called = crate::site::name(seen);
+    if called.is_empty() {
+        return None;
+    }
     let own = names.of_labels(crate::site::labels(seen)?)?;
-    (!called.is_empty() && called != own).then(|| format!("renamed by hand to `{called}`"))
+    (called != own).then(|| format!("renamed by hand to `{called}`"))
 }
 
 /// The address that was chosen for a container on a network.

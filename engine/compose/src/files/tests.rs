@@ -177,3 +177,42 @@ services:
     has("compose.yml:9 `!reset` is not followed");
     assert_eq!(read.file.services["both"].image.as_deref(), Some("a"));
 }
+
+#[test]
+fn a_file_that_many_extend_is_read_once_and_circles_end() {
+    let read = of(
+        1,
+        &[
+            (
+                "compose.yml",
+                "
+include: [a.yml]
+services:
+  one: { extends: { file: base.yml, service: app } }
+  two: { extends: { file: base.yml, service: app } }
+",
+            ),
+            ("base.yml", "services: { app: { image: 'app:${TAG}' } }"),
+            (
+                "a.yml",
+                "{ include: [b.yml, b.yml], services: { a: { image: a } } }",
+            ),
+            (
+                "b.yml",
+                "{ include: [a.yml, a.yml], services: { b: { image: b } } }",
+            ),
+        ],
+    );
+    let times = |name: &str| read.files.iter().filter(|file| *file == name).count();
+    assert_eq!(times("base.yml"), 1);
+    assert!(times("a.yml") + times("b.yml") < 8, "{:?}", read.files);
+    let circles = told(&read);
+    assert!(
+        circles
+            .iter()
+            .any(|one| one.starts_with("b.yml:1 include: a file includes itself")),
+        "{circles:?}"
+    );
+    let services: Vec<&String> = read.file.services.keys().collect();
+    assert_eq!(services, ["a", "b", "one", "two"]);
+}
